@@ -1,0 +1,143 @@
+"""What a corpus is: a fact sheet, options, a plan of its records, and how one record becomes rows.
+
+A corpus knows nothing of Arrow or `datasets`: `data.building` turns any of them into a dataset. To add one, write a file
+with a :class:`Corpus` subclass and name it in `corpora/__init__.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ..errors import OptionError, RecordNotFoundError
+from ..readers.safety import Limits
+
+
+@dataclass(frozen=True)
+class CorpusFacts:
+    """The fact sheet of a corpus, as `describe_corpora` shows it."""
+
+    name: str
+    title: str
+    summary: str
+    records: str
+    leads: str
+    sampling_rates: str
+    duration: str
+    labels: str
+    split: str
+    licence: str
+    citation: str
+    homepage: str = ""
+    layout: str = ""
+    notes: tuple[str, ...] = ()
+    version: str = "1"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One record of a plan: what to read and what the tables say about it.
+
+    `weight` is the number of records it stands for in the report (always 1 but for synthetic blocks).
+    """
+
+    record_id: str
+    path: Path | None = None
+    patient_id: str | None = None
+    labels: tuple[str, ...] = ()
+    fold: int | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    hints: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class CorpusPlan:
+    """All records of a corpus with some options, by split.
+
+    Attributes:
+        splits: items by split name, in the order in which they are stored.
+        label_names: names in the order of `label_vector`.
+        task_kind: see `data.record`.
+        files: files whose size and time of change belong to the cache key, besides those of the items.
+        skipped: records that are left out although the corpus lists them, with the reason: they count as failures.
+        excluded: records left out by an option or the protocol, counted by reason: they are no failures.
+        notes: sentences for the build report.
+    """
+
+    splits: dict[str, list[Item]]
+    label_names: list[str] = field(default_factory=list)
+    task_kind: str = "unlabelled"
+    files: list[Path] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    excluded: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def items(self) -> list[Item]:
+        return [item for items in self.splits.values() for item in items]
+
+
+class Corpus(ABC):
+    """One corpus with its options. Subclasses are light: no import of `datasets`, torch or pandas."""
+
+    facts: ClassVar[CorpusFacts]
+    options_class: ClassVar[type]
+    needs_data_dir: ClassVar[bool] = True
+    code_version: ClassVar[int] = 1
+    """Raised whenever the same files would give other rows: it is part of the cache key."""
+
+    def __init__(self, data_dir: str | Path | None, options: Any, limits: Limits | None = None) -> None:
+        self.options = options
+        self.limits = limits or Limits()
+        if self.needs_data_dir:
+            if data_dir is None:
+                raise OptionError(
+                    f"the corpus {self.facts.name!r} needs data_dir=…, the folder with {self.facts.layout or 'its files'}."
+                )
+            if not Path(data_dir).is_dir():
+                raise RecordNotFoundError(
+                    f"there is no such folder; data_dir must hold {self.facts.layout or 'the corpus'}.", path=data_dir
+                )
+        self.data_dir = Path(data_dir) if data_dir is not None else Path()
+
+    @abstractmethod
+    def plan(self) -> CorpusPlan:
+        """List the records, without reading signals."""
+
+    @abstractmethod
+    def rows(self, item: Item, plan: CorpusPlan) -> Iterator[dict[str, Any]]:
+        """Read one item and give its row (or rows); raises ECGDataError when the record is unusable."""
+
+
+def make_options(options_class: type, given: dict[str, Any], corpus: str) -> Any:
+    """An options dataclass from keyword arguments; an unknown name is an error with the nearest match."""
+    known = [option.name for option in dataclasses.fields(options_class)]
+    for name in given:
+        if name not in known:
+            raise OptionError(f"the corpus {corpus!r} has no option {name!r}{nearest(name, known)}.")
+    return options_class(**given)
+
+
+def nearest(name: Any, known: Sequence[str]) -> str:
+    """`; did you mean 'x'? It knows …` for error messages."""
+    match = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.5)
+    suggestion = f"; did you mean {match[0]!r}?" if match else ";"
+    return f"{suggestion} Known: {', '.join(str(k) for k in known) or 'none'}"
+
+
+def check_choice(what: str, value: Any, choices: Sequence[Any]) -> None:
+    """An option with a fixed set of values."""
+    if value not in choices:
+        raise OptionError(f"{what} {value!r} does not exist{nearest(value, [str(c) for c in choices])}.")
+
+
+def every_fifth(names: Sequence[str]) -> list[str]:
+    """Whole records held out for validation where a corpus has no validation part: the 3rd, 8th, 13th… of a list."""
+    if len(names) < 2:
+        return []
+    return [name for index, name in enumerate(names) if index % 5 == 2] or [names[-1]]

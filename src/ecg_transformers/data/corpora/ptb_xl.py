@@ -1,0 +1,216 @@
+"""PTB-XL in its native layout, with the six tasks and the folds of its publishers.
+
+Labels follow the benchmark of Strodthoff et al. (2021): every statement named in `scp_codes` counts, whatever its
+likelihood, because a likelihood of 0 means "not stated", not "absent" (most rhythm and form statements carry 0).
+"""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import ECGDataError, LabelError, OptionError, TableError
+from ..readers.wfdb_signal import read_wfdb
+from ..record import DigitalRecord
+from ..tables import integer, number, read_table
+from .base import Corpus, CorpusFacts, CorpusPlan, Item, check_choice
+
+TASKS = ("all", "diagnostic", "subclass", "superclass", "form", "rhythm")
+_SPLIT_OF_FOLD = {**{fold: "train" for fold in range(1, 9)}, 9: "validation", 10: "test"}
+_MAX_CODES = 1024
+
+
+@dataclass(frozen=True)
+class PTBXLOptions:
+    """Options of `ptb_xl`.
+
+    Attributes:
+        sampling_rate: 100 or 500 Hz files.
+        task: "all" (71 statements), "diagnostic" (44), "subclass" (23), "superclass" (5), "form" (19), "rhythm" (12),
+            or None for no labels.
+        likelihood_min: count a *diagnostic* statement only from this likelihood (0 to 100); form and rhythm statements
+            are never filtered. None counts every statement.
+        min_samples: leave out classes with at most this many records.
+        drop_unlabelled: leave out records without a label of the task. None: yes, but for "all" and None.
+        folds: keep only these folds.
+    """
+
+    sampling_rate: int = 100
+    task: str | None = "all"
+    likelihood_min: float | None = None
+    min_samples: int = 0
+    drop_unlabelled: bool | None = None
+    folds: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("ptb_xl: sampling_rate", self.sampling_rate, (100, 500))
+        if self.task is not None:
+            check_choice("ptb_xl: the task", self.task, TASKS)
+        if self.likelihood_min is not None and not 0 <= self.likelihood_min <= 100:
+            raise OptionError(f"ptb_xl: likelihood_min {self.likelihood_min} lies outside 0 to 100.")
+
+
+class PTBXLCorpus(Corpus):
+    """PTB-XL, 12 leads, 10 s, 100 and 500 Hz."""
+
+    facts = CorpusFacts(
+        name="ptb_xl",
+        title="PTB-XL",
+        summary="Clinical 12-lead ECGs with SCP-ECG statements by cardiologists",
+        records="21,799 of 18,869 patients (version 1.0.3)",
+        leads="12 (I II III aVR aVL aVF V1-V6)",
+        sampling_rates="100 or 500 Hz",
+        duration="10 s",
+        labels="71 SCP statements; tasks " + ", ".join(TASKS),
+        split="official folds 1-8 train, 9 validation, 10 test",
+        licence="CC BY 4.0",
+        citation="Wagner et al., PTB-XL, a large publicly available electrocardiography dataset, Sci. Data 7, 154 (2020)",
+        homepage="https://physionet.org/content/ptb-xl/",
+        layout="ptbxl_database.csv, scp_statements.csv, records100/ and records500/",
+        notes=(
+            "A likelihood of 0 means 'not stated'; it is counted by default.",
+            "age 300 stands for more than 89 years; metadata then says age_over_89.",
+        ),
+    )
+    options_class = PTBXLOptions
+
+    def plan(self) -> CorpusPlan:
+        options: PTBXLOptions = self.options
+        table_path = self.data_dir / "ptbxl_database.csv"
+        statements_path = self.data_dir / "scp_statements.csv"
+        statements = read_statements(statements_path)
+        column = "filename_lr" if options.sampling_rate == 100 else "filename_hr"
+        table = read_table(table_path, ["ecg_id", "patient_id", "scp_codes", "strat_fold", column])
+        parsed = [self._item(row, statements, column, table_path) for row in table]
+        names = label_names_of(options.task, statements)
+        if options.min_samples > 0:
+            counts = Counter(label for item in parsed for label in item.labels)
+            names = [name for name in names if counts[name] > options.min_samples]
+        return self._split(parsed, names, [table_path, statements_path])
+
+    def _split(self, items: list[Item], names: list[str], files: list[Path]) -> CorpusPlan:
+        options: PTBXLOptions = self.options
+        drop = options.drop_unlabelled
+        if drop is None:
+            drop = options.task not in (None, "all")
+        kept: dict[str, list[Item]] = {"train": [], "validation": [], "test": []}
+        excluded: Counter[str] = Counter()
+        allowed = set(names)
+        for item in items:
+            labels = tuple(label for label in item.labels if label in allowed)
+            if options.folds is not None and item.fold not in options.folds:
+                excluded["not in the folds asked for"] += 1
+            elif drop and not labels:
+                excluded[f"no label of the task {options.task}"] += 1
+            else:
+                kept[_SPLIT_OF_FOLD[item.fold or 0]].append(
+                    Item(item.record_id, item.path, item.patient_id, labels, item.fold, item.metadata)
+                )
+        return CorpusPlan(
+            splits=kept,
+            label_names=names,
+            task_kind="multilabel" if names else "unlabelled",
+            files=files,
+            excluded=dict(excluded),
+        )
+
+    def _item(self, row: dict[str, str], statements: dict[str, dict[str, str]], column: str, path: Path) -> Item:
+        record = integer(row["ecg_id"], "ecg_id", path)
+        if record is None:
+            raise TableError("a row has no ecg_id.", path=path)
+        name = str(record)
+        fold = integer(row["strat_fold"], "strat_fold", path, record=name)
+        if fold not in _SPLIT_OF_FOLD:
+            raise TableError(f"strat_fold {row['strat_fold']!r} is not 1 to 10.", path=path, record=name)
+        patient = integer(row["patient_id"], "patient_id", path, record=name)
+        codes = parse_codes(row["scp_codes"], path, name)
+        unknown = [code for code in codes if code not in statements]
+        if unknown:
+            raise LabelError(f"the statements {unknown} are not in scp_statements.csv.", path=path, record=name)
+        age = number(row.get("age", ""), "age", path, record=name)
+        sex = {"0": "male", "1": "female"}.get(row.get("sex", "").removesuffix(".0"))
+        metadata: dict[str, Any] = {"age": age, "sex": sex, "scp_codes": codes, "file": row[column]}
+        if age is not None and age >= 300:
+            metadata.update(age=None, age_over_89=True)
+        return Item(
+            record_id=name,
+            path=self.data_dir / row[column],
+            patient_id=None if patient is None else str(patient),
+            labels=labels_of(codes, self.options.task, statements, self.options.likelihood_min),
+            fold=fold,
+            metadata=metadata,
+        )
+
+    def rows(self, item: Item, plan: CorpusPlan) -> Iterator[dict[str, Any]]:
+        assert item.path is not None
+        digital = read_wfdb(item.path, root=self.data_dir, limits=self.limits)
+        if not isinstance(digital, DigitalRecord):
+            digital = DigitalRecord.from_record(digital)
+        if digital.sampling_rate != self.options.sampling_rate:
+            raise ECGDataError(
+                f"the header states {digital.sampling_rate} Hz instead of {self.options.sampling_rate} Hz.",
+                path=item.path,
+                record=item.record_id,
+            )
+        digital = digital.with_(
+            record_id=item.record_id,
+            patient_id=item.patient_id,
+            labels=list(item.labels),
+            source="ptb_xl",
+            metadata={**item.metadata, **{k: v for k, v in digital.metadata.items() if k == "flags"}},
+        )
+        yield digital.to_row(plan.label_names, plan.task_kind, fold=item.fold)
+
+
+def read_statements(path: Path) -> dict[str, dict[str, str]]:
+    """`scp_statements.csv` by statement; its first column has no name."""
+    rows = read_table(path, ["diagnostic", "form", "rhythm", "diagnostic_class", "diagnostic_subclass"])
+    first = next(iter(rows[0]))
+    return {row[first]: row for row in rows}
+
+
+def label_names_of(task: str | None, statements: dict[str, dict[str, str]]) -> list[str]:
+    """Sorted class names of a task."""
+    names: set[str] = set()
+    for code in statements:
+        names.update(labels_of({code: 100.0}, task, statements, None))
+    return sorted(names)
+
+
+def labels_of(
+    codes: dict[str, float],
+    task: str | None,
+    statements: dict[str, dict[str, str]],
+    likelihood_min: float | None,
+) -> tuple[str, ...]:
+    """Labels of one record in a task; the likelihood threshold acts on diagnostic statements only."""
+    labels: set[str] = set()
+    for code, likelihood in codes.items():
+        row = statements[code]
+        kinds = {kind for kind in ("diagnostic", "form", "rhythm") if row[kind] not in ("", "0", "0.0")}
+        weak = likelihood_min is not None and likelihood < likelihood_min
+        if weak and ("diagnostic" in kinds) and task not in ("form", "rhythm"):
+            continue
+        if task == "all" or task in kinds:
+            labels.add(code)
+        elif task in ("superclass", "subclass") and "diagnostic" in kinds:
+            name = row["diagnostic_class" if task == "superclass" else "diagnostic_subclass"]
+            labels.update([name] if name else [])
+    return tuple(sorted(labels))
+
+
+def parse_codes(text: str, path: Path, record: str) -> dict[str, float]:
+    """`{'NORM': 100.0, 'SR': 0.0}`, a Python literal: parsed as data, never evaluated."""
+    try:
+        value = ast.literal_eval(text) if len(text) <= _MAX_CODES else None
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        value = None
+    if not isinstance(value, dict) or not all(
+        isinstance(code, str) and isinstance(likelihood, (int, float)) for code, likelihood in value.items()
+    ):
+        raise TableError(f"scp_codes holds {text[:60]!r}, not statements with likelihoods.", path=path, record=record)
+    return {code: float(likelihood) for code, likelihood in value.items()}

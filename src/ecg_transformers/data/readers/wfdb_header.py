@@ -1,0 +1,209 @@
+"""WFDB headers (`.hea`): the text parsed, every number checked before anything is allocated.
+
+The layout follows header(5) of the WFDB documentation: a record line, one line per signal (or segment), comments.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import HeaderError, LimitError
+from .safety import Limits, read_bytes
+
+FORMATS = frozenset({"0", "8", "16", "24", "32", "61", "80", "160", "212", "310", "311", "508", "516", "524"})
+DEFAULT_GAIN = 200.0
+DEFAULT_RATE = 250.0
+
+_NAME = re.compile(r"[^\s/\\\x00]+\Z")
+_RATE = re.compile(r"(?P<fs>[^/()\s]+)(?:/(?P<counter>[^()\s]+)(?:\((?P<base>[^()\s]+)\))?)?\Z")
+_FORMAT = re.compile(r"(?P<fmt>\d+)(?:x(?P<spf>\d+))?(?::(?P<skew>\d+))?(?:\+(?P<offset>\d+))?\Z")
+_GAIN = re.compile(r"(?P<gain>[^()/\s]+)(?:\((?P<baseline>[+-]?\d+)\))?(?:/(?P<units>\S+))?\Z")
+_INTEGER = re.compile(r"[+-]?\d{1,18}\Z")
+_SEGMENTS = re.compile(r"\d{1,9}\Z")
+
+
+@dataclass(frozen=True)
+class Signal:
+    """One signal line: where the samples are and what they mean."""
+
+    file_name: str
+    fmt: str
+    samples_per_frame: int
+    skew: int
+    byte_offset: int
+    gain: float
+    baseline: int
+    units: str
+    initial_value: int | None
+    checksum: int | None
+    name: str
+    gain_defaulted: bool
+
+
+@dataclass(frozen=True)
+class Header:
+    """A parsed header. `num_samples` is None where the header does not say; `segments` is empty for one segment."""
+
+    record_name: str
+    sampling_rate: float
+    num_samples: int | None
+    signals: tuple[Signal, ...]
+    comments: tuple[str, ...]
+    segments: tuple[tuple[str, int], ...] = ()
+    rate_defaulted: bool = False
+    flags: tuple[str, ...] = field(default=())
+
+
+def read_header(path: Path, limits: Limits | None = None) -> Header:
+    """The header in a file."""
+    limits = limits or Limits()
+    return parse_header(read_bytes(path, limits.max_header_bytes), path, limits)
+
+
+def parse_header(content: bytes, path: Path, limits: Limits | None = None) -> Header:
+    """The header in some bytes; `path` is only named in errors."""
+    limits = limits or Limits()
+    text, flags = _decode(content)
+    if text.startswith("version https://git-lfs"):
+        raise HeaderError("this is a Git LFS pointer, not the header; fetch the file with `git lfs pull`.", path=path)
+    lines = [line.strip() for line in re.split(r"\r\n|\n|\r", text)]
+    comments = tuple(line.lstrip("#").strip() for line in lines if line.startswith("#"))
+    body = [line for line in lines if line and not line.startswith("#")]
+    if not body:
+        raise HeaderError("the header holds no record line.", path=path)
+    if "\0" in "".join(body):
+        raise HeaderError("the header holds NUL bytes, so it is not a text file.", path=path)
+    name, num_segments, num_signals, rate, rate_defaulted, num_samples = _record_line(body[0], path, limits)
+    if num_segments:
+        segments = _segments(body[1:], num_segments, path, name)
+        return Header(name, rate, num_samples, (), comments, segments, rate_defaulted, flags)
+    if len(body) - 1 < num_signals:
+        raise HeaderError(
+            f"the record line promises {num_signals} signals, but {len(body) - 1} signal lines follow.",
+            path=path,
+            record=name,
+        )
+    signals = tuple(_signal_line(line, index, path, name) for index, line in enumerate(body[1 : num_signals + 1]))
+    return Header(name, rate, num_samples, signals, comments, (), rate_defaulted, flags)
+
+
+def _decode(content: bytes) -> tuple[str, tuple[str, ...]]:
+    """UTF-8 with or without a byte-order mark; older files are Latin-1, where every byte is a character."""
+    try:
+        return content.decode("utf-8-sig"), ()
+    except UnicodeDecodeError:
+        return content.decode("latin-1"), ("header_latin1",)
+
+
+def _record_line(line: str, path: Path, limits: Limits) -> tuple[str, int, int, float, bool, int | None]:
+    fields = line.split()
+    if len(fields) < 2:
+        raise HeaderError(f"the record line has {len(fields)} fields, at least name and number of signals needed.", path=path)
+    name, _, segments = fields[0].partition("/")
+    if not _NAME.match(name) or (segments and not _SEGMENTS.match(segments)):
+        raise HeaderError("the record name is malformed.", path=path)
+    num_segments = int(segments) if segments else 0
+    if num_segments > limits.max_segments:
+        raise LimitError(
+            f"{num_segments} segments are declared, more than the {limits.max_segments} allowed.", path=path, record=name
+        )
+    num_signals = _integer(fields[1], "number of signals", path, name)
+    if num_signals < 1:
+        raise HeaderError(f"{num_signals} signals are declared; a record has at least one.", path=path, record=name)
+    rate, defaulted = _rate(fields[2], path, name) if len(fields) > 2 else (DEFAULT_RATE, True)
+    num_samples = _integer(fields[3], "number of samples", path, name) if len(fields) > 3 else 0
+    if num_samples < 0:
+        raise HeaderError(f"{num_samples} samples are declared.", path=path, record=name)
+    limits.check_shape(num_samples, num_signals, path=path, record=name)
+    return name, num_segments, num_signals, rate, defaulted, num_samples or None
+
+
+def _rate(text: str, path: Path, record: str) -> tuple[float, bool]:
+    match = _RATE.match(text)
+    rate = _float(match["fs"] if match else text, "sampling rate", path, record)
+    if not 1 <= rate <= 100_000:
+        raise HeaderError(f"the sampling rate {text} Hz lies outside 1 to 100,000 Hz.", path=path, record=record)
+    return rate, False
+
+
+def _segments(lines: list[str], count: int, path: Path, record: str) -> tuple[tuple[str, int], ...]:
+    if len(lines) < count:
+        raise HeaderError(f"{count} segments are declared, but {len(lines)} lines follow.", path=path, record=record)
+    segments = []
+    for line in lines[:count]:
+        fields = line.split()
+        if len(fields) != 2 or not _NAME.match(fields[0]):
+            raise HeaderError("a segment line is not a name without slashes and a length.", path=path, record=record)
+        length = _integer(fields[1], "segment length", path, record)
+        if length < 0 or fields[0] == record:
+            raise HeaderError(f"the segment {fields[0]!r} of {length} samples is impossible.", path=path, record=record)
+        segments.append((fields[0], length))
+    return tuple(segments)
+
+
+def _signal_line(line: str, index: int, path: Path, record: str) -> Signal:
+    fields = line.split(maxsplit=8)
+    if len(fields) < 2:
+        raise HeaderError(f"signal line {index + 1} lacks the format.", path=path, record=record)
+    layout = _FORMAT.match(fields[1])
+    if not _NAME.match(fields[0]) or layout is None:
+        raise HeaderError(
+            f"signal line {index + 1} does not start with a file name without slashes and a format.",
+            path=path,
+            record=record,
+        )
+    if layout["fmt"] not in FORMATS:
+        raise HeaderError(f"signal line {index + 1}: there is no WFDB format {layout['fmt'][:9]}.", path=path, record=record)
+    gain, baseline, units, defaulted = _gain(fields[2] if len(fields) > 2 else "", path, record)
+    numbers = [_integer(text, "signal line", path, record) for text in fields[3:8]]
+    adc_zero = numbers[1] if len(numbers) > 1 else 0
+    samples_per_frame = _integer(layout["spf"] or "1", "samples per frame", path, record)
+    if not 1 <= samples_per_frame <= 100_000:
+        raise HeaderError(f"{samples_per_frame} samples per frame are impossible.", path=path, record=record)
+    return Signal(
+        file_name=fields[0],
+        fmt=layout["fmt"],
+        samples_per_frame=samples_per_frame,
+        skew=_integer(layout["skew"] or "0", "skew", path, record),
+        byte_offset=_integer(layout["offset"] or "0", "byte offset", path, record),
+        gain=gain,
+        baseline=adc_zero if baseline is None else baseline,
+        units=units,
+        initial_value=numbers[2] if len(numbers) > 2 else None,
+        checksum=numbers[3] if len(numbers) > 3 else None,
+        name=fields[8].strip() if len(fields) > 8 else f"signal {index}",
+        gain_defaulted=defaulted,
+    )
+
+
+def _gain(text: str, path: Path, record: str) -> tuple[float, int | None, str, bool]:
+    """Gain, baseline, units; a gain of 0 or none at all means 200 units per millivolt, by the format's definition."""
+    if not text:
+        return DEFAULT_GAIN, None, "mV", True
+    match = _GAIN.match(text)
+    if match is None:
+        raise HeaderError(f"the gain field {text[:40]!r} is not gain(baseline)/units.", path=path, record=record)
+    gain = _float(match["gain"], "gain", path, record)
+    baseline = None if match["baseline"] is None else _integer(match["baseline"], "baseline", path, record)
+    if baseline is not None and abs(baseline) >= 2**31:
+        raise HeaderError(f"the baseline {baseline} is no 32-bit number.", path=path, record=record)
+    return gain or DEFAULT_GAIN, baseline, match["units"] or "mV", gain == 0
+
+
+def _integer(text: str, what: str, path: Path, record: str) -> int:
+    if not _INTEGER.match(text):
+        raise HeaderError(f"the {what} {text[:40]!r} is not an integer.", path=path, record=record)
+    return int(text)
+
+
+def _float(text: str, what: str, path: Path, record: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or "_" in text:
+        raise HeaderError(f"the {what} {text[:40]!r} is not a number.", path=path, record=record)
+    return value

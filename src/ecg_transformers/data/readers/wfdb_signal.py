@@ -1,0 +1,282 @@
+"""WFDB records: a fast reader for the common case, wfdb for the rest, both behind the same checks.
+
+The fast path covers one signal file of format 16 or 212 and returns, in float32 millivolt, bit for bit what
+`wfdb.rdrecord` rounds to. Other formats, several files, skew, several samples per frame and multi-segment records are
+decoded by wfdb, after the header passed our own parser (wfdb allocates what a header asks for and verifies no checksum).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from ..errors import (
+    ChecksumError,
+    DuplicateLeadError,
+    HeaderError,
+    LeadNotFoundError,
+    LimitError,
+    TruncatedError,
+    UnitError,
+    UnsupportedFormatError,
+)
+from ..record import INVALID, DigitalRecord, ECGRecord, standard_lead_name
+from .safety import Limits, safe_file
+from .units import units_per_millivolt
+from .wfdb_header import Header, Signal, read_header
+
+ChecksumPolicy = Literal["error", "warn", "ignore"]
+_INVALID_VALUE = {"16": -32768, "212": -2048}
+
+
+def read_wfdb(
+    path: str | Path,
+    *,
+    lead_names: list[str] | None = None,
+    units: str | None = None,
+    root: str | Path | None = None,
+    limits: Limits | None = None,
+    checksum: ChecksumPolicy = "error",
+    allow_truncated: bool = False,
+    strict: bool = False,
+    follow_links: bool = False,
+) -> DigitalRecord | ECGRecord:
+    """A WFDB record, named by its `.hea` file or by its base name.
+
+    Args:
+        lead_names: read only these leads, in this order.
+        units: the unit of all signals, where the header states a wrong or unknown one.
+        root: folder that no file of the record may leave (default: the folder of the header).
+        limits: sizes beyond which a header is not believed.
+        checksum: what to do when the samples do not have the header's checksum.
+        allow_truncated: return what is there when the signal file is too short, with a flag.
+        strict: refuse headers without a gain instead of taking WFDB's default of 200 per millivolt.
+        follow_links: accept links that lead out of `root`.
+
+    Returns:
+        :class:`DigitalRecord` where the samples are 16-bit integers, :class:`ECGRecord` otherwise.
+        `metadata["flags"]` lists what had to be assumed: `gain_defaulted`, `rate_defaulted`, `inverted_gain`,
+        `truncated`, `checksum_mismatch`, `checksum_absent`, `length_inferred`, `header_latin1`.
+
+    Raises:
+        ECGDataError: a subclass that says what is wrong with the record.
+    """
+    limits = limits or Limits()
+    header_path = _header_path(Path(path), root, follow_links)
+    folder = Path(root) if root is not None else header_path.parent
+    header = read_header(header_path, limits)
+    flags = list(header.flags) + (["rate_defaulted"] if header.rate_defaulted else [])
+    if header.segments or not _is_simple(header):
+        from .wfdb_fallback import read_with_wfdb
+
+        return read_with_wfdb(header, header_path, folder, lead_names, units, limits, checksum, strict, flags)
+    samples, sum_ok = _read_simple(header, header_path, folder, limits, allow_truncated, follow_links, flags)
+    if checksum != "ignore" and sum_ok:
+        verify_checksums(samples, header.signals, header_path, header.record_name, checksum, flags)
+    chosen = choose_signals(header.signals, lead_names, header_path, header.record_name)
+    names, gain, offset = scale_of(chosen, header.signals, units, header_path, header.record_name, strict, flags)
+    if chosen != list(range(len(header.signals))):
+        samples = np.ascontiguousarray(samples[:, chosen])
+    metadata: dict[str, Any] = {"comments": list(header.comments)}
+    if flags:
+        metadata["flags"] = sorted(set(flags))
+    return DigitalRecord(
+        samples=samples,
+        gain=gain,
+        offset=offset,
+        sampling_rate=header.sampling_rate,
+        lead_names=names,
+        record_id=header_path.stem,
+        source=str(path),
+        metadata=metadata,
+    )
+
+
+def _header_path(path: Path, root: str | Path | None, follow_links: bool) -> Path:
+    """`100`, `100.hea` and `100.dat` all name the record 100."""
+    if path.suffix.lower() in (".hea", ".dat"):
+        path = path.with_suffix(".hea" if path.suffix != ".HEA" else path.suffix)
+    else:
+        path = path.with_name(path.name + ".hea")
+    safe_file(path, root, follow_links=follow_links)
+    return path
+
+
+def _is_simple(header: Header) -> bool:
+    first = header.signals[0]
+    return first.fmt in ("16", "212") and all(
+        (s.file_name, s.fmt, s.samples_per_frame, s.skew, s.byte_offset) == (first.file_name, first.fmt, 1, 0, 0)
+        for s in header.signals
+    )
+
+
+def _read_simple(
+    header: Header,
+    path: Path,
+    folder: Path,
+    limits: Limits,
+    allow_truncated: bool,
+    follow_links: bool,
+    flags: list[str],
+) -> tuple[np.ndarray, bool]:
+    """int16 samples `(T, L)`, invalid values as -32768, and whether their checksums can be compared."""
+    first, num_leads = header.signals[0], len(header.signals)
+    signal_path = safe_file(path.with_name(first.file_name), folder, follow_links=follow_links)
+    if signal_path == path.resolve():
+        raise HeaderError("the header names itself as the signal file.", path=path, record=header.record_name)
+    size = signal_path.stat().st_size
+    if size > limits.max_file_bytes:
+        raise LimitError(f"the file has {size} bytes, more than the limit.", path=signal_path, record=header.record_name)
+    available = size // 2 if first.fmt == "16" else size * 2 // 3
+    num_samples = header.num_samples
+    if num_samples is None:
+        num_samples, rest = divmod(available, num_leads)
+        if rest or (first.fmt == "16" and size % 2) or num_samples == 0:
+            raise HeaderError(
+                f"the header gives no number of samples, and {size} bytes are no whole number of {num_leads} leads.",
+                path=path,
+                record=header.record_name,
+            )
+        limits.check_shape(num_samples, num_leads, path=path, record=header.record_name)
+        flags.append("length_inferred")
+    complete = num_samples * num_leads <= available
+    if not complete:
+        if not allow_truncated or available < num_leads:
+            raise TruncatedError(
+                f"the header promises {num_samples} samples of {num_leads} leads, the file holds "
+                f"{available // num_leads}; pass allow_truncated=True to read what is there.",
+                path=signal_path,
+                record=header.record_name,
+            )
+        num_samples = available // num_leads
+        flags.append("truncated")
+    read = read_format_16 if first.fmt == "16" else read_format_212
+    samples = read(signal_path, num_samples * num_leads).reshape(num_samples, num_leads)
+    return samples, complete
+
+
+def read_format_16(path: Path, count: int) -> np.ndarray:
+    """The first `count` samples of a file of 16-bit little-endian integers."""
+    return np.fromfile(path, dtype="<i2", count=count).astype(np.int16, copy=False)
+
+
+def read_format_212(path: Path, count: int) -> np.ndarray:
+    """The first `count` samples of a file of 12-bit integers, two in three bytes; -2048 (no value) as -32768.
+
+    Bytes b0 b1 b2 hold the samples `b1[3:0] b0` and `b1[7:4] b2`, each with its sign in bit 11. Both are moved to the
+    top of an int16 and shifted back, which spreads the sign.
+    """
+    pairs = (count + 1) // 2
+    packed = np.fromfile(path, dtype=np.uint8, count=pairs * 3)
+    if packed.size < pairs * 3:  # an odd count may end after two bytes
+        packed = np.concatenate([packed, np.zeros(pairs * 3 - packed.size, dtype=np.uint8)])
+    packed = packed.reshape(pairs, 3)
+    middle = packed[:, 1].astype(np.uint16)
+    samples = np.empty((pairs, 2), dtype=np.uint16)
+    np.left_shift(middle, 12, out=samples[:, 0])
+    samples[:, 0] |= packed[:, 0].astype(np.uint16) << 4
+    np.left_shift(middle & 0xF0, 8, out=samples[:, 1])
+    samples[:, 1] |= packed[:, 2].astype(np.uint16) << 4
+    values = samples.view(np.int16).reshape(-1)[:count]
+    values >>= 4
+    if values.size and values.min() == _INVALID_VALUE["212"]:
+        values[values == _INVALID_VALUE["212"]] = INVALID
+    return values
+
+
+def verify_checksums(
+    samples: np.ndarray,
+    signals: tuple[Signal, ...],
+    path: Path,
+    record: str,
+    policy: ChecksumPolicy,
+    flags: list[str],
+) -> None:
+    """Compare the 16-bit sum of each signal with its header; a header whose sums are all 0 states none."""
+    if not any(signal.checksum for signal in signals):
+        flags.append("checksum_absent")
+        return
+    sums = samples.sum(axis=0, dtype=np.int64)
+    if signals[0].fmt == "212":  # the marker of "no value" is -2048 in the file
+        sums += (samples == INVALID).sum(axis=0) * (32768 - 2048)
+    for signal, total in zip(signals, sums):
+        if signal.checksum is None or (int(total) - signal.checksum) % 65536 == 0:
+            continue
+        if policy == "warn":
+            flags.append("checksum_mismatch")
+            continue
+        raise ChecksumError(
+            f"the samples have the checksum {int(total) % 65536}, the header states {signal.checksum % 65536}: the "
+            f"signal file is damaged or belongs to another header (checksum='ignore' reads it all the same).",
+            path=path,
+            record=record,
+            lead=signal.name,
+        )
+
+
+def choose_signals(
+    signals: tuple[Signal, ...], lead_names: list[str] | None, path: Path, record: str
+) -> list[int]:
+    """Positions of the leads asked for, or of all."""
+    names = [standard_lead_name(signal.name).lower() for signal in signals]
+    if lead_names is None:
+        chosen = list(range(len(signals)))
+    else:
+        wanted = [standard_lead_name(name).lower() for name in lead_names]
+        for name, asked in zip(wanted, lead_names):
+            if name not in names:
+                raise LeadNotFoundError(
+                    f"the record has the leads {[signal.name for signal in signals]}.", path=path, record=record, lead=asked
+                )
+        chosen = [names.index(name) for name in wanted]
+    kept = [names[index] for index in chosen]
+    for index in chosen:
+        if kept.count(names[index]) > 1 or names.count(names[index]) > 1:
+            raise DuplicateLeadError(
+                "two signals carry this lead name; a lead may occur once.", path=path, record=record, lead=signals[index].name
+            )
+    return chosen
+
+
+def scale_of(
+    chosen: list[int],
+    signals: tuple[Signal, ...],
+    units: str | None,
+    path: Path,
+    record: str,
+    strict: bool,
+    flags: list[str],
+) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Lead names, gain (units per millivolt) and offset of the chosen signals."""
+    names, gains, offsets = [], [], []
+    for index in chosen:
+        signal = signals[index]
+        if signal.gain_defaulted:
+            if strict:
+                raise HeaderError("the header gives no gain (strict=True).", path=path, record=record, lead=signal.name)
+            flags.append("gain_defaulted")
+        if signal.gain < 0:
+            flags.append("inverted_gain")
+        per_millivolt = units_per_millivolt(units or signal.units)
+        if per_millivolt is None:
+            raise UnitError(
+                f"the unit {signal.units!r} is not a voltage (V, mV, uV or nV); pass lead_names=[…] to read only the "
+                f"ECG leads, or units='mV' if the header is wrong.",
+                path=path,
+                record=record,
+                lead=signal.name,
+            )
+        gain = signal.gain * per_millivolt
+        if not 1e-9 <= abs(gain) <= 1e12:
+            raise HeaderError(f"the gain {signal.gain} is absurd.", path=path, record=record, lead=signal.name)
+        names.append(standard_lead_name(signal.name))
+        gains.append(gain)
+        offsets.append(float(signal.baseline))
+    return names, np.array(gains), np.array(offsets)
+
+
+def unsupported(path: Path, record: str, reason: str) -> UnsupportedFormatError:
+    """The error for what even wfdb cannot decode."""
+    return UnsupportedFormatError(reason, path=path, record=record)

@@ -1,0 +1,1 @@
+"""Methods, one folder each, and the registry that answers for them."""

@@ -1,0 +1,491 @@
+"""What all models of the package share: config fields, loading and saving, lead indices, the classification head."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.dataclasses import strict
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.processing_utils import Unpack
+from transformers.utils import ModelOutput, TransformersKwargs
+from transformers.utils.generic import can_return_tuple
+
+from ecg_transformers.layers.attention import AttentionFunction, SelfAttention, eager_attention
+from ecg_transformers.layers.pooling import AttentionPooling
+from ecg_transformers.layers.transformer import TransformerBlock, drop_path_rates
+from ecg_transformers.models.auto import SHIM_NAME, auto_map_of, rewrite_json, write_shim
+from ecg_transformers.signal.leads import STANDARD_LEADS
+
+MAX_HIDDEN_SIZE, MAX_LAYERS, MAX_POSITIONS, MAX_LEADS = 16_384, 256, 1_000_000, 1_024
+
+
+@strict
+class ECGConfig(PreTrainedConfig):
+    """Fields that every config of the package has.
+
+    Args:
+        num_leads: leads of the model's own table; `lead_indices` of a forward call point into it.
+        seq_len: samples of one lead the model is built for.
+        lead_names: names of the leads in the table's order; None for a series that is no ECG.
+        sampling_rate: of the input, in Hz; None when it is not known.
+        head_pooling: what the classification head sees: "pooler" (the published feature), "attention" (a learned query
+            over the tokens), "per_lead" (mean token of each lead, concatenated).
+        head_norm: "none", or "batch_norm" (without affine) before the linear head: records share most of their mean
+            token, and a head of small initialisation hardly moves without it.
+        head_dropout: before the linear head.
+    """
+
+    num_leads: int = 12
+    seq_len: int = 2250
+    lead_names: list[str] | None = None
+    sampling_rate: float | int | None = None
+    head_pooling: str = "pooler"
+    head_norm: str = "none"
+    head_dropout: float | int = 0.0
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if self.lead_names is None and self.num_leads == len(STANDARD_LEADS) and self.sampling_rate is not None:
+            self.lead_names = list(STANDARD_LEADS)
+        super().__post_init__(**kwargs)
+        if self.label2id is None and self.id2label is not None:
+            self.label2id = {name: index for index, name in self.id2label.items()}
+        self._check_bounds()
+
+    def _check_bounds(self) -> None:
+        """A config is data from outside: a few bytes must not make us allocate a terabyte."""
+        bounds = {
+            "num_leads": MAX_LEADS,
+            "seq_len": MAX_POSITIONS,
+            "patch_size": MAX_POSITIONS,
+            "intermediate_size": 4 * MAX_HIDDEN_SIZE,
+            "num_attention_heads": MAX_LAYERS,
+        }
+        for prefix in ("", "decoder_", "predictor_"):
+            bounds[f"{prefix}hidden_size"] = MAX_HIDDEN_SIZE
+            bounds[f"{prefix}num_hidden_layers"] = MAX_LAYERS
+        for name, limit in bounds.items():
+            value = getattr(self, name, None)
+            if isinstance(value, int) and not 0 <= value <= limit:
+                raise ValueError(f"{type(self).__name__}: {name} must be between 0 and {limit}, got {value}.")
+        if self.num_leads < 1 or self.seq_len < 1:
+            raise ValueError(f"{type(self).__name__}: num_leads and seq_len must be positive.")
+        if self.lead_names is not None and len(self.lead_names) != self.num_leads:
+            raise ValueError(
+                f"{type(self).__name__}: {len(self.lead_names)} lead names were given for num_leads={self.num_leads}."
+            )
+        choices = {"head_pooling": ("pooler", "attention", "per_lead"), "head_norm": ("none", "batch_norm")}
+        for name, allowed in choices.items():
+            check_choice(self, name, allowed)
+
+
+def check_choice(config: PreTrainedConfig, name: str, allowed: Sequence[str]) -> None:
+    """Raise a ValueError that lists the choices when a config field holds something else."""
+    value = getattr(config, name)
+    if value not in allowed:
+        raise ValueError(f"{type(config).__name__}: {name} must be one of {', '.join(allowed)}; got {value!r}.")
+
+
+def select_attention(config: PreTrainedConfig) -> AttentionFunction:
+    """The attention function that the config names at this moment (`set_attn_implementation` may change it)."""
+    name = config._attn_implementation
+    if name in (None, "eager"):
+        return eager_attention
+    function: AttentionFunction = ALL_ATTENTION_FUNCTIONS.get_interface(name, eager_attention)
+    return function
+
+
+class ECGLayer(GradientCheckpointingLayer, TransformerBlock):
+    """A transformer block that transformers can checkpoint and whose output it can record."""
+
+
+def build_layers(
+    config: PreTrainedConfig, depth: int, hidden_size: int, num_heads: int, intermediate_size: int, **options: Any
+) -> nn.ModuleList:
+    """`depth` blocks with a linear ramp of stochastic depth; `options` as for `TransformerBlock`."""
+    rates = drop_path_rates(options.pop("drop_path", 0.0), depth)
+    select = functools.partial(select_attention, config)
+    return nn.ModuleList(
+        ECGLayer(
+            hidden_size, num_heads, intermediate_size, drop_path=rate, select_attention=select, **options
+        )
+        for rate in rates
+    )
+
+
+class ECGEncoder(nn.Module):
+    """A stack of blocks."""
+
+    def __init__(self, layers: nn.ModuleList) -> None:
+        super().__init__()
+        self.layer = layers
+
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor:
+        for layer in self.layer:
+            hidden_states = layer(hidden_states, attention_mask, **kwargs)
+        return hidden_states
+
+
+@dataclass
+class ECGModelOutput(ModelOutput):
+    """Output of a base model.
+
+    Attributes:
+        last_hidden_state: `(B, N, D)` tokens after the final norm.
+        pooler_output: `(B, D)`, the published downstream feature.
+    """
+
+    last_hidden_state: torch.Tensor | None = None
+    pooler_output: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+
+
+@dataclass
+class MaskedReconstructionOutput(ModelOutput):
+    """Output of a masked autoencoder.
+
+    Attributes:
+        loss: mean squared error over the masked patches.
+        reconstruction: predicted patches, shape as the method documents; in normalised units with `norm_pix_loss`.
+        mask: 1 = masked.
+        ids_restore: brings visible and masked tokens back into order.
+        last_hidden_state: latent of the visible tokens.
+    """
+
+    loss: torch.Tensor | None = None
+    reconstruction: torch.Tensor | None = None
+    mask: torch.Tensor | None = None
+    ids_restore: torch.Tensor | None = None
+    last_hidden_state: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+
+
+@dataclass
+class ECGClassifierOutput(ModelOutput):
+    """Output of a classification model.
+
+    Attributes:
+        loss: of the mean logits, when labels were given.
+        logits: `(B, C)`, mean over the crops of a record.
+        probabilities: `(B, C)`, mean of the crops' probabilities (metrics and pipelines use it); logits in regression.
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    probabilities: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+
+
+class ECGPreTrainedModel(PreTrainedModel):
+    """Base of all models: loading that freezes what is fixed, saving that a Hub repository can be loaded from.
+
+    Subclasses override the hooks they need; training calls them and knows no method by name.
+    """
+
+    config: ECGConfig
+    main_input_name = "input_values"
+    input_modalities = ("time",)
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_attention_backend = True
+    _no_split_modules = ["ECGLayer"]
+    _can_record_outputs = {"hidden_states": ECGLayer, "attentions": SelfAttention}
+
+    # ---- hooks ---------------------------------------------------------------------------------------------------
+
+    def freeze_fixed(self) -> None:
+        """Switch gradients off where the method fixes parameters; called after building and after loading."""
+
+    def after_loading(self, missing_keys: set[str]) -> None:
+        """Called when a checkpoint was loaded; `missing_keys` were not in it and hold fresh values."""
+
+    def draw_sample_noise(self, generator: torch.Generator) -> dict[str, Tensor]:
+        """Random tensors that one training sample needs; training stacks them along a new first axis."""
+        return {}
+
+    def draw_batch_noise(self, generator: torch.Generator, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Random tensors of a whole batch, the same on every process."""
+        return {}
+
+    def training_step_started(self, step: int, total_steps: int) -> None:
+        """Called before the forward passes of optimiser step `step` (counted from 0)."""
+
+    def training_step_finished(self, step: int, total_steps: int) -> None:
+        """Called after the optimiser's update of step `step`."""
+
+    def monitor(self, outputs: Any) -> dict[str, float]:
+        """Figures to log beside the loss."""
+        return {}
+
+    def tokens_by_lead(self, last_hidden_state: Tensor, num_leads: int) -> Tensor | None:
+        """`(B, num_leads, n, D)` patch tokens without special tokens, or None where tokens do not belong to a lead."""
+        return None
+
+    @property
+    def feature_size(self) -> int:
+        """Width of `pooler_output`."""
+        return int(self.config.hidden_size)
+
+    @property
+    def dummy_inputs(self) -> dict[str, Tensor]:
+        """Small valid inputs, always the same."""
+        generator = torch.Generator().manual_seed(0)
+        shape = (2, self.config.num_leads, self.config.seq_len)
+        inputs = {"input_values": torch.randn(shape, generator=generator)}
+        noise = [self.draw_sample_noise(generator) for _ in range(shape[0])]
+        inputs.update({key: torch.stack([sample[key] for sample in noise]) for key in noise[0]})
+        inputs.update(self.draw_batch_noise(generator, inputs))
+        return inputs
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The module that makes tokens of the signal (transformers asks for it)."""
+        base = self.base_model
+        if base is not self:
+            return base.get_input_embeddings()
+        return self.embeddings
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        base = self.base_model
+        if base is not self:
+            base.set_input_embeddings(value)
+        else:
+            self.embeddings = value
+
+    # ---- building, loading, saving ----------------------------------------------------------------------------------
+
+    def post_init(self) -> None:
+        super().post_init()
+        self.freeze_fixed()
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """As in transformers; fixed parameters are frozen again, and a checkpoint with holes is refused.
+
+        Raises:
+            ValueError: when some tensors of the encoder are in the checkpoint and others are missing.
+        """
+        wants_info = kwargs.pop("output_loading_info", False)
+        model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        missing = set(info["missing_keys"])
+        model._refuse_holes(missing)
+        model.freeze_fixed()
+        model.after_loading(missing)
+        return (model, info) if wants_info else model
+
+    def _refuse_holes(self, missing: set[str]) -> None:
+        """A half-loaded encoder would run, and be wrong; a missing head is what fine-tuning expects."""
+        prefix = f"{self.base_model_prefix}."
+        has_prefix = hasattr(self, self.base_model_prefix)
+        encoder = {key for key in self.state_dict() if key.startswith(prefix) or not has_prefix}
+        holes = sorted(encoder & missing)
+        if holes and len(holes) < len(encoder):
+            raise ValueError(
+                f"The checkpoint lacks {len(holes)} of the {len(encoder)} encoder tensors of {type(self).__name__}: "
+                f"{', '.join(holes[:5])}{', …' if len(holes) > 5 else ''}. It is damaged or belongs to another model."
+            )
+
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
+        """As in transformers, plus `hub_shim.py` and the `auto_map` that points to it."""
+        directory = Path(save_directory)
+        if kwargs.get("is_main_process", True):
+            directory.mkdir(parents=True, exist_ok=True)
+            write_shim(directory)
+        self.config.auto_map = auto_map_of(self.config.model_type)
+        super().save_pretrained(save_directory, *args, **kwargs)
+        if kwargs.get("is_main_process", True):
+            rewrite_json(directory / "config.json", auto_map=auto_map_of(self.config.model_type))
+            remove_stray_sources(directory)
+
+
+def remove_stray_sources(directory: Path) -> None:
+    """transformers copies model sources beside checkpoints that came through the shim; they cannot be imported."""
+    for pattern in ("configuration_*.py", "modeling_*.py", "feature_extraction_*.py"):
+        for path in directory.glob(pattern):
+            path.unlink()
+    if not (directory / SHIM_NAME).exists():
+        write_shim(directory)
+
+
+LeadIndices = Sequence[int] | Sequence[Sequence[int]] | Tensor
+
+
+def resolve_lead_indices(
+    lead_indices: LeadIndices | None, input_values: Tensor, num_leads: int
+) -> Tensor:
+    """Indices into the model's lead table for every lead of the input: `(L,)` or `(B, L)`, on the input's device.
+
+    Args:
+        lead_indices: one list for the batch, or one row a record; None takes the first leads of the table.
+        input_values: `(B, L, T)`.
+        num_leads: size of the table.
+
+    Raises:
+        ValueError: when counts disagree or an index is not in the table.
+    """
+    batch, count = input_values.shape[0], input_values.shape[1]
+    if lead_indices is None:
+        if count > num_leads:
+            raise ValueError(f"The input has {count} leads, the model knows {num_leads}.")
+        return torch.arange(count, device=input_values.device)
+    indices = torch.as_tensor(lead_indices, dtype=torch.long, device=input_values.device)
+    if indices.shape not in ((count,), (batch, count)):
+        raise ValueError(
+            f"lead_indices of shape {tuple(indices.shape)} do not fit an input of {batch} records with {count} leads: "
+            f"give one list of {count} indices, or one a record."
+        )
+    # a check of values costs a synchronisation on accelerators, where the embedding lookup fails by itself
+    if indices.device.type == "cpu" and not torch.compiler.is_compiling():
+        if indices.numel() and (int(indices.min()) < 0 or int(indices.max()) >= num_leads):
+            raise ValueError(f"lead_indices must lie in 0 … {num_leads - 1}, got {indices.tolist()}.")
+    return indices
+
+
+def check_input(input_values: Tensor, ndim: int = 3) -> None:
+    """Raise a ValueError unless the input is `(batch, num_leads, seq_len)`."""
+    if input_values.ndim != ndim:
+        raise ValueError(
+            f"input_values must have {ndim} axes (batch, num_leads, seq_len), got shape {tuple(input_values.shape)}."
+        )
+
+
+class ECGForSequenceClassification(ECGPreTrainedModel):
+    """A base model with a linear head; takes single crops `(B, L, T)` or several crops of a record `(B, k, L, T)`.
+
+    Loss uses the mean of the crops' logits, metrics the mean of their probabilities, as ST-MEM publishes it.
+    A method's class derives from this class and its own pre-trained class, and names its config and base class:
+    `config: STMEMConfig` (transformers reads the annotation) and `base_class = STMEMModel`.
+    """
+
+    base_class: type[ECGPreTrainedModel]
+
+    def __init__(self, config: ECGConfig) -> None:
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        base = self.base_class(config)
+        setattr(self, self.base_model_prefix, base)
+        size = {
+            "pooler": base.feature_size,
+            "attention": config.hidden_size,
+            "per_lead": config.num_leads * config.hidden_size,
+        }[config.head_pooling]
+        if config.head_pooling == "attention":
+            self.attention_pooling = AttentionPooling(size, getattr(config, "num_attention_heads", 1) or 1)
+        if config.head_norm == "batch_norm":
+            self.head_norm = nn.BatchNorm1d(size, affine=False)
+        self.dropout = nn.Dropout(config.head_dropout)
+        self.classifier = nn.Linear(size, config.num_labels)
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        self.base_class._init_weights(self, module)
+        if isinstance(module, AttentionPooling):
+            init_attention_pooling(module)
+
+    def pool(self, outputs: Any, num_leads: int) -> Tensor:
+        """`(B, features)` for the head."""
+        if self.config.head_pooling == "pooler":
+            return outputs.pooler_output
+        tokens = self.base_model.tokens_by_lead(outputs.last_hidden_state, num_leads)
+        if self.config.head_pooling == "attention":
+            return self.attention_pooling(outputs.last_hidden_state if tokens is None else tokens.flatten(1, 2))
+        if tokens is None:
+            raise ValueError(f'{type(self).__name__} has no tokens by lead; head_pooling="per_lead" cannot be used.')
+        if num_leads != self.config.num_leads:
+            raise ValueError(
+                f'head_pooling="per_lead" needs all {self.config.num_leads} leads of the model, got {num_leads}.'
+            )
+        return tokens.mean(dim=2).flatten(1)
+
+    def head(self, features: Tensor) -> Tensor:
+        """`(B, features)` to logits `(B, C)`."""
+        if self.config.head_norm == "batch_norm":
+            features = self.head_norm(features)
+        return self.classifier(self.dropout(features))
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_values: torch.Tensor,
+        lead_indices: LeadIndices | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> ECGClassifierOutput:
+        """Logits and probabilities of records.
+
+        Args:
+            input_values: `(B, L, T)`, or `(B, k, L, T)` with k crops a record.
+            lead_indices: rows of the model's lead table, one list or one a record.
+            labels: class indices `(B,)`, or multi-hot `(B, C)`, or values for `problem_type="regression"`.
+        """
+        num_crops = None
+        if input_values.ndim == 4:
+            num_crops = input_values.shape[1]
+            input_values = input_values.flatten(0, 1)
+            lead_indices = repeat_for_crops(lead_indices, num_crops)
+        check_input(input_values)
+        outputs = self.base_model(input_values, lead_indices=lead_indices, **kwargs)
+        logits = self.head(self.pool(outputs, input_values.shape[1]))
+        probabilities = self.probabilities(logits)
+        if num_crops is not None:
+            logits = logits.unflatten(0, (-1, num_crops)).mean(dim=1)
+            probabilities = probabilities.unflatten(0, (-1, num_crops)).mean(dim=1)
+        loss = None if labels is None else self.classification_loss(logits, labels)
+        return ECGClassifierOutput(
+            loss=loss,
+            logits=logits,
+            probabilities=probabilities,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Softmax, or sigmoid for multi-label problems; values as they are in regression."""
+        if self.config.problem_type == "regression" or (self.config.problem_type is None and self.num_labels == 1):
+            return logits
+        if self.config.problem_type == "multi_label_classification":
+            return logits.sigmoid()
+        return logits.softmax(dim=-1)
+
+    def classification_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy, binary cross-entropy or squared error, by `problem_type` (guessed from the labels if unset)."""
+        problem = self.config.problem_type
+        if problem is None:
+            integers = labels.dtype in (torch.long, torch.int)
+            problem = "regression" if self.num_labels == 1 else ("single" if integers else "multi") + "_label_classification"
+            self.config.problem_type = problem
+        if problem == "regression":
+            return nn.functional.mse_loss(logits.squeeze(-1) if labels.ndim == 1 else logits, labels.to(logits.dtype))
+        if problem == "multi_label_classification":
+            return nn.functional.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
+        return nn.functional.cross_entropy(logits, labels)
+
+
+def repeat_for_crops(lead_indices: LeadIndices | None, num_crops: int) -> LeadIndices | None:
+    """One row of indices a record becomes one row a crop."""
+    if lead_indices is None:
+        return None
+    indices = torch.as_tensor(lead_indices)
+    return indices.repeat_interleave(num_crops, dim=0) if indices.ndim == 2 else indices
+
+
+def init_attention_pooling(module: AttentionPooling) -> None:
+    """Raw parameters must be set here: loading leaves missing ones as uninitialised memory."""
+    from transformers import initialization as init
+
+    init.normal_(module.query, std=0.02)
+    init.xavier_uniform_(module.attention.in_proj_weight)
+    init.zeros_(module.attention.in_proj_bias)
+    init.zeros_(module.attention.out_proj.bias)
+
+
+Initializer = Callable[[nn.Module], None]

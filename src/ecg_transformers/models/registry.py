@@ -1,0 +1,237 @@
+"""The registry of methods: what a method is called, where its classes are, how it is published and trained.
+
+This module and the `method.py` of every method import neither torch nor transformers; classes are named by dotted
+strings and imported when first asked for. Nothing outside `models/` names a method: it asks here.
+"""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+# one line per method: its folder below `models/`, which holds `method.py` with METHOD
+METHOD_NAMES = (
+    "st_mem",
+    "ecg_jepa",
+    "ecg_sl",
+    "mtae",
+    "mlae",
+    "ecg_moco_v3",
+    "cmsc",
+    "ecg_cpc",
+    "ecg_vit",
+    "ecg_resnet",
+)
+METHOD_NAMES = tuple(n for n in METHOD_NAMES if (Path(__file__).parent / n / "method.py").exists())  # while building
+
+
+@dataclass(frozen=True)
+class StageRecipe:
+    """Hyper-parameters of one training stage.
+
+    Attributes:
+        batch_size: records in one optimiser step, over all processes and accumulated micro-batches.
+        lr: peak learning rate; None takes `base_lr · batch_size / 256`.
+        base_lr: see `lr`.
+        epochs, max_steps: length; `max_steps` wins when both are given.
+        warmup_epochs, warmup_steps: length of the linear warm-up; `warmup_steps` wins.
+        warmup_fraction: share of all steps, used when neither of the two is given.
+        min_lr: where the schedule ends.
+        schedule: name of a schedule of `training/optimization.py`.
+        optimizer: "adamw" or "sgd".
+        weight_decay, betas, eps: of AdamW.
+        decay_one_dimensional: weight decay on biases, norms and other vectors too (some published codes do).
+        no_decay: further name patterns without weight decay.
+        lr_factors: name pattern to factor of the learning rate.
+        clip_norm: bound of the gradient norm, None for none.
+        augmentation: "randaugment", "circular_shift", "rlm" or None; drawn per sample.
+        augmentation_options: arguments of it.
+        config: config fields that belong to this stage (head options in fine-tuning, say).
+        num_crops: crops of a record in evaluation.
+        evaluations: checks on the validation fold in a fine-tuning run; the best one is kept.
+        loss: "auto" takes cross-entropy or binary cross-entropy from the task.
+        max_steps_by_fraction: label fraction to `max_steps`, for few-label runs; the nearest fraction is taken.
+    """
+
+    batch_size: int = 64
+    lr: float | None = None
+    base_lr: float | None = None
+    epochs: int | None = None
+    max_steps: int | None = None
+    warmup_epochs: float | None = None
+    warmup_steps: int | None = None
+    warmup_fraction: float = 0.0
+    min_lr: float = 0.0
+    schedule: str = "half_cosine"
+    optimizer: str = "adamw"
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    decay_one_dimensional: bool = False
+    no_decay: tuple[str, ...] = ()
+    lr_factors: Mapping[str, float] = field(default_factory=dict)
+    clip_norm: float | None = None
+    augmentation: str | None = None
+    augmentation_options: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    num_crops: int | None = None
+    evaluations: int = 4
+    loss: str = "auto"
+    max_steps_by_fraction: Mapping[float, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A named set of settings: model size, preprocessing, and the hyper-parameters of each stage.
+
+    Attributes:
+        description: one sentence with the source of the numbers.
+        config: overrides of the config's defaults.
+        preprocessing: overrides of the method's extractor preset.
+        stages: stage name ("pretrain", or the method's own stages; "finetune", "scratch", "attention") to settings.
+    """
+
+    description: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    preprocessing: Mapping[str, Any] = field(default_factory=dict)
+    stages: Mapping[str, StageRecipe] = field(default_factory=dict)
+
+    def stage(self, name: str) -> StageRecipe:
+        """Settings of a stage; "scratch" falls back to "finetune".
+
+        Raises:
+            ValueError: when the recipe has no such stage.
+        """
+        for candidate in (name, "finetune" if name in ("scratch", "attention", "linear") else name):
+            if candidate in self.stages:
+                return self.stages[candidate]
+        raise ValueError(f"This recipe has no stage {name!r}; it has {', '.join(self.stages) or 'none'}.")
+
+
+class LazyClasses(Mapping[str, Any]):
+    """Role ("base", "pretraining", "classification") to class, imported when asked for."""
+
+    def __init__(self, dotted: Mapping[str, str]) -> None:
+        self._dotted = dict(dotted)
+
+    def __getitem__(self, role: str) -> Any:
+        return resolve(self._dotted[role])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._dotted)
+
+    def __len__(self) -> int:
+        return len(self._dotted)
+
+    def __repr__(self) -> str:
+        return f"LazyClasses({self._dotted})"
+
+
+@dataclass(frozen=True)
+class ECGMethod:
+    """The registry entry of one method.
+
+    Attributes:
+        name: the `model_type`.
+        title: as the paper writes it.
+        paper: authors, title, year, identifier.
+        summary: one sentence on what the method does.
+        licence: of the published code and weights, as far as they exist.
+        config: dotted name of the config class.
+        classes: role to dotted name.
+        preprocessing: keyword arguments of the extractor that reproduce the published preprocessing.
+        recipes: named recipes; "published" always exists, "tiny" runs on a CPU.
+        view: what of a batch the objective sees (`training/views.py`).
+        extractor: dotted name of the extractor class.
+        convert: dotted name of `convert(state_dict, **overrides) -> model`, None where no official weights exist.
+        tiny_config: config arguments small enough for tests.
+        has_batch_norm: batch statistics enter the loss, so two processes differ from one.
+        stages: pre-training stages in order; empty for supervised methods.
+        has_official_weights: the authors released weights that `convert` reads.
+        notes: what the card says about faithfulness.
+    """
+
+    name: str
+    title: str
+    paper: str
+    summary: str
+    licence: str
+    config: str
+    classes: Mapping[str, str]
+    preprocessing: Mapping[str, Any]
+    recipes: Mapping[str, Recipe]
+    view: str = "crop"
+    extractor: str = "ecg_transformers.features.feature_extraction_ecg.ECGFeatureExtractor"
+    convert: str | None = None
+    tiny_config: Mapping[str, Any] = field(default_factory=dict)
+    has_batch_norm: bool = False
+    stages: tuple[str, ...] = ("pretrain",)
+    has_official_weights: bool = False
+    notes: str = ""
+
+    @property
+    def config_class(self) -> Any:
+        return resolve(self.config)
+
+    @property
+    def model_classes(self) -> LazyClasses:
+        return LazyClasses(self.classes)
+
+    @property
+    def extractor_class(self) -> Any:
+        return resolve(self.extractor)
+
+    def recipe(self, name: str = "published") -> Recipe:
+        """A recipe by name.
+
+        Raises:
+            ValueError: for an unknown name, with the known ones.
+        """
+        if name not in self.recipes:
+            raise ValueError(f"{self.title} has no recipe {name!r}. {known(name, list(self.recipes))}")
+        return self.recipes[name]
+
+    def with_recipe(self, name: str) -> "ECGMethod":
+        """The entry with a recipe's preprocessing laid over the published preset."""
+        return replace(self, preprocessing={**self.preprocessing, **self.recipe(name).preprocessing})
+
+
+def known(name: str, names: list[str]) -> str:
+    """"Known: …", with a suggestion when `name` is nearly one of `names`."""
+    close = difflib.get_close_matches(str(name), names, n=1)
+    hint = f"Did you mean {close[0]!r}? " if close else ""
+    return f"{hint}Known: {', '.join(names)}."
+
+
+def resolve(dotted: str) -> Any:
+    """The object behind a dotted name."""
+    module, _, attribute = dotted.rpartition(".")
+    return getattr(import_module(module), attribute)
+
+
+def list_methods() -> list[str]:
+    """Names of all methods, in the order of the registry."""
+    return list(METHOD_NAMES)
+
+
+def get_method(name: str) -> ECGMethod:
+    """The registry entry of a method.
+
+    Raises:
+        ValueError: for an unknown name, with the known ones.
+
+    Example:
+        >>> get_method("st_mem").title
+        'ST-MEM'
+    """
+    if name not in METHOD_NAMES:
+        raise ValueError(f"There is no method {name!r}. {known(name, list_methods())}")
+    entry: ECGMethod = resolve(f"ecg_transformers.models.{name}.method.METHOD")
+    return entry
+
+
+def method_of(config: Any) -> ECGMethod:
+    """The registry entry behind a model config (by its `model_type`)."""
+    return get_method(config.model_type)

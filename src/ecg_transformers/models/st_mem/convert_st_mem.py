@@ -1,0 +1,121 @@
+"""Official ST-MEM checkpoints (full, encoder alone, fine-tuned) into our classes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ecg_transformers.models.conversion import (
+    CheckpointError,
+    StateDictReader,
+    heads_of,
+    load_converted,
+    take_linear,
+    take_masked_autoencoder_block,
+)
+from ecg_transformers.models.st_mem.configuration_st_mem import STMEMConfig
+from ecg_transformers.models.st_mem.modeling_st_mem import (
+    STMEMForPreTraining,
+    STMEMForSequenceClassification,
+    STMEMModel,
+    STMEMPreTrainedModel,
+)
+
+HEAD_SIZE = 64  # fixed in the released code, so the number of heads follows from the tensors
+
+
+def convert_st_mem(state_dict: Mapping[str, Tensor], **config_overrides: Any) -> STMEMPreTrainedModel:
+    """The model that the tensors describe.
+
+    Args:
+        state_dict: official keys, with or without the `encoder.` prefix.
+        config_overrides: what tensors cannot tell (`norm_pix_loss`, `mask_ratio`, …) or should be changed.
+
+    Returns:
+        `STMEMForPreTraining` for a full file, `STMEMForSequenceClassification` when there is a head, else `STMEMModel`;
+        in eval mode.
+
+    Raises:
+        CheckpointError: when keys are missing, left over, or do not fit together.
+    """
+    reader = StateDictReader(state_dict, "ST-MEM")
+    full = "decoder_head.weight" in reader
+    prefix = "encoder." if "encoder.pos_embedding" in reader else ""
+    sizes = encoder_sizes(reader, prefix)
+    if full:
+        sizes |= decoder_sizes(reader)
+    elif "head.weight" in reader:
+        sizes["num_labels"] = reader.tensors["head.weight"].shape[0]
+    if sizes["num_leads"] != STMEMConfig().num_leads:
+        sizes["lead_names"] = None
+    config = STMEMConfig(**{**sizes, **config_overrides})
+    tensors = encoder_tensors(reader, prefix, "" if not full and "num_labels" not in sizes else "st_mem.")
+    if full:
+        take_decoder(reader, tensors)
+        for index in (1, 2, 3):
+            for kind in ("weight", "bias"):
+                reader.take_duplicate(f"to_patch_embedding.{index}.{kind}", f"{prefix}to_patch_embedding.{index}.{kind}")
+        reader.finish()
+        return load_converted(STMEMForPreTraining(config), tensors)
+    if "num_labels" in sizes:
+        take_linear(reader, "head", "classifier", tensors)
+        reader.finish()
+        return load_converted(STMEMForSequenceClassification(config), tensors)
+    reader.finish()
+    return load_converted(STMEMModel(config), tensors)
+
+
+def encoder_sizes(reader: StateDictReader, prefix: str) -> dict[str, Any]:
+    """Config fields that the encoder's tensors tell."""
+    projection = reader.take(f"{prefix}to_patch_embedding.2.weight")  # (d, p)
+    table = reader.take(f"{prefix}pos_embedding")  # (1, n + 2, d)
+    if table.ndim != 3 or table.shape[1] < 3:
+        raise CheckpointError(f"ST-MEM: the position table has shape {tuple(table.shape)}, expected (1, patches + 2, d).")
+    return {
+        "hidden_size": projection.shape[0],
+        "patch_size": projection.shape[1],
+        "seq_len": (table.shape[1] - 2) * projection.shape[1],
+        "num_leads": reader.count(f"{prefix}lead_embeddings.{{}}"),
+        "num_hidden_layers": reader.count(f"{prefix}block{{}}."),
+        "num_attention_heads": heads_of(reader, f"{prefix}block0.attn.fn.to_qkv.weight", HEAD_SIZE),
+        "intermediate_size": reader.take(f"{prefix}block0.ff.fn.net.0.weight").shape[0],
+        "qkv_bias": f"{prefix}block0.attn.fn.to_qkv.bias" in reader,
+    }
+
+
+def decoder_sizes(reader: StateDictReader) -> dict[str, Any]:
+    """Config fields that the decoder's tensors tell."""
+    return {
+        "decoder_hidden_size": reader.take("to_decoder_embedding.weight").shape[0],
+        "decoder_num_hidden_layers": reader.count("decoder_blocks.{}."),
+        "decoder_num_attention_heads": heads_of(reader, "decoder_blocks.0.attn.fn.to_qkv.weight", HEAD_SIZE),
+        "decoder_intermediate_size": reader.take("decoder_blocks.0.ff.fn.net.0.weight").shape[0],
+    }
+
+
+def encoder_tensors(reader: StateDictReader, source: str, target: str) -> dict[str, Tensor]:
+    """Encoder tensors under our names."""
+    out: dict[str, Tensor] = {}
+    embeddings = f"{target}embeddings"
+    out[f"{embeddings}.position_embeddings"] = reader.take(f"{source}pos_embedding")
+    out[f"{embeddings}.sep_token"] = reader.take(f"{source}sep_embedding")
+    leads = [reader.take(f"{source}lead_embeddings.{i}") for i in range(reader.count(f"{source}lead_embeddings.{{}}"))]
+    out[f"{embeddings}.lead_embeddings.weight"] = torch.stack([lead.flatten() for lead in leads])
+    for index, name in ((1, "norm_in"), (2, "projection"), (3, "norm_out")):
+        take_linear(reader, f"{source}to_patch_embedding.{index}", f"{embeddings}.patch_embeddings.{name}", out)
+    for index in range(reader.count(f"{source}block{{}}.")):
+        take_masked_autoencoder_block(reader, f"{source}block{index}", f"{target}encoder.layer.{index}", out)
+    take_linear(reader, f"{source}norm", f"{target}layernorm", out)
+    return out
+
+
+def take_decoder(reader: StateDictReader, out: dict[str, Tensor]) -> None:
+    """Decoder tensors under our names."""
+    take_linear(reader, "to_decoder_embedding", "decoder.decoder_embed", out)
+    out["decoder.mask_token"] = reader.take("mask_embedding")
+    out["decoder.position_embeddings"] = reader.take("decoder_pos_embed")
+    for index in range(reader.count("decoder_blocks.{}.")):
+        take_masked_autoencoder_block(reader, f"decoder_blocks.{index}", f"decoder.layer.{index}", out)
+    take_linear(reader, "decoder_norm", "decoder.norm", out)
+    take_linear(reader, "decoder_head", "decoder.pred", out)

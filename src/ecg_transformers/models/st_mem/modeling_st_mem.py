@@ -1,0 +1,365 @@
+"""ST-MEM (Na et al., "Guiding Masked Representation Learning to Capture Spatio-Temporal Relationship of
+Electrocardiogram", ICLR 2024, arXiv 2402.09450): encoder, pre-training with the lead-wise decoder, classification."""
+
+import torch
+from torch import Tensor, nn
+from transformers import initialization as init
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs
+from transformers.utils.generic import can_return_tuple
+from transformers.utils.output_capturing import capture_outputs
+
+from ecg_transformers.layers.attention import SelfAttention
+from ecg_transformers.layers.masked_autoencoder import MaskedDecoder
+from ecg_transformers.layers.masking import (
+    NoiseRanking,
+    gather_tokens,
+    masked_mean,
+    no_mask,
+    num_visible,
+    rank_noise,
+)
+from ecg_transformers.layers.patching import PatchEmbedding, normalize_patches, patchify
+from ecg_transformers.layers.positions import sincos_1d
+from ecg_transformers.layers.transformer import xavier_qkv_
+from ecg_transformers.models.base import (
+    ECGEncoder,
+    ECGForSequenceClassification,
+    ECGModelOutput,
+    ECGPreTrainedModel,
+    LeadIndices,
+    MaskedReconstructionOutput,
+    build_layers,
+    check_input,
+    resolve_lead_indices,
+)
+from ecg_transformers.models.st_mem.configuration_st_mem import STMEMConfig
+
+
+def separator_table(num_patches: int, hidden_size: int) -> Tensor:
+    """`(1, num_patches + 2, hidden_size)`: a zero row, the sine-cosine rows, a zero row (left and right separator)."""
+    return nn.functional.pad(sincos_1d(num_patches, hidden_size), (0, 0, 1, 1))[None]
+
+
+class STMEMEmbeddings(nn.Module):
+    """Signal to encoder tokens: patches, positions, masking, separators, lead embeddings."""
+
+    def __init__(self, config: STMEMConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.hidden_size
+        self.patch_embeddings = PatchEmbedding(config.patch_size, width, config.layer_norm_eps, config.patch_norm)
+        # a parameter, because fine-tuning trains it; pre-training freezes it (STMEMForPreTraining.freeze_fixed)
+        self.position_embeddings = nn.Parameter(separator_table(config.num_patches, width))
+        if config.use_sep_embedding:
+            self.sep_token = nn.Parameter(torch.zeros(width))
+        if config.use_lead_embedding:
+            self.lead_embeddings = nn.Embedding(config.num_leads, width)
+
+    def check_length(self, num_patches: int) -> None:
+        """Raise a ValueError for an input the position table cannot serve."""
+        limit = self.config.num_patches + (0 if self.config.strict_length else 1)
+        if num_patches > limit:
+            raise ValueError(
+                f"The input has {num_patches} patches of {self.config.patch_size} samples a lead, "
+                f"the model was built for {self.config.num_patches} (seq_len={self.config.seq_len})."
+            )
+
+    def forward(self, patches: Tensor, lead_indices: Tensor, ids_keep: Tensor | None = None) -> Tensor:
+        """Tokens of the visible patches.
+
+        Args:
+            patches: `(B, L, n, p)` raw samples.
+            lead_indices: `(L,)` or `(B, L)` rows of the lead table.
+            ids_keep: `(B, L, m)` visible patches; None keeps all.
+
+        Returns:
+            `(B, L, m + 2, D)`, separators included (`m` without them).
+        """
+        self.check_length(patches.shape[2])
+        positions = self.position_embeddings[:, 1 : patches.shape[2] + 1]  # (1, n, D)
+        if ids_keep is not None:  # cut the raw samples first: less memory, the same numbers
+            patches = gather_tokens(patches, ids_keep)
+            positions = positions[0][ids_keep]  # (B, L, m, D)
+        tokens = self.patch_embeddings(patches) + positions  # (B, L, m, D)
+        if self.config.use_sep_embedding:
+            ends = self.sep_token + self.position_embeddings[0, [0, -1]]  # (2, D)
+            left, right = ends.to(tokens.dtype).expand(*tokens.shape[:2], 2, -1).split(1, dim=2)
+            tokens = torch.cat([left, tokens, right], dim=2)
+        if self.config.use_lead_embedding:
+            tokens = tokens + self.lead_embeddings(lead_indices).unsqueeze(-2)  # separators included
+        return tokens
+
+
+class STMEMPreTrainedModel(ECGPreTrainedModel):
+    """Initialisation and token layout of ST-MEM."""
+
+    config: STMEMConfig
+    base_model_prefix = "st_mem"
+    _no_split_modules = ["STMEMEmbeddings", "ECGLayer"]
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        config = self.config
+        if config.initializer == "torch_default":
+            init_as_torch_does(module)
+        else:
+            init_as_mae(module, config.initializer_range)
+        if isinstance(module, STMEMEmbeddings) and config.initializer == "mae":
+            init.copy_(module.position_embeddings, separator_table(config.num_patches, config.hidden_size))
+        if isinstance(module, MaskedDecoder):
+            init.copy_(
+                module.position_embeddings, separator_table(config.num_patches, config.decoder_hidden_size)
+            )
+
+    @property
+    def num_separators(self) -> int:
+        """Separator tokens of one lead."""
+        return 2 if self.config.use_sep_embedding else 0
+
+    def tokens_by_lead(self, last_hidden_state: Tensor, num_leads: int) -> Tensor:
+        """`(B, L·(n + 2), D)` to `(B, L, n, D)`, separators dropped."""
+        tokens = last_hidden_state.unflatten(1, (num_leads, -1))
+        return tokens[:, :, 1:-1] if self.config.use_sep_embedding else tokens
+
+
+@torch.no_grad()
+def init_as_mae(module: nn.Module, std: float) -> None:
+    """Xavier-uniform linear layers with zero bias, unit norms, special vectors from N(0, std)."""
+    if isinstance(module, nn.Linear):
+        init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            init.zeros_(module.bias)
+    elif isinstance(module, nn.LayerNorm):
+        init.ones_(module.weight)
+        init.zeros_(module.bias)
+    elif isinstance(module, nn.Embedding):
+        init.normal_(module.weight, std=std)
+    elif isinstance(module, SelfAttention):
+        xavier_qkv_(module)
+    elif isinstance(module, MaskedDecoder):
+        init.normal_(module.mask_token, std=std)
+    elif isinstance(module, STMEMEmbeddings) and hasattr(module, "sep_token"):
+        init.normal_(module.sep_token, std=std)
+
+
+@torch.no_grad()
+def init_as_torch_does(module: nn.Module) -> None:
+    """torch's defaults for linear layers; tables, separators and lead embeddings from N(0, 1)."""
+    if isinstance(module, nn.Linear):
+        init.kaiming_uniform_(module.weight, a=5**0.5)
+        if module.bias is not None:
+            bound = module.in_features**-0.5
+            init.uniform_(module.bias, -bound, bound)
+    elif isinstance(module, nn.LayerNorm):
+        init.ones_(module.weight)
+        init.zeros_(module.bias)
+    elif isinstance(module, nn.Embedding):
+        init.normal_(module.weight)
+    elif isinstance(module, MaskedDecoder):
+        init.normal_(module.mask_token)
+    elif isinstance(module, STMEMEmbeddings):
+        init.normal_(module.position_embeddings)
+        if hasattr(module, "sep_token"):
+            init.normal_(module.sep_token)
+
+
+class STMEMModel(STMEMPreTrainedModel):
+    """The ST-MEM encoder.
+
+    Example:
+        >>> model = STMEMModel(STMEMConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=2))
+        >>> model(torch.randn(1, 12, 2250)).pooler_output.shape
+        torch.Size([1, 64])
+    """
+
+    def __init__(self, config: STMEMConfig) -> None:
+        super().__init__(config)
+        self.embeddings = STMEMEmbeddings(config)
+        self.dropout = nn.Dropout(config.input_dropout_prob)
+        self.encoder = ECGEncoder(
+            build_layers(
+                config,
+                config.num_hidden_layers,
+                config.hidden_size,
+                config.num_attention_heads,
+                config.intermediate_size,
+                head_dim=config.attention_head_size,
+                layer_norm_eps=config.layer_norm_eps,
+                qkv_bias=config.qkv_bias,
+                output_projection=config.attention_output_projection,
+                dropout=config.hidden_dropout_prob,
+                attention_dropout=config.attention_probs_dropout_prob,
+                drop_path=config.drop_path_rate,
+            )
+        )
+        self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.post_init()
+
+    def freeze_fixed(self) -> None:
+        self.embeddings.position_embeddings.requires_grad_(self.config.train_position_embeddings is not False)
+
+    def encode(self, patches: Tensor, lead_indices: Tensor, ids_keep: Tensor | None, dropout: bool) -> Tensor:
+        """All blocks over the joint sequence of all leads: `(B, L·(m + 2), D)`, before the final norm."""
+        tokens = self.embeddings(patches, lead_indices, ids_keep)  # (B, L, m+2, D)
+        num_leads = tokens.shape[1]
+        hidden = tokens.flatten(1, 2)  # lead-major: all tokens of the first lead, then of the second, …
+        if dropout:
+            hidden = self.dropout(hidden)
+        return self.encoder(hidden, num_leads=num_leads)
+
+    @capture_outputs
+    def forward(
+        self,
+        input_values: torch.Tensor,
+        lead_indices: LeadIndices | None = None,
+        ids_keep: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> ECGModelOutput:
+        """Tokens and features of records.
+
+        Args:
+            input_values: `(B, L, T)`, standardised; T a multiple of the patch size.
+            lead_indices: rows of the lead table, one list for the batch or one a record.
+            ids_keep: `(B, L, m)` visible patches (pre-training); None sees all.
+
+        Returns:
+            `last_hidden_state (B, L·(m + 2), D)` after the final norm, separators included, and
+            `pooler_output (B, D)`: the norm of the mean of all patch tokens, the published downstream feature.
+        """
+        check_input(input_values)
+        if self.config.lead_mode == "official_broadcast" and input_values.shape[1] == 1 and lead_indices is None:
+            return self._forward_broadcast(input_values)
+        indices = resolve_lead_indices(lead_indices, input_values, self.config.num_leads)
+        patches = patchify(input_values, self.config.patch_size)
+        hidden = self.encode(patches, indices, ids_keep, dropout=ids_keep is None)
+        pooled = self.tokens_by_lead(hidden, input_values.shape[1]).mean(dim=(1, 2))  # mean first, norm after
+        return ECGModelOutput(last_hidden_state=self.layernorm(hidden), pooler_output=self.layernorm(pooled))
+
+    def _forward_broadcast(self, input_values: Tensor) -> ECGModelOutput:
+        """The released code's single lead on a 12-lead encoder: copied onto every embedding, and only the very first and
+        very last token left out of the mean."""
+        repeated = input_values.expand(-1, self.config.num_leads, -1)
+        indices = torch.arange(self.config.num_leads, device=input_values.device)
+        hidden = self.encode(patchify(repeated, self.config.patch_size), indices, None, dropout=True)
+        inner = hidden[:, 1:-1] if self.config.use_sep_embedding else hidden
+        return ECGModelOutput(
+            last_hidden_state=self.layernorm(hidden), pooler_output=self.layernorm(inner.mean(dim=1))
+        )
+
+
+class STMEMForPreTraining(STMEMPreTrainedModel):
+    """ST-MEM with its decoder: reconstructs the masked patches of every lead."""
+
+    def __init__(self, config: STMEMConfig) -> None:
+        super().__init__(config)
+        self.st_mem = STMEMModel(config)
+        layers = build_layers(
+            config,
+            config.decoder_num_hidden_layers,
+            config.decoder_hidden_size,
+            config.decoder_num_attention_heads,
+            config.decoder_intermediate_size,
+            head_dim=config.decoder_attention_head_size,
+            layer_norm_eps=config.layer_norm_eps,
+            qkv_bias=config.qkv_bias,
+            output_projection=config.attention_output_projection,
+        )
+        self.decoder = MaskedDecoder(
+            config.hidden_size,
+            config.decoder_hidden_size,
+            config.patch_size,
+            separator_table(config.num_patches, config.decoder_hidden_size),
+            layers,
+            num_prefix=self.num_separators // 2,
+            num_suffix=self.num_separators // 2,
+            norm_eps=config.decoder_norm_eps,
+            first_row=0 if config.use_sep_embedding else 1,
+        )
+        self.post_init()
+
+    def freeze_fixed(self) -> None:
+        self.st_mem.embeddings.position_embeddings.requires_grad_(self.config.train_position_embeddings is True)
+
+    def draw_sample_noise(self, generator: torch.Generator) -> dict[str, Tensor]:
+        shape = (self.config.num_leads, self.config.num_patches)
+        return {"noise": torch.rand(shape, generator=generator)}
+
+    def rank(self, patches: Tensor, noise: Tensor | None, mask_ratio: float) -> NoiseRanking:
+        """Which patches stay visible; every lead of every record is ranked alone."""
+        shape = patches.shape[:3]
+        if mask_ratio == 0:
+            return no_mask(shape, patches.device)
+        if noise is None:
+            noise = torch.rand(shape, device=patches.device)
+        if noise.shape != shape:
+            raise ValueError(f"noise must have shape {tuple(shape)} (batch, leads, patches), got {tuple(noise.shape)}.")
+        return rank_noise(noise, num_visible(shape[2], mask_ratio))
+
+    def decode(self, latent: Tensor, ids_restore: Tensor) -> Tensor:
+        """Predicted patches `(B, L, n, p)`; the leads are one batch of `B·L` sequences for the shared decoder."""
+        batch, num_leads, _ = ids_restore.shape
+        sequences = latent.unflatten(1, (num_leads, -1)).flatten(0, 1)  # (B·L, m+2, D)
+        together = num_leads if self.config.decoder_mode == "joint" else 1
+        predicted = self.decoder(sequences, ids_restore.flatten(0, 1), sequences_together=together)
+        return predicted.unflatten(0, (batch, num_leads))
+
+    def target(self, patches: Tensor) -> Tensor:
+        """What is to be predicted: raw patches, or patches normalised one by one."""
+        if not self.config.norm_pix_loss:
+            return patches
+        return normalize_patches(patches, self.config.norm_target_eps, self.config.norm_target_unbiased)
+
+    def reconstruction_loss(self, predicted: Tensor, patches: Tensor, mask: Tensor) -> Tensor | None:
+        """Squared error, mean over the samples of a patch, then over all masked patches of the batch."""
+        if self.config.loss_without_mask == "none" and not bool(mask.any()):
+            return None
+        errors = (predicted.float() - self.target(patches.float())) ** 2
+        return masked_mean(errors.mean(dim=-1), mask)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_values: torch.Tensor,
+        lead_indices: LeadIndices | None = None,
+        noise: torch.Tensor | None = None,
+        mask_ratio: float | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> MaskedReconstructionOutput:
+        """Reconstruction and loss.
+
+        Args:
+            input_values: `(B, L, T)`, standardised.
+            lead_indices: rows of the lead table, one list for the batch or one a record.
+            noise: `(B, L, n)`; the patches of lowest noise stay visible. Drawn from the global generator when not given.
+            mask_ratio: in place of the config's.
+
+        Returns:
+            `loss`, `reconstruction (B, L, n, p)`, `mask (B, L, n)` with 1 = masked, `ids_restore (B, L, n)`,
+            `last_hidden_state (B, L·(m + 2), D)` with the visible tokens of a lead in the order of their noise.
+        """
+        check_input(input_values)
+        patches = patchify(input_values, self.config.patch_size)  # (B, L, n, p)
+        ratio = self.config.mask_ratio if mask_ratio is None else mask_ratio
+        ranking = self.rank(patches, noise, ratio)
+        outputs = self.st_mem(input_values, lead_indices=lead_indices, ids_keep=ranking.ids_keep, **kwargs)
+        predicted = self.decode(outputs.last_hidden_state, ranking.ids_restore)  # (B, L, n, p)
+        return MaskedReconstructionOutput(
+            loss=self.reconstruction_loss(predicted, patches, ranking.mask),
+            reconstruction=predicted,
+            mask=ranking.mask,
+            ids_restore=ranking.ids_restore,
+            last_hidden_state=outputs.last_hidden_state,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+
+class STMEMForSequenceClassification(ECGForSequenceClassification, STMEMPreTrainedModel):
+    """ST-MEM with a linear head on the published feature (or on the tokens: `config.head_pooling`)."""
+
+    config: STMEMConfig
+    base_class = STMEMModel
+
+
+__all__ = ["STMEMForPreTraining", "STMEMForSequenceClassification", "STMEMModel", "STMEMPreTrainedModel"]

@@ -1,0 +1,1 @@
+"""Signals as NumPy arrays: leads, units, resampling, filters, crops, normalisation, augmentation. NumPy and SciPy only."""

@@ -1,0 +1,198 @@
+"""Lead names: one spelling for every lead, and the limb leads that follow from two others.
+
+`canonical_lead` understands the spellings found in public corpora, `select_leads` picks leads by name and derives missing
+limb leads by Einthoven's law (III = II - I) and Goldberger's definitions (aVR = -(I + II) / 2, aVL = I - II / 2,
+aVF = II - I / 2).
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+STANDARD_LEADS: tuple[str, ...] = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
+"""The twelve standard leads in their standard order."""
+
+LIMB_LEADS: tuple[str, ...] = STANDARD_LEADS[:6]
+
+MissingLeads = Literal["derive", "error", "drop", "zero"]
+
+# Every limb lead as a * I + b * II.
+_LIMB_AS_I_AND_II: dict[str, tuple[float, float]] = {
+    "I": (1.0, 0.0),
+    "II": (0.0, 1.0),
+    "III": (-1.0, 1.0),
+    "aVR": (-0.5, -0.5),
+    "aVL": (1.0, -0.5),
+    "aVF": (-0.5, 1.0),
+}
+_PREFIX = re.compile(r"^(?:ecg|ekg|lead|derivation|channel)[\s_:.\-]*", re.IGNORECASE)
+_ALIASES: dict[str, str] = {name.lower(): name for name in STANDARD_LEADS}
+_ALIASES.update({f"v{i}": f"V{i}" for i in range(7, 10)} | {f"v{i}r": f"V{i}R" for i in range(1, 10)})
+_ALIASES.update({"d1": "I", "d2": "II", "d3": "III", "di": "I", "dii": "II", "diii": "III"})
+_ALIASES.update({"l1": "I", "l2": "II", "l3": "III", "mli": "I", "mlii": "II", "mliii": "III"})
+_ALIASES.update({f"c{i}": f"V{i}" for i in range(1, 7)} | {"vr": "aVR", "vl": "aVL", "vf": "aVF"})
+_ALIASES.update({"vx": "VX", "vy": "VY", "vz": "VZ"})
+
+
+def canonical_lead(name: str) -> str:
+    """The one spelling of a lead name; a name that is no known lead comes back stripped and otherwise unchanged.
+
+    Letter case does not matter (`AVR`, `avr` → `aVR`), nor do the prefixes `ECG ` and `Lead `, `D` of the Romance
+    languages (`DII` → `II`) and `ML` of modified limb leads (`MLII` → `II`, the Holter lead in the position of lead II).
+
+    >>> [canonical_lead(name) for name in ("AVR", "MLII", "DI", "ECG I", "Lead II", "v1", "abdomen")]
+    ['aVR', 'II', 'I', 'I', 'II', 'V1', 'abdomen']
+    """
+    stripped = str(name).strip().strip("\x00").strip()
+    bare = stripped
+    while (shorter := _PREFIX.sub("", bare)) != bare and shorter:
+        bare = shorter
+    return _ALIASES.get(re.sub(r"[\s_\-]", "", bare).lower(), stripped)
+
+
+def canonical_leads(names: Sequence[str]) -> list[str]:
+    """`canonical_lead` of every name.
+
+    Raises:
+        ValueError: when two names mean the same lead (`II` and `MLII`), because picking one would be a guess.
+    """
+    if isinstance(names, str):
+        raise ValueError(f"lead_names must be a list of names, got the single string {names!r}: write [{names!r}].")
+    result = [canonical_lead(name) for name in names]
+    for lead in result:
+        if result.count(lead) > 1:
+            spelt = [str(name) for name, canonical in zip(names, result) if canonical == lead]
+            raise ValueError(f"the names {spelt} all mean lead {lead}: every lead may be given once.")
+    return result
+
+
+def derivation(lead: str, available: Sequence[str]) -> list[tuple[str, float]] | None:
+    """How a limb lead follows from two available limb leads: [(lead, weight), (lead, weight)], or None.
+
+    The first two available limb leads that are independent are used, I and II before others.
+
+    >>> derivation("aVF", ["I", "II", "V1"])
+    [('I', -0.5), ('II', 1.0)]
+    """
+    if lead not in _LIMB_AS_I_AND_II:
+        return None
+    present = [name for name in LIMB_LEADS if name in available]
+    target = np.array(_LIMB_AS_I_AND_II[lead])
+    for first in range(len(present)):
+        for second in range(first + 1, len(present)):
+            pair = (present[first], present[second])
+            basis = np.array([_LIMB_AS_I_AND_II[name] for name in pair]).T
+            if abs(np.linalg.det(basis)) > 1e-6:
+                weights = np.linalg.solve(basis, target)
+                return [(name, float(weight)) for name, weight in zip(pair, weights) if abs(weight) > 1e-12]
+    return None
+
+
+@dataclass
+class LeadPlan:
+    """How the wanted leads come from the given ones: rows of one matrix, so that a batch is one product.
+
+    `leads` are the leads that come out (`wanted`, less those dropped). `copied` holds for each of them the column of the
+    source, or -1; `derived` the linear combinations, `zero_filled` and `dropped` the leads that were not there.
+    """
+
+    leads: list[str] = field(default_factory=list)
+    copied: list[int] = field(default_factory=list)
+    derived: dict[str, list[tuple[str, float]]] = field(default_factory=dict)
+    zero_filled: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+
+    def apply(self, signal: np.ndarray, names: Sequence[str], axis: int = 1) -> np.ndarray:
+        """The planned leads of `signal`, whose leads `names` lie along `axis`; the dtype is kept."""
+        if self.copied == list(range(signal.shape[axis])):
+            return signal
+        picked = np.take(signal, [max(column, 0) for column in self.copied], axis=axis)
+        moved = np.moveaxis(picked, axis, 0)
+        source = np.moveaxis(signal, axis, 0)
+        for row, (lead, column) in enumerate(zip(self.leads, self.copied)):
+            if lead in self.derived:
+                parts = [source[list(names).index(name)] * weight for name, weight in self.derived[lead]]
+                moved[row] = sum(parts[1:], start=parts[0])
+            elif column < 0:
+                moved[row] = 0
+        return picked
+
+
+def plan_leads(available: Sequence[str], wanted: Sequence[str], missing: str = "derive") -> LeadPlan:
+    """How to make the leads `wanted` out of the leads `available` (canonical names).
+
+    `missing` says what happens to a lead that is not there: "derive" (limb leads from two others, else an error), "error"
+    (never derive), "drop" and "zero" (derive where possible, else leave the lead out, or fill it with zeros).
+
+    Raises:
+        ValueError: a lead is missing and the policy does not allow it.
+    """
+    if missing not in ("derive", "error", "drop", "zero"):
+        raise ValueError(f'missing_leads must be "derive", "error", "drop" or "zero", got {missing!r}.')
+    plan = LeadPlan()
+    lost: list[str] = []
+    for lead in wanted:
+        parts = derivation(lead, available) if missing != "error" else None
+        if lead in available:
+            plan.copied.append(list(available).index(lead))
+        elif parts is not None:
+            plan.copied.append(-1)
+            plan.derived[lead] = parts
+        elif missing == "zero":
+            plan.copied.append(-1)
+            plan.zero_filled.append(lead)
+        elif missing == "drop":
+            plan.dropped.append(lead)
+            continue
+        else:
+            lost.append(lead)
+            continue
+        plan.leads.append(lead)
+    if lost:
+        hint = " (limb leads follow from any two others)" if missing == "derive" else ""
+        raise ValueError(
+            f"no lead {', '.join(lost)} among {', '.join(available)}{hint}. Ask for leads that are there with "
+            f'lead_names=[…], or set missing_leads="drop" or "zero".'
+        )
+    if not plan.leads or len(plan.zero_filled) == len(plan.leads):
+        raise ValueError(f"none of the leads {', '.join(wanted)} is among {', '.join(available)}.")
+    return plan
+
+
+def select_leads(
+    signal: np.ndarray, lead_names: Sequence[str], wanted: Sequence[str], missing: str = "derive"
+) -> tuple[np.ndarray, LeadPlan]:
+    """The leads `wanted`, in that order, of a record `(T, L)` with leads `lead_names`, and the plan that says how.
+
+    Raises:
+        ValueError: names and columns do not match, a name is given twice, or a lead is missing (see `plan_leads`).
+    """
+    if signal.ndim != 2 or signal.shape[1] != len(lead_names):
+        raise ValueError(
+            f"a record is (seq_len, num_leads): {len(lead_names)} lead names do not fit the shape {signal.shape}."
+        )
+    names = canonical_leads(lead_names)
+    plan = plan_leads(names, canonical_leads(wanted), missing)
+    return plan.apply(signal, names), plan
+
+
+def einthoven_residual(signal: np.ndarray, lead_names: Sequence[str]) -> dict[str, float]:
+    """Largest absolute deviation (in the signal's unit) of III, aVR, aVL, aVF from what I and II say, over time.
+
+    `signal` is `(T, L)`; leads that are not there are left out. About 20 µV (quantisation) is normal; more means swapped
+    or mis-named leads, or leads that were scaled one by one.
+    """
+    names = canonical_leads(lead_names)
+    if "I" not in names or "II" not in names:
+        return {}
+    one, two = signal[:, names.index("I")], signal[:, names.index("II")]
+    result: dict[str, Any] = {}
+    for lead in LIMB_LEADS[2:]:
+        if lead in names:
+            weight_one, weight_two = _LIMB_AS_I_AND_II[lead]
+            expected = weight_one * one + weight_two * two
+            result[lead] = float(np.nanmax(np.abs(signal[:, names.index(lead)] - expected)))
+    return result

@@ -1,0 +1,44 @@
+"""Standardisation of signals with time on the last axis: `(…, L, T)`."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+Normalization = Literal["joint", "per_lead", "fixed"]
+
+
+def standardize(signal: np.ndarray, mode: str = "joint", eps: float = 0.0) -> np.ndarray:
+    """`(signal - mean) / (std + eps)` with the population standard deviation (ddof 0).
+
+    "joint" takes one mean and one deviation over leads and time together, as ST-MEM does; "per_lead" one pair for each
+    lead. A deviation of exactly zero gives zeros, not NaN.
+
+    Raises:
+        ValueError: an unknown mode.
+    """
+    if mode not in ("joint", "per_lead"):
+        raise ValueError(f'standardisation is "joint" or "per_lead", got {mode!r}.')
+    rows = signal.reshape(-1, signal.shape[-1] * (signal.shape[-2] if mode == "joint" else 1))
+    mean = rows.mean(axis=1, keepdims=True)
+    deviation = rows.std(axis=1, keepdims=True)
+    flat = deviation == 0
+    result = (rows - mean) / np.where(flat, 1.0, deviation + eps)
+    if flat.any():
+        result[flat[:, 0]] = 0
+    return result.reshape(signal.shape)
+
+
+def standardize_fixed(signal: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
+    """`(signal - mean) / std` with given statistics, one pair for each lead (or one for all); float32 stays float32.
+
+    Raises:
+        ValueError: a number of statistics that is not the number of leads, or a deviation that is not positive.
+    """
+    means, deviations = (np.asarray(values, dtype=np.float64).reshape(-1) for values in (mean, std))
+    for name, values in (("mean", means), ("std", deviations)):
+        if values.size not in (1, signal.shape[-2]):
+            raise ValueError(f"{name} holds {values.size} values for {signal.shape[-2]} leads: give one for each lead.")
+    if not (deviations > 0).all():
+        raise ValueError("every std of a fixed normalisation must be positive.")
+    return (signal - means.astype(signal.dtype)[:, None]) / deviations.astype(signal.dtype)[:, None]

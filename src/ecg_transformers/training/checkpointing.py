@@ -1,0 +1,329 @@
+"""Checkpoints that are whole or not there.
+
+A checkpoint is a folder `checkpoints/step-N` of safetensors and JSON files (nothing is pickled). It is written under a temporary
+name, every file is flushed to the disk, `manifest.json` with size and SHA-256 of each file comes last, and only then the folder
+gets its name. A folder whose manifest does not fit its files is no checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ecg_transformers._version import __version__
+from ecg_transformers.training.errors import CheckpointWriteError, TrainingError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+logger = logging.getLogger(__name__)
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+STATE = "trainer_state.json"
+_NAME = re.compile(r"step-(\d+)")
+
+
+class DamagedCheckpoint(TrainingError):
+    """A folder that looks like a checkpoint is not one; the message says what is wrong."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint whose manifest was verified."""
+
+    path: Path
+    step: int
+
+    def tensors(self, name: str) -> dict[str, torch.Tensor]:
+        """The tensors of one of its safetensors files, on the CPU."""
+        from safetensors.torch import load_file
+
+        return load_file(self.path / name)
+
+    def json(self, name: str = STATE) -> dict[str, Any]:
+        """One of its JSON files."""
+        content: dict[str, Any] = json.loads((self.path / name).read_text(encoding="utf-8"))
+        return content
+
+    def holds(self, name: str) -> bool:
+        """Whether it has a file of that name."""
+        return (self.path / name).is_file()
+
+
+def fault_point(name: str) -> None:
+    """Called before each write, flush and rename of a save. Does nothing; fault-injection tests replace it."""
+
+
+def write_checkpoint(
+    folder: Path,
+    step: int,
+    tensors: Mapping[str, Mapping[str, torch.Tensor]],
+    objects: Mapping[str, Any],
+    *,
+    keep: int | None = None,
+) -> Path:
+    """Write `folder/step-<step>` atomically, verify it, and then remove what exceeds the newest `keep` checkpoints.
+
+    Args:
+        folder: the `checkpoints` folder of a run; created when absent.
+        step: optimiser steps that were done.
+        tensors: file name -> tensors by name.
+        objects: file name -> what is written as JSON.
+        keep: number of checkpoints to keep; None keeps all.
+
+    Raises:
+        CheckpointWriteError: nothing was changed; temporary files are removed, older checkpoints are intact.
+    """
+    target = folder / f"step-{step}"
+    temporary = folder / f"step-{step}.tmp-{os.getpid()}-{secrets.token_hex(4)}"
+    with write_errors(f"the checkpoint of step {step}", target):
+        folder.mkdir(parents=True, exist_ok=True)
+        if _already_written(target):
+            return target
+        try:
+            temporary.mkdir()
+            _write_files(temporary, step, tensors, objects)
+            fault_point("rename")
+            os.rename(temporary, target)
+            sync_folder(folder)
+            fault_point("latest")
+            write_text_atomically(folder / "latest", f"{target.name}\n")
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+    if keep is not None:
+        fault_point("prune")
+        prune(folder, keep)
+    return target
+
+
+@contextlib.contextmanager
+def write_errors(what: str, path: Path) -> Iterator[None]:
+    """Map every error that a full disk or a file size limit causes (they differ by library) to `CheckpointWriteError`."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        if isinstance(error, TrainingError):
+            raise
+        raise CheckpointWriteError(
+            f"Writing {what} to {path} failed ({error}); what was written before is intact, free some space and resume."
+        ) from error
+
+
+def _already_written(target: Path) -> bool:
+    if not target.exists():
+        return False
+    try:
+        verify(target)
+    except DamagedCheckpoint as damage:
+        aside = target.with_name(f"{target.name}.damaged-{secrets.token_hex(4)}")
+        logger.warning("%s It is renamed to %s and written again.", damage, aside.name)
+        os.rename(target, aside)
+        return False
+    return True
+
+
+def _write_files(
+    folder: Path, step: int, tensors: Mapping[str, Mapping[str, torch.Tensor]], objects: Mapping[str, Any]
+) -> None:
+    from safetensors.torch import save_file
+
+    for name, values in tensors.items():
+        fault_point(f"write {name}")
+        save_file(_separate(values), folder / name, metadata={"format": "pt"})
+        fault_point(f"sync {name}")
+        _sync_file(folder / name)
+    for name, value in objects.items():
+        fault_point(f"write {name}")
+        _write_synced(folder / name, json.dumps(value, indent=1, sort_keys=True) + "\n")
+    files = {
+        name: {"size": (folder / name).stat().st_size, "sha256": file_sha256(folder / name)} for name in (*tensors, *objects)
+    }
+    manifest = {"schema": SCHEMA, "step": step, "version": __version__, "files": files}
+    fault_point(f"write {MANIFEST}")
+    _write_synced(
+        folder / MANIFEST, json.dumps({**manifest, "sha256": _manifest_hash(manifest)}, indent=1, sort_keys=True) + "\n"
+    )
+    sync_folder(folder)
+
+
+def _separate(values: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Contiguous CPU tensors that share no memory (safetensors refuses shared memory)."""
+    result: dict[str, torch.Tensor] = {}
+    seen: set[int] = set()
+    for name, value in values.items():
+        tensor = value.detach().to("cpu").contiguous()
+        if tensor.numel() and tensor.untyped_storage().data_ptr() in seen:
+            tensor = tensor.clone()
+        seen.add(tensor.untyped_storage().data_ptr())
+        result[name] = tensor
+    return result
+
+
+def verify(path: Path, *, hashes: bool = True) -> Checkpoint:
+    """Check a checkpoint folder against its manifest.
+
+    Args:
+        path: a folder `step-N`.
+        hashes: also read every file and compare its SHA-256 (sizes are always compared).
+
+    Raises:
+        DamagedCheckpoint: with a sentence that names the folder and what is wrong with it.
+    """
+    manifest = _read_manifest(path)
+    files: dict[str, Any] = manifest["files"]
+    present = {entry.name for entry in os.scandir(path)} - {MANIFEST}
+    for name in sorted(present | set(files)):
+        if name not in files:
+            raise DamagedCheckpoint(f"{path} is damaged: {name} is not in its manifest.")
+        file = path / name
+        if Path(name).name != name or name in ("..", "."):
+            raise DamagedCheckpoint(f"{path} is damaged: its manifest names {name!r}, which is not a file of the folder.")
+        if name not in present or file.is_symlink() or not file.is_file():
+            raise DamagedCheckpoint(f"{path} is damaged: {name} is missing or not a plain file.")
+        size = file.stat().st_size
+        if size != files[name].get("size"):
+            raise DamagedCheckpoint(f"{path} is damaged: {name} has {size} bytes instead of {files[name].get('size')}.")
+        if hashes and file_sha256(file) != files[name].get("sha256"):
+            raise DamagedCheckpoint(f"{path} is damaged: the content of {name} does not fit its SHA-256.")
+    return Checkpoint(path=path, step=manifest["step"])
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    match = _NAME.fullmatch(path.name)
+    if match is None or path.is_symlink() or not path.is_dir():
+        raise DamagedCheckpoint(f"{path} is not a checkpoint folder step-N.")
+    try:
+        with open(path / MANIFEST, encoding="utf-8") as file:
+            manifest = json.loads(file.read(2**20))
+    except FileNotFoundError:
+        raise DamagedCheckpoint(f"{path} is damaged: it has no {MANIFEST}.") from None
+    except (OSError, ValueError) as error:
+        raise DamagedCheckpoint(f"{path} is damaged: its {MANIFEST} cannot be read ({error}).") from error
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+        raise DamagedCheckpoint(f"{path} is damaged: its {MANIFEST} lists no files.")
+    if isinstance(manifest.get("schema"), int) and manifest["schema"] > SCHEMA:
+        raise DamagedCheckpoint(f"{path} was written by a newer version (schema {manifest['schema']}, this one reads {SCHEMA}).")
+    stated = manifest.pop("sha256", None)
+    if stated != _manifest_hash(manifest) or not all(isinstance(entry, dict) for entry in manifest["files"].values()):
+        raise DamagedCheckpoint(f"{path} is damaged: its {MANIFEST} does not fit its own SHA-256.")
+    if manifest.get("step") != int(match[1]):
+        raise DamagedCheckpoint(f"{path} is damaged: its {MANIFEST} is that of step {manifest.get('step')}.")
+    return manifest
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """All folders `step-N`, valid or not, newest first."""
+    if not folder.is_dir():
+        return []
+    found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name) and path.is_dir()]
+    return sorted(found, key=lambda path: int(path.name.split("-")[1]), reverse=True)
+
+
+def debris(folder: Path) -> list[Path]:
+    """What interrupted saves left in a `checkpoints` folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.name != "latest" and not _NAME.fullmatch(path.name))
+
+
+def find_checkpoint(choice: str, folder: Path, *, hashes: bool = True) -> Checkpoint | None:
+    """The checkpoint that `--resume_from_checkpoint` means.
+
+    Args:
+        choice: "latest" for the newest valid checkpoint of `folder` (damaged ones are named in a warning and passed over;
+            None when the folder has no checkpoint yet), or the path of one checkpoint, which must be valid.
+        folder: the `checkpoints` folder of the run.
+        hashes: verify the content as well.
+
+    Raises:
+        UsageError: the named checkpoint is damaged or absent, or every checkpoint of the folder is damaged.
+    """
+    if choice != "latest":
+        try:
+            return verify(Path(choice), hashes=hashes)
+        except DamagedCheckpoint as damage:
+            raise UsageError(f"{damage} Choose another one or resume from 'latest'.") from damage
+    candidates = list_checkpoints(folder)
+    for path in candidates:
+        try:
+            return verify(path, hashes=hashes)
+        except DamagedCheckpoint as damage:
+            logger.warning("%s The one before it is tried.", damage)
+    if candidates:
+        raise UsageError(f"None of the {len(candidates)} checkpoints in {folder} is valid; start again in another --output_dir.")
+    return None
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Remove the oldest valid checkpoints beyond the newest `keep` (at least one stays; damaged ones are left alone)."""
+    valid = []
+    for path in list_checkpoints(folder):
+        try:
+            valid.append(verify(path, hashes=False).path)
+        except DamagedCheckpoint:
+            continue
+    for path in valid[max(keep, 1) :]:
+        # Renamed first, so that a kill in the middle of the removal cannot leave half a checkpoint under a valid name.
+        doomed = path.with_name(f"{path.name}.removed-{secrets.token_hex(4)}")
+        try:
+            os.rename(path, doomed)
+            shutil.rmtree(doomed)
+        except OSError as error:
+            logger.warning("The old checkpoint %s could not be removed: %s", path, error)
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Replace a small file so that a reader sees the old or the new content, never half of it."""
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        _write_synced(temporary, text)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush the names in a folder to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync_file(path: Path) -> None:
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _write_synced(path: Path, text: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _manifest_hash(manifest: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()

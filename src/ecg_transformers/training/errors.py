@@ -1,0 +1,93 @@
+"""What can stop a training run, each with its exit code, and the one place that turns an exception into an exit code.
+
+| code | class | meaning |
+|---|---|---|
+| 2 | `UsageError` (and the data errors of `ecg_transformers.data.errors`) | wrong arguments or data |
+| 4 | `NonFiniteError` | loss or gradient not finite, state saved |
+| 5 | `CheckpointWriteError` | a checkpoint or log could not be written, the last good one is intact |
+| 6 | `OutputInUseError` | another run writes to the same folder |
+| 130, 143 | `Interrupted` | SIGINT or SIGTERM, state saved |
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+class TrainingError(RuntimeError):
+    """A run stopped for a reason that one sentence explains."""
+
+    exit_code = 1
+
+
+class UsageError(TrainingError, ValueError):
+    """Arguments, configuration or data are wrong; nothing was trained."""
+
+    exit_code = 2
+
+
+class FrozenParameterMoved(TrainingError):
+    """A parameter or buffer that was declared frozen changed during training."""
+
+
+class NonFiniteError(TrainingError):
+    """The loss or the gradient was not finite; the state before the step was saved."""
+
+    exit_code = 4
+
+
+class CheckpointWriteError(TrainingError):
+    """A checkpoint or a log could not be written (disk full, file size limit, folder not writable)."""
+
+    exit_code = 5
+
+
+class OutputInUseError(TrainingError):
+    """Another run writes to the output folder."""
+
+    exit_code = 6
+
+
+class Interrupted(TrainingError):
+    """The run was asked to stop by a signal; the state was saved."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+@contextmanager
+def usage_errors(*kinds: type[Exception]) -> Iterator[None]:
+    """Turn the plain errors that wrong arguments or data cause during set-up into `UsageError`.
+
+    Only set-up code stands inside this block: the same exceptions inside the training loop are defects and keep their traceback.
+    """
+    try:
+        yield
+    except TrainingError:
+        raise
+    except (ValueError, OSError, KeyError, NotImplementedError, *kinds) as error:
+        raise UsageError(one_sentence(error)) from error
+
+
+def one_sentence(error: BaseException) -> str:
+    """The message of an exception on one line (a `KeyError` without its quotes)."""
+    message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    return " ".join(message.split()) or type(error).__name__
+
+
+def run_command(main: Callable[[], None]) -> int:
+    """Call `main()` and return the exit code; a foreseen error prints one sentence on stderr instead of a traceback."""
+    from ecg_transformers.data.errors import ECGDataError
+
+    try:
+        main()
+    except TrainingError as error:
+        print(f"error: {one_sentence(error)}", file=sys.stderr)
+        return error.exit_code
+    except ECGDataError as error:
+        print(f"error: {one_sentence(error)}", file=sys.stderr)
+        return UsageError.exit_code
+    return 0
