@@ -8,7 +8,7 @@ of what it had to skip.
 from __future__ import annotations
 
 import json
-import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -79,5 +79,5 @@ class ECGCorpusBuilder(datasets.GeneratorBasedBuilder):
 
             check_skipped([(f["record"], f["reason"]) for f in failures], asked, self.max_skipped, self.corpus.facts.name)
             return
-        path = Path(self.failures_dir) / f"{split}-{os.getpid()}-{failures[0]['record'].replace(os.sep, '_')}.jsonl"
+        path = Path(self.failures_dir) / f"{split}-{uuid.uuid4().hex}.jsonl"
         path.write_text("".join(json.dumps(failure) + "\n" for failure in failures), encoding="utf-8")

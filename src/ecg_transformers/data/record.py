@@ -184,7 +184,8 @@ class DigitalRecord:
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> DigitalRecord:
         names = [str(name) for name in row["lead_names"]]
-        samples = np.frombuffer(row["signal"], dtype="<i2")
+        signal = row["signal"]
+        samples = signal.reshape(-1) if isinstance(signal, np.ndarray) else np.frombuffer(signal, dtype="<i2")
         if not names or samples.size % len(names):
             raise SignalError(
                 f"{samples.size} samples cannot be shared out over {len(names)} leads.", record=str(row["record_id"])

@@ -93,6 +93,14 @@ class LinearProbe:
         """Probabilities ``(records, classes)``."""
         return probabilities(self.decision_function(x), self.task_kind)
 
+    def as_linear_layer(self) -> tuple[Array, Array]:
+        """Weight ``(classes, features)`` and bias for features as they come from the encoder, standardising included.
+
+        The same logits as :meth:`decision_function` wherever no feature lies beyond the clip limit.
+        """
+        weight = self.weight / self.standardizer.scale
+        return weight, self.bias - weight @ self.standardizer.mean
+
 
 class RidgeProbe:
     """Ridge regression on standardised features, for numbers (heart rate) or, with targets of ±1, for classes.

@@ -42,13 +42,13 @@ class MaskedDecoder(nn.Module):
         self.decoder_embed = nn.Linear(encoder_size, hidden_size)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, hidden_size))
         # a buffer, not a parameter: loading thaws frozen parameters, and this table never trains
-        self.register_buffer("position_embeddings", positions)
+        self.register_buffer("position_embeddings", positions.to(torch.get_default_dtype()))
         self.position_embeddings: Tensor
         self.layer = blocks
         self.norm = nn.LayerNorm(hidden_size, eps=norm_eps)
         self.pred = nn.Linear(hidden_size, patch_dim)
 
-    def embed(self, latent: Tensor, ids_restore: Tensor) -> Tensor:
+    def embed(self, latent: Tensor, ids_restore: Tensor, rows: Tensor | None = None) -> Tensor:
         """Decoder input `(N, prefix + n + suffix, hidden_size)` with mask tokens and positions in place."""
         hidden = self.decoder_embed(latent)  # (N, prefix + m + suffix, e)
         end = hidden.shape[1] - self.num_suffix
@@ -56,22 +56,38 @@ class MaskedDecoder(nn.Module):
         num_masked = ids_restore.shape[1] - visible.shape[1]
         masked = self.mask_token.to(hidden.dtype).expand(hidden.shape[0], num_masked, -1)
         patches = gather_tokens(torch.cat([visible, masked], dim=1), ids_restore)  # (N, n, e), time order
-        return torch.cat([prefix, patches, suffix], dim=1) + self.positions_for(patches.shape[1]).to(hidden.dtype)
+        return torch.cat([prefix, patches, suffix], dim=1) + self.positions_for(patches.shape[1], rows).to(hidden.dtype)
 
-    def positions_for(self, num_patches: int) -> Tensor:
-        """Rows for a possibly shorter record: prefix, the first `num_patches`, and the table's last rows as suffix."""
+    def positions_for(self, num_patches: int, rows: Tensor | None = None) -> Tensor:
+        """Rows for a possibly shorter record: prefix, the first `num_patches`, and the table's last rows as suffix.
+
+        `rows (n,)` or `(N, n)`, counted from the first patch, take the place of 0 … n - 1 where tokens have an identity.
+        """
         table = self.position_embeddings
-        parts = [table[:, self.first_row : self.first_row + self.num_prefix + num_patches]]
+        if rows is None:
+            parts = [table[:, self.first_row : self.first_row + self.num_prefix + num_patches]]
+        else:
+            patches = table[0][self.first_row + self.num_prefix + rows.reshape(-1, num_patches)]  # (1 or N, n, e)
+            prefix = table[:, self.first_row : self.first_row + self.num_prefix].expand(len(patches), -1, -1)
+            parts = [prefix, patches]
         if self.num_suffix:
-            parts.append(table[:, -self.num_suffix :])
+            parts.append(table[:, -self.num_suffix :].expand(len(parts[-1]), -1, -1))
         return torch.cat(parts, dim=1)
 
-    def forward(self, latent: Tensor, ids_restore: Tensor, sequences_together: int = 1, **kwargs: Any) -> Tensor:
+    def forward(
+        self,
+        latent: Tensor,
+        ids_restore: Tensor,
+        sequences_together: int = 1,
+        rows: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
         """`latent (N, prefix + m + suffix, D)`, `ids_restore (N, n)` to predictions `(N, n, patch_dim)`.
 
-        `sequences_together = k` lets each k neighbouring sequences attend to one another (1: every sequence alone).
+        `sequences_together = k` lets each k neighbouring sequences attend to one another (1: every sequence alone);
+        `rows`: see `positions_for`.
         """
-        hidden = self.embed(latent, ids_restore)
+        hidden = self.embed(latent, ids_restore, rows)
         length = hidden.shape[1]
         hidden = hidden.reshape(-1, sequences_together * length, hidden.shape[2])
         for block in self.layer:

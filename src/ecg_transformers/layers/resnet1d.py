@@ -14,15 +14,31 @@ import torch
 from torch import Tensor, nn
 
 
+class ZeroBatchNorm1d(nn.BatchNorm1d):
+    """A batch norm whose scale starts at zero (a class of its own, so that initialisation recognises it)."""
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        nn.init.zeros_(self.weight)
+
+
 class ConvNorm1d(nn.Module):
-    """`Conv1d` without bias and padded to keep the length, batch norm, and a ReLU unless `activation=False`."""
+    """`Conv1d` without bias and padded to keep the length, batch norm (its scale starting at zero with `zero_scale`), and
+    a ReLU unless `activation=False`."""
 
     def __init__(
-        self, in_dim: int, out_dim: int, kernel_size: int, stride: int = 1, *, activation: bool = True
+        self,
+        in_dim: int,
+        out_dim: int,
+        kernel_size: int,
+        stride: int = 1,
+        *,
+        activation: bool = True,
+        zero_scale: bool = False,
     ) -> None:
         super().__init__()
         self.conv = nn.Conv1d(in_dim, out_dim, kernel_size, stride, padding=(kernel_size - 1) // 2, bias=False)
-        self.norm = nn.BatchNorm1d(out_dim)
+        self.norm = ZeroBatchNorm1d(out_dim) if zero_scale else nn.BatchNorm1d(out_dim)
         self.activation = nn.ReLU() if activation else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -33,8 +49,7 @@ class XResNetBlock1d(nn.Module):
     """Residual block `(B, in_dim, T) -> (B, dim · expansion, ceil(T / stride))`.
 
     `expansion` 1: two convolutions of `kernel_size`; otherwise a bottleneck of 1, `kernel_size`, 1. The shortcut
-    averages pairs of samples when strided and changes the width by a 1-wide convolution when the widths differ. The last
-    norm of the path, `block.last_norm`, starts with weight 0.
+    averages pairs of samples when strided and changes the width by a 1-wide convolution when the widths differ.
     """
 
     def __init__(self, in_dim: int, dim: int, kernel_size: int, stride: int = 1, expansion: int = 1) -> None:
@@ -43,23 +58,18 @@ class XResNetBlock1d(nn.Module):
         if expansion == 1:
             layers = [
                 ConvNorm1d(in_dim, dim, kernel_size, stride),
-                ConvNorm1d(dim, out_dim, kernel_size, activation=False),
+                ConvNorm1d(dim, out_dim, kernel_size, activation=False, zero_scale=True),
             ]
         else:
             layers = [
                 ConvNorm1d(in_dim, dim, 1),
                 ConvNorm1d(dim, dim, kernel_size, stride),
-                ConvNorm1d(dim, out_dim, 1, activation=False),
+                ConvNorm1d(dim, out_dim, 1, activation=False, zero_scale=True),
             ]
         self.path = nn.Sequential(*layers)
-        nn.init.zeros_(self.last_norm.weight)
         # A part of the last sample pair is kept (ceil), as a padded strided convolution keeps it.
         self.pool = nn.AvgPool1d(stride, ceil_mode=True) if stride > 1 else nn.Identity()
         self.shortcut = ConvNorm1d(in_dim, out_dim, 1, activation=False) if in_dim != out_dim else nn.Identity()
-
-    @property
-    def last_norm(self) -> nn.BatchNorm1d:
-        return self.path[-1].norm
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(self.path(x) + self.shortcut(self.pool(x)))

@@ -52,11 +52,13 @@ def to_millivolts(signal: np.ndarray, units: str | Sequence[str]) -> np.ndarray:
 
 
 def unit_suspicion(signal: np.ndarray) -> str | None:
-    """A sentence when a signal said to be in millivolts looks like another unit, else None."""
-    peak = float(np.max(np.abs(signal), initial=0.0))
+    """A sentence when a record `(T, L)` said to be in millivolts looks like another unit, else None."""
+    lowest, highest = signal.min(axis=0), signal.max(axis=0)
+    peak = float(np.maximum(np.abs(lowest), np.abs(highest)).max())
     if peak > SUSPICIOUS_MILLIVOLTS:
         return f'the amplitude reaches {peak:.4g} mV, which no surface ECG does: was it in microvolts (units="uV")?'
-    spread = float(np.std(signal, axis=0).max(initial=0.0)) if signal.size else 0.0
-    if 0.0 < spread < SUSPICIOUS_SPREAD_MILLIVOLTS:
-        return f'the standard deviation is only {spread:.2g} mV: was it in volts (units="V")?'
+    if float((highest - lowest).max()) < 1000 * SUSPICIOUS_SPREAD_MILLIVOLTS:  # else the deviation need not be computed
+        spread = float(np.std(signal, axis=0).max())
+        if 0.0 < spread < SUSPICIOUS_SPREAD_MILLIVOLTS:
+            return f'the standard deviation is only {spread:.2g} mV: was it in volts (units="V")?'
     return None

@@ -194,3 +194,4 @@ def replace_fields(value: Any, changes: Mapping[str, Any], what: str) -> Any:
     check_keys(changes, field_names(value), what)
     plain = {key: tuple(new) if isinstance(getattr(value, key), tuple) and isinstance(new, list) else new for key, new in changes.items()}
     return dataclasses.replace(value, **plain)
+

@@ -85,7 +85,7 @@ def run_command(main: Callable[[], None]) -> int:
     try:
         main()
     except TrainingError as error:
-        print(f"error: {one_sentence(error)}", file=sys.stderr)
+        print(f"error: {one_sentence(error)}" if error.exit_code else one_sentence(error), file=sys.stderr)
         return error.exit_code
     except ECGDataError as error:
         print(f"error: {one_sentence(error)}", file=sys.stderr)

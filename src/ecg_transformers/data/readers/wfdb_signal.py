@@ -1,12 +1,13 @@
 """WFDB records: a fast reader for the common case, wfdb for the rest, both behind the same checks.
 
-The fast path covers one signal file of format 16 or 212 and returns, in float32 millivolt, bit for bit what
+The fast path covers one signal file of format 16 (also behind the header of a MATLAB file) or 212 and returns, in float32 millivolt, bit for bit what
 `wfdb.rdrecord` rounds to. Other formats, several files, skew, several samples per frame and multi-segment records are
 decoded by wfdb, after the header passed our own parser (wfdb allocates what a header asks for and verifies no checksum).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +21,6 @@ from ..errors import (
     LimitError,
     TruncatedError,
     UnitError,
-    UnsupportedFormatError,
 )
 from ..record import INVALID, DigitalRecord, ECGRecord, standard_lead_name
 from .safety import Limits, safe_file
@@ -28,6 +28,19 @@ from .units import units_per_millivolt
 from .wfdb_header import Header, Signal, read_header
 
 ChecksumPolicy = Literal["error", "warn", "ignore"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the caller wants of a record, handed on to the slow path."""
+
+    lead_names: list[str] | None
+    units: str | None
+    checksum: ChecksumPolicy
+    strict: bool
+    follow_links: bool
+
+
 _INVALID_VALUE = {"16": -32768, "212": -2048}
 
 
@@ -71,7 +84,8 @@ def read_wfdb(
     if header.segments or not _is_simple(header):
         from .wfdb_fallback import read_with_wfdb
 
-        return read_with_wfdb(header, header_path, folder, lead_names, units, limits, checksum, strict, flags)
+        request = Request(lead_names, units, checksum, strict, follow_links)
+        return read_with_wfdb(header, header_path, folder, request, limits, flags)
     samples, sum_ok = _read_simple(header, header_path, folder, limits, allow_truncated, follow_links, flags)
     if checksum != "ignore" and sum_ok:
         verify_checksums(samples, header.signals, header_path, header.record_name, checksum, flags)
@@ -107,7 +121,8 @@ def _header_path(path: Path, root: str | Path | None, follow_links: bool) -> Pat
 def _is_simple(header: Header) -> bool:
     first = header.signals[0]
     return first.fmt in ("16", "212") and all(
-        (s.file_name, s.fmt, s.samples_per_frame, s.skew, s.byte_offset) == (first.file_name, first.fmt, 1, 0, 0)
+        (s.file_name, s.fmt, s.samples_per_frame, s.skew, s.byte_offset)
+        == (first.file_name, first.fmt, 1, 0, first.byte_offset)
         for s in header.signals
     )
 
@@ -129,6 +144,13 @@ def _read_simple(
     size = signal_path.stat().st_size
     if size > limits.max_file_bytes:
         raise LimitError(f"the file has {size} bytes, more than the limit.", path=signal_path, record=header.record_name)
+    size -= first.byte_offset  # WFDB's own MATLAB files are format 16 behind a header of 24 bytes
+    if size < 0:
+        raise HeaderError(
+            f"the byte offset {first.byte_offset} lies beyond the end of the signal file.",
+            path=path,
+            record=header.record_name,
+        )
     available = size // 2 if first.fmt == "16" else size * 2 // 3
     num_samples = header.num_samples
     if num_samples is None:
@@ -153,23 +175,23 @@ def _read_simple(
         num_samples = available // num_leads
         flags.append("truncated")
     read = read_format_16 if first.fmt == "16" else read_format_212
-    samples = read(signal_path, num_samples * num_leads).reshape(num_samples, num_leads)
+    samples = read(signal_path, num_samples * num_leads, first.byte_offset).reshape(num_samples, num_leads)
     return samples, complete
 
 
-def read_format_16(path: Path, count: int) -> np.ndarray:
+def read_format_16(path: Path, count: int, byte_offset: int = 0) -> np.ndarray:
     """The first `count` samples of a file of 16-bit little-endian integers."""
-    return np.fromfile(path, dtype="<i2", count=count).astype(np.int16, copy=False)
+    return np.fromfile(path, dtype="<i2", count=count, offset=byte_offset).astype(np.int16, copy=False)
 
 
-def read_format_212(path: Path, count: int) -> np.ndarray:
+def read_format_212(path: Path, count: int, byte_offset: int = 0) -> np.ndarray:
     """The first `count` samples of a file of 12-bit integers, two in three bytes; -2048 (no value) as -32768.
 
     Bytes b0 b1 b2 hold the samples `b1[3:0] b0` and `b1[7:4] b2`, each with its sign in bit 11. Both are moved to the
     top of an int16 and shifted back, which spreads the sign.
     """
     pairs = (count + 1) // 2
-    packed = np.fromfile(path, dtype=np.uint8, count=pairs * 3)
+    packed = np.fromfile(path, dtype=np.uint8, count=pairs * 3, offset=byte_offset)
     if packed.size < pairs * 3:  # an odd count may end after two bytes
         packed = np.concatenate([packed, np.zeros(pairs * 3 - packed.size, dtype=np.uint8)])
     packed = packed.reshape(pairs, 3)
@@ -276,7 +298,3 @@ def scale_of(
         offsets.append(float(signal.baseline))
     return names, np.array(gains), np.array(offsets)
 
-
-def unsupported(path: Path, record: str, reason: str) -> UnsupportedFormatError:
-    """The error for what even wfdb cannot decode."""
-    return UnsupportedFormatError(reason, path=path, record=record)

@@ -35,7 +35,8 @@ class ECGCPCConfig(ECGConfig):
         steps_predicted: the one horizon that is predicted, in encoded steps.
         horizon_ms: the horizon in milliseconds; when given, `steps_predicted` follows from it and the sampling rate.
         num_negatives: false candidates for each prediction.
-        negatives: "same_sequence", or "everywhere" in the batch.
+        negatives: "same_sequence", or "everywhere" in the batch of a process.
+        negative_window: negatives lie at most so many steps from the predicting step; 0 takes the whole sequence.
         normalize_scores, temperature: cosine instead of dot product between prediction and candidates; division by a
             temperature.
         loss_reduction: "sum_time" adds the cross-entropies of all times, as published; "mean" averages them.
@@ -71,6 +72,7 @@ class ECGCPCConfig(ECGConfig):
     horizon_ms: float | int | None = None
     num_negatives: int = 128
     negatives: str = "same_sequence"
+    negative_window: int = 0
     normalize_scores: bool = False
     temperature: float | int = 1.0
     loss_reduction: str = "sum_time"

@@ -1,7 +1,7 @@
 """CPC for ECG: Mehari and Strodthoff, "Self-supervised representation learning from 12-lead ECG data", 2022 (LSTM
 form), and the form with structured state spaces that leads the public benchmark of ECG foundation models, 2025."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,11 @@ from transformers.utils.output_capturing import capture_outputs
 
 from ecg_transformers.layers.heads import NormedHead, time_statistics
 from ecg_transformers.layers.lead_slots import place_leads
-from ecg_transformers.layers.objectives import cpc_loss
+from ecg_transformers.layers.objectives import (
+    cpc_loss,
+    everywhere_negative_indices,
+    same_sequence_negative_indices,
+)
 from ecg_transformers.layers.state_space import S4Kernel, S4Layer
 from ecg_transformers.models.base import (
     ECGForSequenceClassification,
@@ -117,6 +121,10 @@ class ECGCPCLayer(GradientCheckpointingLayer):
         return self.rnn(hidden_states)[0]
 
 
+class ECGCPCPrediction(nn.Linear):
+    """The last map of the projection (a class of its own, so that initialisation recognises it)."""
+
+
 class ECGCPCProjection(nn.Module):
     """From the context to a prediction of an encoded step: a linear map, or two with ReLU in between."""
 
@@ -125,7 +133,7 @@ class ECGCPCProjection(nn.Module):
         width, hidden, bias = config.hidden_size, config.projection_hidden_size, config.projection_bias
         if hidden is not None:
             self.hidden = nn.Linear(width, hidden, bias=bias)
-        self.output = nn.Linear(width if hidden is None else hidden, config.feature_dim, bias=bias)
+        self.output = ECGCPCPrediction(width if hidden is None else hidden, config.feature_dim, bias=bias)
 
     def forward(self, context: Tensor) -> Tensor:
         return self.output(torch.relu(self.hidden(context)) if hasattr(self, "hidden") else context)
@@ -146,7 +154,10 @@ class ECGCPCPreTrainedModel(ECGPreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         """As torch does by default, which is what the published code relies on; only the projection starts smaller."""
         super()._init_weights(module)
-        if isinstance(module, nn.Linear | nn.Conv1d):
+        if isinstance(module, ECGCPCPrediction):
+            # scores of all candidates start nearly equal, so the loss starts at the logarithm of their number
+            init.normal_(module.weight, std=0.1 * module.weight.numel() ** -0.5)
+        elif isinstance(module, nn.Linear | nn.Conv1d):
             init.kaiming_uniform_(module.weight, a=5**0.5)
             if module.bias is not None:
                 bound = module.weight[0].numel() ** -0.5
@@ -160,11 +171,6 @@ class ECGCPCPreTrainedModel(ECGPreTrainedModel):
                 init.copy_(getattr(module, name), value)
         elif isinstance(module, S4Layer):
             init.normal_(module.skip)
-        elif isinstance(module, ECGCPCProjection):
-            # scores of all candidates start nearly equal, so the loss starts at the logarithm of their number
-            init.normal_(module.output.weight, std=0.1 * module.output.weight.numel() ** -0.5)
-            if module.output.bias is not None:
-                init.zeros_(module.output.bias)
 
     def get_input_embeddings(self) -> nn.Module:
         return self.base_model.encoder
@@ -237,40 +243,39 @@ class ECGCPCForPreTraining(ECGCPCPreTrainedModel):
         """Times of the negatives of one record, for every prediction: never the true one."""
         if self.config.negatives != "same_sequence":
             return {}
-        steps = self.config.encoded_length(self.config.seq_len)
-        return {"negative_times": self._draw_times(steps, (self.config.num_negatives,), generator)}
+        # of a single sequence, flat indices are times
+        return {"negative_times": self._draw(same_sequence_negative_indices, 1, self.config.seq_len, generator)[:, 0]}
 
     def draw_batch_noise(self, generator: torch.Generator | None, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Negatives from all records that one process holds."""
         if self.config.negatives != "everywhere":
             return {}
-        records, steps = batch["input_values"].shape[0], self.config.encoded_length(batch["input_values"].shape[-1])
-        times = self._draw_times(steps, (records, self.config.num_negatives), generator)
-        sequences = torch.randint(0, records, times.shape, generator=generator)
-        return {"negative_indices": sequences * steps + times}
+        records, _, samples = batch["input_values"].shape
+        return {"negative_indices": self._draw(everywhere_negative_indices, records, samples, generator)}
 
-    def _draw_times(self, steps: int, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
-        """`(predictions, *shape)` integers in [0, steps) without the true time of the prediction."""
-        predictions = steps - self.config.steps_predicted
-        if predictions < 1:
+    def _draw(
+        self, draw: Callable[..., Tensor], records: int, samples: int, generator: torch.Generator | None
+    ) -> Tensor:
+        config = self.config
+        steps = config.encoded_length(samples)
+        if steps <= config.steps_predicted:
             raise ValueError(
-                f"A crop of {steps} encoded steps has no step {self.config.steps_predicted} ahead of another; use longer "
-                "crops or a shorter horizon (steps_predicted)."
+                f"A crop of {samples} samples has {steps} encoded steps, and none lies {config.steps_predicted} ahead of "
+                "another; use longer crops or a shorter horizon (steps_predicted)."
             )
-        draws = torch.randint(0, steps - 1, (predictions, *shape), generator=generator)
-        positive = torch.arange(predictions) + self.config.steps_predicted
-        return draws + (draws >= positive.view(-1, *(1 for _ in shape))).long()
+        return draw(
+            records, steps, config.steps_predicted, config.num_negatives, generator, window=config.negative_window
+        )
 
     def _negatives(self, input_values: Tensor, negative_times: Tensor | None) -> Tensor:
-        """Flat indices `(predictions, B, k)` from times, or freshly drawn ones."""
-        batch, steps = input_values.shape[0], self.config.encoded_length(input_values.shape[-1])
-        if negative_times is None:
-            if self.config.negatives == "everywhere":
-                return self.draw_batch_noise(None, {"input_values": input_values})["negative_indices"]
-            times = self._draw_times(steps, (batch, self.config.num_negatives), None)
-        else:
-            times = negative_times.transpose(0, 1)  # (predictions, B, k)
-        return times + torch.arange(batch, device=times.device)[None, :, None] * steps
+        """Flat indices `(predictions, B, k)`, from times of the own record or freshly drawn."""
+        batch, _, samples = input_values.shape
+        if negative_times is not None:
+            first = torch.arange(batch, device=negative_times.device) * self.config.encoded_length(samples)
+            return (negative_times + first[:, None, None]).transpose(0, 1)
+        own = self.config.negatives == "same_sequence"
+        draw = same_sequence_negative_indices if own else everywhere_negative_indices
+        return self._draw(draw, batch, samples, None)
 
     @can_return_tuple
     def forward(
@@ -321,6 +326,7 @@ class ECGCPCForSequenceClassification(ECGForSequenceClassification, ECGCPCPreTra
     """CPC with a linear head on the pooled context, with the published head (`config.classifier_hidden_sizes`), or with
     an attention probe over the context (`config.head_pooling="attention"`)."""
 
+    config: ECGCPCConfig
     base_class = ECGCPCModel
 
     def __init__(self, config: ECGCPCConfig) -> None:

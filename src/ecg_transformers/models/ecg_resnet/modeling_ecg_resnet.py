@@ -9,7 +9,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from ecg_transformers.layers.heads import NormedHead, time_statistics
 from ecg_transformers.layers.lead_slots import place_leads
-from ecg_transformers.layers.resnet1d import XResNetBlock1d, XResNetStage1d, XResNetStem1d
+from ecg_transformers.layers.resnet1d import XResNetStage1d, XResNetStem1d, ZeroBatchNorm1d
 from ecg_transformers.models.base import (
     ECGForSequenceClassification,
     ECGModelOutput,
@@ -51,8 +51,8 @@ class ECGResNetPreTrainedModel(ECGPreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, nn.Conv1d | nn.Linear):
             init.kaiming_normal_(module.weight)
-        elif isinstance(module, XResNetBlock1d):
-            init.zeros_(module.last_norm.weight)
+        elif isinstance(module, ZeroBatchNorm1d):
+            init.zeros_(module.weight)
 
     def get_input_embeddings(self) -> nn.Module:
         return self.base_model.stem
@@ -118,6 +118,7 @@ class ECGResNetModel(ECGResNetPreTrainedModel):
 class ECGResNetForSequenceClassification(ECGForSequenceClassification, ECGResNetPreTrainedModel):
     """xresnet1d with a linear head, or with the published one (`config.classifier_hidden_sizes`)."""
 
+    config: ECGResNetConfig
     base_class = ECGResNetModel
 
     def __init__(self, config: ECGResNetConfig) -> None:

@@ -50,7 +50,9 @@ class STMEMEmbeddings(nn.Module):
         width = config.hidden_size
         self.patch_embeddings = PatchEmbedding(config.patch_size, width, config.layer_norm_eps, config.patch_norm)
         # a parameter, because fine-tuning trains it; pre-training freezes it (STMEMForPreTraining.freeze_fixed)
-        self.position_embeddings = nn.Parameter(separator_table(config.num_patches, width))
+        # (in the default dtype: loading builds the model in the dtype asked for, and an explicit one would stay float32)
+        table = separator_table(config.num_patches, width)
+        self.position_embeddings = nn.Parameter(table.to(torch.get_default_dtype()))
         if config.use_sep_embedding:
             self.sep_token = nn.Parameter(torch.zeros(width))
         if config.use_lead_embedding:

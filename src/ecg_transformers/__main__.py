@@ -1,0 +1,8 @@
+"""`python -m ecg_transformers` is the command `ecg-transformers`."""
+
+import sys
+
+from ecg_transformers_cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

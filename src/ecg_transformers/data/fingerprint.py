@@ -1,0 +1,33 @@
+"""What data a number was computed on: a hash of content, not of paths or cache files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+
+def dataset_fingerprint(dataset: Any) -> str:
+    """16 hexadecimal digits that stand for ids, samples, scales and labels of a dataset.
+
+    The order of the rows does not matter; the part a row is in does (for a dictionary of datasets). Two builds of the same
+    files give the same fingerprint on any machine.
+
+    Args:
+        dataset: a dataset, or a dictionary of them, in the schema of `data.record`.
+    """
+    if isinstance(dataset, dict):
+        parts = {name: dataset_fingerprint(part) for name, part in sorted(dataset.items())}
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+    from .record_table import RecordTable
+
+    table = RecordTable(dataset)
+    light = dataset.with_format(None).select_columns(["record_id", "patient_id", "lead_names", "labels", "sampling_rate"])
+    digests = []
+    for index, row in enumerate(light):
+        digest = hashlib.sha256(json.dumps(row, sort_keys=True).encode())
+        digest.update(table.samples(index).tobytes())
+        for scale in table.scale(index):
+            digest.update(scale.tobytes())
+        digests.append(digest.digest())
+    return hashlib.sha256(b"".join(sorted(digests))).hexdigest()[:16]

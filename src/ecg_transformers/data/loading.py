@@ -1,0 +1,239 @@
+"""`load_ecg_dataset`: any corpus by name, as a `datasets` dataset in one row schema.
+
+Builds are cached under a key of code version, options and the names, sizes and times of the files, so neither an edited
+table nor a new version of the package ever serves old rows. Nothing is downloaded, and the corpus folder is only read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .building import MAX_SKIPPED, BuildReport, _writable, cache_root, plan_of, prepare, split_files
+from .corpora import CORPORA, PLANNED, corpus_class, make_corpus
+from .corpora.base import Corpus, CorpusPlan, nearest
+from .errors import ECGDataError, OptionError
+from .record_table import RecordTable
+
+if TYPE_CHECKING:
+    import datasets
+
+SPLIT_ORDER = ("train", "validation", "test")
+
+
+def load_ecg_dataset(
+    name: str | Sequence[str],
+    data_dir: Any = None,
+    split: str | None = None,
+    streaming: bool = False,
+    *,
+    cache_dir: str | Path | None = None,
+    num_proc: int | None = None,
+    max_skipped: float = MAX_SKIPPED,
+    **builder_options: Any,
+) -> datasets.Dataset | datasets.DatasetDict | datasets.IterableDataset | datasets.IterableDatasetDict:
+    """A corpus as a dataset of rows (see `data.record`).
+
+    Args:
+        name: a corpus (`describe_corpora` lists them), or a list of corpora, which are put one after the other. A
+            list whose corpora have different labels comes without labels, for pre-training.
+        data_dir: the folder in the publisher's layout; for a list of corpora a mapping by name, or a list.
+        split: "train", "validation" or "test"; None gives all parts that the corpus has.
+        streaming: read record by record, without building files first.
+        cache_dir: where builds are kept (default: `ECG_CACHE_DIR`, or the user's cache folder).
+        num_proc: processes that build.
+        max_skipped: share of records that may be unreadable before the build fails.
+        **builder_options: options of the corpus, such as `task="superclass"`. With a list of corpora each takes those
+            it knows.
+
+    Returns:
+        A dataset (`split` given) or a dictionary of them. With `streaming` the iterable kinds.
+
+    Raises:
+        ECGDataError: an unknown name, option or task (the nearest match is named), a missing folder or file, or too
+            many unreadable records.
+
+    Example:
+        >>> from ecg_transformers import load_ecg_dataset
+        >>> dataset = load_ecg_dataset("synthetic", split="train", num_records=100)
+        >>> sorted(dataset[0])[:3]
+        ['beat_labels', 'beat_samples', 'beat_symbols']
+    """
+    if split is not None and split not in SPLIT_ORDER:
+        raise OptionError(f"there is no split {split!r}{nearest(split, SPLIT_ORDER)}.")
+    if not isinstance(name, str):
+        return _load_several(
+            list(name),
+            data_dir,
+            split,
+            streaming,
+            builder_options,
+            {"cache_dir": cache_dir, "num_proc": num_proc, "max_skipped": max_skipped},
+        )
+    corpus = make_corpus(name, data_dir, builder_options)
+    if streaming:
+        return _stream(corpus, plan_of(corpus), split, max_skipped, cache_dir)
+    folder = prepare(corpus, cache_dir=cache_dir, num_proc=num_proc, max_skipped=max_skipped)
+    return _open(folder, name, split)
+
+
+def _open(folder: Path, name: str, split: str | None) -> datasets.Dataset | datasets.DatasetDict:
+    """Memory-map a finished build; nothing is written, so a read-only cache will do."""
+    import datasets
+
+    info = datasets.DatasetInfo.from_directory(str(folder))
+    parts = {}
+    for part in SPLIT_ORDER if split is None else (split,):
+        files = split_files(folder, name, part)
+        if not files:
+            continue
+        split_name = datasets.NamedSplit(part)
+        pieces = [datasets.Dataset.from_file(str(path), info=info.copy(), split=split_name) for path in files]
+        parts[part] = pieces[0] if len(pieces) == 1 else datasets.concatenate_datasets(pieces, split=split_name)
+    if split is None:
+        return datasets.DatasetDict(parts)
+    if split not in parts:
+        present = [part for part in SPLIT_ORDER if split_files(folder, name, part)]
+        raise OptionError(f"{name!r} has no record in the split {split!r} with these options; it has {present}.")
+    return parts[split]
+
+
+def _stream(
+    corpus: Corpus, plan: CorpusPlan, split: str | None, max_skipped: float, cache_dir: str | Path | None
+) -> datasets.IterableDataset | datasets.IterableDatasetDict:
+    from .builder import ECGCorpusBuilder
+
+    root = cache_root(cache_dir)
+    if not _writable(root):  # the builder wants a folder for a lock file, although it writes nothing else
+        root = Path(tempfile.gettempdir())
+    builder = ECGCorpusBuilder(corpus, plan, None, max_skipped, cache_dir=str(root / "streaming"))
+    if split is not None and not plan.splits.get(split):
+        present = [part for part, items in plan.splits.items() if items]
+        raise OptionError(
+            f"{corpus.facts.name!r} has no record in the split {split!r} with these options; it has {present}."
+        )
+    return builder.as_streaming_dataset(split)
+
+
+def _load_several(
+    names: list[str],
+    data_dir: Any,
+    split: str | None,
+    streaming: bool,
+    options: dict[str, Any],
+    settings: dict[str, Any],
+) -> Any:
+    """Several corpora one after the other, split by split."""
+    import datasets
+
+    if not names or len(set(names)) != len(names):
+        raise OptionError(f"a list of corpora names each of them once, not {names}.")
+    known = {name: [option.name for option in dataclasses.fields(corpus_class(name).options_class)] for name in names}
+    every = sorted({option for options_of in known.values() for option in options_of})
+    for option in options:
+        if option not in every:
+            raise OptionError(f"none of the corpora {names} has an option {option!r}{nearest(option, every)}.")
+    parts: dict[str, list[Any]] = {}
+    for position, name in enumerate(names):
+        own = {option: value for option, value in options.items() if option in known[name]}
+        folder = _folder_of(name, position, data_dir, names)
+        loaded = load_ecg_dataset(name, folder, None, streaming, **settings, **own)
+        for part, dataset in loaded.items():
+            parts.setdefault(part, []).append(dataset)
+    common = len({(tuple(label_names(d)), d.features["label_ids"].feature.num_classes) for ds in parts.values() for d in ds})
+    joined = {}
+    for part, several in parts.items():
+        aligned = several if common == 1 else [_without_labels(dataset) for dataset in several]
+        joined[part] = datasets.concatenate_datasets(aligned) if len(aligned) > 1 else aligned[0]
+    if split is not None:
+        if split not in joined:
+            raise OptionError(f"none of the corpora {names} has a record in the split {split!r}.")
+        return joined[split]
+    return datasets.IterableDatasetDict(joined) if streaming else datasets.DatasetDict(joined)
+
+
+def _folder_of(name: str, position: int, data_dir: Any, names: list[str]) -> Any:
+    if isinstance(data_dir, Mapping):
+        return data_dir.get(name)
+    if isinstance(data_dir, (list, tuple)):
+        if len(data_dir) != len(names):
+            raise OptionError(f"{len(names)} corpora need as many data_dir entries, not {len(data_dir)}.")
+        return data_dir[position]
+    if data_dir is not None and sum(corpus_class(other).needs_data_dir for other in names) > 1:
+        raise OptionError("several corpora need data_dir as a mapping from corpus name to folder.")
+    return data_dir if corpus_class(name).needs_data_dir else None
+
+
+def _without_labels(dataset: Any) -> Any:
+    """The same rows without the label columns' content; the label texts stay."""
+    from .record import record_features
+
+    empty = record_features(())
+    columns = ["label_ids", "label_vector", "task_kind"]
+    if hasattr(dataset, "_data"):
+        plain = dataset.remove_columns(columns)
+        plain = plain.add_column("label_ids", [[]] * len(dataset), feature=empty["label_ids"])
+        plain = plain.add_column("label_vector", [[]] * len(dataset), feature=empty["label_vector"])
+        plain = plain.add_column("task_kind", ["unlabelled"] * len(dataset), feature=empty["task_kind"])
+        return plain.select_columns(list(empty))
+    return dataset.map(
+        lambda row: {"label_ids": [], "label_vector": [], "task_kind": "unlabelled"}, remove_columns=columns, features=empty
+    )
+
+
+def label_names(dataset: Any) -> list[str]:
+    """Class names of a dataset in the order of `label_vector`; a dictionary of datasets is asked at its first part."""
+    features = _first(dataset).features
+    if features is None or "label_ids" not in features:
+        raise ECGDataError("this dataset does not have the row schema of ecg_transformers (no column 'label_ids').")
+    return list(features["label_ids"].feature.names)
+
+
+def task_kind(dataset: Any) -> str:
+    """What the labels are: "multilabel", "multiclass", "beats", "minutes", "delineation" or "unlabelled"."""
+    part = _first(dataset)
+    names = label_names(part)
+    row = next(iter(part.select_columns(["task_kind"])), None)
+    return row["task_kind"] if row else ("multilabel" if names else "unlabelled")
+
+
+def build_report(
+    name: str,
+    data_dir: Any = None,
+    *,
+    cache_dir: str | Path | None = None,
+    max_skipped: float = MAX_SKIPPED,
+    num_proc: int | None = None,
+    **builder_options: Any,
+) -> BuildReport:
+    """The report of the build that `load_ecg_dataset` with the same arguments uses (building it if need be)."""
+    corpus = make_corpus(name, data_dir, builder_options)
+    return BuildReport.load(prepare(corpus, cache_dir=cache_dir, max_skipped=max_skipped, num_proc=num_proc))
+
+
+def describe_corpora() -> list[dict[str, Any]]:
+    """The fact sheets of all corpora, `available` or known but not yet built; imports nothing heavy."""
+    sheets: list[dict[str, Any]] = []
+    for name in CORPORA:
+        cls = corpus_class(name)
+        options = {option.name: option.default for option in dataclasses.fields(cls.options_class)}
+        sheets.append({**dataclasses.asdict(cls.facts), "available": True, "options": options})
+    return sheets + [{"name": name, "available": False} for name in PLANNED]
+
+
+def _first(dataset: Any) -> Any:
+    return next(iter(dataset.values())) if isinstance(dataset, dict) else dataset
+
+
+__all__ = [
+    "BuildReport",
+    "RecordTable",
+    "build_report",
+    "describe_corpora",
+    "label_names",
+    "load_ecg_dataset",
+    "task_kind",
+]

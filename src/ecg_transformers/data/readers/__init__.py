@@ -1,0 +1,1 @@
+"""One file a format. See `read_record` in `data.readers.reading`."""

@@ -1,0 +1,116 @@
+"""What the readers of plain arrays share: hints from the caller, and an array turned into a record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from ..errors import DuplicateLeadError, LeadNotFoundError, MissingHintError, OptionError, SignalError, UnitError
+from ..record import ECGRecord, standard_lead_name
+from .safety import Limits
+from .units import units_per_millivolt
+
+
+@dataclass(frozen=True)
+class Hints:
+    """What the caller says about a file.
+
+    Attributes:
+        sampling_rate: Hz; needed for formats that do not state it, and refused when it contradicts the file.
+        lead_names: for formats that do not name their leads, the names of the columns; for the others, the leads to read.
+        units: "mV", "uV", "V" or "nV"; needed for integer arrays, overrides a wrong header.
+        checksum, allow_truncated, strict: see the WFDB reader.
+        root, follow_links: the folder that no file may leave.
+    """
+
+    sampling_rate: float | None = None
+    lead_names: list[str] | None = None
+    units: str | None = None
+    checksum: Literal["error", "warn", "ignore"] = "error"
+    allow_truncated: bool = False
+    strict: bool = False
+    root: Path | None = None
+    follow_links: bool = False
+
+    def __post_init__(self) -> None:
+        if self.units is not None and units_per_millivolt(self.units) is None:
+            raise UnitError(f"the unit {self.units!r} is not known; use 'mV', 'uV', 'V' or 'nV'.")
+        if self.checksum not in ("error", "warn", "ignore"):
+            raise OptionError(f"checksum={self.checksum!r} does not exist; use 'error', 'warn' or 'ignore'.")
+
+
+def record_from_array(
+    signal: np.ndarray,
+    path: Path,
+    hints: Hints,
+    limits: Limits,
+    *,
+    own_names: list[str] | None = None,
+    metadata: dict[str, Any] | None = None,
+) -> ECGRecord:
+    """A record from values `(T, L)` in `hints.units` (floats default to millivolt)."""
+    if signal.ndim == 1:
+        signal = signal[:, None]
+    if signal.ndim != 2:
+        raise SignalError(f"an array of shape {signal.shape} is no record (samples, leads).", path=path)
+    if signal.dtype.kind not in "iuf":
+        raise SignalError(f"an array of type {signal.dtype} holds no samples.", path=path)
+    limits.check_shape(signal.shape[0], signal.shape[1], path=path)
+    if hints.sampling_rate is None:
+        raise MissingHintError("the file does not say its sampling rate; pass sampling_rate=….", path=path)
+    if signal.dtype.kind in "iu" and hints.units is None:
+        raise MissingHintError(
+            f"the file holds integers ({signal.dtype}) without a scale; pass units='uV' (or 'mV', …).", path=path
+        )
+    names = own_names or hints.lead_names
+    if names is None:
+        raise MissingHintError(f"the file does not name its {signal.shape[1]} leads; pass lead_names=[…].", path=path)
+    if len(names) != signal.shape[1]:
+        turned = " It looks like (leads, samples): transpose it." if signal.shape[0] == len(names) else ""
+        raise SignalError(
+            f"the array of shape {signal.shape} has {signal.shape[1]} leads, but {len(names)} names are given.{turned}",
+            path=path,
+        )
+    factor = units_per_millivolt(hints.units or "mV")
+    assert factor is not None
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = (signal.astype(np.float64) / factor).astype(np.float32)
+    record = ECGRecord(
+        signal=values,
+        sampling_rate=float(hints.sampling_rate),
+        lead_names=[standard_lead_name(name) for name in names],
+        record_id=path.stem,
+        source=str(path),
+        metadata=metadata or {},
+    )
+    if own_names is not None and hints.lead_names is not None:
+        chosen = pick(record.lead_names, hints.lead_names, path, record.record_id)
+        record.signal = np.ascontiguousarray(record.signal[:, chosen])
+        record.lead_names = [record.lead_names[index] for index in chosen]
+    return record
+
+
+def pick(names: list[str], wanted: list[str], path: Path, record: str) -> list[int]:
+    """Positions of some leads by name."""
+    known = [standard_lead_name(name).lower() for name in names]
+    asked = [standard_lead_name(name).lower() for name in wanted]
+    for name, original in zip(asked, wanted):
+        if name not in known:
+            raise LeadNotFoundError(f"the record has the leads {names}.", path=path, record=record, lead=original)
+        if asked.count(name) > 1:
+            raise DuplicateLeadError("this lead is asked for twice.", path=path, record=record, lead=original)
+    return [known.index(name) for name in asked]
+
+
+def agreed_rate(hints: Hints, own: float | None, path: Path) -> float | None:
+    """The rate of the file, or the hint where it has none; a contradiction is an error."""
+    if own is not None and hints.sampling_rate is not None and abs(own - hints.sampling_rate) > 1e-6 * own:
+        raise OptionError(
+            f"the file states {own} Hz, but sampling_rate={hints.sampling_rate} was given; leave it out, or correct the "
+            f"file.",
+            path=path,
+        )
+    return own if own is not None else hints.sampling_rate

@@ -1,0 +1,119 @@
+"""NPY and NPZ records; nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import LimitError, SignalError, TruncatedError, UnsupportedFormatError
+from ..record import ECGRecord
+from .arrays import Hints, agreed_rate, record_from_array
+from .safety import Limits, read_bytes, safe_file
+
+_KEYS = ("signal", "sampling_rate", "lead_names", "units")
+_MAX_MEMBERS = 64
+
+
+def read_npy(path: Path, hints: Hints, limits: Limits) -> ECGRecord:
+    """One array `(samples, leads)`; floats are millivolt unless `units` says otherwise."""
+    content = read_bytes(safe_file(path, hints.root, follow_links=hints.follow_links), limits.max_file_bytes)
+    return record_from_array(parse_npy(content, path, limits), path, hints, limits)
+
+
+def read_npz(path: Path, hints: Hints, limits: Limits) -> ECGRecord:
+    """An archive with `signal` `(samples, leads)` and, if known, `sampling_rate`, `lead_names`, `units`.
+
+    An archive of one array needs no particular name for it.
+    """
+    resolved = safe_file(path, hints.root, follow_links=hints.follow_links)
+    arrays = _members(resolved, limits)
+    signal = arrays.get("signal", next(iter(arrays.values())) if len(arrays) == 1 else None)
+    if signal is None:
+        raise SignalError(f"the archive has no array 'signal', but {sorted(arrays)}.", path=path)
+    rate = arrays.get("sampling_rate")
+    if rate is not None and (rate.size != 1 or rate.dtype.kind not in "iuf"):
+        raise SignalError("'sampling_rate' is not one number.", path=path)
+    names, units = _texts(arrays.get("lead_names"), path), _texts(arrays.get("units"), path)
+    own_rate = None if rate is None else float(rate.reshape(-1)[0])
+    full = replace(
+        hints, sampling_rate=agreed_rate(hints, own_rate, path), units=hints.units or (units[0] if units else None)
+    )
+    return record_from_array(signal, path, full, limits, own_names=names)
+
+
+def parse_npy(content: bytes, path: Path, limits: Limits, *, text: bool = False) -> np.ndarray:
+    """The array in some NPY bytes: header first, then the size must fit, then a view is made."""
+    stream = io.BytesIO(content)
+    try:
+        version = np.lib.format.read_magic(stream)
+        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+        shape, fortran_order, dtype = read(stream)
+    except (ValueError, KeyError, SyntaxError, TypeError, OverflowError, RecursionError, MemoryError) as error:
+        raise UnsupportedFormatError(f"this is no readable NPY file ({error}).", path=path) from error
+    if dtype.hasobject or dtype.kind not in ("iufU" if text else "iuf") or dtype.itemsize == 0:
+        raise UnsupportedFormatError(f"the array has the type {dtype}; plain numbers are read.", path=path)
+    if not all(isinstance(size, int) and size >= 0 for size in shape) or len(shape) > 4:
+        raise UnsupportedFormatError(f"the array has the shape {shape}.", path=path)
+    count = 1
+    for size in shape:
+        count *= size
+    if count * dtype.itemsize > limits.max_file_bytes:
+        raise LimitError(f"an array of shape {shape} is declared, beyond the limit.", path=path)
+    if count * dtype.itemsize != len(content) - stream.tell():
+        raise TruncatedError(
+            f"an array of shape {shape} needs {count * dtype.itemsize} bytes, {len(content) - stream.tell()} follow.",
+            path=path,
+        )
+    array = np.frombuffer(content, dtype=dtype, count=count, offset=stream.tell())
+    return array.reshape(shape, order="F" if fortran_order else "C")
+
+
+def _members(path: Path, limits: Limits) -> dict[str, np.ndarray]:
+    """The arrays of an archive, after its directory was found harmless."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            _check_directory(entries, path, limits)
+            arrays: dict[str, np.ndarray] = {}
+            for entry in entries:
+                name = entry.filename.removesuffix(".npy")
+                with archive.open(entry) as member:
+                    content = member.read(entry.file_size + 1)
+                if len(content) != entry.file_size:
+                    raise TruncatedError(f"the member {name!r} is not as long as stated.", path=path)
+                arrays[name] = parse_npy(content, path, limits, text=name in ("lead_names", "units"))
+            return arrays
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+        raise UnsupportedFormatError(f"this is no readable NPZ archive ({error}).", path=path) from error
+
+
+def _check_directory(entries: list[zipfile.ZipInfo], path: Path, limits: Limits) -> None:
+    names = [entry.filename for entry in entries]
+    if not entries or len(entries) > _MAX_MEMBERS or len({name.lower() for name in names}) != len(names):
+        raise UnsupportedFormatError(f"the archive has {len(entries)} members, or repeats one.", path=path)
+    total = 0
+    for entry in entries:
+        if "/" in entry.filename or "\\" in entry.filename or not entry.filename.endswith(".npy"):
+            raise UnsupportedFormatError(f"the member {entry.filename[:60]!r} is no array.", path=path)
+        if entry.flag_bits & 1 or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise UnsupportedFormatError(f"the member {entry.filename!r} is encrypted or oddly compressed.", path=path)
+        if entry.file_size > max(entry.compress_size * limits.max_ratio, 2**24):
+            raise LimitError(f"the member {entry.filename!r} expands beyond {limits.max_ratio}:1.", path=path)
+        total += entry.file_size
+    if total > limits.max_file_bytes:
+        raise LimitError(f"the archive expands to {total} bytes, beyond the limit.", path=path)
+
+
+def _texts(array: np.ndarray | None, path: Path) -> list[str] | None:
+    if array is None:
+        return None
+    if array.dtype.kind != "U":
+        raise SignalError("'lead_names' and 'units' must be arrays of text.", path=path)
+    values: list[Any] = array.reshape(-1).tolist()
+    return [str(value) for value in values]

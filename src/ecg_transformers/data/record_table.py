@@ -1,0 +1,141 @@
+"""Fast random access to the records of a dataset: views over the memory-mapped int16 bytes, no copy before the scale.
+
+`dataset[i]` decodes a row into Python objects; a training loop that needs one float32 array per record is faster with
+views over the Arrow buffers. Samples stay on disk (memory-mapped) until they are touched.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .record import DigitalRecord, ECGRecord, to_millivolt
+
+if TYPE_CHECKING:
+    import datasets
+
+
+class RecordTable:
+    """A map-style view of a dataset of ECG rows.
+
+    Rows follow the dataset's own order: `select`, `shuffle` and `train_test_split` are respected.
+
+    Args:
+        dataset: a `datasets.Dataset` in the schema of `data.record`.
+
+    Example:
+        >>> table = RecordTable(load_ecg_dataset("synthetic", split="train", num_records=20))
+        >>> table.signal(0).shape
+        (2500, 12)
+    """
+
+    def __init__(self, dataset: datasets.Dataset) -> None:
+        self.dataset = dataset
+        indices = dataset._indices
+        self._rows = None if indices is None else indices.column(0).to_numpy().astype(np.int64)
+        self._light = dataset.with_format(None).remove_columns("signal")
+        self._open()
+
+    def _open(self) -> None:
+        table = self.dataset.data
+        column = table.column("signal")
+        self._buffers: list[np.ndarray] = []
+        self._offsets: list[np.ndarray] = []
+        starts = [0]
+        for chunk in column.chunks:
+            offset_type = np.int64 if str(chunk.type) == "large_binary" else np.int32
+            _, offsets, data = chunk.buffers()
+            bounds = np.frombuffer(offsets, dtype=offset_type)[chunk.offset : chunk.offset + len(chunk) + 1]
+            self._offsets.append(bounds.astype(np.int64))
+            self._buffers.append(np.frombuffer(data, dtype=np.uint8) if data is not None else np.zeros(0, np.uint8))
+            starts.append(starts[-1] + len(chunk))
+        self._starts = np.array(starts)
+        self._lengths = table.column("num_samples").to_numpy()
+        lists = {name: _ragged(table.column(name)) for name in ("gain", "offset")}
+        self._scale_bounds, self._gain = lists["gain"]
+        _, self._offset = lists["offset"]
+
+    def __len__(self) -> int:
+        return len(self._lengths) if self._rows is None else len(self._rows)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"dataset": self.dataset}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["dataset"])  # type: ignore[misc]
+
+    def _row(self, index: int) -> int:
+        size = len(self)
+        if not -size <= index < size:
+            raise IndexError(f"record {index} of a table of {size}")
+        index = index % size
+        return index if self._rows is None else int(self._rows[index])
+
+    def samples(self, index: int) -> np.ndarray:
+        """Read-only int16 view `(T, L)` of a record's digital samples."""
+        row = self._row(index)
+        chunk = int(np.searchsorted(self._starts, row, side="right")) - 1
+        bounds, place = self._offsets[chunk], row - self._starts[chunk]
+        view = self._buffers[chunk][bounds[place] : bounds[place + 1]].view("<i2")
+        return view.reshape(self._lengths[row], -1)
+
+    def scale(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Gain and offset per lead."""
+        row = self._row(index)
+        part = slice(self._scale_bounds[row], self._scale_bounds[row + 1])
+        return self._gain[part], self._offset[part]
+
+    def signal(self, index: int) -> np.ndarray:
+        """float32 millivolt `(T, L)`."""
+        return to_millivolt(self.samples(index), *self.scale(index))
+
+    def record(self, index: int) -> ECGRecord:
+        """The whole record, with names, labels and annotations."""
+        self._row(index)
+        row = self._light[int(index)]
+        row["signal"] = self.samples(index)
+        digital = DigitalRecord.from_row(row)
+        return digital.to_record()
+
+    def __getitem__(self, index: int) -> ECGRecord:
+        return self.record(index)
+
+    def __getitems__(self, indices: Sequence[int]) -> list[ECGRecord]:
+        """A batch in one call, as torch's loaders ask for it."""
+        return [self.record(index) for index in indices]
+
+    def column(self, name: str) -> list[Any]:
+        """A column in the dataset's order, as Python values; not for `signal`."""
+        values = self.dataset.data.column(name).to_pylist()
+        return values if self._rows is None else [values[row] for row in self._rows]
+
+    @property
+    def record_ids(self) -> list[str]:
+        return self.column("record_id")
+
+    @property
+    def patient_ids(self) -> list[str | None]:
+        return self.column("patient_id")
+
+    def label_matrix(self) -> np.ndarray:
+        """0/1 labels, int8 `(records, classes)`."""
+        bounds, values = _ragged(self.dataset.data.column("label_vector"))
+        width = int(bounds[1]) if len(bounds) > 1 else 0
+        matrix = values.reshape(-1, width).astype(np.int8)
+        return matrix if self._rows is None else matrix[self._rows]
+
+    def metadata(self, index: int) -> dict[str, Any]:
+        """The metadata of a record."""
+        return json.loads(self.dataset.data.column("metadata")[self._row(index)].as_py() or "{}")
+
+
+def _ragged(column: Any) -> tuple[np.ndarray, np.ndarray]:
+    """A list column as bounds `(rows + 1)` and flat values."""
+    lengths = [np.asarray(chunk.value_lengths().to_numpy(zero_copy_only=False)) for chunk in column.chunks]
+    values = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
+    bounds = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]) if lengths else np.zeros(1)
+    flat = np.concatenate(values) if values else np.zeros(0)
+    return np.nan_to_num(bounds).astype(np.int64), flat

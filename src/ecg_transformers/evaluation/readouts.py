@@ -1,0 +1,217 @@
+"""Reading a frozen encoder: features once, then the same readouts for every model.
+
+>>> features = extract_features(model, extractor, records, num_crops=4, readout="per_lead")      # doctest: +SKIP
+>>> probe = LinearProbe().fit(features[train], y[train], features[valid], y[valid])              # doctest: +SKIP
+>>> macro_auroc(y[test], probe.predict_proba(features[test]))["value"]                           # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ecg_transformers.data.record import ECGRecord
+from ecg_transformers.evaluation.probes import LinearProbe, RidgeProbe, Standardizer, knn_scores
+from ecg_transformers.evaluation.signal_features import amplitude_features, simple_features
+from ecg_transformers.evaluation.torch_probes import AttentionPoolingHead, AttentionProbe, LastEpochProbe
+
+READOUTS = ("pooled", "mean", "per_lead", "per_lead_spread", "tokens")
+EXTRAS = ("amplitude", "simple")
+
+
+class Records(Protocol):
+    """Map-style access to dataset rows or :class:`ECGRecord` objects (a ``datasets.Dataset``, a list…)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Any: ...
+
+
+def extract_features(
+    model: Any,
+    extractor: Any,
+    records: Records,
+    *,
+    num_crops: int | None = None,
+    batch_size: int = 32,
+    readout: str = "mean",
+    extra: str | None = None,
+    device: str | torch.device | None = None,
+) -> NDArray[np.float32]:
+    """Features of whole records from a frozen encoder, averaged over their crops.
+
+    The model is put into eval mode for the time of the call and never changed: two calls give equal features.
+
+    Args:
+        model: any model of the package; of a model with a head, its base model is read.
+        extractor: makes ``input_values`` of a row or record, as the model was trained with.
+        records: dataset rows or :class:`ECGRecord` objects.
+        num_crops: evenly spaced crops of a record; None takes the extractor's own single crop.
+        batch_size: records in one forward pass.
+        readout: ``"pooled"`` the published downstream feature; ``"mean"`` mean of the patch tokens; ``"per_lead"`` mean
+            token of each lead, side by side; ``"per_lead_spread"`` the same with the SD over time of each lead;
+            ``"tokens"`` every patch token, for attention pooling. Models whose tokens belong to no lead give the
+            published feature for the middle three.
+        extra: ``"amplitude"`` or ``"simple"`` appends figures of the signal in millivolts, which normalisation takes
+            away from the model: log SD, maximum and minimum of each lead, or all simple features.
+        device: where to compute; None leaves the model where it is.
+
+    Returns:
+        float32 ``(records, features)``, or ``(records, tokens, width)`` for ``"tokens"``.
+
+    Raises:
+        ValueError: unknown readout or extra, no records, or features that are not finite (the record is named).
+    """
+    _check_choice("readout", readout, READOUTS)
+    if extra is not None:
+        _check_choice("extra", extra, EXTRAS)
+    if len(records) == 0:
+        raise ValueError("There are no records to extract features from.")
+    if device is not None:
+        model.to(device)
+    blocks = []
+    for start in range(0, len(records), batch_size):
+        rows = [records[index] for index in range(start, min(start + batch_size, len(records)))]
+        samples = [extractor(row, num_crops=num_crops, return_tensors="np") for row in rows]
+        block = encode_batch(model, collate(samples), readout).cpu().numpy().astype(np.float32)
+        if extra is not None:
+            block = np.concatenate([block, np.stack([signal_figures(row, extra) for row in rows])], axis=1)
+        _check_finite(block, rows)
+        blocks.append(block)
+    return np.concatenate(blocks)
+
+
+def encode_batch(model: Any, batch: Mapping[str, Tensor], readout: str = "mean") -> Tensor:
+    """Features ``(B, F)`` of one batch of model inputs (``"tokens"``: ``(B, N, D)``).
+
+    ``input_values`` may be ``(B, L, T)`` or ``(B, k, L, T)``; the k crops are averaged (tokens: put side by side).
+    """
+    _check_choice("readout", readout, READOUTS)
+    encoder = model.base_model
+    inputs = {key: value.to(next(encoder.parameters()).device) for key, value in batch.items()}
+    crops = None
+    signal = inputs.get("input_values")
+    if signal is not None and signal.ndim == 4:
+        crops = signal.shape[1]
+        inputs["input_values"] = signal.flatten(0, 1)
+        if "lead_indices" in inputs and inputs["lead_indices"].ndim == 2:
+            inputs["lead_indices"] = inputs["lead_indices"].repeat_interleave(crops, dim=0)
+    with frozen(encoder):
+        outputs = encoder(**inputs)
+        leads = inputs["input_values"].shape[1] if signal is not None else 0
+        features = read_tokens(encoder, outputs, leads, readout)
+    if crops is None:
+        return features
+    features = features.unflatten(0, (-1, crops))
+    return features.flatten(1, 2) if readout == "tokens" else features.mean(dim=1)
+
+
+def read_tokens(encoder: Any, outputs: Any, num_leads: int, readout: str) -> Tensor:
+    """What a readout takes from the outputs of a base model; see :func:`extract_features`."""
+    if readout == "pooled":
+        return outputs.pooler_output.float()
+    tokens = encoder.tokens_by_lead(outputs.last_hidden_state, num_leads)  # (B, L, n, D) or None
+    if readout == "tokens":
+        return (outputs.last_hidden_state if tokens is None else tokens.flatten(1, 2)).float()
+    if tokens is None:
+        return outputs.pooler_output.float()
+    tokens = tokens.float()
+    if readout == "mean":
+        return tokens.mean(dim=(1, 2))
+    per_lead = tokens.mean(dim=2).flatten(1)
+    if readout == "per_lead":
+        return per_lead
+    return torch.cat([per_lead, tokens.std(dim=2, correction=0).flatten(1)], dim=1)
+
+
+def signal_figures(row: Any, extra: str) -> NDArray[np.float32]:
+    """``"amplitude"`` or ``"simple"`` figures of a dataset row or record, on its own leads."""
+    record = row if isinstance(row, ECGRecord) else ECGRecord.from_row(row)
+    function = amplitude_features if extra == "amplitude" else simple_features
+    return function(record.signal, record.sampling_rate).astype(np.float32)
+
+
+def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+    """One batch from extractor results of single records ``(1, …)``; shorter ones are padded with zeros (False)."""
+    batch = {}
+    for key in samples[0]:
+        values = [torch.as_tensor(np.asarray(sample[key])) for sample in samples]
+        if values[0].ndim < 2:
+            batch[key] = values[0]  # one list for the whole batch
+            continue
+        longest = [max(sizes) for sizes in zip(*(value.shape[1:] for value in values), strict=True)]
+        batch[key] = torch.cat([_padded(value, longest) for value in values])
+    return batch
+
+
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Eval mode without gradients; every sub-module gets its mode back afterwards."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for part, training in modes.items():
+            part.training = training
+
+
+def parameter_hash(module: nn.Module) -> str:
+    """SHA-256 over names, types, shapes and bytes of every parameter and buffer, non-persistent buffers included.
+
+    Equal before and after a readout was fitted, or the encoder was not frozen.
+    """
+    digest = hashlib.sha256()
+    tensors = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
+    for name, tensor in sorted(tensors, key=lambda pair: pair[0]):
+        value = tensor.detach().cpu().contiguous()
+        digest.update(f"{name}|{value.dtype}|{tuple(value.shape)}|".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _padded(value: Tensor, longest: Sequence[int]) -> Tensor:
+    if list(value.shape[1:]) == list(longest):
+        return value
+    wide = value.new_zeros((value.shape[0], *longest))
+    wide[tuple(slice(size) for size in value.shape)] = value
+    return wide
+
+
+def _check_finite(block: NDArray[np.float32], rows: Sequence[Any]) -> None:
+    bad = np.flatnonzero(~np.isfinite(block.reshape(len(block), -1)).all(axis=1))
+    if len(bad):
+        row = rows[int(bad[0])]
+        name = row.record_id if isinstance(row, ECGRecord) else row["record_id"]
+        raise ValueError(f"The features of record {name} are not finite (and of {len(bad) - 1} more of its batch).")
+
+
+def _check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}.")
+
+
+__all__ = [
+    "AttentionPoolingHead",
+    "AttentionProbe",
+    "LastEpochProbe",
+    "LinearProbe",
+    "RidgeProbe",
+    "Standardizer",
+    "collate",
+    "encode_batch",
+    "extract_features",
+    "frozen",
+    "knn_scores",
+    "parameter_hash",
+    "read_tokens",
+    "signal_figures",
+]

@@ -1,0 +1,1 @@
+"""From a record to what a model takes: the feature extractors."""

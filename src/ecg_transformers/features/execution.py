@@ -1,0 +1,281 @@
+"""Runs the signal steps on groups of equal shape, in NumPy, or in torch on a device (fast form only)."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..signal import filtering
+from ..signal.cropping import take_crops
+from ..signal.resampling import resampled_length
+from .steps import Crop, Filter, Normalize, Pad, Resample, Scale, Step, filter_chain, run_signal_steps
+
+
+@dataclass
+class CropRequest:
+    """Which crops a call asks for: `start` at the extractor's own rate (or several), else `num_crops` and `generator`."""
+
+    start: int | Sequence[int] | None = None
+    num_crops: int | None = None
+    generator: np.random.Generator | None = None
+
+    def __post_init__(self) -> None:
+        if self.start is not None and (self.num_crops is not None or self.generator is not None):
+            raise ValueError("crop_start makes the crop explicit: give neither num_crops nor generator with it.")
+
+
+class Chain:
+    """The steps of an extractor after the record steps, split at the crop."""
+
+    def __init__(self, steps: Sequence[Step], sampling_rate: float, fast: bool) -> None:
+        borders = [position for position, step in enumerate(steps) if isinstance(step, Crop)]
+        if len(borders) > 1:
+            raise ValueError("a chain has one crop step at most.")
+        border = borders[0] if borders else len(steps)
+        self.before = list(steps[:border])
+        self.after = list(steps[border + 1 :])
+        self.crop = steps[border] if borders else None
+        self.sampling_rate = sampling_rate
+        self.fast = fast
+        rates = [step.sampling_rate for step in self.before if isinstance(step, Resample)]
+        self.crop_rate = rates[-1] if rates else sampling_rate
+
+    def padded_samples(self, length: int, rate: float) -> int:
+        """How many samples the pad step adds to a record of `length` samples at `rate` Hz."""
+        for step in self.before:
+            if isinstance(step, Resample) and step.sampling_rate != rate:
+                length, rate = resampled_length(length, rate, step.sampling_rate), step.sampling_rate
+            elif isinstance(step, Pad):
+                return max(0, step.length - length)
+        return 0
+
+    def starts(self, length: int, request: CropRequest) -> list[int]:
+        """Crop starts at the crop's own rate in a signal of `length` samples.
+
+        Raises:
+            ValueError: the record is too short, or a given start lies outside.
+        """
+        assert isinstance(self.crop, Crop)
+        if request.start is None:
+            return self.crop.starts(length, request.num_crops, request.generator)
+        factor = self.crop.rate / self.sampling_rate
+        given = [request.start] if isinstance(request.start, int | np.integer) else request.start
+        starts = [round(int(start) * factor) for start in given]
+        room = self.crop.starts_room(length)
+        for start, asked in zip(starts, given):
+            if not 0 <= start <= room:
+                raise ValueError(f"crop_start {asked} is outside: starts lie between 0 and {int(room / factor)} here.")
+        return starts
+
+    def one_crop(self, request: CropRequest) -> bool:
+        """Whether the result has no axis of crops."""
+        if self.crop is None:
+            return True
+        assert isinstance(self.crop, Crop)
+        if request.start is not None:
+            return isinstance(request.start, int | np.integer)
+        count = request.num_crops if request.num_crops is not None else self.crop.num_crops
+        return count is None and (request.generator is not None or self.crop.mode != "sliding")
+
+    def prepare(self, signals: Any, rate: float, device: Any = None) -> Any:
+        """The part before the crop on signals `(B, L, T)`."""
+        if device is not None:
+            return run_on_device(self.before, signals, rate)
+        return run_signal_steps(self.before, signals, rate, self.fast)
+
+    def finish(self, prepared: Any, starts: list[list[int]] | None, squeeze: bool, device: Any = None) -> Any:
+        """Crops and the part after them: `(B, L, T)` to float32 `(B, L, seq_len)` or `(B, k, L, seq_len)`."""
+        signals = prepared
+        if starts is not None:
+            assert isinstance(self.crop, Crop)
+            signals = _crops(prepared, starts, self.crop.length, squeeze)
+        if device is not None:
+            return run_on_device(self.after, signals, self.crop_rate)
+        result = run_signal_steps(self.after, signals, self.crop_rate, self.fast)
+        return np.ascontiguousarray(result, dtype=np.float32)
+
+
+@contextmanager
+def naming(where: str) -> Iterator[None]:
+    """Puts the name of the record before the sentence of a ValueError."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
+@dataclass
+class Item:
+    """One record after the record steps: `(L, T)` at its own rate, and the chain for its leads."""
+
+    signal: np.ndarray
+    rate: float
+    where: str
+    leads: tuple[str, ...]
+    chain: Chain
+
+
+def run_groups(items: Sequence[Item], requests: Sequence[CropRequest], device: Any = None) -> Any:
+    """The signal steps on groups of records of equal shape, rate and leads; float32 results stacked in the records' order.
+
+    Raises:
+        ValueError: a record is too short for the crop, or the results differ in shape.
+    """
+    groups: dict[Any, list[int]] = {}
+    for index, item in enumerate(items):
+        groups.setdefault((item.signal.shape, item.signal.dtype.str, item.rate, item.leads), []).append(index)
+    prepared: dict[int, Any] = {}
+    whole: list[Any] = []
+    for members in groups.values():
+        first = items[members[0]]
+        stacked: Any = np.stack([items[index].signal for index in members])
+        if device is not None:
+            stacked = _tensor(stacked, device)
+        with naming(first.where):
+            whole.append(first.chain.prepare(stacked, first.rate, device))
+        prepared.update(zip(members, whole[-1]))
+    starts: list[list[int]] = []
+    for index, item in enumerate(items):  # in the records' order, so that the draws of a generator are too
+        with naming(item.where):
+            if item.chain.crop is not None:
+                starts.append(item.chain.starts(prepared[index].shape[-1], requests[index]))
+    results: list[Any] = [None] * len(items)
+    for members, signals in zip(groups.values(), whole):
+        chain = items[members[0]].chain
+        with naming(items[members[0]].where):
+            chosen = [starts[index] for index in members] if starts else None
+            done = chain.finish(signals, chosen, chain.one_crop(requests[members[0]]), device)
+        if len(groups) == 1:
+            return done
+        for index, value in zip(members, done):
+            results[index] = value
+    return _stack(results)
+
+
+def _stack(results: list[Any]) -> Any:
+    shapes = sorted({tuple(value.shape) for value in results})
+    if len(shapes) > 1:
+        raise ValueError(
+            f"the records of this batch come out in different shapes {shapes}: set seq_len (and pad), or ask for the same "
+            "leads and number of crops."
+        )
+    if isinstance(results[0], np.ndarray):
+        return np.stack(results)
+    import torch
+
+    return torch.stack(results)
+
+
+def _tensor(array: np.ndarray, device: Any) -> Any:
+    import torch
+
+    return torch.from_numpy(array).to(device)
+
+
+def _crops(signals: Any, starts: list[list[int]], length: int, squeeze: bool) -> Any:
+    if squeeze and len({tuple(one) for one in starts}) == 1:
+        return signals[..., starts[0][0] : starts[0][0] + length]
+    if isinstance(signals, np.ndarray):
+        crops = np.stack([take_crops(signal, one, length) for signal, one in zip(signals, starts)])
+    else:
+        import torch
+
+        crops = torch.stack(
+            [torch.stack([x[..., s : s + length] for s in one]) for x, one in zip(signals, starts)]
+        )
+    return crops[:, 0] if squeeze else crops
+
+
+def run_on_device(steps: Sequence[Step], signals: Any, rate: float) -> Any:
+    """The signal steps on a float32 tensor `(…, L, T)`, where it lies; filters in their fast form.
+
+    Raises:
+        ValueError: a step that has no form for devices (polyphase resampling).
+    """
+    position = 0
+    while position < len(steps):
+        step = steps[position]
+        if isinstance(step, Filter):
+            chain = filter_chain(steps, position)
+            signals = _filter_tensor(signals, chain, rate)
+            position += len(chain)
+            continue
+        signals = _step_on_tensor(step, signals, rate)
+        rate = step.sampling_rate if isinstance(step, Resample) else rate
+        position += 1
+    return signals
+
+
+def _step_on_tensor(step: Step, signals: Any, rate: float) -> Any:
+    import torch
+
+    if isinstance(step, Resample):
+        if step.method != "fourier" and rate != step.sampling_rate:
+            raise ValueError('resampling on a device needs resample="fourier".')
+        return _resample_tensor(signals, resampled_length(signals.shape[-1], rate, step.sampling_rate))
+    if isinstance(step, Pad):
+        short = max(0, step.length - signals.shape[-1])
+        tail = signals[..., -1:].expand(*signals.shape[:-1], short)
+        return torch.cat((signals, tail if step.mode == "edge" else torch.zeros_like(tail)), dim=-1)
+    if isinstance(step, Normalize):
+        return _normalize_tensor(step, signals)
+    assert isinstance(step, Scale)
+    scaled = signals * step.factor
+    return scaled if step.clip is None else scaled.clamp(-step.clip, step.clip)
+
+
+def _resample_tensor(signals: Any, length: int) -> Any:
+    import torch
+
+    old = signals.shape[-1]
+    if old == length:
+        return signals
+    shortest = min(old, length)
+    spectrum = torch.fft.rfft(signals)[..., : shortest // 2 + 1] * (length / old)
+    if shortest % 2 == 0:
+        spectrum[..., shortest // 2] *= 2.0 if length < old else 0.5
+    return torch.fft.irfft(spectrum, n=length)
+
+
+def _normalize_tensor(step: Normalize, signals: Any) -> Any:
+    import torch
+
+    if step.mode == "fixed":
+        mean, std = (torch.tensor(v, dtype=signals.dtype, device=signals.device) for v in (step.mean, step.std))
+        return (signals - mean[:, None]) / std[:, None]
+    axes = (-2, -1) if step.mode == "joint" else (-1,)
+    std, mean = torch.std_mean(signals, dim=axes, correction=0, keepdim=True)
+    return torch.where(std == 0, torch.zeros_like(signals), (signals - mean) / (std + step.eps))
+
+
+def _filter_tensor(signals: Any, chain: tuple[filtering.FilterSpec, ...], rate: float) -> Any:
+    import torch
+
+    fast = filtering.fast_filter(chain, signals.shape[-1], float(rate))
+    parts = (fast.transfer, fast.analysis, fast.synthesis, fast.trend, fast.trend_response)
+    transfer, analysis, synthesis, trend, response = _tensors(parts, signals.device, id(fast))
+    slow = signals @ trend
+    rest = signals - slow @ trend.T
+    spectrum = torch.fft.rfft(rest, n=fast.fft_length) * transfer
+    filtered = torch.fft.irfft(spectrum, n=fast.fft_length)[..., : fast.length]
+    filtered = filtered + (rest @ analysis) @ synthesis + slow @ response
+    flat = signals.amax(-1, keepdim=True) == signals.amin(-1, keepdim=True)
+    passes_constants = all(kind == "lowpass" for kind, _, _ in chain)
+    return torch.where(flat, signals if passes_constants else torch.zeros_like(signals), filtered)
+
+
+_TENSORS: dict[tuple[int, str], Any] = {}
+
+
+def _tensors(parts: tuple[np.ndarray, ...], device: Any, key: int) -> Any:
+    """The matrices of a fast filter as float32 on a device, sent there once."""
+    import torch
+
+    where = (key, str(device))
+    if where not in _TENSORS:
+        while len(_TENSORS) >= 8:
+            _TENSORS.pop(next(iter(_TENSORS)))
+        _TENSORS[where] = tuple(torch.tensor(part, dtype=torch.float32, device=device) for part in parts)
+    return _TENSORS[where]

@@ -1,0 +1,364 @@
+"""`ECGFeatureExtractor`: records as they came from the hospital to what a model takes."""
+
+import difflib
+import inspect
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from transformers.feature_extraction_utils import BatchFeature
+
+from ..signal import leads as lead_tools
+from ..signal.cropping import sliding_starts
+from .execution import Chain, CropRequest, Item, naming, run_groups
+from .inputs import Given, Signal, read_inputs
+from .saving import SavedFeatureExtractor
+from .settings import derive_steps, statistics_of
+from .steps import Crop, Normalize, RecordStep, Step, step_from_dict
+
+_WRITTEN_BY_TRANSFORMERS = ("feature_extractor_type", "auto_map", "processor_class", "image_processor_type")
+_OF_THE_BASE_CLASS = ("padding_side", "return_attention_mask")
+
+
+class ECGSignalWarning(UserWarning):
+    """A record was repaired, or looks suspicious; the extractor's `last_report` has the details."""
+
+
+class ECGFeatureExtractor(SavedFeatureExtractor):
+    """Turns records `(seq_len, num_leads)` into `input_values` `(batch, num_leads, seq_len)`, float32.
+
+    The settings below are derived into one ordered list, `steps`, which is saved in `preprocessor_config.json` and is what is
+    executed: leads → millivolts → checks → resample → [pad] → crop → filters → normalise → scale.
+
+    Args:
+        sampling_rate: Hz of the result.
+        seq_len: samples of a crop; None takes whole records.
+        lead_names: leads and their order; None takes any series as it comes (no names, no derivation).
+        lead_table: the model's own leads, into which `lead_indices` point; `lead_names` when not given.
+        missing_leads: what happens when a lead is not there: "derive" (limb leads from two others by Einthoven's law, other
+            leads are an error), "error", "drop" or "zero" (derive where possible, else leave out or fill with zeros).
+        units: unit of raw arrays when a call names none.
+        resample: "fourier" (whole record, as published) or "polyphase".
+        crop: "center", "start", "random" (needs a generator), or "sliding" with `crop_stride`.
+        crop_stride: samples between sliding crops.
+        crop_before_filter: True: the filters see the crop only (ST-MEM); False: they see the whole record.
+        crop_sampling_rate: Hz at which crops are cut when it is not `sampling_rate` (ECG-JEPA cuts 10 s at 500 Hz, then
+            resamples to 250 Hz).
+        num_crops: default number of crops.
+        crop_policy: "exact" gives exactly `num_crops`, "official" follows the published rule, which may give more.
+        pad: None refuses records shorter than a crop; "zero" or "edge" lengthens them at their end.
+        highpass, lowpass: cut-offs in Hz of zero-phase Butterworth filters of order `filter_order`, or None.
+        normalize: "joint" (one mean and standard deviation per crop), "per_lead", "fixed" with `mean` and `std`, or None.
+        normalize_eps: added to the standard deviation.
+        mean, std: fixed statistics, one for each lead of `lead_table`.
+        scale, clip: factor after normalisation, and limit of the absolute value.
+        nan: "error", or "interpolate" for gaps of at most `max_gap` seconds.
+        flat: "error" for records whose leads are all flat, or "zero" to let them through as zeros.
+        do_patch: also return `patches` `(batch, num_leads, n, patch_size)`.
+        patch_size: samples of a patch.
+        fast: filters by FFT and a low-rank correction in float32: several times faster, equal to about 1e-6.
+        steps: a list of steps (as `steps` gives them) to execute instead of the derived one.
+
+    Example:
+        >>> import numpy as np
+        >>> from ecg_transformers import ECGFeatureExtractor
+        >>> extractor = ECGFeatureExtractor.for_method("st_mem")
+        >>> record = np.random.default_rng(0).standard_normal((5000, 12))
+        >>> extractor(record, sampling_rate=500)["input_values"].shape
+        (1, 12, 2250)
+        >>> extractor(record, sampling_rate=500, num_crops=3)["input_values"].shape
+        (1, 3, 12, 2250)
+    """
+
+    model_input_names = ["input_values"]  # noqa: RUF012  (transformers reads it as a plain class attribute)
+
+    def __init__(
+        self,
+        sampling_rate: float = 250,
+        seq_len: int | None = None,
+        lead_names: Sequence[str] | None = lead_tools.STANDARD_LEADS,
+        lead_table: Sequence[str] | None = None,
+        missing_leads: str = "derive",
+        units: str = "mV",
+        resample: str = "fourier",
+        crop: str = "center",
+        crop_stride: int | None = None,
+        crop_before_filter: bool = True,
+        crop_sampling_rate: float | None = None,
+        num_crops: int | None = None,
+        crop_policy: str = "exact",
+        pad: str | None = None,
+        highpass: float | None = None,
+        lowpass: float | None = None,
+        filter_order: int = 5,
+        normalize: str | None = None,
+        normalize_eps: float = 0.0,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        scale: float = 1.0,
+        clip: float | None = None,
+        nan: str = "error",
+        max_gap: float = 0.2,
+        flat: str = "error",
+        do_patch: bool = False,
+        patch_size: int | None = None,
+        fast: bool = False,
+        feature_size: int | None = None,
+        padding_value: float = 0.0,
+        steps: Sequence[Mapping[str, Any]] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        for name in _WRITTEN_BY_TRANSFORMERS:
+            kwargs.pop(name, None)
+        if unknown := sorted(set(kwargs) - set(_OF_THE_BASE_CLASS)):
+            raise ValueError(f"{type(self).__name__} has no setting {_with_suggestion(unknown[0], type(self))}")
+        self.lead_names = None if lead_names is None else lead_tools.canonical_leads(lead_names)
+        self.lead_table = self.lead_names if lead_table is None else lead_tools.canonical_leads(lead_table)
+        size = len(self.lead_names) if self.lead_names else feature_size or 1
+        super().__init__(feature_size=size, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs)
+        self.seq_len = seq_len
+        self.missing_leads = missing_leads
+        self.units = units
+        self.resample = resample
+        self.crop = crop
+        self.crop_stride = crop_stride
+        self.crop_before_filter = crop_before_filter
+        self.crop_sampling_rate = crop_sampling_rate
+        self.num_crops = num_crops
+        self.crop_policy = crop_policy
+        self.pad_short = pad
+        self.highpass = highpass
+        self.lowpass = lowpass
+        self.filter_order = filter_order
+        self.normalize = normalize
+        self.normalize_eps = normalize_eps
+        self.mean = None if mean is None else [float(value) for value in mean]
+        self.std = None if std is None else [float(value) for value in std]
+        self.scale = scale
+        self.clip = clip
+        self.nan = nan
+        self.max_gap = max_gap
+        self.flat = flat
+        self.do_patch = do_patch
+        self.patch_size = patch_size
+        self.fast = fast
+        self._custom_steps: list[dict[str, Any]] | None = None
+        self._last_report: list[dict[str, Any]] = []
+        derived = self.steps
+        if steps is not None and _plain(steps) != derived:
+            self._custom_steps = [step_from_dict(step).to_dict() for step in steps]
+
+    @classmethod
+    def for_method(cls, name: str, **overrides: Any) -> "ECGFeatureExtractor":
+        """The published preprocessing of a method, with settings changed by `overrides`.
+
+        `lead_names=` selects and orders leads of the method's own table (`lead_indices` then says which), `seq_len=` sets the
+        length of a crop.
+
+        Raises:
+            ValueError: an unknown method or setting, a lead that the method does not have, or a method whose extractor is
+                another class.
+        """
+        from ..models.registry import get_method
+
+        method = get_method(name)
+        if not issubclass(cls, method.extractor_class):
+            raise ValueError(f"{name} uses {method.extractor_class.__name__}.for_method, not {cls.__name__}.")
+        known = set(inspect.signature(cls.__init__).parameters) | set(_OF_THE_BASE_CLASS)
+        if unknown := sorted(set(overrides) - known):
+            raise ValueError(f"{cls.__name__} has no setting {_with_suggestion(unknown[0], cls)}")
+        preset = dict(method.preprocessing)
+        preset.setdefault("lead_table", preset.get("lead_names", lead_tools.STANDARD_LEADS))
+        return cls(**(preset | overrides))
+
+    @property
+    def steps(self) -> list[dict[str, Any]]:
+        """The ordered list of steps that is executed, as plain data."""
+        return self._custom_steps or [step.to_dict() for step in derive_steps(self)]
+
+    @property
+    def last_report(self) -> list[dict[str, Any]]:
+        """For each record of the last call: what was derived, filled, dropped, interpolated, padded or looks suspicious."""
+        return self._last_report
+
+    def __call__(
+        self,
+        signal: Signal,
+        sampling_rate: float | Sequence[float] | None = None,
+        lead_names: Sequence[str] | Sequence[Sequence[str]] | None = None,
+        units: str | Sequence[Any] | None = None,
+        crop_start: int | Sequence[int] | None = None,
+        num_crops: int | None = None,
+        generator: np.random.Generator | None = None,
+        return_tensors: str | None = None,
+        device: Any = None,
+        return_report: bool = False,
+    ) -> BatchFeature:
+        """`input_values` float32 `(B, L, seq_len)`, or `(B, k, L, seq_len)` with `num_crops=k`.
+
+        Args:
+            signal: `(T, L)` array, ECGRecord, dataset row, path, or a list of these (lengths and rates may differ).
+            sampling_rate: Hz; needed for raw arrays. A list gives one for each record.
+            lead_names: names of the columns. Without names a record of twelve columns is taken as the standard leads in their
+                order, one with as many columns as the extractor has leads as these.
+            units: unit of raw arrays: V, mV, uV or nV, for all or for each lead.
+            crop_start: sample at the extractor's own rate where the crop starts; a list gives one for each record.
+            num_crops: this many crops, evenly spaced (random ones with `generator`).
+            generator: makes crops random; one draw `integers` for each crop, records in order.
+            return_tensors: "np" (default) or "pt".
+            device: torch device of the result; with `fast=True` the signal work is done there.
+            return_report: add `report`, the `last_report` of this call.
+
+        Raises:
+            ValueError: whatever is wrong with a record, in one sentence that names the record and the lead.
+        """
+        if return_tensors not in (None, "np", "pt"):
+            raise ValueError(f'return_tensors must be "np" or "pt", got {return_tensors!r}.')
+        if device is not None and return_tensors != "pt":
+            raise ValueError('a result on a device is a tensor: pass return_tensors="pt".')
+        given = read_inputs(signal, sampling_rate, lead_names, self.units if units is None else units)
+        requests = _requests(crop_start, num_crops, generator, len(given))
+        steps = self._step_objects()
+        items = [self._item(one, steps) for one in given]
+        values = run_groups(items, requests, device if self.fast else None)
+        self._note(given)
+        if return_tensors == "pt":
+            import torch
+
+            values = torch.as_tensor(values, device=device)
+        data: dict[str, Any] = {"input_values": values}
+        if self.do_patch:
+            data["patches"] = values.reshape(*values.shape[:-1], -1, self.patch_size)
+        indices = self._lead_indices([item.leads for item in items])
+        if indices is not None:
+            data["lead_indices"] = indices
+        if return_report:
+            data["report"] = self.last_report
+        return BatchFeature(data)
+
+    def prepare(
+        self,
+        signal: Signal,
+        sampling_rate: float | None = None,
+        lead_names: Sequence[str] | None = None,
+        units: str | Sequence[str] | None = None,
+    ) -> np.ndarray:
+        """The deterministic part before the crop of one record, `(L, T)` at the crop's rate: what a training loop may cache.
+
+        `extractor(record) == finish(prepare(record))`, to the bit.
+        """
+        given = read_inputs([signal], sampling_rate, lead_names, self.units if units is None else units)
+        item = self._item(given[0], self._step_objects())
+        self._note(given)
+        with naming(item.where):
+            return np.asarray(item.chain.prepare(item.signal[None], item.rate)[0])
+
+    def finish(
+        self,
+        prepared: np.ndarray,
+        crop_start: int | Sequence[int] | None = None,
+        num_crops: int | None = None,
+        generator: np.random.Generator | None = None,
+        lead_names: Sequence[str] | None = None,
+    ) -> np.ndarray:
+        """Crop and everything after it: float32 `(L, seq_len)`, or `(k, L, seq_len)` with `num_crops=k` or k crop starts.
+
+        `lead_names` names the leads of `prepared` where they are not the extractor's (after dropped leads).
+        """
+        names = None if lead_names is None else lead_tools.canonical_leads(lead_names)
+        chain = self._chain(self._step_objects(), names)
+        request = CropRequest(crop_start, num_crops, generator)
+        starts = None if chain.crop is None else [chain.starts(prepared.shape[-1], request)]
+        return np.asarray(chain.finish(prepared[None], starts, chain.one_crop(request))[0])
+
+    def sliding_crop_starts(self, prepared: np.ndarray, stride: int | None = None, keep_end: bool = True) -> list[int]:
+        """Starts (for `finish`, at the extractor's own rate) of crops that cover a prepared record; `keep_end` reaches its end."""
+        chain = self._chain(self._step_objects(), None)
+        if not isinstance(chain.crop, Crop) or self.seq_len is None:
+            return [0]
+        length = int(prepared.shape[-1] * self.sampling_rate / chain.crop.rate)
+        return sliding_starts(length, self.seq_len, stride or self.crop_stride or self.seq_len, keep_end)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All settings and the list of steps, as plain data."""
+        output = {key: value for key, value in super().to_dict().items() if not key.startswith("_")}
+        output["pad"] = output.pop("pad_short")
+        output["steps"] = self.steps
+        return output
+
+    @classmethod
+    def from_dict(cls, feature_extractor_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """The extractor that `to_dict` describes; `kwargs` change settings (its derived steps then follow)."""
+        saved = dict(feature_extractor_dict)
+        steps = saved.pop("steps", None)
+        if steps is not None and "steps" not in kwargs and cls(**saved).steps != _plain(steps):
+            if changed := sorted(set(kwargs) & set(saved)):
+                raise ValueError(f"this extractor has its own list of steps: change that list, not {', '.join(changed)}.")
+            saved["steps"] = steps
+        return super().from_dict(saved, **kwargs)
+
+    def _step_objects(self) -> list[Step]:
+        return [step_from_dict(step) for step in self._custom_steps] if self._custom_steps else derive_steps(self)
+
+    def _chain(self, steps: Sequence[Step], names: list[str] | None) -> Chain:
+        """The signal steps, for records with the leads `names`."""
+        after = [step for step in steps if not isinstance(step, RecordStep)]
+        if self.normalize == "fixed" and names is not None and names != self.lead_names and not self._custom_steps:
+            mean, std = (statistics_of(self, values, names) for values in (self.mean, self.std))
+            after = [Normalize("fixed", 0.0, mean, std) if isinstance(step, Normalize) else step for step in after]
+        return Chain(after, float(self.sampling_rate), self.fast)
+
+    def _item(self, given: Given, steps: Sequence[Step]) -> Item:
+        """The record steps: `(T, L)` as given to `(L, T)` with the extractor's leads, in millivolts, checked."""
+        signal, state = given.signal, given.state
+        with naming(state.where):
+            for step in steps:
+                if isinstance(step, RecordStep):
+                    signal = step.apply(signal, state)
+        chain = self._chain(steps, state.lead_names)
+        state.report.padded_samples = chain.padded_samples(len(signal), state.sampling_rate)
+        array = np.ascontiguousarray(signal.T, dtype=np.float32 if self.fast else None)
+        return Item(array, state.sampling_rate, state.where, tuple(state.lead_names or ()), chain)
+
+    def _note(self, given: Sequence[Given]) -> None:
+        """Keeps the reports of a call, and warns once for each kind of repair."""
+        self._last_report = [one.state.report.to_dict() for one in given]
+        for sentence in dict.fromkeys(text for one in given for text in one.state.report.repairs()):
+            warnings.warn(sentence, ECGSignalWarning, stacklevel=3)
+
+    def _lead_indices(self, leads: Sequence[tuple[str, ...]]) -> list[int] | list[list[int]] | None:
+        """Positions of the records' leads in the lead table; None when they are the table itself."""
+        if self.lead_table is None or self.lead_names is None:
+            return None
+        rows = [[self.lead_table.index(name) for name in names] for names in leads]
+        if all(row == list(range(len(self.lead_table))) for row in rows):
+            return None
+        return rows[0] if all(row == rows[0] for row in rows) else rows
+
+
+def _requests(
+    crop_start: int | Sequence[int] | None,
+    num_crops: int | None,
+    generator: np.random.Generator | None,
+    count: int,
+) -> list[CropRequest]:
+    """One request for each record."""
+    if num_crops is not None and (isinstance(num_crops, bool) or num_crops != int(num_crops) or num_crops < 1):
+        raise ValueError(f"num_crops must be a positive whole number, got {num_crops!r}.")
+    if crop_start is None or isinstance(crop_start, int | np.integer):
+        return [CropRequest(crop_start, num_crops, generator)] * count
+    if len(crop_start) != count:
+        raise ValueError(f"{len(crop_start)} crop starts were given for {count} records: give one for all, or one for each.")
+    return [CropRequest(int(start), num_crops, generator) for start in crop_start]
+
+
+def _plain(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Steps as they come back from JSON and as they are derived, in one form that can be compared."""
+    return [step_from_dict(step).to_dict() for step in steps]
+
+
+def _with_suggestion(name: str, extractor: type) -> str:
+    known = [known for known in inspect.signature(extractor.__init__).parameters if known not in ("self", "kwargs")]  # type: ignore[misc]
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"{name!r}{f': did you mean {close[0]!r}?' if close else f'; it has {chr(44).join(known)}.'}"

@@ -1,0 +1,136 @@
+"""What a user hands to an extractor, as a list of records: arrays, records, dataset rows, paths, or lists of these."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..signal.resampling import check_rate
+from .steps import RecordReport, RecordState
+
+Signal = Any
+"""`(T, L)` array | ECGRecord | dataset row | path | list of these."""
+
+
+@dataclass
+class Given:
+    """One record as it was handed in: the array `(T, L)` and what is known of it."""
+
+    signal: np.ndarray
+    state: RecordState
+
+
+def read_inputs(
+    signal: Signal,
+    sampling_rate: float | Sequence[float] | None = None,
+    lead_names: Sequence[str] | Sequence[Sequence[str]] | None = None,
+    units: str | Sequence[Any] = "mV",
+) -> list[Given]:
+    """Every record of `signal`, with its own rate, lead names and units.
+
+    `sampling_rate`, `lead_names` and `units` hold for all records, or are lists with one entry for each. A record, a row or a
+    file that knows its rate and leads needs neither.
+
+    Raises:
+        ValueError: no rate for a raw array, contradicting rates, a shape that is not `(T, L)`, or an empty batch.
+    """
+    batch = _as_batch(signal)
+    if batch is None:
+        return [read_input(signal, _single(sampling_rate), lead_names, units, "the record")]
+    if not batch:
+        raise ValueError("an empty list holds no record.")
+    rates = _each(sampling_rate, len(batch), isinstance(sampling_rate, Sequence | np.ndarray), "sampling rates")
+    nested = lead_names is not None and len(lead_names) > 0 and not isinstance(lead_names[0], str)
+    names = _each(lead_names, len(batch), nested, "lists of lead names")
+    unit = _each(units, len(batch), not isinstance(units, str), "units")
+    return [read_input(item, rates[i], names[i], unit[i], f"record {i}") for i, item in enumerate(batch)]
+
+
+def _as_batch(signal: Signal) -> Sequence[Any] | None:
+    """The records of a list, tuple or `(B, T, L)` array; None for a single record."""
+    if isinstance(signal, list | tuple):
+        if any(isinstance(item, list | tuple | int | float) for item in signal):
+            raise ValueError(
+                "nested Python lists do not say what is time and what is leads: give numpy arrays (seq_len, num_leads), "
+                "or a list of such arrays."
+            )
+        return signal
+    if _is_array(signal) and np.ndim(signal) == 3:
+        return list(np.asarray(signal))
+    return None
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "shape") and hasattr(value, "__array__")
+
+
+def _single(value: Any) -> Any:
+    return value[0] if isinstance(value, list | tuple | np.ndarray) and np.size(value) == 1 else value
+
+
+def _each(value: Any, count: int, is_list: bool, what: str) -> list[Any]:
+    if not is_list:
+        return [value] * count
+    if len(value) != count:
+        raise ValueError(f"{len(value)} {what} were given for {count} records: give one for all, or one for each.")
+    return list(value)
+
+
+def read_input(
+    item: Signal, sampling_rate: float | None, lead_names: Any, units: str | Sequence[str], where: str
+) -> Given:
+    """One record; see `read_inputs`."""
+    if isinstance(item, str | os.PathLike):
+        item = _read_path(item, sampling_rate, lead_names, units)
+        lead_names, units, sampling_rate = None, "mV", None
+    elif isinstance(item, Mapping) and not _is_array(item.get("signal")):
+        from ..data.record import ECGRecord
+
+        item = ECGRecord.from_row(item)
+    elif isinstance(item, Mapping):
+        where = f"{where} ({item['record_id']})" if item.get("record_id") else where
+        own_units = item.get("units", units)
+        given = (_agree(item.get("sampling_rate"), sampling_rate, where), item.get("lead_names") or lead_names)
+        return _given(item["signal"], given[0], given[1], own_units, where)
+    if hasattr(item, "signal") and hasattr(item, "lead_names"):
+        where = f"{where} ({item.record_id})" if getattr(item, "record_id", "") else where
+        return _given(item.signal, _agree(item.sampling_rate, sampling_rate, where), item.lead_names, "mV", where)
+    if not _is_array(item):
+        raise ValueError(
+            f"{where} is a {type(item).__name__}: give an array (seq_len, num_leads), an ECGRecord, a dataset row or a path."
+        )
+    return _given(item, sampling_rate, lead_names, units, where)
+
+
+def _read_path(path: Any, sampling_rate: Any, lead_names: Any, units: Any) -> Any:
+    from ..data import read_record
+
+    hints = {"sampling_rate": sampling_rate, "lead_names": lead_names, "units": None if units == "mV" else units}
+    return read_record(path, **{name: value for name, value in hints.items() if value is not None})
+
+
+def _agree(own: float | None, given: float | None, where: str) -> float | None:
+    if own is not None and given is not None and float(own) != float(given):
+        raise ValueError(f"{where} says {float(own):g} Hz, the call says {float(given):g} Hz: leave sampling_rate out.")
+    return given if own is None else own
+
+
+def _given(signal: Any, rate: float | None, names: Any, units: Any, where: str) -> Given:
+    array = np.asarray(signal.detach().cpu() if hasattr(signal, "detach") else signal)
+    if rate is None:
+        raise ValueError(f"{where} is a raw array: its rate cannot be guessed, give sampling_rate=… in Hz.")
+    if array.ndim == 1:
+        array = array[:, None]
+    if array.ndim != 2 or 0 in array.shape:
+        raise ValueError(f"{where} has the shape {array.shape}: a record is (seq_len, num_leads) and not empty.")
+    if array.dtype == object or not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
+        raise ValueError(f"{where} holds {array.dtype} values: a record holds real numbers.")
+    if array.dtype != np.float32:
+        array = array.astype(np.float64, copy=False)
+    names = [str(name) for name in names] if names is not None else None
+    if names is not None and len(names) != array.shape[1]:
+        hint = " The shape looks like (num_leads, seq_len): transpose it." if array.shape[0] == len(names) else ""
+        raise ValueError(f"{where} has the shape {array.shape} but {len(names)} lead names.{hint}")
+    return Given(array, RecordState(where, names, units, check_rate(rate), RecordReport(record=where)))

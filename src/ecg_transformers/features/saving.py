@@ -1,0 +1,43 @@
+"""Saving that a Hub repository can be loaded from, with and without `import ecg_transformers`."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
+
+
+class SavedFeatureExtractor(SequenceFeatureExtractor):
+    """A feature extractor whose folder also holds `hub_shim.py` and an `auto_map` that points to it.
+
+    With these, `AutoFeatureExtractor.from_pretrained(…, trust_remote_code=True)` finds the installed package's class in a
+    process that has not imported it.
+    """
+
+    def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any) -> list[str]:
+        """Write `preprocessor_config.json` and `hub_shim.py`; `push_to_hub` also uploads them (`repo_id`, `token`, …).
+
+        Returns the path of `preprocessor_config.json` in a list, as transformers does.
+        """
+        from ..models.auto import write_shim
+
+        written = super().save_pretrained(save_directory, push_to_hub=False)
+        write_shim(Path(save_directory))
+        if push_to_hub:
+            self.push_to_hub(kwargs.pop("repo_id", Path(save_directory).name), **kwargs)
+        return list(written)
+
+    def to_json_file(self, json_file_path: str | os.PathLike) -> None:
+        """Write the settings as JSON, with the `auto_map` entry that a Hub repository needs."""
+        content = json.loads(self.to_json_string())
+        content["auto_map"] = {"AutoFeatureExtractor": f"hub_shim.{type(self).__name__}"}
+        path = Path(json_file_path)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.replace(path)
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: str | type = "AutoFeatureExtractor") -> None:
+        """Does nothing: transformers calls this after a load through the shim, and would then copy source files with
+        relative imports into every folder saved later, which cannot be loaded."""

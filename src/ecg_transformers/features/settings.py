@@ -1,0 +1,154 @@
+"""From the flat settings of `ECGFeatureExtractor` to its ordered list of steps, with all checks on the way."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from ..signal.resampling import check_rate
+from ..signal.units import canonical_unit
+from .steps import CheckSignal, ConvertUnits, Crop, Filter, Normalize, Pad, Resample, Scale, SelectLeads, Step
+
+_CHOICES: dict[str, tuple[Any, ...]] = {
+    "missing_leads": ("derive", "error", "drop", "zero"),
+    "resample": ("fourier", "polyphase"),
+    "crop": ("center", "start", "random", "sliding"),
+    "crop_policy": ("exact", "official"),
+    "pad_short": (None, "zero", "edge"),
+    "normalize": (None, "joint", "per_lead", "fixed"),
+    "nan": ("error", "interpolate"),
+    "flat": ("error", "zero"),
+}
+
+
+class Settings(Protocol):
+    """The attributes of an extractor that its steps follow from."""
+
+    sampling_rate: float
+    seq_len: int | None
+    lead_names: list[str] | None
+    lead_table: list[str] | None
+    missing_leads: str
+    units: str
+    resample: str
+    crop: str
+    crop_stride: int | None
+    crop_before_filter: bool
+    crop_sampling_rate: float | None
+    num_crops: int | None
+    crop_policy: str
+    pad_short: str | None
+    highpass: float | None
+    lowpass: float | None
+    filter_order: int
+    normalize: str | None
+    normalize_eps: float
+    mean: list[float] | None
+    std: list[float] | None
+    scale: float
+    clip: float | None
+    nan: str
+    max_gap: float
+    flat: str
+    do_patch: bool
+    patch_size: int | None
+
+
+def derive_steps(settings: Settings) -> list[Step]:
+    """The ordered list of steps that the settings mean.
+
+    Raises:
+        ValueError: a setting that is unknown, out of range, or contradicts another.
+    """
+    check_settings(settings)
+    rate = float(settings.sampling_rate)
+    crop_rate = float(settings.crop_sampling_rate or rate)
+    filters: list[Step] = [
+        Filter(kind, float(cutoff), int(settings.filter_order))
+        for kind, cutoff in (("highpass", settings.highpass), ("lowpass", settings.lowpass))
+        if cutoff is not None
+    ]
+    crop: list[Step] = []
+    if settings.seq_len is not None:
+        length = round(settings.seq_len * crop_rate / rate)
+        stride = None if settings.crop_stride is None else round(settings.crop_stride * crop_rate / rate)
+        crop = [Crop(length, crop_rate, settings.crop, settings.num_crops, settings.crop_policy, stride)]
+        if settings.pad_short is not None:
+            crop.insert(0, Pad(length, settings.pad_short))
+    to_own_rate: list[Step] = [Resample(rate, settings.resample, crop_rate)] if crop_rate != rate else []
+    middle = [*crop, *to_own_rate, *filters] if settings.crop_before_filter else [*filters, *crop, *to_own_rate]
+    steps: list[Step] = [SelectLeads(settings.lead_names, settings.missing_leads), ConvertUnits()]
+    steps += [CheckSignal(settings.nan, settings.max_gap, settings.flat)]
+    steps += [Resample(crop_rate, settings.resample), *middle]
+    if settings.normalize is not None:
+        steps.append(_normalize(settings))
+    if settings.scale != 1.0 or settings.clip is not None:
+        steps.append(Scale(settings.scale, settings.clip))
+    return steps
+
+
+def _normalize(settings: Settings) -> Normalize:
+    if settings.normalize != "fixed":
+        return Normalize(str(settings.normalize), settings.normalize_eps)
+    mean, std = (statistics_of(settings, values, settings.lead_names) for values in (settings.mean, settings.std))
+    return Normalize("fixed", 0.0, mean, std)
+
+
+def statistics_of(settings: Settings, values: list[float] | None, names: Sequence[str] | None) -> list[float]:
+    """The fixed statistics of the leads `names`, taken by name from those of the lead table."""
+    assert values is not None
+    if len(values) == 1 or names is None or settings.lead_table is None:
+        return list(values)
+    return [values[settings.lead_table.index(name)] for name in names]
+
+
+def check_settings(settings: Settings) -> None:
+    """Raises ValueError for the first setting that cannot be meant; see `derive_steps`."""
+    for name, allowed in _CHOICES.items():
+        value = getattr(settings, name)
+        if value not in allowed:
+            shown = " or ".join("None" if choice is None else f'"{choice}"' for choice in allowed)
+            raise ValueError(f"{name.removesuffix('_short')} must be {shown}, got {value!r}.")
+    canonical_unit(settings.units)
+    rate = check_rate(settings.sampling_rate)
+    crop_rate = check_rate(settings.crop_sampling_rate or rate, "crop_sampling_rate")
+    for name in ("seq_len", "patch_size", "num_crops", "crop_stride", "filter_order"):
+        value = getattr(settings, name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise ValueError(f"{name} must be a positive whole number, got {value!r}.")
+    _check_crops(settings, rate, crop_rate)
+    filter_rate = rate if settings.crop_before_filter else crop_rate
+    for name in ("highpass", "lowpass"):
+        cutoff = getattr(settings, name)
+        if cutoff is not None and not 0 < cutoff < filter_rate / 2:
+            raise ValueError(f"{name} must lie between 0 and {filter_rate / 2:g} Hz, half the rate, got {cutoff!r}.")
+    _check_leads(settings)
+    if settings.do_patch and (not settings.patch_size or (settings.seq_len or 0) % settings.patch_size):
+        raise ValueError(
+            f"do_patch needs a patch_size that divides seq_len, got {settings.patch_size} and {settings.seq_len}."
+        )
+
+
+def _check_crops(settings: Settings, rate: float, crop_rate: float) -> None:
+    if settings.seq_len is None:
+        if settings.num_crops is not None or settings.pad_short is not None or crop_rate != rate:
+            raise ValueError("num_crops, pad and crop_sampling_rate need a seq_len: without one there are no crops.")
+    elif abs(settings.seq_len * crop_rate / rate - round(settings.seq_len * crop_rate / rate)) > 1e-9:
+        raise ValueError(f"seq_len {settings.seq_len} at {rate:g} Hz is no whole number of samples at {crop_rate:g} Hz.")
+
+
+def _check_leads(settings: Settings) -> None:
+    if settings.lead_names is not None and not settings.lead_names:
+        raise ValueError("lead_names is empty: name at least one lead, or give None for series without names.")
+    if settings.lead_names is not None and settings.lead_table is not None:
+        foreign = [name for name in settings.lead_names if name not in settings.lead_table]
+        if foreign:
+            raise ValueError(
+                f"the model has no lead {', '.join(foreign)}: its leads are {', '.join(settings.lead_table)}."
+            )
+    if settings.normalize == "fixed":
+        for name in ("mean", "std"):
+            values = getattr(settings, name)
+            count = len(settings.lead_table) if settings.lead_table else None
+            if values is None or (count is not None and len(values) not in (1, count)):
+                raise ValueError(f'normalize="fixed" needs {name}, one value for each of the {count} leads of the table.')
+        if any(value <= 0 for value in settings.std or []):
+            raise ValueError("every std of a fixed normalisation must be positive.")

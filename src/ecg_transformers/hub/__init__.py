@@ -1,0 +1,1 @@
+"""Checkpoints of the world: official files converted, cards rendered, repositories published, graphs exported."""

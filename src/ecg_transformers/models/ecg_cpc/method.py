@@ -1,0 +1,212 @@
+"""Registry entry of CPC."""
+
+from ecg_transformers.models.registry import ECGMethod, Recipe, StageRecipe
+
+# PTB-XL statistics of the published code, for its order of leads; it uses them for every dataset.
+LEADS = ["I", "II", "V1", "V2", "V3", "V4", "V5", "V6", "III", "aVR", "aVL", "aVF"]
+MEAN = [
+    *(-0.00184586, -0.00130277, 0.00017031, -0.00091313, -0.00148835, -0.00174687),
+    *(-0.00077071, -0.00207407, 0.00054329, 0.00155546, -0.00114379, -0.00035649),
+]
+STD = [
+    *(0.16401004, 0.1647168, 0.23374124, 0.33767231, 0.33362807, 0.30583013),
+    *(0.2731171, 0.27554379, 0.17128962, 0.14030828, 0.14606956, 0.14656108),
+]
+
+PREPROCESSING = {
+    "sampling_rate": 100,
+    "seq_len": 1000,
+    "lead_names": LEADS,
+    "resample": "fourier",
+    "crop": "center",
+    "crop_before_filter": False,
+    "normalize": "fixed",
+    "mean": MEAN,
+    "std": STD,
+}
+
+PUBLISHED_HEAD = {"classifier_hidden_sizes": [512], "classifier_dropout": 0.5}
+FINETUNE = {
+    # the published layer groups: head 1, recurrent layers 0.1, encoder 0.01 of the learning rate
+    "finetune": StageRecipe(
+        lr=1e-4,
+        batch_size=128,
+        epochs=20,
+        schedule="constant",
+        weight_decay=1e-3,
+        lr_factors={"ecg_cpc.layers": 0.1, "ecg_cpc.encoder": 0.01},
+        config=PUBLISHED_HEAD,
+        num_crops=7,
+    ),
+    "scratch": StageRecipe(
+        lr=1e-3,
+        batch_size=128,
+        epochs=50,
+        schedule="constant",
+        weight_decay=1e-3,
+        config=PUBLISHED_HEAD,
+        num_crops=7,
+    ),
+    "linear": StageRecipe(lr=1e-3, batch_size=128, epochs=50, schedule="constant", weight_decay=1e-3, num_crops=7),
+    "attention": StageRecipe(
+        lr=1e-3,
+        batch_size=128,
+        epochs=50,
+        schedule="constant",
+        weight_decay=1e-3,
+        config={"head_pooling": "attention"},
+    ),
+}
+
+PUBLISHED = Recipe(
+    description=(
+        "The LSTM form at 100 Hz (Mehari and Strodthoff 2022): windows of 1,000 samples in pre-training; its fine-tuning "
+        "takes windows of 250 samples (recipe published_windows)."
+    ),
+    stages={
+        "pretrain": StageRecipe(lr=1e-4, batch_size=32, epochs=1000, schedule="constant", weight_decay=1e-3),
+        **FINETUNE,
+    },
+)
+
+PUBLISHED_WINDOWS = Recipe(
+    description="Fine-tuning of the LSTM form as published: windows of 2.5 s, test windows every 1.25 s, averaged.",
+    preprocessing={"seq_len": 250},
+    stages=FINETUNE,
+)
+
+LSTM_250HZ = Recipe(
+    description=(
+        "The LSTM form at 250 Hz, with the published horizon kept in milliseconds (kernels and strides of the published "
+        "250 Hz comparison are not known)."
+    ),
+    config={"sampling_rate": 250, "seq_len": 2500, "horizon_ms": 120},
+    preprocessing={"sampling_rate": 250, "seq_len": 2500},
+    stages=PUBLISHED.stages,
+)
+
+S4 = Recipe(
+    description=(
+        "The S4 form of the public benchmark of ECG foundation models (arXiv:2509.25095): 240 Hz, 10 s, four causal layers; "
+        "its normalisation is not known to us, so the statistics above are kept."
+    ),
+    config={
+        "sampling_rate": 240,
+        "seq_len": 2400,
+        "conv_kernels": [3, 1, 1, 1],
+        "conv_strides": [2, 1, 1, 1],
+        "context": "s4",
+        "num_hidden_layers": 4,
+        "state_size": 8,
+        "steps_predicted": 14,
+    },
+    preprocessing={"sampling_rate": 240, "seq_len": 2400},
+    stages={
+        "pretrain": StageRecipe(lr=1e-3, batch_size=64, epochs=200, schedule="constant", weight_decay=1e-3),
+        "finetune": StageRecipe(
+            lr=1e-3,
+            batch_size=64,
+            epochs=50,
+            schedule="constant",
+            weight_decay=1e-3,
+            lr_factors={"ecg_cpc.layers": 0.1, "ecg_cpc.encoder": 0.01},
+        ),
+        "scratch": StageRecipe(lr=1e-3, batch_size=64, epochs=50, schedule="constant", weight_decay=1e-3),
+        "attention": StageRecipe(
+            lr=1e-3,
+            batch_size=64,
+            epochs=50,
+            schedule="constant",
+            weight_decay=1e-3,
+            config={"head_pooling": "attention"},
+        ),
+    },
+)
+
+TINY_SCHEDULE = {"schedule": "linear_warmup_cosine", "warmup_fraction": 0.1, "weight_decay": 0.01, "clip_norm": 1.0}
+TINY_SIZES = {
+    "sampling_rate": 100,
+    "seq_len": 1000,
+    "conv_dims": [64, 64, 64],
+    "conv_kernels": [5, 3, 1],
+    "conv_strides": [2, 2, 1],
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "steps_predicted": 3,
+    "num_negatives": 64,
+}
+
+TINY = Recipe(
+    description="A small S4 form for CPUs: 100 Hz, 10 s, a step every 40 ms, the published horizon of 120 ms.",
+    config={**TINY_SIZES, "context": "s4", "context_dropout": 0.1},
+    preprocessing={"highpass": 0.5, "lowpass": 40.0, "filter_order": 2},
+    stages={
+        "pretrain": StageRecipe(lr=2e-3, batch_size=32, max_steps=1500, **TINY_SCHEDULE),
+        "finetune": StageRecipe(
+            lr=2e-3, batch_size=64, max_steps=200, max_steps_by_fraction={0.1: 80, 0.05: 60}, **TINY_SCHEDULE
+        ),
+        "attention": StageRecipe(
+            lr=2e-3,
+            batch_size=64,
+            max_steps=300,
+            max_steps_by_fraction={0.1: 150, 0.05: 100},
+            config={"head_pooling": "attention"},
+            **TINY_SCHEDULE,
+        ),
+    },
+)
+
+TINY_LSTM = Recipe(
+    description="The same sizes with the LSTM context.",
+    config={**TINY_SIZES, "context": "lstm"},
+    preprocessing=TINY.preprocessing,
+    stages=TINY.stages,
+)
+
+_FOLDER = "ecg_transformers.models.ecg_cpc"
+
+METHOD = ECGMethod(
+    name="ecg_cpc",
+    title="CPC",
+    paper=(
+        "Mehari, Strodthoff, Self-supervised representation learning from 12-lead ECG data, Computers in Biology and "
+        "Medicine 141, 2022, arXiv:2103.12676; S4 form: arXiv:2509.25095"
+    ),
+    summary="Predicts the encoding a fixed time ahead and must pick the true one out of many from the same record.",
+    licence="Released code of the LSTM form: GPL-3.0; released weights of the S4 form: CC BY 4.0 (by their page)",
+    config=f"{_FOLDER}.configuration_ecg_cpc.ECGCPCConfig",
+    classes={
+        "base": f"{_FOLDER}.modeling_ecg_cpc.ECGCPCModel",
+        "pretraining": f"{_FOLDER}.modeling_ecg_cpc.ECGCPCForPreTraining",
+        "classification": f"{_FOLDER}.modeling_ecg_cpc.ECGCPCForSequenceClassification",
+    },
+    preprocessing=PREPROCESSING,
+    recipes={
+        "published": PUBLISHED,
+        "published_windows": PUBLISHED_WINDOWS,
+        "lstm_250hz": LSTM_250HZ,
+        "s4": S4,
+        "tiny": TINY,
+        "tiny_lstm": TINY_LSTM,
+    },
+    convert=f"{_FOLDER}.convert_ecg_cpc.convert_ecg_cpc",
+    has_batch_norm=True,
+    has_official_weights=True,
+    tiny_config={
+        "num_leads": 12,
+        "seq_len": 120,
+        "sampling_rate": 100,
+        "conv_dims": [16, 32],
+        "conv_kernels": [3, 1],
+        "conv_strides": [2, 1],
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "steps_predicted": 4,
+        "num_negatives": 8,
+    },
+    notes=(
+        "The published code resamples by spline interpolation, this package by the Fourier method. The projection starts "
+        "smaller than in the published code, so that the loss starts at the logarithm of the number of candidates. Judge "
+        "a frozen encoder by the attention probe: mean pooling hides what its steps hold."
+    ),
+)

@@ -1,0 +1,352 @@
+"""ECG-JEPA (Kim, "Learning General Representation of 12-Lead Electrocardiogram with a Joint-Embedding Predictive
+Architecture", arXiv 2410.08559): encoder with Cross-Pattern Attention, pre-training against a slow teacher,
+classification."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import initialization as init
+from transformers.processing_utils import Unpack
+from transformers.utils import ModelOutput, TransformersKwargs
+from transformers.utils.generic import can_return_tuple
+from transformers.utils.output_capturing import capture_outputs
+
+from ecg_transformers.layers.masking import gather_tokens
+from ecg_transformers.layers.momentum import copy_state, ema_update, linear_momentum
+from ecg_transformers.layers.patching import patchify
+from ecg_transformers.models.base import (
+    ECGForSequenceClassification,
+    ECGModelOutput,
+    ECGPreTrainedModel,
+    LeadIndices,
+    check_input,
+    resolve_lead_indices,
+)
+from ecg_transformers.models.ecg_jepa.configuration_ecg_jepa import ECGJEPAConfig
+from ecg_transformers.models.ecg_jepa.layers_ecg_jepa import (
+    JEPABlocks,
+    JEPAPredictor,
+    PositionTable,
+    check_length,
+    rotary_angles,
+)
+from ecg_transformers.models.ecg_jepa.masking_ecg_jepa import (
+    TimeSplit,
+    draw_time_mask,
+    draw_time_masks,
+    split_times,
+)
+from ecg_transformers.models.ecg_jepa.monitoring_ecg_jepa import collapse_figures
+
+
+class ECGJEPAEmbeddings(nn.Module):
+    """Raw patches to tokens by one linear map that all leads share; holds the table of position codes."""
+
+    def __init__(self, config: ECGJEPAConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.projection = nn.Linear(config.patch_size, config.hidden_size)
+        self.positions = PositionTable(config, config.num_leads, config.hidden_size)
+
+    def forward(self, patches: Tensor, visible: Tensor | None) -> Tensor:
+        """`(B, L, n, p)` to `(B, L · V, D)`; without `visible (V,)` or `(B, V)` all n patches are embedded."""
+        if visible is not None and visible.ndim == 1:
+            patches = patches.index_select(2, visible)  # hidden samples never enter the network
+        elif visible is not None:
+            batch, num_leads = patches.shape[:2]
+            patches = gather_tokens(patches, visible[:, None].expand(batch, num_leads, -1))
+        return self.projection(patches).flatten(1, 2)
+
+    def codes(
+        self, lead_indices: Tensor, times: Tensor, num_patches: int
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Position codes `(1 or B, L · V, D)` to add, or the angles of rotary positions."""
+        config = self.config
+        if config.positions == "rotary":
+            width = config.hidden_size // config.num_attention_heads
+            return None, rotary_angles(config, lead_indices, times, num_patches, width)
+        return self.positions(lead_indices, times, num_patches), None
+
+
+class ECGJEPAPreTrainedModel(ECGPreTrainedModel):
+    """Initialisation and token layout of ECG-JEPA."""
+
+    config: ECGJEPAConfig
+    base_model_prefix = "ecg_jepa"
+    _no_split_modules = ["ECGJEPAEmbeddings", "ECGLayer"]
+    _supports_flash_attn = False  # no flash kernel knows the cross pattern
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        std = self.config.initializer_range
+        if isinstance(module, nn.Linear):
+            self._init_matrix(module.weight, std)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.LayerNorm):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, PositionTable):
+            if self.config.positions == "sincos":
+                init.copy_(module.table, module.formula())
+            elif self.config.positions == "learnable":
+                init.uniform_(module.table, -0.02, 0.02)
+        elif isinstance(module, ECGJEPAEmbeddings):
+            self._init_matrix(module.projection.weight, std * self.config.patch_projection_scale)
+        elif isinstance(module, JEPABlocks):
+            for number, layer in enumerate(module.layer, start=1):  # deeper branches start smaller
+                for linear in (layer.attention.output, layer.output):
+                    self._init_matrix(linear.weight, std / math.sqrt(2.0 * number))
+        elif isinstance(module, JEPAPredictor):
+            self._init_matrix(module.mask_token, std)
+
+    def _init_matrix(self, weight: Tensor, std: float) -> None:
+        cut = self.config.init_truncation
+        if cut is None:
+            init.normal_(weight, std=std)
+        else:
+            init.trunc_normal_(weight, std=std, a=-cut, b=cut)
+
+    def tokens_by_lead(self, last_hidden_state: Tensor, num_leads: int) -> Tensor:
+        """`(B, L · n, D)` to `(B, L, n, D)`."""
+        return last_hidden_state.unflatten(1, (num_leads, -1))
+
+
+class ECGJEPAModel(ECGJEPAPreTrainedModel):
+    """The ECG-JEPA encoder.
+
+    Args:
+        config: sizes and quirks.
+        drop_path: stochastic depth in place of the config's `downstream_drop_path_rate`.
+
+    Example:
+        >>> model = ECGJEPAModel(ECGJEPAConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=4))
+        >>> model(torch.randn(1, 2, 2500), lead_indices=[1, 2]).pooler_output.shape      # leads II and V1
+        torch.Size([1, 64])
+    """
+
+    def __init__(self, config: ECGJEPAConfig, drop_path: float | None = None) -> None:
+        super().__init__(config)
+        self.embeddings = ECGJEPAEmbeddings(config)
+        rate = config.downstream_drop_path_rate if drop_path is None else drop_path
+        self.encoder = JEPABlocks(config, "", rate, cross_pattern=True)
+        self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.post_init()
+
+    @capture_outputs
+    def forward(
+        self,
+        input_values: torch.Tensor,
+        lead_indices: LeadIndices | None = None,
+        visible: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> ECGModelOutput:
+        """Tokens and features of records; absent leads are left out, not filled with zeros.
+
+        Args:
+            input_values: `(B, L, T)` in millivolts.
+            lead_indices: rows of the model's lead table in the order of the input, one list or one a record.
+            visible: `(V,)` or `(B, V)` times that the encoder sees (pre-training); None sees all.
+
+        Returns:
+            `last_hidden_state (B, L · V, D)` after the final norm, lead-major, and `pooler_output (B, D)`, the mean of
+            all tokens, the published downstream feature.
+        """
+        check_input(input_values)
+        indices = resolve_lead_indices(lead_indices, input_values, self.config.num_leads)
+        patches = patchify(input_values, self.config.patch_size)  # (B, L, n, p)
+        num_leads, num_patches = patches.shape[1:3]
+        check_length(self.config, num_patches)
+        times = torch.arange(num_patches, device=patches.device) if visible is None else visible
+        hidden = self.embeddings(patches, visible)  # (B, L·V, D)
+        positions, rotary = self.embeddings.codes(indices, times, num_patches)
+        hidden = self.encoder(hidden, positions, num_leads=num_leads, rotary=rotary)
+        hidden = self.layernorm(hidden)
+        return ECGModelOutput(last_hidden_state=hidden, pooler_output=hidden.mean(dim=1))
+
+
+@dataclass
+class ECGJEPAForPreTrainingOutput(ModelOutput):
+    """Output of ECG-JEPA's pre-training model.
+
+    Attributes:
+        loss: mean over batch, leads, masked times and features.
+        predictions, targets: `(B, L · M, D)`, lead-major, masked times ascending.
+        mask: as given or drawn, 1 = masked.
+        last_hidden_state: `(B, L · V, D)` tokens of the student.
+    """
+
+    loss: torch.Tensor | None = None
+    predictions: torch.Tensor | None = None
+    targets: torch.Tensor | None = None
+    mask: torch.Tensor | None = None
+    last_hidden_state: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+
+
+class ECGJEPAForPreTraining(ECGJEPAPreTrainedModel):
+    """Student, slow teacher (`target_encoder`) and per-lead predictor.
+
+    The teacher equals the student at the start and after an encoder-only checkpoint is loaded, gets no gradient, and
+    follows the student by `update_target` once per optimiser step.
+    """
+
+    def __init__(self, config: ECGJEPAConfig) -> None:
+        super().__init__(config)
+        self.ecg_jepa = ECGJEPAModel(config, drop_path=config.drop_path_rate)
+        self.target_encoder = ECGJEPAModel(config, drop_path=config.drop_path_rate)
+        self.predictor = JEPAPredictor(config)
+        self.post_init()
+
+    # ---- the teacher -------------------------------------------------------------------------------------------------
+
+    def post_init(self) -> None:
+        super().post_init()
+        self.sync_target()
+
+    def freeze_fixed(self) -> None:
+        self.target_encoder.requires_grad_(False)
+        if self.config.positions == "learnable":
+            self.predictor.positions.requires_grad_(self.config.train_predictor_positions)
+
+    def after_loading(self, missing_keys: set[str]) -> None:
+        if any(key.startswith("target_encoder.") for key in missing_keys):
+            self.sync_target()
+
+    def sync_target(self) -> None:
+        """Make the teacher equal to the student."""
+        copy_state(self.target_encoder, self.ecg_jepa)
+
+    def update_target(self, momentum: float) -> None:
+        """One step of the moving average: teacher = momentum · teacher + (1 - momentum) · student."""
+        ema_update(self.target_encoder, self.ecg_jepa, momentum)
+
+    def target_momentum(self, step: int, total_steps: int) -> float:
+        """Momentum after optimiser step `step` (counted from 0) of `total_steps`, as published."""
+        return linear_momentum(step, total_steps, self.config.momentum_start, self.config.momentum_end)
+
+    def training_step_finished(self, step: int, total_steps: int) -> None:
+        self.update_target(self.target_momentum(step, total_steps))
+
+    def train(self, mode: bool = True) -> "ECGJEPAForPreTraining":
+        super().train(mode)
+        if not self.config.teacher_drop_path:
+            self.target_encoder.eval()
+        return self
+
+    def export_encoder(self, which: str | None = None) -> ECGJEPAModel:
+        """A copy of the "student" or the "target" encoder for downstream use; `config.export` when not given."""
+        which = self.config.export if which is None else which
+        if which not in ("student", "target"):
+            raise ValueError(f'which must be "student" or "target", got {which!r}.')
+        encoder = ECGJEPAModel(self.config)
+        encoder.load_state_dict((self.ecg_jepa if which == "student" else self.target_encoder).state_dict())
+        return encoder.eval()
+
+    # ---- masks -------------------------------------------------------------------------------------------------------
+
+    def draw_mask(self, num_patches: int, batch: int, generator: torch.Generator | None = None) -> Tensor:
+        """`(n,)`, or `(B, n)` with `config.mask_per_sample`; from the global generator of the CPU when none is given."""
+        if self.config.mask_per_sample:
+            return draw_time_masks(self.config, num_patches, batch, generator)
+        return draw_time_mask(self.config, num_patches, generator)
+
+    def draw_batch_noise(self, generator: torch.Generator, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        values = batch["input_values"]
+        return {"mask": self.draw_mask(values.shape[-1] // self.config.patch_size, values.shape[0], generator)}
+
+    @property
+    def dummy_inputs(self) -> dict[str, Tensor]:
+        inputs = super().dummy_inputs
+        batch = inputs["input_values"].shape[0]
+        inputs["mask"] = inputs["mask"].expand(batch, -1).clone()  # one row a record: safe to cut the batch
+        return inputs
+
+    # ---- forward -----------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def make_targets(self, input_values: Tensor, lead_indices: LeadIndices | None, split: TimeSplit) -> Tensor:
+        """What is to be predicted, `(B, L · M, D)`: the teacher saw all patches; each token is normalised."""
+        num_leads = input_values.shape[1]
+        if self.config.target == "signal":
+            tokens = patchify(input_values, self.config.patch_size)  # (B, L, n, p)
+        else:
+            teacher = self.target_encoder(input_values, lead_indices=lead_indices, return_dict=True)
+            tokens = self.tokens_by_lead(teacher.last_hidden_state, num_leads)  # (B, L, n, D)
+            tokens = nn.functional.layer_norm(tokens, tokens.shape[-1:], eps=self.config.layer_norm_eps)
+        masked = split.masked.expand(tokens.shape[0], num_leads, -1) if split.masked.ndim == 1 else (
+            split.masked[:, None].expand(-1, num_leads, -1)
+        )
+        return gather_tokens(tokens, masked).flatten(1, 2)
+
+    def prediction_loss(self, predictions: Tensor, targets: Tensor) -> Tensor:
+        """SmoothL1 with beta 1 (released code) or L1 (the paper's text), mean over everything."""
+        distance = nn.functional.smooth_l1_loss if self.config.loss == "smooth_l1" else nn.functional.l1_loss
+        return distance(predictions.float(), targets.float())
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_values: torch.Tensor,
+        lead_indices: LeadIndices | None = None,
+        mask: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> ECGJEPAForPreTrainingOutput:
+        """Predictions of the teacher's tokens at hidden times, and the loss.
+
+        Args:
+            input_values: `(B, L, T)` in millivolts.
+            lead_indices: rows of the lead table, one list for the batch or one a record.
+            mask: bool `(n,)` for the whole batch or `(B, n)`, True = masked, as many in each record; drawn when not
+                given.
+
+        Returns:
+            `loss`, `predictions` and `targets (B, L · M, D)`, `mask` (1 = masked), `last_hidden_state (B, L · V, D)`.
+        """
+        check_input(input_values)
+        batch, num_leads, seq_len = input_values.shape
+        num_patches = seq_len // self.config.patch_size
+        if mask is None:
+            mask = self.draw_mask(num_patches, batch)
+        split = split_times(mask, batch, num_patches, input_values.device)
+        targets = self.make_targets(input_values, lead_indices, split)  # first: random draws follow the released order
+        student = self.ecg_jepa(input_values, lead_indices=lead_indices, visible=split.visible, **kwargs)
+        indices = resolve_lead_indices(lead_indices, input_values, self.config.num_leads)
+        predictions = self.predictor(student.last_hidden_state, indices, split.order, split.num_visible)
+        return ECGJEPAForPreTrainingOutput(
+            loss=self.prediction_loss(predictions, targets),
+            predictions=predictions,
+            targets=targets,
+            mask=mask.to(device=input_values.device, dtype=torch.float32),
+            last_hidden_state=student.last_hidden_state,
+            hidden_states=student.hidden_states,
+            attentions=student.attentions,
+        )
+
+    def monitor(self, outputs: Any) -> dict[str, float]:
+        """Content, token effective rank and mean pairwise cosine of the targets: what a collapse onto positions shows."""
+        num_leads = outputs.targets.shape[1] // int(outputs.mask.reshape(-1, outputs.mask.shape[-1])[0].sum())
+        times = outputs.mask.argsort(dim=-1, stable=True, descending=True)[..., : outputs.targets.shape[1] // num_leads]
+        leads = torch.arange(num_leads, device=times.device)[:, None]
+        positions = leads * outputs.mask.shape[-1] + times[..., None, :]
+        return collapse_figures(outputs.targets, positions.flatten(-2))
+
+
+class ECGJEPAForSequenceClassification(ECGForSequenceClassification, ECGJEPAPreTrainedModel):
+    """ECG-JEPA with a linear head on the published feature (or on the tokens: `config.head_pooling`)."""
+
+    config: ECGJEPAConfig
+    base_class = ECGJEPAModel
+
+
+__all__ = [
+    "ECGJEPAForPreTraining",
+    "ECGJEPAForSequenceClassification",
+    "ECGJEPAModel",
+    "ECGJEPAPreTrainedModel",
+]

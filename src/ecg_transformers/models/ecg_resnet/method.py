@@ -1,0 +1,116 @@
+"""Registry entry of the ResNet baseline."""
+
+from ecg_transformers.models.registry import ECGMethod, Recipe, StageRecipe
+from ecg_transformers.signal.leads import STANDARD_LEADS
+
+PREPROCESSING = {
+    "sampling_rate": 100,
+    "seq_len": 250,
+    "lead_names": list(STANDARD_LEADS),
+    "resample": "fourier",
+    "crop": "center",
+    "crop_before_filter": False,
+    # one mean and deviation for all leads, as the PTB-XL benchmark standardises; pooled from published PTB-XL statistics
+    "normalize": "fixed",
+    "mean": [-0.00078],
+    "std": [0.23627],
+}
+
+PUBLISHED = Recipe(
+    description=(
+        "xresnet1d101 as in the PTB-XL benchmark (Strodthoff et al. 2021): 2.5 s windows at 100 Hz. The benchmark takes the "
+        "maximum over a record's windows; here it is the mean."
+    ),
+    stages={
+        "scratch": StageRecipe(
+            lr=1e-2,
+            batch_size=128,
+            epochs=50,
+            schedule="one_cycle",
+            weight_decay=1e-2,
+            config={"classifier_hidden_sizes": [128], "classifier_dropout": 0.5},
+            num_crops=7,
+        ),
+        "finetune": StageRecipe(
+            lr=1e-3,
+            batch_size=128,
+            epochs=50,
+            schedule="one_cycle",
+            weight_decay=1e-2,
+            config={"classifier_hidden_sizes": [128], "classifier_dropout": 0.5},
+            num_crops=7,
+        ),
+    },
+)
+
+TINY = Recipe(
+    description=(
+        "A small xresnet1d (226,000 parameters) on whole records, band-passed; macro AUROC about .87 on the superclasses of "
+        "a PTB-XL subset of 1,400 records."
+    ),
+    config={
+        "sampling_rate": 100,
+        "seq_len": 1000,
+        "stem_dims": [32, 32],
+        "stage_dims": [32, 64, 64, 128],
+        "depths": [1, 1, 1, 1],
+        "expansion": 1,
+    },
+    preprocessing={
+        "seq_len": 1000,
+        "highpass": 0.5,
+        "lowpass": 40.0,
+        "filter_order": 2,
+        "normalize": None,
+        "mean": None,
+        "std": None,
+        "scale": 4.0,  # divides by 0.25 mV
+    },
+    stages={
+        "finetune": StageRecipe(
+            lr=5e-3,
+            batch_size=64,
+            max_steps=200,
+            max_steps_by_fraction={0.1: 80, 0.05: 60},
+            schedule="one_cycle",
+            weight_decay=0.01,
+            clip_norm=5.0,
+            augmentation="circular_shift",
+            augmentation_options={"max_shift": 100},
+            config={"classifier_hidden_sizes": [], "classifier_dropout": 0.5},
+            evaluations=5,
+        ),
+    },
+)
+
+_FOLDER = "ecg_transformers.models.ecg_resnet"
+
+METHOD = ECGMethod(
+    name="ecg_resnet",
+    title="xresnet1d",
+    paper=(
+        "Strodthoff et al., Deep Learning for ECG Analysis: Benchmarks and Insights from PTB-XL, IEEE Journal of "
+        "Biomedical and Health Informatics 25, 2021, arXiv:2004.13701"
+    ),
+    summary="A one-dimensional residual network trained with labels from scratch: the baseline that is hard to beat.",
+    licence="Released code: GPL-3.0",
+    config=f"{_FOLDER}.configuration_ecg_resnet.ECGResNetConfig",
+    classes={
+        "base": f"{_FOLDER}.modeling_ecg_resnet.ECGResNetModel",
+        "classification": f"{_FOLDER}.modeling_ecg_resnet.ECGResNetForSequenceClassification",
+    },
+    preprocessing=PREPROCESSING,
+    recipes={"published": PUBLISHED, "tiny": TINY},
+    convert=f"{_FOLDER}.convert_ecg_resnet.convert_ecg_resnet",
+    has_batch_norm=True,
+    stages=(),
+    tiny_config={
+        "num_leads": 12,
+        "seq_len": 128,
+        "sampling_rate": 100,
+        "stem_dims": [8, 16],
+        "stage_dims": [16, 32],
+        "depths": [1, 1],
+        "expansion": 1,
+    },
+)

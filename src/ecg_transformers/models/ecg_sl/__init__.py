@@ -1,0 +1,1 @@
+"""ECG-SL: learning heartbeat by heartbeat (Yu, Yang, Sano, 2023)."""

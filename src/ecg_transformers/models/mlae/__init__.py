@@ -1,0 +1,1 @@
+"""MLAE: a masked autoencoder over leads."""

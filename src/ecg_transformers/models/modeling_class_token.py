@@ -1,0 +1,278 @@
+"""What transformers with a class token share (the plain ECG ViT, MTAE and MLAE): embeddings, encoder, masked pre-training.
+
+Source: the class-token encoder of the code that Na et al. (ICLR 2024, arXiv 2402.09450) released beside ST-MEM.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import initialization as init
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs
+from transformers.utils.output_capturing import capture_outputs
+
+from ecg_transformers.layers.attention import SelfAttention
+from ecg_transformers.layers.lead_slots import place_leads
+from ecg_transformers.layers.masked_autoencoder import MaskedDecoder
+from ecg_transformers.layers.masking import NoiseRanking, gather_tokens, masked_mean, no_mask, num_visible, rank_noise
+from ecg_transformers.layers.patching import PatchEmbedding, normalize_patches, time_major_patches
+from ecg_transformers.layers.positions import sincos_1d
+from ecg_transformers.layers.transformer import xavier_qkv_
+from ecg_transformers.models.base import (
+    ECGEncoder,
+    ECGModelOutput,
+    ECGPreTrainedModel,
+    LeadIndices,
+    MaskedReconstructionOutput,
+    build_layers,
+    check_input,
+    resolve_lead_indices,
+)
+from ecg_transformers.models.configuration_class_token import ClassTokenConfig, MaskedClassTokenConfig
+
+
+def class_token_table(num_tokens: int, hidden_size: int) -> Tensor:
+    """`(1, num_tokens + 1, hidden_size)`: a zero row for the class token, then the sine-cosine rows."""
+    return nn.functional.pad(sincos_1d(num_tokens, hidden_size), (0, 0, 1, 0))[None]
+
+
+class ClassTokenEmbeddings(nn.Module):
+    """Raw tokens to encoder tokens: projection, positions, masking, then the class token in front."""
+
+    def __init__(self, config: ClassTokenConfig) -> None:
+        super().__init__()
+        width = config.hidden_size
+        self.patch_embeddings = PatchEmbedding(config.token_dim, width, config.layer_norm_eps, config.patch_norm)
+        self.cls_token = nn.Parameter(torch.zeros(width))
+        # a parameter, because fine-tuning trains it; pre-training freezes it (freeze_fixed)
+        self.position_embeddings = nn.Parameter(class_token_table(config.num_tokens, width))
+
+    def forward(self, values: Tensor, rows: Tensor | None = None, ids_keep: Tensor | None = None) -> Tensor:
+        """Tokens of the visible raw values.
+
+        Args:
+            values: `(B, n, token_dim)`.
+            rows: positions of the tokens, `(n,)` or `(B, n)`, counted from 0; None for 0 … n - 1.
+            ids_keep: `(B, m)` visible tokens; None keeps all.
+
+        Returns:
+            `(B, m + 1, D)`, class token first.
+        """
+        count, table = values.shape[1], self.position_embeddings[0]
+        if count > len(table) - 1:
+            raise ValueError(f"The input has {count} tokens, the model was built for {len(table) - 1}.")
+        positions = table[1 : count + 1] if rows is None else table[1 + rows]  # (n, D) or (B, n, D)
+        if ids_keep is not None:
+            values = gather_tokens(values, ids_keep)
+            positions = positions[ids_keep] if positions.ndim == 2 else gather_tokens(positions, ids_keep)
+        tokens = self.patch_embeddings(values) + positions  # (B, m, D)
+        cls_token = (self.cls_token + table[0]).to(tokens.dtype).expand(len(tokens), 1, -1)
+        return torch.cat([cls_token, tokens], dim=1)
+
+
+class ClassTokenPreTrainedModel(ECGPreTrainedModel):
+    """Initialisation, and how a signal becomes raw tokens (windows of time over all leads, unless overridden)."""
+
+    config: ClassTokenConfig
+    _no_split_modules = ["ClassTokenEmbeddings", "ECGLayer"]
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        config = self.config
+        torch_default = config.initializer == "torch_default"
+        if isinstance(module, nn.Linear):
+            init_linear(module, torch_default)
+        elif isinstance(module, nn.LayerNorm):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, SelfAttention) and config.initializer == "mae":
+            xavier_qkv_(module)
+        elif isinstance(module, ClassTokenEmbeddings):
+            std = {"mae": config.initializer_range, "torch_default": 1.0, "moco_v3": 1e-6}[config.initializer]
+            init.normal_(module.cls_token, std=std)
+            if torch_default:
+                init.normal_(module.position_embeddings)
+            else:
+                init.copy_(module.position_embeddings, class_token_table(config.num_tokens, config.hidden_size))
+        elif isinstance(module, MaskedDecoder):
+            init.normal_(module.mask_token, std=1.0 if torch_default else config.initializer_range)
+            table = class_token_table(config.num_tokens, module.position_embeddings.shape[2])
+            init.copy_(module.position_embeddings, table)
+
+    def place(self, input_values: Tensor, lead_indices: LeadIndices | None) -> tuple[Tensor, Tensor]:
+        """All leads of the model in the order of its table, zeros where the input lacks one: `(B, num_leads, T)`;
+        and which leads the input holds, `(B, num_leads)` bool."""
+        indices = resolve_lead_indices(lead_indices, input_values, self.config.num_leads)
+        batch, count, _ = input_values.shape
+        present = torch.zeros(batch, self.config.num_leads, dtype=torch.bool, device=input_values.device)
+        present = present.scatter(1, indices.expand(batch, count), True)
+        if lead_indices is None and count == self.config.num_leads:
+            return input_values, present
+        return place_leads(input_values, indices, self.config.num_leads), present
+
+    def raw_tokens(self, input_values: Tensor, lead_indices: LeadIndices | None) -> tuple[Tensor, Tensor | None]:
+        """Raw values `(B, n, token_dim)` of the tokens and their positions (see `ClassTokenEmbeddings.forward`)."""
+        signal, _ = self.place(input_values, lead_indices)
+        return time_major_patches(signal, self.config.patch_size), None
+
+
+@torch.no_grad()
+def init_linear(module: nn.Linear, torch_default: bool) -> None:
+    """Xavier-uniform with zero bias, or what torch does by itself."""
+    if not torch_default:
+        init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            init.zeros_(module.bias)
+        return
+    init.kaiming_uniform_(module.weight, a=5**0.5)
+    if module.bias is not None:
+        bound = module.in_features**-0.5
+        init.uniform_(module.bias, -bound, bound)
+
+
+class ClassTokenModel(ClassTokenPreTrainedModel):
+    """The encoder; a method's class adds its name and its tokens."""
+
+    def __init__(self, config: ClassTokenConfig) -> None:
+        super().__init__(config)
+        self.embeddings = ClassTokenEmbeddings(config)
+        self.dropout = nn.Dropout(config.input_dropout_prob)
+        self.encoder = ECGEncoder(
+            build_layers(
+                config,
+                config.num_hidden_layers,
+                config.hidden_size,
+                config.num_attention_heads,
+                config.intermediate_size,
+                head_dim=config.attention_head_size,
+                layer_norm_eps=config.layer_norm_eps,
+                qkv_bias=config.qkv_bias,
+                output_projection=config.attention_output_projection,
+                dropout=config.hidden_dropout_prob,
+                attention_dropout=config.attention_probs_dropout_prob,
+                drop_path=config.drop_path_rate,
+            )
+        )
+        self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.post_init()
+
+    def freeze_fixed(self) -> None:
+        self.embeddings.position_embeddings.requires_grad_(self.config.train_position_embeddings is not False)
+
+    def pool(self, last_hidden_state: Tensor) -> Tensor:
+        """`(B, D)` of the normed tokens `(B, m + 1, D)`: the class token."""
+        return last_hidden_state[:, 0]
+
+    @capture_outputs
+    def forward(
+        self,
+        input_values: torch.Tensor,
+        lead_indices: LeadIndices | None = None,
+        ids_keep: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> ECGModelOutput:
+        """Tokens and features of records.
+
+        Args:
+            input_values: `(B, L, T)`, standardised.
+            lead_indices: rows of the lead table, one list for the batch or one a record.
+            ids_keep: `(B, m)` visible tokens (pre-training); None sees all.
+
+        Returns:
+            `last_hidden_state (B, m + 1, D)` after the final norm, class token first, and `pooler_output (B, D)`: the
+            normed class token, the published downstream feature.
+        """
+        check_input(input_values)
+        values, rows = self.raw_tokens(input_values, lead_indices)
+        hidden = self.embeddings(values, rows, ids_keep)  # (B, m+1, D)
+        if ids_keep is None:
+            hidden = self.dropout(hidden)
+        tokens = self.layernorm(self.encoder(hidden))
+        return ECGModelOutput(last_hidden_state=tokens, pooler_output=self.pool(tokens))
+
+
+class ClassTokenForPreTraining(ClassTokenPreTrainedModel):
+    """Masked reconstruction with a class token; a method's class names its encoder in `base_class`."""
+
+    config: MaskedClassTokenConfig
+    base_class: type[ClassTokenModel]
+
+    def __init__(self, config: MaskedClassTokenConfig) -> None:
+        super().__init__(config)
+        setattr(self, self.base_model_prefix, self.base_class(config))
+        layers = build_layers(
+            config,
+            config.decoder_num_hidden_layers,
+            config.decoder_hidden_size,
+            config.decoder_num_attention_heads,
+            config.decoder_intermediate_size,
+            head_dim=config.decoder_attention_head_size,
+            layer_norm_eps=config.layer_norm_eps,
+            qkv_bias=config.qkv_bias,
+            output_projection=config.attention_output_projection,
+        )
+        self.decoder = MaskedDecoder(
+            config.hidden_size,
+            config.decoder_hidden_size,
+            config.token_dim,
+            class_token_table(config.num_tokens, config.decoder_hidden_size),
+            layers,
+            num_prefix=1,
+            norm_eps=config.decoder_norm_eps,
+        )
+        self.post_init()
+
+    def freeze_fixed(self) -> None:
+        table = self.base_model.embeddings.position_embeddings
+        table.requires_grad_(self.config.train_position_embeddings is True)
+
+    def draw_sample_noise(self, generator: torch.Generator) -> dict[str, Tensor]:
+        return {"noise": torch.rand(self.config.num_tokens, generator=generator)}
+
+    def rank(self, values: Tensor, noise: Tensor | None, mask_ratio: float | None) -> NoiseRanking:
+        """Which tokens stay visible; every record is ranked alone."""
+        ratio = self.config.mask_ratio if mask_ratio is None else mask_ratio
+        shape = values.shape[:2]
+        if ratio == 0:
+            return no_mask(shape, values.device)
+        if noise is None:
+            noise = torch.rand(shape, device=values.device)
+        if noise.shape != shape:
+            raise ValueError(f"noise must have shape {tuple(shape)} (batch, tokens), got {tuple(noise.shape)}.")
+        return rank_noise(noise, num_visible(shape[1], ratio))
+
+    def target(self, values: Tensor) -> Tensor:
+        """What is to be predicted: raw tokens, or tokens normalised one by one."""
+        if not self.config.norm_pix_loss:
+            return values
+        return normalize_patches(values, self.config.norm_target_eps, self.config.norm_target_unbiased)
+
+    def reconstruction_loss(self, predicted: Tensor, values: Tensor, mask: Tensor) -> Tensor | None:
+        """Squared error, mean over the values of a token, then over all masked tokens of the batch."""
+        if self.config.loss_without_mask == "none" and not bool(mask.any()):
+            return None
+        errors = (predicted.float() - self.target(values.float())) ** 2
+        return masked_mean(errors.mean(dim=-1), mask)
+
+    def reconstruct(
+        self,
+        input_values: Tensor,
+        lead_indices: LeadIndices | None,
+        target_values: Tensor,
+        ranking: NoiseRanking,
+        rows: Tensor | None = None,
+        **kwargs: Any,
+    ) -> MaskedReconstructionOutput:
+        """Encode what is visible, decode everything, compare with `target_values (B, n, token_dim)`."""
+        outputs = self.base_model(input_values, lead_indices=lead_indices, ids_keep=ranking.ids_keep, **kwargs)
+        predicted = self.decoder(outputs.last_hidden_state, ranking.ids_restore, rows=rows)  # (B, n, token_dim)
+        return MaskedReconstructionOutput(
+            loss=self.reconstruction_loss(predicted, target_values, ranking.mask),
+            reconstruction=predicted,
+            mask=ranking.mask,
+            ids_restore=ranking.ids_restore,
+            last_hidden_state=outputs.last_hidden_state,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )

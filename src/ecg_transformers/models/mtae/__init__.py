@@ -1,0 +1,1 @@
+"""MTAE: a masked autoencoder over time, with an option for random lead masking."""

@@ -1,0 +1,240 @@
+"""Pre-training of any method of the registry, from arguments to a saved model."""
+
+from __future__ import annotations
+
+import json
+import logging
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ecg_transformers.models.registry import get_method
+from ecg_transformers.training.arguments import PretrainingArguments
+from ecg_transformers.training.checkpointing import Checkpoint, debris, find_checkpoint
+from ecg_transformers.training.corpus import Split, load_split
+from ecg_transformers.training.errors import UsageError, usage_errors
+from ecg_transformers.training.interruption import StopRequest
+from ecg_transformers.training.locking import OutputLock
+from ecg_transformers.training.loop import CHECKPOINTS, Run, on_main_process, restore_model, restore_training, train
+from ecg_transformers.training.optimization import build_optimizer, parameter_groups
+from ecg_transformers.training.outputs import save_model
+from ecg_transformers.training.processes import main_process_speaks, start_accelerator, with_sync_batch_norm
+from ecg_transformers.training.randomness import seed_global_generators
+from ecg_transformers.training.reporting import (
+    Reporter,
+    RunSummary,
+    check_output_is_free,
+    library_versions,
+    read_log,
+    save_loss_curve,
+    TRAIN_LOG,
+)
+from ecg_transformers.training.resuming import check_identity, model_facts
+from ecg_transformers.training.sampling import BatchPlan
+from ecg_transformers.training.setup import (
+    Settings,
+    build_config,
+    build_extractor,
+    plain,
+    resolve_batches,
+    resolve_length,
+    resolve_schedule,
+    resolve_settings,
+)
+from ecg_transformers.training.state import FrozenGuard, frozen_pieces
+from ecg_transformers.training.views import PreparedRecords, TrainingSamples, build_augmentation, build_view, patient_keys
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+logger = logging.getLogger(__name__)
+
+
+def pretrain(args: PretrainingArguments) -> RunSummary:
+    """Pre-train a method and save model, extractor, logs and checkpoints to `args.output_dir`.
+
+    Returns:
+        What the run did; the same is in `run.json`. The model card is made from it.
+
+    Raises:
+        TrainingError: one of its subclasses, each with the exit code of the command.
+    """
+    args.check()
+    output_dir = Path(args.output_dir)
+    with ExitStack() as stack:
+        stop = stack.enter_context(StopRequest())
+        accelerator = start_accelerator(args)
+        stack.enter_context(main_process_speaks(accelerator))
+        lock = OutputLock(output_dir)
+        on_main_process(accelerator, lock.acquire)
+        stack.callback(lock.release)
+        check_output_is_free(output_dir, resuming=args.resume_from_checkpoint is not None)
+        return _pretrain(args, output_dir, accelerator, stop)
+
+
+def _pretrain(args: PretrainingArguments, output_dir: Path, accelerator: Accelerator, stop: StopRequest) -> RunSummary:
+    settings = pretraining_settings(args)
+    checkpoint = _checkpoint(args, output_dir)
+    split = load_split(args, args.split)
+    run, extractor, first_step = prepare_run(args, settings, split, accelerator, output_dir, checkpoint)
+    guard = FrozenGuard(fixed_modules(run.plain_model))
+    reporter = Reporter(
+        output_dir,
+        first_step=first_step,
+        total_steps=run.schedule.total_steps,
+        is_main=accelerator.is_main_process,
+        tensorboard=args.tensorboard,
+        title=settings.method.title,
+    )
+    try:
+        train(run, reporter, stop, first_step)
+    finally:
+        reporter.close()
+    guard.check()
+    summary = summarize(args, settings, split, run)
+    save_model(accelerator, run.plain_model, extractor, output_dir)
+
+    def finish() -> None:
+        summary.final = read_log(output_dir / TRAIN_LOG)[-1]
+        summary.save(output_dir)
+        save_loss_curve(output_dir)
+
+    on_main_process(accelerator, finish)
+    return summary
+
+
+def pretraining_settings(args: PretrainingArguments) -> Settings:
+    """Method, stage and hyper-parameters of the run."""
+    with usage_errors():
+        method = get_method(args.method)
+    if "pretraining" not in method.model_classes or not method.stages:
+        raise UsageError(f"{method.title} is a supervised method without pre-training: use finetune_classification.py --mode scratch.")
+    stage = args.stage or method.stages[0]
+    if stage not in method.stages:
+        raise UsageError(f"{method.title} has no stage {stage!r}; it has {', '.join(method.stages)}.")
+    return resolve_settings(method, stage, args)
+
+
+def _checkpoint(args: PretrainingArguments, output_dir: Path) -> Checkpoint | None:
+    folder = output_dir / CHECKPOINTS
+    for path in debris(folder):
+        logger.warning("%s is what an interrupted or damaged save left; it is not used and may be deleted.", path)
+    if args.resume_from_checkpoint is None:
+        return None
+    checkpoint = find_checkpoint(args.resume_from_checkpoint, folder, hashes=args.verify_checkpoint)
+    if checkpoint is None:
+        logger.warning("%s holds no checkpoint yet: the run starts from the beginning.", folder)
+    return checkpoint
+
+
+def prepare_run(
+    args: PretrainingArguments,
+    settings: Settings,
+    split: Split,
+    accelerator: Accelerator,
+    output_dir: Path,
+    checkpoint: Checkpoint | None,
+) -> tuple[Run, Any, int]:
+    """Everything that the loop needs, the extractor, and the step to start from."""
+    batches = resolve_batches(args, settings.hyper, accelerator.num_processes)
+    plan = BatchPlan(
+        len(split), batches.per_device, batches.accumulation, batches.num_processes, args.seed, drop_last=args.drop_last
+    )
+    total_steps = resolve_length(args, settings.hyper, plan.steps_per_epoch)
+    schedule = resolve_schedule(settings.hyper, total_steps, plan.steps_per_epoch, plan.global_batch_size)
+    extractor = build_extractor(settings)
+    model = build_model(args, settings)
+    identity = {
+        "kind": "pretraining",
+        "method": settings.method.name,
+        "stage": settings.stage,
+        "model": model_facts(model),
+        "preprocessing": extractor.to_dict(),
+        "recipe": plain(vars(settings.hyper)),
+        "data": split.facts,
+        "seed": args.seed,
+        "global_batch_size": plan.global_batch_size,
+        "drop_last": args.drop_last,
+        "precision": accelerator.mixed_precision,
+        "total_steps": total_steps,
+        "start": args.model_name_or_path,
+    }
+    identity = json.loads(json.dumps(identity, default=str))
+    if checkpoint is not None:
+        check_identity(checkpoint, identity, allow_new_schedule=args.new_schedule)
+        restore_model(model, checkpoint)
+    optimizer = build_optimizer(
+        parameter_groups(
+            model,
+            weight_decay=settings.hyper.weight_decay,
+            decay_one_dimensional=settings.hyper.decay_one_dimensional,
+            no_decay=settings.hyper.no_decay,
+            lr_factors=settings.hyper.lr_factors,
+        ),
+        name=settings.hyper.optimizer,
+        lr=schedule.lr,
+        betas=settings.hyper.betas,
+        eps=settings.hyper.eps,
+    )
+    wrapped = with_sync_batch_norm(model, accelerator, args.sync_batch_norm and settings.method.has_batch_norm)
+    wrapped, optimizer = accelerator.prepare(wrapped, optimizer)
+    view = build_view(settings.method.view, extractor, build_augmentation(settings.hyper))
+    prepared = PreparedRecords(split.records, view.prepare, args.cache_mb / max(args.num_workers, 1))
+    run = Run(
+        accelerator=accelerator,
+        model=wrapped,
+        plain_model=accelerator.unwrap_model(wrapped),
+        optimizer=optimizer,
+        samples=TrainingSamples(prepared, view, args.seed, patient_keys(split.patient_ids, split.record_ids)),
+        plan=plan,
+        schedule=schedule,
+        seed=args.seed,
+        output_dir=output_dir,
+        identity=identity,
+        record_ids=split.record_ids,
+        clip_norm=settings.hyper.clip_norm,
+        save_steps=args.save_steps or min(1000, max(1, total_steps // 20)),
+        keep=args.save_total_limit,
+        num_workers=args.num_workers,
+        stop_after_step=args.stop_after_step,
+    )
+    if checkpoint is None:
+        return run, extractor, 0
+    restore_training(run, checkpoint)
+    return run, extractor, checkpoint.step
+
+
+def build_model(args: PretrainingArguments, settings: Settings) -> Any:
+    """A fresh pre-training model, keyed by the seed, or one from a checkpoint."""
+    config = build_config(settings)
+    cls = settings.method.model_classes["pretraining"]
+    seed_global_generators(args.seed, "initial weights")
+    with usage_errors(RuntimeError):
+        if args.model_name_or_path is None:
+            return cls(config)
+        return cls.from_pretrained(args.model_name_or_path, config=config)
+
+
+def fixed_modules(model: Any) -> dict[str, Any]:
+    """Modules that are frozen and that no hook of the method moves, so that they must come out as they went in."""
+    moving = tuple(getattr(model, "moving_modules", ()))
+    return {name: module for name, module in frozen_pieces(model).items() if not name.startswith(moving)} if moving else frozen_pieces(model)
+
+
+def summarize(args: PretrainingArguments, settings: Settings, split: Split, run: Run) -> RunSummary:
+    """The run in words and figures."""
+    return RunSummary(
+        kind="pretraining",
+        method=settings.method.name,
+        model_class=type(run.plain_model).__name__,
+        dataset=split.facts,
+        recipe={"name": args.recipe, "stage": settings.stage, **plain(vars(settings.hyper)), "lr": run.schedule.lr},
+        arguments=vars(args),
+        steps=run.schedule.total_steps,
+        epochs=run.schedule.total_steps / run.plan.steps_per_epoch,
+        num_processes=run.accelerator.num_processes,
+        global_batch_size=run.plan.global_batch_size,
+        seeds=[args.seed],
+        versions=library_versions(),
+        parent=args.model_name_or_path,
+    )

@@ -1,0 +1,107 @@
+"""Starting Accelerate, and saying honestly on how many processes a run trains."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ecg_transformers.training.arguments import RunArguments
+from ecg_transformers.training.errors import TrainingError, usage_errors
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from torch import nn
+
+logger = logging.getLogger(__name__)
+
+
+def start_accelerator(args: RunArguments) -> Accelerator:
+    """The accelerator of the run; prints processes, device and precision on the main process."""
+    if args.deterministic:
+        make_deterministic()
+    from accelerate import Accelerator
+    from accelerate.utils import DistributedDataParallelKwargs
+
+    with usage_errors(RuntimeError):
+        accelerator = Accelerator(
+            mixed_precision=args.mixed_precision, cpu=args.cpu, kwargs_handlers=[DistributedDataParallelKwargs()]
+        )
+    if accelerator.is_main_process:
+        count = accelerator.num_processes
+        print(
+            f"training on {count} process{'es' if count > 1 else ''} ({accelerator.device.type}, precision {accelerator.mixed_precision})",
+            file=sys.stderr,
+            flush=True,
+        )
+        asked = processes_asked_for()
+        if asked is not None and asked > count:
+            print(
+                f"warning: accelerate launch was asked for {asked} processes but runs {count}; on CPUs start with "
+                f"'torchrun --nproc_per_node {asked}' instead.",
+                file=sys.stderr,
+                flush=True,
+            )
+    return accelerator
+
+
+def make_deterministic() -> None:
+    """Allow only deterministic kernels; an operation without one raises."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    import torch
+
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+
+
+def processes_asked_for() -> int | None:
+    """The number of processes in the command line (or its config file) of the `accelerate launch` above us, if there is one."""
+    try:
+        words = Path(f"/proc/{os.getppid()}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return None
+    if not any("accelerate" in Path(word).name for word in words[:3]) or "launch" not in words[:5]:
+        return None
+    options = dict(_options(words))
+    count = options.get("num_processes")
+    if count is None and "config_file" in options:
+        try:
+            match = re.search(r"^num_processes:\s*(\d+)", Path(options["config_file"]).read_text(encoding="utf-8"), re.MULTILINE)
+        except OSError:
+            return None
+        count = match[1] if match else None
+    return int(count) if count is not None and count.isdigit() else None
+
+
+def _options(words: list[str]) -> Iterator[tuple[str, str]]:
+    for position, word in enumerate(words):
+        if word.startswith("--"):
+            name, equals, value = word[2:].partition("=")
+            yield name.replace("-", "_"), value if equals else "".join(words[position + 1 : position + 2])
+
+
+def with_sync_batch_norm(model: nn.Module, accelerator: Accelerator, wanted: bool) -> nn.Module:
+    """The model with batch norm over all processes, where it has batch norm, runs on several GPUs, and it is wanted."""
+    from torch import nn
+
+    if not wanted or accelerator.num_processes == 1 or accelerator.device.type != "cuda":
+        return model
+    converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    return converted
+
+
+@contextmanager
+def main_process_speaks(accelerator: Accelerator) -> Iterator[None]:
+    """A foreseen error that all processes meet alike is printed by the main process only."""
+    try:
+        yield
+    except TrainingError as error:
+        if not accelerator.is_main_process:
+            raise SystemExit(error.exit_code) from error
+        raise
