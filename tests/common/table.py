@@ -4,6 +4,7 @@
 """
 
 import collections
+import contextlib
 import re
 import sys
 from pathlib import Path
@@ -35,7 +36,8 @@ class Collector:
 def main() -> int:
     collector = Collector()
     test_file = Path(__file__).with_name("test_transformers_common.py")
-    status = pytest.main([str(test_file), "-q", "--no-header", "-p", "no:terminal"], plugins=[collector])
+    with contextlib.redirect_stdout(sys.stderr):
+        status = pytest.main([str(test_file), "-q", "--no-header"], plugins=[collector])
     methods = list_methods()
     print("| test | " + " | ".join(methods) + " | why skipped |\n|---" + "|---" * (len(methods) + 1) + "|")
     letters = {"passed": "✓", "skipped": "–", "failed": "FAILED"}

@@ -101,7 +101,8 @@ def test_s4_files_convert_alone(parity):
         model = convert_ecg_cpc(state)
         assert type(model) is model_class
         assert model.config.s4_max_length == tensors["x"].shape[1]
-        for x, y in ((tensors["x"], tensors["y"]), (tensors["x"][:, : tensors["x"].shape[1] // 2], tensors["y_short"])):
+        half = tensors["x"].shape[1] // 2
+        for x, y in ((tensors["x"], tensors["y"]), (tensors["x"][:, :half], tensors["y_short"])):
             out = model(x.transpose(1, 2))
             result = out.last_hidden_state if model_class is ECGCPCModel else out.logits
             torch.testing.assert_close(result, y, atol=1e-5, rtol=0)
@@ -207,8 +208,10 @@ def test_one_batch_can_be_learned():
 def test_every_parameter_gets_a_finite_gradient(form):
     model = small_model(**FORMS[form]).train()
     model(**model.dummy_inputs).loss.backward()
-    silent = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all() or not p.grad.any()]
-    assert silent == []
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.any(), name
 
 
 # ---- forms and heads -------------------------------------------------------------------------------------------

@@ -82,16 +82,14 @@ def plot_ecg(
     else:
         strips = _row_strips(len(names), start, page, len(signal))
     centred = signal - _baseline(signal[start : start + page])
-    heights = _row_heights(strips, centred)
-    width_mm = page / rate * MM_PER_SECOND
-    figure, axes = _paper(width_mm, sum(heights))
-    centres = sum(heights) - np.cumsum(heights) + 0.5 * np.asarray(heights)
-    for centre in centres:
-        _draw_pulse(axes, float(centre))
+    zero_lines, height_mm = _zero_lines(strips, centred)
+    figure, axes = _paper(page / rate * MM_PER_SECOND, height_mm)
+    for zero_line in zero_lines:
+        _draw_pulse(axes, zero_line)
     for strip in strips:
         values = centred[strip.start : strip.stop, strip.lead]
         label = names[strip.lead] if len(names) > 1 else f"{names[0]}  {strip.start / rate:g} s"
-        _draw_strip(axes, values, strip.offset / rate * MM_PER_SECOND, rate, float(centres[strip.row]), label)
+        _draw_strip(axes, values, strip.offset / rate * MM_PER_SECOND, rate, zero_lines[strip.row], label)
     shown = (min(strip.start for strip in strips) / rate, max(strip.stop for strip in strips) / rate)
     _write_margins(figure, name if title is None else title, predictions, shown, len(signal) / rate, rate)
     return figure
@@ -102,7 +100,8 @@ def _unpack(
 ) -> tuple[Array, float, list[str], str]:
     known: Any = record
     if hasattr(known, "signal") and hasattr(known, "lead_names"):
-        return np.asarray(known.signal, dtype=np.float64), float(known.sampling_rate), list(known.lead_names), known.record_id
+        signal = np.asarray(known.signal, dtype=np.float64)
+        return signal, float(known.sampling_rate), list(known.lead_names), str(known.record_id)
     signal = np.asarray(record, dtype=np.float64)
     signal = signal[:, None] if signal.ndim == 1 else signal
     if signal.ndim != 2 or sampling_rate is None:
@@ -142,15 +141,19 @@ def _baseline(signal: Array) -> Array:
     return middle
 
 
-def _row_heights(strips: list[_Strip], signal: Array) -> list[float]:
-    """Height of each row in mm: enough for its tallest lead, in whole large squares, from 20 to 60 mm."""
-    heights = [20.0] * (1 + max(strip.row for strip in strips))
+def _zero_lines(strips: list[_Strip], signal: Array) -> tuple[list[float], float]:
+    """Height of each row's zero line and of the paper, in mm: room for the tallest lead of a row, up to 4 mV."""
+    rows = 1 + max(strip.row for strip in strips)
+    above, below = np.full(rows, 13.0), np.full(rows, 6.0)  # the pulse and the label need so much
     for strip in strips:
-        part = np.abs(signal[strip.start : strip.stop, strip.lead])
-        if np.isfinite(part).any():
-            needed = 2 * MM_PER_MILLIVOLT * float(np.nanquantile(part, 0.999)) + 3.0
-            heights[strip.row] = max(heights[strip.row], min(60.0, 5.0 * np.ceil(needed / 5.0)))
-    return heights
+        part = MM_PER_MILLIVOLT * signal[strip.start : strip.stop, strip.lead]
+        part = part[np.isfinite(part)]
+        if part.size:
+            above[strip.row] = max(above[strip.row], min(40.0, float(np.quantile(part, 0.999)) + 2.0))
+            below[strip.row] = max(below[strip.row], min(40.0, 2.0 - float(np.quantile(part, 0.001))))
+    height = 5.0 * float(np.ceil((above.sum() + below.sum()) / 5.0))
+    tops = height - np.concatenate([[0.0], np.cumsum(above + below)[:-1]])
+    return [float(round(line)) for line in tops - above], height
 
 
 def _paper(width_mm: float, height_mm: float) -> tuple[Figure, Axes]:
@@ -181,25 +184,25 @@ def _paper(width_mm: float, height_mm: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _draw_pulse(axes: Axes, centre: float) -> None:
+def _draw_pulse(axes: Axes, zero_line: float) -> None:
     """The calibration pulse: 1 mV for 0.2 s, 10 mm by 5 mm."""
     x = np.array([0.0, 1.0, 1.0, 1.0 + 0.2 * MM_PER_SECOND, 1.0 + 0.2 * MM_PER_SECOND, 7.0]) - _PULSE_MM + 1.0
-    y = centre + np.array([0.0, 0.0, MM_PER_MILLIVOLT, MM_PER_MILLIVOLT, 0.0, 0.0])
+    y = zero_line + np.array([0.0, 0.0, MM_PER_MILLIVOLT, MM_PER_MILLIVOLT, 0.0, 0.0])
     axes.plot(x, y, color=INK, linewidth=0.8, zorder=3, solid_joinstyle="miter")
 
 
-def _draw_strip(axes: Axes, values: Array, left: float, rate: float, centre: float, label: str) -> None:
+def _draw_strip(axes: Axes, values: Array, left: float, rate: float, zero_line: float, label: str) -> None:
     x = left + np.arange(len(values)) / rate * MM_PER_SECOND
-    axes.plot(x, centre + MM_PER_MILLIVOLT * values, color=INK, linewidth=0.75, zorder=3, solid_joinstyle="round")
+    axes.plot(x, zero_line + MM_PER_MILLIVOLT * values, color=INK, linewidth=0.75, zorder=3, solid_joinstyle="round")
     if left > 0:  # a tick where the next lead begins
-        axes.plot([left, left], [centre - 4, centre + 4], color=INK, linewidth=0.75, zorder=3)
+        axes.plot([left, left], [zero_line - 4, zero_line + 4], color=INK, linewidth=0.75, zorder=3)
     axes.annotate(
         label,
-        (left + 1.2, centre + 6.0),
+        (left + 1.2, zero_line + 6.0),
         fontsize=9,
         fontweight="bold",
         color=INK,
-        zorder=4,
+        zorder=2,  # below the trace, which must never be hidden
         bbox={"facecolor": _PAPER, "edgecolor": "none", "pad": 0.8, "alpha": 0.8},
     )
 

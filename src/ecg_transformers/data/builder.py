@@ -1,8 +1,8 @@
 """The one `datasets` builder behind every corpus.
 
-`datasets` no longer runs dataset scripts, but a `GeneratorBasedBuilder` subclass inside a package, instantiated directly,
-works fully: Arrow and parquet files, several processes, streaming. This one turns any `Corpus` into rows and keeps a list
-of what it had to skip.
+`datasets` no longer runs dataset scripts, but a `GeneratorBasedBuilder` subclass inside a package, instantiated
+directly, works fully: Arrow and parquet files, several processes, streaming. This one turns any `Corpus` into rows and
+keeps a list of what it had to skip.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ class ECGCorpusBuilder(datasets.GeneratorBasedBuilder):
     Args:
         corpus: the corpus with its options.
         plan: its plan.
-        failures_dir: folder into which each process writes what it skipped; None (streaming) raises at the end instead.
+        failures_dir: folder into which each process writes what it skipped; None (streaming) raises at the end
+            instead.
         max_skipped: share of records that may fail when streaming.
     """
 
@@ -34,7 +35,12 @@ class ECGCorpusBuilder(datasets.GeneratorBasedBuilder):
     DEFAULT_WRITER_BATCH_SIZE = 64  # keeps memory flat; long records make large batches otherwise
 
     def __init__(
-        self, corpus: Corpus, plan: CorpusPlan, failures_dir: Path | None = None, max_skipped: float = 0.01, **kwargs: Any
+        self,
+        corpus: Corpus,
+        plan: CorpusPlan,
+        failures_dir: Path | None = None,
+        max_skipped: float = 0.01,
+        **kwargs: Any,
     ) -> None:
         self.corpus = corpus
         self.plan = plan
@@ -77,7 +83,9 @@ class ECGCorpusBuilder(datasets.GeneratorBasedBuilder):
         if self.failures_dir is None:
             from .building import check_skipped
 
-            check_skipped([(f["record"], f["reason"]) for f in failures], asked, self.max_skipped, self.corpus.facts.name)
+            check_skipped(
+                [(f["record"], f["reason"]) for f in failures], asked, self.max_skipped, self.corpus.facts.name
+            )
             return
         path = Path(self.failures_dir) / f"{split}-{uuid.uuid4().hex}.jsonl"
         path.write_text("".join(json.dumps(failure) + "\n" for failure in failures), encoding="utf-8")

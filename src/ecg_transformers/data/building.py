@@ -1,6 +1,7 @@
 """From a corpus to files: cache key, build, report, parquet shards.
 
-A build is whole or absent: it is made in a temporary folder beside its place and renamed when every record is in and not
+A build is whole or absent: it is made in a temporary folder beside its place and renamed when every record is in and
+    not
 too many had to be skipped. What was read, left out and skipped, and why, is in `build_report.json` next to the data.
 """
 
@@ -15,7 +16,7 @@ import shutil
 import tempfile
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,8 +92,8 @@ def check_skipped(skipped: list[tuple[str, str]], total: int, max_skipped: float
         return
     record, reason = skipped[0]
     raise SkippedRecordsError(
-        f"{len(skipped)} of {total} records of {corpus!r} cannot be read, more than the {max_skipped:.0%} allowed. The "
-        f"first is {record!r}: {reason} (max_skipped={len(skipped) / total:.3f} would go on without them.)"
+        f"{len(skipped)} of {total} records of {corpus!r} cannot be read, more than the {max_skipped:.0%} allowed. "
+        f"The first is {record!r}: {reason} (max_skipped={len(skipped) / total:.3f} would go on without them.)"
     )
 
 
@@ -237,16 +238,25 @@ def _run_builder(
 
     failures_dir = staging / "failures"
     failures_dir.mkdir()
-    builder = ECGCorpusBuilder(corpus, plan, failures_dir, cache_dir=str(staging / "hf"), writer_batch_size=_batch_of(plan))
+    builder = ECGCorpusBuilder(
+        corpus, plan, failures_dir, cache_dir=str(staging / "hf"), writer_batch_size=_batch_of(plan)
+    )
     try:
         with _quiet(datasets, len(plan.items)):
             builder.download_and_prepare(
-                output_dir=str(staging / "data"), num_proc=num_proc, file_format=file_format, max_shard_size=max_shard_size
+                output_dir=str(staging / "data"),
+                num_proc=num_proc,
+                file_format=file_format,
+                max_shard_size=max_shard_size,
             )
     except DatasetGenerationError as error:
         if isinstance(error.__cause__, ECGDataError):
             raise error.__cause__ from error
         raise
+    except OSError as error:  # a full disk, mostly
+        raise ECGDataError(
+            f"the build could not be written ({error}); nothing is left behind.", path=staging.parent
+        ) from error
     for path in sorted(failures_dir.glob("*.jsonl")):
         yield from (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
 
@@ -328,9 +338,7 @@ def _light_columns(data: Path, name: str, split: str) -> tuple[list, list[str]] 
 
 def split_files(folder: Path, name: str, split: str) -> list[Path]:
     """Data files of one split in their order."""
-    return sorted(
-        path for path in Path(folder).glob(f"{name}-{split}*") if path.suffix in (".arrow", ".parquet")
-    )
+    return sorted(path for path in Path(folder).glob(f"{name}-{split}*") if path.suffix in (".arrow", ".parquet"))
 
 
 def build_corpus(
@@ -396,8 +404,3 @@ def shard_of(plan: CorpusPlan, index: int, count: int) -> CorpusPlan:
         skipped=plan.skipped if index == 0 else [],
         excluded=plan.excluded if index == 0 else {},
     )
-
-
-def total_bytes(paths: Iterable[Path]) -> int:
-    """Size of some files."""
-    return sum(path.stat().st_size for path in paths)

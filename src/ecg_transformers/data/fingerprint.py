@@ -10,8 +10,8 @@ from typing import Any
 def dataset_fingerprint(dataset: Any) -> str:
     """16 hexadecimal digits that stand for ids, samples, scales and labels of a dataset.
 
-    The order of the rows does not matter; the part a row is in does (for a dictionary of datasets). Two builds of the same
-    files give the same fingerprint on any machine.
+    The order of the rows does not matter; the part a row is in does (for a dictionary of datasets). Two builds of the
+    same files give the same fingerprint on any machine.
 
     Args:
         dataset: a dataset, or a dictionary of them, in the schema of `data.record`.
@@ -22,7 +22,9 @@ def dataset_fingerprint(dataset: Any) -> str:
     from .record_table import RecordTable
 
     table = RecordTable(dataset)
-    light = dataset.with_format(None).select_columns(["record_id", "patient_id", "lead_names", "labels", "sampling_rate"])
+    light = dataset.with_format(None).select_columns(
+        ["record_id", "patient_id", "lead_names", "labels", "sampling_rate"]
+    )
     digests = []
     for index, row in enumerate(light):
         digest = hashlib.sha256(json.dumps(row, sort_keys=True).encode())

@@ -1,7 +1,8 @@
 """`load_ecg_dataset`: any corpus by name, as a `datasets` dataset in one row schema.
 
-Builds are cached under a key of code version, options and the names, sizes and times of the files, so neither an edited
-table nor a new version of the package ever serves old rows. Nothing is downloaded, and the corpus folder is only read.
+Builds are cached under a key of code version, options and the names, sizes and times of the files, so neither an
+edited table nor a new version of the package ever serves old rows. Nothing is downloaded, and the corpus folder is
+only read.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from .building import MAX_SKIPPED, BuildReport, _writable, cache_root, plan_of, prepare, split_files
 from .corpora import CORPORA, PLANNED, corpus_class, make_corpus
-from .corpora.base import Corpus, CorpusPlan, nearest
+from .corpora.base import Corpus, CorpusPlan
 from .errors import ECGDataError, OptionError
+from .options import nearest
 from .record_table import RecordTable
 
 if TYPE_CHECKING:
@@ -143,7 +145,9 @@ def _load_several(
         loaded = load_ecg_dataset(name, folder, None, streaming, **settings, **own)
         for part, dataset in loaded.items():
             parts.setdefault(part, []).append(dataset)
-    common = len({(tuple(label_names(d)), d.features["label_ids"].feature.num_classes) for ds in parts.values() for d in ds})
+    common = len(
+        {(tuple(label_names(d)), d.features["label_ids"].feature.num_classes) for ds in parts.values() for d in ds}
+    )
     joined = {}
     for part, several in parts.items():
         aligned = several if common == 1 else [_without_labels(dataset) for dataset in several]
@@ -180,7 +184,9 @@ def _without_labels(dataset: Any) -> Any:
         plain = plain.add_column("task_kind", ["unlabelled"] * len(dataset), feature=empty["task_kind"])
         return plain.select_columns(list(empty))
     return dataset.map(
-        lambda row: {"label_ids": [], "label_vector": [], "task_kind": "unlabelled"}, remove_columns=columns, features=empty
+        lambda row: {"label_ids": [], "label_vector": [], "task_kind": "unlabelled"},
+        remove_columns=columns,
+        features=empty,
     )
 
 

@@ -6,8 +6,8 @@ little-endian int16, time-major `(T, L)`, and per lead a gain and an offset::
     millivolt = (digital - offset) / gain          digital -32768 = no value (NaN)
 
 :class:`DigitalRecord` is what stands between: the int16 samples with their scale, as a reader finds them in a file or
-as :meth:`DigitalRecord.from_record` quantises them. Files that hold int16 (WFDB 16 and 212, EDF) are stored without any
-loss; physical values are stored with 16 bits over the range of each lead.
+as :meth:`DigitalRecord.from_record` quantises them. Files that hold int16 (WFDB 16 and 212, EDF) are stored without
+any loss; physical values are stored with 16 bits over the range of each lead.
 
 Columns of a row (:func:`record_features`):
 
@@ -45,6 +45,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..signal.leads import canonical_lead
 from .errors import DuplicateLeadError, HeaderError, LabelError, SignalError
 
 if TYPE_CHECKING:
@@ -64,9 +65,6 @@ ANNOTATION_COLUMNS = (
     "wave_symbols",
 )
 _SAMPLE_COLUMNS = ("beat_samples", "wave_samples")
-_STANDARD_NAMES = {
-    name.lower(): name for name in ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
-}
 
 
 @dataclass
@@ -164,9 +162,11 @@ class DigitalRecord:
 
     @classmethod
     def from_record(cls, record: ECGRecord) -> DigitalRecord:
-        """Quantise: 16 bits over the range of each lead, gains powers of two, 0 mV exactly representable."""
+        """Quantise: 16 bits over the range of each lead, gains powers of two."""
         samples, gain, offset = quantize(record.signal, record.lead_names, record.record_id)
-        labels = [name for name, on in record.labels.items() if on] if isinstance(record.labels, dict) else record.labels
+        labels = (
+            [name for name, on in record.labels.items() if on] if isinstance(record.labels, dict) else record.labels
+        )
         return cls(
             samples=samples,
             gain=gain,
@@ -184,8 +184,7 @@ class DigitalRecord:
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> DigitalRecord:
         names = [str(name) for name in row["lead_names"]]
-        signal = row["signal"]
-        samples = signal.reshape(-1) if isinstance(signal, np.ndarray) else np.frombuffer(signal, dtype="<i2")
+        samples = np.frombuffer(row["signal"], dtype="<i2")
         if not names or samples.size % len(names):
             raise SignalError(
                 f"{samples.size} samples cannot be shared out over {len(names)} leads.", record=str(row["record_id"])
@@ -286,7 +285,7 @@ def to_millivolt(samples: np.ndarray, gain: np.ndarray, offset: np.ndarray) -> n
     exact = exact and bool(np.all(np.abs(offset) < 2**23))
     dtype = np.float32 if exact else np.float64
     divisor = gain.flat[0] if gain.size and np.all(gain == gain.flat[0]) else gain  # a scalar is three times faster
-    signal = samples.astype(dtype)
+    signal: Any = samples.astype(dtype)
     if offset.any():
         signal -= offset.astype(dtype)
     signal /= np.asarray(divisor, dtype=dtype)
@@ -325,12 +324,12 @@ def quantize(
 
 
 def standard_lead_name(name: str) -> str:
-    """`AVR`, `avr` or `ECG aVR` to `aVR`: the usual spelling of the twelve standard leads; other names stay."""
-    bare = name.strip()
-    for prefix in ("ecg ", "ekg ", "lead "):
-        if bare.lower().startswith(prefix):
-            bare = bare[len(prefix) :].strip()
-    return _STANDARD_NAMES.get(bare.lower(), name.strip())
+    """`AVR`, `avr` or `ECG aVR` to `aVR`: the usual spelling of known leads; other names stay.
+
+    Modified limb leads (`MLII`) keep their name: whether they may stand for lead II is for the extractor to decide.
+    """
+    stripped = name.strip()
+    return stripped if stripped.upper().startswith("ML") else canonical_lead(stripped)
 
 
 def check_layout(signal: np.ndarray, lead_names: Sequence[str], sampling_rate: float, record_id: str) -> None:
@@ -349,13 +348,13 @@ def check_layout(signal: np.ndarray, lead_names: Sequence[str], sampling_rate: f
             record=record_id,
         )
     if not 1 <= float(sampling_rate) <= 100_000:  # also refuses NaN
-        raise HeaderError(
-            f"the sampling rate {sampling_rate} Hz lies outside 1 to 100,000 Hz.", record=record_id
-        )
+        raise HeaderError(f"the sampling rate {sampling_rate} Hz lies outside 1 to 100,000 Hz.", record=record_id)
     seen: set[str] = set()
     for name in lead_names:
         if name.lower() in seen:
-            raise DuplicateLeadError("two signals carry this lead name; a lead may occur once.", record=record_id, lead=name)
+            raise DuplicateLeadError(
+                "two signals carry this lead name; a lead may occur once.", record=record_id, lead=name
+            )
         seen.add(name.lower())
 
 

@@ -12,10 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .record import DigitalRecord, ECGRecord, to_millivolt
+from .record import ANNOTATION_COLUMNS, INVALID, ECGRecord, to_millivolt
 
 if TYPE_CHECKING:
     import datasets
+
+_RECORD_COLUMNS = (
+    "record_id",
+    "patient_id",
+    "sampling_rate",
+    "lead_names",
+    "labels",
+    "task_kind",
+    "source",
+    "metadata",
+)
 
 
 class RecordTable:
@@ -36,7 +47,6 @@ class RecordTable:
         self.dataset = dataset
         indices = dataset._indices
         self._rows = None if indices is None else indices.column(0).to_numpy().astype(np.int64)
-        self._light = dataset.with_format(None).remove_columns("signal")
         self._open()
 
     def _open(self) -> None:
@@ -57,6 +67,17 @@ class RecordTable:
         lists = {name: _ragged(table.column(name)) for name in ("gain", "offset")}
         self._scale_bounds, self._gain = lists["gain"]
         _, self._offset = lists["offset"]
+        self._plain_gain = self._uniform_gains()
+
+    def _uniform_gains(self) -> np.ndarray:
+        """Per row the gain as float32 where one exact number and no offset hold for all leads, else 0."""
+        starts, counts = self._scale_bounds[:-1], np.diff(self._scale_bounds)
+        if not len(starts) or not counts.all():
+            return np.zeros(len(starts), dtype=np.float32)
+        low, high = np.minimum.reduceat(self._gain, starts), np.maximum.reduceat(self._gain, starts)
+        offsets = np.add.reduceat(np.abs(self._offset), starts)
+        plain = (low == high) & (offsets == 0) & (low.astype(np.float32) == low)
+        return np.where(plain, low, 0).astype(np.float32)
 
     def __len__(self) -> int:
         return len(self._lengths) if self._rows is None else len(self._rows)
@@ -90,15 +111,34 @@ class RecordTable:
 
     def signal(self, index: int) -> np.ndarray:
         """float32 millivolt `(T, L)`."""
-        return to_millivolt(self.samples(index), *self.scale(index))
+        samples, gain = self.samples(index), self._plain_gain[self._row(index)]
+        if not gain:
+            return to_millivolt(samples, *self.scale(index))
+        signal = samples.astype(np.float32)
+        signal /= gain
+        if samples.min(initial=0) == INVALID:
+            signal[samples == INVALID] = np.nan
+        return signal
 
     def record(self, index: int) -> ECGRecord:
         """The whole record, with names, labels and annotations."""
-        self._row(index)
-        row = self._light[int(index)]
-        row["signal"] = self.samples(index)
-        digital = DigitalRecord.from_row(row)
-        return digital.to_record()
+        row = self._row(index)
+        table = self.dataset.data
+        values = {name: table.column(name)[row].as_py() for name in _RECORD_COLUMNS}
+        annotations = {
+            name: np.asarray(cell.as_py()) for name in ANNOTATION_COLUMNS if (cell := table.column(name)[row]).is_valid
+        }
+        return ECGRecord(
+            signal=self.signal(index),
+            sampling_rate=values["sampling_rate"],
+            lead_names=values["lead_names"],
+            record_id=values["record_id"],
+            patient_id=values["patient_id"],
+            labels=None if values["task_kind"] == "unlabelled" else values["labels"],
+            source=values["source"],
+            annotations=annotations or None,
+            metadata=json.loads(values["metadata"] or "{}"),
+        )
 
     def __getitem__(self, index: int) -> ECGRecord:
         return self.record(index)

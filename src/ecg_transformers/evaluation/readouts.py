@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -79,8 +80,9 @@ def extract_features(
     blocks = []
     for start in range(0, len(records), batch_size):
         rows = [records[index] for index in range(start, min(start + batch_size, len(records)))]
-        samples = [extractor(row, num_crops=num_crops, return_tensors="np") for row in rows]
-        block = encode_batch(model, collate(samples), readout).cpu().numpy().astype(np.float32)
+        options = {} if num_crops is None else {"num_crops": num_crops}
+        batch = extractor(rows, return_tensors="pt", **options)
+        block = encode_batch(model, batch, readout).cpu().numpy().astype(np.float32)
         if extra is not None:
             block = np.concatenate([block, np.stack([signal_figures(row, extra) for row in rows])], axis=1)
         _check_finite(block, rows)
@@ -95,7 +97,9 @@ def encode_batch(model: Any, batch: Mapping[str, Tensor], readout: str = "mean")
     """
     _check_choice("readout", readout, READOUTS)
     encoder = model.base_model
-    inputs = {key: value.to(next(encoder.parameters()).device) for key, value in batch.items()}
+    accepted = inspect.signature(encoder.forward).parameters
+    device = next(encoder.parameters()).device
+    inputs = {key: torch.as_tensor(value, device=device) for key, value in batch.items() if key in accepted}
     crops = None
     signal = inputs.get("input_values")
     if signal is not None and signal.ndim == 4:
@@ -138,19 +142,6 @@ def signal_figures(row: Any, extra: str) -> NDArray[np.float32]:
     return function(record.signal, record.sampling_rate).astype(np.float32)
 
 
-def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-    """One batch from extractor results of single records ``(1, …)``; shorter ones are padded with zeros (False)."""
-    batch = {}
-    for key in samples[0]:
-        values = [torch.as_tensor(np.asarray(sample[key])) for sample in samples]
-        if values[0].ndim < 2:
-            batch[key] = values[0]  # one list for the whole batch
-            continue
-        longest = [max(sizes) for sizes in zip(*(value.shape[1:] for value in values), strict=True)]
-        batch[key] = torch.cat([_padded(value, longest) for value in values])
-    return batch
-
-
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
     """Eval mode without gradients; every sub-module gets its mode back afterwards."""
@@ -178,14 +169,6 @@ def parameter_hash(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _padded(value: Tensor, longest: Sequence[int]) -> Tensor:
-    if list(value.shape[1:]) == list(longest):
-        return value
-    wide = value.new_zeros((value.shape[0], *longest))
-    wide[tuple(slice(size) for size in value.shape)] = value
-    return wide
-
-
 def _check_finite(block: NDArray[np.float32], rows: Sequence[Any]) -> None:
     bad = np.flatnonzero(~np.isfinite(block.reshape(len(block), -1)).all(axis=1))
     if len(bad):
@@ -206,7 +189,6 @@ __all__ = [
     "LinearProbe",
     "RidgeProbe",
     "Standardizer",
-    "collate",
     "encode_batch",
     "extract_features",
     "frozen",

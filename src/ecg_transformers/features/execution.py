@@ -15,7 +15,7 @@ from .steps import Crop, Filter, Normalize, Pad, Resample, Scale, Step, filter_c
 
 @dataclass
 class CropRequest:
-    """Which crops a call asks for: `start` at the extractor's own rate (or several), else `num_crops` and `generator`."""
+    """Which crops a call asks for: `start` (one or several, at the extractor's rate), else `num_crops`, `generator`."""
 
     start: int | Sequence[int] | None = None
     num_crops: int | None = None
@@ -118,7 +118,7 @@ class Item:
 
 
 def run_groups(items: Sequence[Item], requests: Sequence[CropRequest], device: Any = None) -> Any:
-    """The signal steps on groups of records of equal shape, rate and leads; float32 results stacked in the records' order.
+    """The signal steps on groups of records of equal shape, rate and leads; float32 results stacked in their order.
 
     Raises:
         ValueError: a record is too short for the crop, or the results differ in shape.
@@ -158,8 +158,8 @@ def _stack(results: list[Any]) -> Any:
     shapes = sorted({tuple(value.shape) for value in results})
     if len(shapes) > 1:
         raise ValueError(
-            f"the records of this batch come out in different shapes {shapes}: set seq_len (and pad), or ask for the same "
-            "leads and number of crops."
+            f"the records of this batch come out in different shapes {shapes}: set seq_len (and pad), or ask for the "
+            "same leads and number of crops."
         )
     if isinstance(results[0], np.ndarray):
         return np.stack(results)
@@ -182,9 +182,7 @@ def _crops(signals: Any, starts: list[list[int]], length: int, squeeze: bool) ->
     else:
         import torch
 
-        crops = torch.stack(
-            [torch.stack([x[..., s : s + length] for s in one]) for x, one in zip(signals, starts)]
-        )
+        crops = torch.stack([torch.stack([x[..., s : s + length] for s in one]) for x, one in zip(signals, starts)])
     return crops[:, 0] if squeeze else crops
 
 
@@ -236,7 +234,7 @@ def _resample_tensor(signals: Any, length: int) -> Any:
     spectrum = torch.fft.rfft(signals)[..., : shortest // 2 + 1] * (length / old)
     if shortest % 2 == 0:
         spectrum[..., shortest // 2] *= 2.0 if length < old else 0.5
-    return torch.fft.irfft(spectrum, n=length)
+    return torch.where(_flat(signals), signals[..., :1], torch.fft.irfft(spectrum, n=length))
 
 
 def _normalize_tensor(step: Normalize, signals: Any) -> Any:
@@ -247,7 +245,8 @@ def _normalize_tensor(step: Normalize, signals: Any) -> Any:
         return (signals - mean[:, None]) / std[:, None]
     axes = (-2, -1) if step.mode == "joint" else (-1,)
     std, mean = torch.std_mean(signals, dim=axes, correction=0, keepdim=True)
-    return torch.where(std == 0, torch.zeros_like(signals), (signals - mean) / (std + step.eps))
+    flat = signals.amax(axes, keepdim=True) == signals.amin(axes, keepdim=True)
+    return torch.where(flat, torch.zeros_like(signals), (signals - mean) / (std + step.eps))
 
 
 def _filter_tensor(signals: Any, chain: tuple[filtering.FilterSpec, ...], rate: float) -> Any:
@@ -256,14 +255,17 @@ def _filter_tensor(signals: Any, chain: tuple[filtering.FilterSpec, ...], rate: 
     fast = filtering.fast_filter(chain, signals.shape[-1], float(rate))
     parts = (fast.transfer, fast.analysis, fast.synthesis, fast.trend, fast.trend_response)
     transfer, analysis, synthesis, trend, response = _tensors(parts, signals.device, id(fast))
-    slow = signals @ trend
-    rest = signals - slow @ trend.T
+    mean = signals.mean(-1, keepdim=True)
+    slow = (signals - mean) @ trend
+    rest = signals - mean - slow @ trend.T
     spectrum = torch.fft.rfft(rest, n=fast.fft_length) * transfer
     filtered = torch.fft.irfft(spectrum, n=fast.fft_length)[..., : fast.length]
-    filtered = filtered + (rest @ analysis) @ synthesis + slow @ response
-    flat = signals.amax(-1, keepdim=True) == signals.amin(-1, keepdim=True)
-    passes_constants = all(kind == "lowpass" for kind, _, _ in chain)
-    return torch.where(flat, signals if passes_constants else torch.zeros_like(signals), filtered)
+    filtered = filtered + (rest @ analysis) @ synthesis + slow @ response + fast.constant_gain * mean
+    return torch.where(_flat(signals), signals * fast.constant_gain, filtered)
+
+
+def _flat(signals: Any) -> Any:
+    return signals.amax(-1, keepdim=True) == signals.amin(-1, keepdim=True)
 
 
 _TENSORS: dict[tuple[int, str], Any] = {}

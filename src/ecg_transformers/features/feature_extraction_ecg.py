@@ -28,28 +28,29 @@ class ECGSignalWarning(UserWarning):
 class ECGFeatureExtractor(SavedFeatureExtractor):
     """Turns records `(seq_len, num_leads)` into `input_values` `(batch, num_leads, seq_len)`, float32.
 
-    The settings below are derived into one ordered list, `steps`, which is saved in `preprocessor_config.json` and is what is
-    executed: leads → millivolts → checks → resample → [pad] → crop → filters → normalise → scale.
+    The settings below are derived into one ordered list, `steps`, which is saved in `preprocessor_config.json` and is
+    what is executed: leads → millivolts → checks → resample → [pad] → crop → filters → normalise → scale.
 
     Args:
         sampling_rate: Hz of the result.
         seq_len: samples of a crop; None takes whole records.
         lead_names: leads and their order; None takes any series as it comes (no names, no derivation).
         lead_table: the model's own leads, into which `lead_indices` point; `lead_names` when not given.
-        missing_leads: what happens when a lead is not there: "derive" (limb leads from two others by Einthoven's law, other
-            leads are an error), "error", "drop" or "zero" (derive where possible, else leave out or fill with zeros).
+        missing_leads: what happens when a lead is not there: "derive" (limb leads from two others by Einthoven's law,
+            other leads are an error), "error", "drop" or "zero" (derive if possible, else leave out or fill with
+            zeros).
         units: unit of raw arrays when a call names none.
         resample: "fourier" (whole record, as published) or "polyphase".
         crop: "center", "start", "random" (needs a generator), or "sliding" with `crop_stride`.
         crop_stride: samples between sliding crops.
         crop_before_filter: True: the filters see the crop only (ST-MEM); False: they see the whole record.
-        crop_sampling_rate: Hz at which crops are cut when it is not `sampling_rate` (ECG-JEPA cuts 10 s at 500 Hz, then
-            resamples to 250 Hz).
+        crop_sampling_rate: Hz at which crops are cut when it is not `sampling_rate` (ECG-JEPA cuts 10 s at 500 Hz,
+            then resamples to 250 Hz).
         num_crops: default number of crops.
         crop_policy: "exact" gives exactly `num_crops`, "official" follows the published rule, which may give more.
         pad: None refuses records shorter than a crop; "zero" or "edge" lengthens them at their end.
         highpass, lowpass: cut-offs in Hz of zero-phase Butterworth filters of order `filter_order`, or None.
-        normalize: "joint" (one mean and standard deviation per crop), "per_lead", "fixed" with `mean` and `std`, or None.
+        normalize: "joint" (one mean and deviation per crop), "per_lead", "fixed" with `mean` and `std`, or None.
         normalize_eps: added to the standard deviation.
         mean, std: fixed statistics, one for each lead of `lead_table`.
         scale, clip: factor after normalisation, and limit of the absolute value.
@@ -153,12 +154,12 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
     def for_method(cls, name: str, **overrides: Any) -> "ECGFeatureExtractor":
         """The published preprocessing of a method, with settings changed by `overrides`.
 
-        `lead_names=` selects and orders leads of the method's own table (`lead_indices` then says which), `seq_len=` sets the
-        length of a crop.
+        `lead_names=` selects and orders leads of the method's own table (`lead_indices` then says which), `seq_len=`
+        sets the length of a crop.
 
         Raises:
-            ValueError: an unknown method or setting, a lead that the method does not have, or a method whose extractor is
-                another class.
+            ValueError: an unknown method or setting, a lead that the method does not have, or a method whose extractor
+                is another class.
         """
         from ..models.registry import get_method
 
@@ -179,7 +180,7 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
 
     @property
     def last_report(self) -> list[dict[str, Any]]:
-        """For each record of the last call: what was derived, filled, dropped, interpolated, padded or looks suspicious."""
+        """For each record of the last call what was assumed, derived, filled, dropped, padded, or looks suspicious."""
         return self._last_report
 
     def __call__(
@@ -200,8 +201,8 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
         Args:
             signal: `(T, L)` array, ECGRecord, dataset row, path, or a list of these (lengths and rates may differ).
             sampling_rate: Hz; needed for raw arrays. A list gives one for each record.
-            lead_names: names of the columns. Without names a record of twelve columns is taken as the standard leads in their
-                order, one with as many columns as the extractor has leads as these.
+            lead_names: names of the columns. Without names a record of twelve columns is taken as the standard leads
+                in their order, one with as many columns as the extractor has leads as these.
             units: unit of raw arrays: V, mV, uV or nV, for all or for each lead.
             crop_start: sample at the extractor's own rate where the crop starts; a list gives one for each record.
             num_crops: this many crops, evenly spaced (random ones with `generator`).
@@ -244,7 +245,7 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
         lead_names: Sequence[str] | None = None,
         units: str | Sequence[str] | None = None,
     ) -> np.ndarray:
-        """The deterministic part before the crop of one record, `(L, T)` at the crop's rate: what a training loop may cache.
+        """The deterministic part before the crop of one record, `(L, T)` at the crop's rate: what a loop may cache.
 
         `extractor(record) == finish(prepare(record))`, to the bit.
         """
@@ -262,7 +263,7 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
         generator: np.random.Generator | None = None,
         lead_names: Sequence[str] | None = None,
     ) -> np.ndarray:
-        """Crop and everything after it: float32 `(L, seq_len)`, or `(k, L, seq_len)` with `num_crops=k` or k crop starts.
+        """Crop and all after it: float32 `(L, seq_len)`, or `(k, L, seq_len)` with `num_crops=k` or k crop starts.
 
         `lead_names` names the leads of `prepared` where they are not the extractor's (after dropped leads).
         """
@@ -273,7 +274,7 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
         return np.asarray(chain.finish(prepared[None], starts, chain.one_crop(request))[0])
 
     def sliding_crop_starts(self, prepared: np.ndarray, stride: int | None = None, keep_end: bool = True) -> list[int]:
-        """Starts (for `finish`, at the extractor's own rate) of crops that cover a prepared record; `keep_end` reaches its end."""
+        """Starts for `finish` of crops that cover a prepared record; `keep_end` adds one that reaches its end."""
         chain = self._chain(self._step_objects(), None)
         if not isinstance(chain.crop, Crop) or self.seq_len is None:
             return [0]
@@ -294,7 +295,7 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
         steps = saved.pop("steps", None)
         if steps is not None and "steps" not in kwargs and cls(**saved).steps != _plain(steps):
             if changed := sorted(set(kwargs) & set(saved)):
-                raise ValueError(f"this extractor has its own list of steps: change that list, not {', '.join(changed)}.")
+                raise ValueError(f"this extractor has its own steps: change these, not {', '.join(changed)}.")
             saved["steps"] = steps
         return super().from_dict(saved, **kwargs)
 
@@ -349,7 +350,9 @@ def _requests(
     if crop_start is None or isinstance(crop_start, int | np.integer):
         return [CropRequest(crop_start, num_crops, generator)] * count
     if len(crop_start) != count:
-        raise ValueError(f"{len(crop_start)} crop starts were given for {count} records: give one for all, or one for each.")
+        raise ValueError(
+            f"{len(crop_start)} crop starts were given for {count} records: give one for all, or one for each."
+        )
     return [CropRequest(int(start), num_crops, generator) for start in crop_start]
 
 
@@ -359,6 +362,6 @@ def _plain(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _with_suggestion(name: str, extractor: type) -> str:
-    known = [known for known in inspect.signature(extractor.__init__).parameters if known not in ("self", "kwargs")]  # type: ignore[misc]
+    known = [known for known in inspect.signature(extractor).parameters if known != "kwargs"]
     close = difflib.get_close_matches(name, known, n=1)
-    return f"{name!r}{f': did you mean {close[0]!r}?' if close else f'; it has {chr(44).join(known)}.'}"
+    return f"{name!r}: did you mean {close[0]!r}?" if close else f"{name!r}; it has {', '.join(known)}."

@@ -30,8 +30,8 @@ def read_inputs(
 ) -> list[Given]:
     """Every record of `signal`, with its own rate, lead names and units.
 
-    `sampling_rate`, `lead_names` and `units` hold for all records, or are lists with one entry for each. A record, a row or a
-    file that knows its rate and leads needs neither.
+    `sampling_rate`, `lead_names` and `units` hold for all records, or are lists with one entry for each. A record, a
+    row or a file that knows its rate and leads needs neither.
 
     Raises:
         ValueError: no rate for a raw array, contradicting rates, a shape that is not `(T, L)`, or an empty batch.
@@ -53,8 +53,8 @@ def _as_batch(signal: Signal) -> Sequence[Any] | None:
     if isinstance(signal, list | tuple):
         if any(isinstance(item, list | tuple | int | float) for item in signal):
             raise ValueError(
-                "nested Python lists do not say what is time and what is leads: give numpy arrays (seq_len, num_leads), "
-                "or a list of such arrays."
+                "nested Python lists do not say what is time and what is leads: give numpy arrays "
+                "(seq_len, num_leads), or a list of such arrays."
             )
         return signal
     if _is_array(signal) and np.ndim(signal) == 3:
@@ -99,13 +99,14 @@ def read_input(
         return _given(item.signal, _agree(item.sampling_rate, sampling_rate, where), item.lead_names, "mV", where)
     if not _is_array(item):
         raise ValueError(
-            f"{where} is a {type(item).__name__}: give an array (seq_len, num_leads), an ECGRecord, a dataset row or a path."
+            f"{where} is a {type(item).__name__}: give an array (seq_len, num_leads), an ECGRecord, a dataset row "
+            "or a path."
         )
     return _given(item, sampling_rate, lead_names, units, where)
 
 
 def _read_path(path: Any, sampling_rate: Any, lead_names: Any, units: Any) -> Any:
-    from ..data import read_record
+    from ..data.readers import read_record
 
     hints = {"sampling_rate": sampling_rate, "lead_names": lead_names, "units": None if units == "mV" else units}
     return read_record(path, **{name: value for name, value in hints.items() if value is not None})
@@ -113,7 +114,9 @@ def _read_path(path: Any, sampling_rate: Any, lead_names: Any, units: Any) -> An
 
 def _agree(own: float | None, given: float | None, where: str) -> float | None:
     if own is not None and given is not None and float(own) != float(given):
-        raise ValueError(f"{where} says {float(own):g} Hz, the call says {float(given):g} Hz: leave sampling_rate out.")
+        raise ValueError(
+            f"{where} says {float(own):g} Hz, the call says {float(given):g} Hz: leave sampling_rate out."
+        )
     return given if own is None else own
 
 

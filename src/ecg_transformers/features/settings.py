@@ -132,7 +132,9 @@ def _check_crops(settings: Settings, rate: float, crop_rate: float) -> None:
         if settings.num_crops is not None or settings.pad_short is not None or crop_rate != rate:
             raise ValueError("num_crops, pad and crop_sampling_rate need a seq_len: without one there are no crops.")
     elif abs(settings.seq_len * crop_rate / rate - round(settings.seq_len * crop_rate / rate)) > 1e-9:
-        raise ValueError(f"seq_len {settings.seq_len} at {rate:g} Hz is no whole number of samples at {crop_rate:g} Hz.")
+        raise ValueError(
+            f"seq_len {settings.seq_len} at {rate:g} Hz is no whole number of samples at {crop_rate:g} Hz."
+        )
 
 
 def _check_leads(settings: Settings) -> None:
@@ -149,6 +151,8 @@ def _check_leads(settings: Settings) -> None:
             values = getattr(settings, name)
             count = len(settings.lead_table) if settings.lead_table else None
             if values is None or (count is not None and len(values) not in (1, count)):
-                raise ValueError(f'normalize="fixed" needs {name}, one value for each of the {count} leads of the table.')
+                raise ValueError(
+                    f'normalize="fixed" needs {name}, one value for each of the {count} leads of the table.'
+                )
         if any(value <= 0 for value in settings.std or []):
             raise ValueError("every std of a fixed normalisation must be positive.")

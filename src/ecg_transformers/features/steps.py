@@ -1,8 +1,8 @@
 """The steps of a preprocessing chain. One ordered list of them *is* the preprocessor: it is saved, read and executed.
 
-Record steps see one record `(T, L)` with its names and units; after them every record has the same leads. Signal steps see
-signals `(…, L, T)`, a whole group of equal shapes at once, and give for each what they would give for it alone. `crop` is the
-border between what may be cached (`prepare`) and what is done anew for each crop (`finish`).
+Record steps see one record `(T, L)` with its names and units; after them every record has the same leads. Signal
+steps see signals `(…, L, T)`, a whole group of equal shapes at once, and give for each what they would give for it
+alone. `crop` is the border between what may be cached (`prepare`) and what is done anew for each crop (`finish`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -112,7 +112,8 @@ class SelectLeads(RecordStep):
 
 
 def assumed_lead_names(shape: tuple[int, ...], wanted: Sequence[str]) -> list[str]:
-    """Names for the columns of a record without names: the standard twelve in their order, or the extractor's own leads.
+    """Names for the columns of a record without names: the standard twelve in their order, or the extractor's own
+    leads.
 
     Raises:
         ValueError: the number of columns is neither, so that any naming would be a guess.
@@ -141,9 +142,11 @@ class ConvertUnits(RecordStep):
 
 @dataclass
 class CheckSignal(RecordStep):
-    """Refuses what cannot be processed (Inf, NaN, nothing but flat leads), repairs short NaN gaps on request, notes the rest.
+    """Refuses what cannot be processed (Inf, NaN, nothing but flat leads), repairs short NaN gaps on request, notes
+    the rest.
 
-    `nan` "error" or "interpolate" (gaps up to `max_gap` seconds, straight lines); `flat` says what a record without any
+    `nan` "error" or "interpolate" (gaps up to `max_gap` seconds, straight lines); `flat` says what a record without
+    any
     deflection is: an "error", or "zero" (it then becomes all zeros).
     """
 
@@ -178,7 +181,9 @@ class CheckSignal(RecordStep):
         for column in columns:
             for start, size in quality.nan_gaps(signal[:, column]):
                 if size > limit:
-                    allowed = f"longer than max_gap={self.max_gap:g} s" if limit else 'nan="interpolate" fills short gaps'
+                    allowed = (
+                        f"longer than max_gap={self.max_gap:g} s" if limit else 'nan="interpolate" fills short gaps'
+                    )
                     raise ValueError(
                         f"lead {state.lead(int(column))} has {size} NaN samples from sample {start} on: {allowed}."
                     )
@@ -200,7 +205,8 @@ class Resample(SignalStep):
     from_rate: float | None = None
 
     def apply(self, signal: np.ndarray, rate: float) -> np.ndarray:
-        return resampling.resample(signal, rate, self.sampling_rate, self.method, axis=-1)
+        result = resampling.resample(signal, rate, self.sampling_rate, self.method, axis=-1)
+        return signal if result is signal else quality.keep_flat(signal, result)
 
 
 @dataclass
@@ -230,7 +236,7 @@ class Crop(Step):
     def starts(
         self, length: int, num_crops: int | None = None, generator: np.random.Generator | None = None
     ) -> list[int]:
-        """Where the crops of a signal of `length` samples start. One draw `generator.integers` for each random crop."""
+        """Where the crops of `length` samples start. One draw `generator.integers` for each random crop."""
         count = num_crops if num_crops is not None else self.num_crops
         if generator is not None:
             return [cropping.random_start(length, self.length, generator) for _ in range(count or 1)]
@@ -261,16 +267,7 @@ class Filter(SignalStep):
 
     def apply(self, signal: np.ndarray, rate: float) -> np.ndarray:
         result = filtering.zero_phase_filter(signal, self.kind, self.cutoff, rate, self.order, axis=-1)
-        return keep_flat(signal, result, passes_constants=self.kind == "lowpass")
-
-
-def keep_flat(signal: np.ndarray, filtered: np.ndarray, passes_constants: bool) -> np.ndarray:
-    """What filters leave of a flat lead is rounding noise, which a standardisation would blow up to a signal: it is put
-    right here, to the constant itself (low-pass) or to zero."""
-    flat = quality.flat_leads(signal)
-    if flat.any():
-        filtered[flat] = signal[flat] if passes_constants else 0
-    return filtered
+        return quality.keep_flat(signal, result, passes_constants=self.kind == "lowpass")
 
 
 @dataclass
@@ -303,8 +300,7 @@ class Scale(SignalStep):
 
 
 STEPS: dict[str, type[Any]] = {
-    step.name: step
-    for step in (SelectLeads, ConvertUnits, CheckSignal, Resample, Pad, Crop, Filter, Normalize, Scale)
+    step.name: step for step in (SelectLeads, ConvertUnits, CheckSignal, Resample, Pad, Crop, Filter, Normalize, Scale)
 }
 
 
@@ -325,13 +321,13 @@ def step_from_dict(data: Mapping[str, Any]) -> Step:
 
 
 def run_signal_steps(steps: Sequence[Step], signal: np.ndarray, rate: float, fast: bool = False) -> np.ndarray:
-    """The signal steps in order on signals `(…, L, T)` that come in at `rate` Hz; `fast` merges neighbouring filters."""
+    """The signal steps on signals `(…, L, T)` that come in at `rate` Hz; `fast` merges neighbouring filters."""
     position = 0
     while position < len(steps):
         chain = filter_chain(steps, position) if fast else ()
         if len(chain) and fast_form_fits(signal.shape[-1]):
             fast_form = filtering.fast_filter(chain, signal.shape[-1], float(rate))
-            signal = keep_flat(signal, fast_form(signal), all(kind == "lowpass" for kind, _, _ in chain))
+            signal = quality.keep_flat(signal, fast_form(signal), all(kind == "lowpass" for kind, _, _ in chain))
             position += len(chain)
             continue
         step = steps[position]

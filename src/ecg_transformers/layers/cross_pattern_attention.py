@@ -1,7 +1,8 @@
 """Cross-Pattern Attention (CroPA): a token sees its own lead and its own time, and nothing else; exact and fast.
 
-Tokens lie on a grid of leads and times, token = lead · n + time. Token (l, i) attends to (l', j) if and only if l = l' or
-i = j: one softmax over the n + L - 1 tokens of its row and its column, its own counted once (ECG-JEPA, arXiv 2410.08559).
+Tokens lie on a grid of leads and times, token = lead · n + time. Token (l, i) attends to (l', j) if and only if l = l'
+or i = j: one softmax over the n + L - 1 tokens of its row and its column, its own counted once (ECG-JEPA, arXiv
+2410.08559).
 Nothing here knows of the electrocardiogram: EEG, EMG or any other array of sensors has the same grid.
 
 The structured forms never build the (L·n)² scores. A row is ordinary attention inside one lead, a column is an L × L
@@ -114,9 +115,9 @@ def fused_rows_available(query: Tensor) -> bool:
     """Whether the structured form can take its rows from torch's fused CPU attention, which also returns log-sum-exp.
 
     That operator is private to torch; without it, on other devices and in traced graphs the form is written in public
-    operations.
+    operations. Empty tensors go there too: the operator divides by their size.
     """
-    return query.device.type == "cpu" and hasattr(torch.ops.aten, _FUSED) and not _is_traced()
+    return query.device.type == "cpu" and not _is_traced() and hasattr(torch.ops.aten, _FUSED) and query.numel() > 0
 
 
 def dense_cross_pattern_attention(
@@ -141,7 +142,7 @@ def dense_cross_pattern_attention(
     return torch.matmul(dropout(weights, dropout_p) if dropout_p else weights, value), weights
 
 
-# ---- structured, in public operations ---------------------------------------------------------------------------
+# ---- structured, in public operations -------------------------------------------------------------------------------
 
 
 def _joined(query: Tensor, key: Tensor, value: Tensor, num_leads: int, scale: float, dropout_p: float = 0.0) -> Tensor:
@@ -161,7 +162,7 @@ def _joined(query: Tensor, key: Tensor, value: Tensor, num_leads: int, scale: fl
     return (torch.matmul(row_weights, row_v) + from_columns).flatten(2, 3)
 
 
-# ---- structured, rows by the fused CPU kernel -------------------------------------------------------------------
+# ---- structured, rows by the fused CPU kernel -----------------------------------------------------------------------
 
 _FUSED = "_scaled_dot_product_flash_attention_for_cpu"
 
@@ -174,8 +175,8 @@ class _FusedRows(torch.autograd.Function):
     exactly the row part of the joint gradient; the column part is the same formula on L × L blocks.
     Kept for backward: q, k, v, output, Z and the column weights.
 
-    Inputs are contiguous `(B, H, L · n, d)`. With G = B · H the leads stand in the kernel's axis of heads for rows, and
-    columns are a batch of G · n problems.
+    Inputs are contiguous `(B, H, L · n, d)`. With G = B · H the leads stand in the kernel's axis of heads for rows,
+    and columns are a batch of G · n problems.
     """
 
     @staticmethod
@@ -225,7 +226,9 @@ def _columns(tensor: Tensor) -> Tensor:
 
 
 def _columns_transposed(tensor: Tensor, scale: float = 1.0) -> Tensor:
-    """`(G, L, n, d)` to contiguous `(G · n, d, L)`: small products are two to three times faster without a transpose."""
+    """`(G, L, n, d)` to contiguous `(G · n, d, L)`: small products are two to three times faster without a
+    transpose.
+    """
     groups, leads, patches, dim = tensor.shape
     result = tensor.new_empty(groups, patches, dim, leads)
     torch.mul(tensor.permute(0, 2, 3, 1), scale, out=result)
@@ -249,7 +252,7 @@ def _joined_gradients(ctx: Any, query: Tensor, key: Tensor, value: Tensor, grad:
     return [next(found) if need else None for need in needed]
 
 
-# ---- masks and checks --------------------------------------------------------------------------------------------
+# ---- masks and checks -----------------------------------------------------------------------------------------------
 
 
 def _grid(query: Tensor, key: Tensor, value: Tensor, num_leads: int) -> int:
@@ -260,7 +263,7 @@ def _grid(query: Tensor, key: Tensor, value: Tensor, num_leads: int) -> int:
             f"{tuple(query.shape)}, {tuple(key.shape)}, {tuple(value.shape)}."
         )
     num_tokens = query.shape[2]
-    if num_leads < 1 or num_tokens % num_leads or num_tokens == 0:
+    if num_leads < 1 or num_tokens % num_leads:
         raise ValueError(f"{num_tokens} tokens are no grid of {num_leads} leads with equally many patches.")
     return num_tokens // num_leads
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +30,7 @@ class NormedHead(nn.Module):
         super().__init__()
         widths = [in_dim, *hidden_sizes, num_labels]
         self.norms = nn.ModuleList(nn.BatchNorm1d(width) for width in widths[:-1])
-        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:]))
+        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.dropouts = nn.ModuleList(nn.Dropout(dropout / 2) for _ in hidden_sizes)
         self.dropouts.append(nn.Dropout(dropout))
 

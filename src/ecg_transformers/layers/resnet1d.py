@@ -23,8 +23,8 @@ class ZeroBatchNorm1d(nn.BatchNorm1d):
 
 
 class ConvNorm1d(nn.Module):
-    """`Conv1d` without bias and padded to keep the length, batch norm (its scale starting at zero with `zero_scale`), and
-    a ReLU unless `activation=False`."""
+    """`Conv1d` without bias and padded to keep the length, batch norm (its scale starting at zero with `zero_scale`),
+    and a ReLU unless `activation=False`."""
 
     def __init__(
         self,

@@ -1,9 +1,9 @@
 """Structured state spaces (S4): a long convolution whose kernel is the impulse response of a linear system.
 
 Each feature owns a system `x' = A x + B u, y = C x` of `state_size` dimensions. `A` is the HiPPO-LegS matrix, written
-as a diagonal minus a rank-one term (NPLR); its eigenvalues come in conjugate pairs and only one of each pair is stored.
-Over time the same numbers can be used in two ways that give the same result: as one convolution of the whole sequence
-through the FFT (`S4Layer.forward`), or sample by sample (`S4Layer.step`).
+as a diagonal minus a rank-one term (NPLR); its eigenvalues come in conjugate pairs and only one of each pair is
+stored. Over time the same numbers can be used in two ways that give the same result: as one convolution of the whole
+sequence through the FFT (`S4Layer.forward`), or sample by sample (`S4Layer.step`).
 
 Source: Gu, Goel and Ré, "Efficiently Modeling Long Sequences with Structured State Spaces", ICLR 2022.
 """
@@ -82,10 +82,10 @@ class S4Layer(nn.Module):
 class S4Kernel(nn.Module):
     """The impulse response `(directions, H, length)` of `hidden_size` independent systems.
 
-    Trainable is `C` alone; `B, P, Q, w, log_dt` are buffers that are saved with the weights. Complex numbers are stored
-    as real pairs in a last axis of two. `C` is stored with the factor `(I - Ā^max_length)` already in it, which is what
-    makes the frequency-domain formula a finite sum; it is therefore tied to `max_length`, and a kernel for longer inputs
-    is computed from an adjusted copy of `C` (the parameter itself is never rewritten).
+    Trainable is `C` alone; `B, P, Q, w, log_dt` are buffers that are saved with the weights. Complex numbers are
+    stored as real pairs in a last axis of two. `C` is stored with the factor `(I - Ā^max_length)` already in it, which
+    is what makes the frequency-domain formula a finite sum; it is therefore tied to `max_length`, and a kernel for
+    longer inputs is computed from an adjusted copy of `C` (the parameter itself is never rewritten).
 
     `odd_length="official"` keeps what the published code does for an odd `max_length`: the inverse transform is taken
     one sample short. `"exact"` returns the true response. For even lengths the two are the same.
@@ -153,8 +153,8 @@ class S4Kernel(nn.Module):
         """Evaluate the transfer function at the roots of unity and transform back.
 
         With ω a root, `a = (1 + ω) / 2` and `q(x, y) = dt Σ x y / ((1 - ω) - a dt w)` over all conjugate pairs, the
-        response is `q(B, C) - a q(B, Q) q(P, C) / (1 + a q(P, Q))`. This is the published `2 / (1 + ω) · [...]` with the
-        factor multiplied out, so that the highest frequency (ω = -1) needs no special case.
+        response is `q(B, C) - a q(B, Q) q(P, C) / (1 + a q(P, Q))`. This is the published `2 / (1 + ω) · [...]` with
+        the factor multiplied out, so that the highest frequency (ω = -1) needs no special case.
         """
         angle = -2 * math.pi / length * torch.arange(length // 2 + 1, dtype=torch.float64, device="cpu")
         omega = torch.polar(torch.ones_like(angle), angle)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -85,3 +86,42 @@ def rewrite_json(path: Path, **changes: Any) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     temporary.replace(path)
+
+
+UPLOADED = ("*.safetensors", "config.json", "preprocessor_config.json", "model.safetensors.index.json", "run.json")
+UPLOADED_TEXT = ("README.md", SHIM_NAME, "metrics.json", "*.png")
+
+
+def upload_checkpoint(
+    folder: str | Path,
+    repo_id: str,
+    *,
+    commit_message: str | None = None,
+    private: bool | None = None,
+    token: str | bool | None = None,
+    revision: str | None = None,
+    create_pr: bool = False,
+) -> Any:
+    """Send the files of a checkpoint folder to a Hub repository, by allow-list: optimiser states, logs and data stay here.
+
+    The name of the repository replaces the local folder in the card's usage snippet.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi(token=token)
+    repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+    if revision is not None and not create_pr:
+        api.create_branch(repo_id, branch=revision, exist_ok=True)
+    card = Path(folder) / "README.md"
+    if card.is_file():
+        text = card.read_text(encoding="utf-8")
+        card.write_text(re.sub(r'^MODEL = ".*"', f'MODEL = "{repo_id}"', text, flags=re.MULTILINE), encoding="utf-8")
+    return api.upload_folder(
+        repo_id=repo_id,
+        folder_path=folder,
+        allow_patterns=[*UPLOADED, *UPLOADED_TEXT],
+        ignore_patterns=["checkpoints/**", "crash/**"],
+        commit_message=commit_message or "Upload model with ecg_transformers",
+        revision=revision,
+        create_pr=create_pr,
+    )

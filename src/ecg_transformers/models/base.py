@@ -1,10 +1,11 @@
 """What all models of the package share: config fields, loading and saving, lead indices, the classification head."""
 
 import functools
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from huggingface_hub.dataclasses import strict
@@ -19,7 +20,7 @@ from transformers.utils.generic import can_return_tuple
 from ecg_transformers.layers.attention import AttentionFunction, SelfAttention, eager_attention
 from ecg_transformers.layers.pooling import AttentionPooling
 from ecg_transformers.layers.transformer import TransformerBlock, drop_path_rates
-from ecg_transformers.models.auto import SHIM_NAME, auto_map_of, rewrite_json, write_shim
+from ecg_transformers.models.auto import SHIM_NAME, auto_map_of, rewrite_json, upload_checkpoint, write_shim
 from ecg_transformers.signal.leads import STANDARD_LEADS
 
 MAX_HIDDEN_SIZE, MAX_LAYERS, MAX_POSITIONS, MAX_LEADS = 16_384, 256, 1_000_000, 1_024
@@ -199,6 +200,9 @@ class ECGPreTrainedModel(PreTrainedModel):
     _supports_attention_backend = True
     _no_split_modules = ["ECGLayer"]
     _can_record_outputs = {"hidden_states": ECGLayer, "attentions": SelfAttention}
+    # called with (model, folder) at the end of `save_pretrained`; the package's face hangs preprocessor and card here,
+    # which live on higher floors
+    saving_hooks: ClassVar[list[Callable[[Any, Path], None]]] = []
 
     # ---- hooks ---------------------------------------------------------------------------------------------------
 
@@ -304,6 +308,38 @@ class ECGPreTrainedModel(PreTrainedModel):
         if kwargs.get("is_main_process", True):
             rewrite_json(directory / "config.json", auto_map=auto_map_of(self.config.model_type))
             remove_stray_sources(directory)
+            for hook in self.saving_hooks:
+                hook(self, directory)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        commit_message: str | None = None,
+        private: bool | None = None,
+        token: str | bool | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        max_shard_size: int | str = "50GB",
+    ) -> Any:
+        """Upload model, preprocessor, shim and card; only files that belong to a checkpoint are sent.
+
+        Args:
+            repo_id: "name" or "owner/name"; created when it does not exist.
+            private, token, revision, create_pr, commit_message: as in `huggingface_hub`.
+            max_shard_size: as in `save_pretrained`.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder, max_shard_size=max_shard_size)
+            return upload_checkpoint(
+                folder,
+                repo_id,
+                commit_message=commit_message,
+                private=private,
+                token=token,
+                revision=revision,
+                create_pr=create_pr,
+            )
 
 
 def remove_stray_sources(directory: Path) -> None:

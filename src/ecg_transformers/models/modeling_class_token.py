@@ -100,6 +100,10 @@ class ClassTokenPreTrainedModel(ECGPreTrainedModel):
             table = class_token_table(config.num_tokens, module.position_embeddings.shape[2])
             init.copy_(module.position_embeddings, table)
 
+    def freeze_fixed(self) -> None:
+        table = self.base_model.embeddings.position_embeddings
+        table.requires_grad_(self.config.train_position_embeddings is not False)
+
     def place(self, input_values: Tensor, lead_indices: LeadIndices | None) -> tuple[Tensor, Tensor]:
         """All leads of the model in the order of its table, zeros where the input lacks one: `(B, num_leads, T)`;
         and which leads the input holds, `(B, num_leads)` bool."""
@@ -156,9 +160,6 @@ class ClassTokenModel(ClassTokenPreTrainedModel):
         )
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.post_init()
-
-    def freeze_fixed(self) -> None:
-        self.embeddings.position_embeddings.requires_grad_(self.config.train_position_embeddings is not False)
 
     def pool(self, last_hidden_state: Tensor) -> Tensor:
         """`(B, D)` of the normed tokens `(B, m + 1, D)`: the class token."""

@@ -27,6 +27,7 @@ SMOOTHING_S = 0.10
 CANDIDATE_HALF_WINDOW_S = 0.25
 REFRACTORY_S = 0.25
 REFINEMENT_S = {"zero_phase": 0.08, "sleepecg": 0.10, "neurokit": 0.10}
+REFINEMENT_WIDTH_S = 0.06
 NEIGHBOURS = 17
 LEVEL_SHARE, FLOOR_FACTOR = 0.30, 2.0
 NOISE_FACTOR = 2.8  # white or brown noise rarely has level / floor above 2.8 in 10 s; 99 % of real leads are above 4.5
@@ -63,7 +64,7 @@ def detect_r_peaks(signal: ArrayLike, sampling_rate: float, method: str = "zero_
         raise ValueError(f"detect_r_peaks takes one lead of shape (T,), but the signal has shape {x.shape}.")
     if not np.isfinite(sampling_rate) or sampling_rate < 25:
         raise ValueError(f"R-peak detection needs a sampling rate of at least 25 Hz, but got {sampling_rate!r}.")
-    finder = _LIBRARIES.get(method)
+    finder = _finder(method)
     if x.size < MIN_DURATION_S * sampling_rate:
         return np.empty(0, dtype=np.int64)
     block, margin = int(BLOCK_S * sampling_rate), int(MARGIN_S * sampling_rate)
@@ -105,16 +106,22 @@ def bridge_missing(signal: ArrayLike) -> Float:
 
 
 def refine_r_peaks(filtered: Float, peaks: Int, sampling_rate: float, tolerance_s: float = 0.08) -> Int:
-    """Each peak moved to the largest magnitude of the band-passed lead ``filtered`` within ``tolerance_s`` seconds."""
+    """Each peak moved to the largest magnitude of the band-passed lead ``filtered`` within ``tolerance_s`` seconds.
+
+    Magnitudes are weighted by a Gaussian of the distance: of two lobes of a wide beat that are nearly as large, the one in
+    the middle of the complex is where experts put the mark (and the choice depends less on noise).
+    """
     if peaks.size == 0:
         return peaks.astype(np.int64)
     reach = max(1, round(tolerance_s * sampling_rate))
-    window = np.clip(peaks[:, None] + np.arange(-reach, reach + 1), 0, filtered.size - 1)
-    best = np.argmax(np.abs(filtered)[window], axis=1)
+    offsets = np.arange(-reach, reach + 1)
+    weights = np.exp(-0.5 * (offsets / (REFINEMENT_WIDTH_S * sampling_rate)) ** 2)
+    window = np.clip(peaks[:, None] + offsets, 0, filtered.size - 1)
+    best = np.argmax(np.abs(filtered)[window] * weights, axis=1)
     return window[np.arange(peaks.size), best].astype(np.int64)
 
 
-def _detect_block(x: NDArray[Any], sampling_rate: float, method: str, finder: Callable[..., Int] | None) -> Int:
+def _detect_block(x: NDArray[Any], sampling_rate: float, method: str, finder: Callable[[Float, float], Any] | None) -> Int:
     filtered = band_pass(x, sampling_rate)
     if not filtered.any():
         return np.empty(0, dtype=np.int64)
@@ -148,7 +155,8 @@ def _slope_energy(filtered: Float, sampling_rate: float) -> Float:
 
     slope = np.diff(filtered, prepend=filtered[:1])
     width = max(1, round(SMOOTHING_S * sampling_rate))
-    return np.sqrt(np.maximum(uniform_filter1d(slope * slope, width, mode="constant"), 0.0))
+    curve = np.sqrt(np.maximum(uniform_filter1d(slope * slope, width, mode="constant"), 0.0))
+    return np.where(curve > 1e-6 * np.max(curve), curve, 0.0)  # the running sum leaves rounding behind a large artefact
 
 
 def _local_maxima(curve: Float, half_window: int) -> Int:
@@ -209,23 +217,24 @@ def _keep_distance(peaks: Int, strength: Float | None, distance: float) -> Int:
     return np.asarray(kept, dtype=np.int64)
 
 
-def _library(name: str, extra: str) -> Any:
+def _finder(method: str) -> Callable[[Float, float], Any] | None:
+    """A library's detector; None for our own.
+
+    Raises:
+        ImportError: the library is not installed.
+    """
+    if method == "zero_phase":
+        return None
+    name = {"sleepecg": "sleepecg", "neurokit": "neurokit2"}[method]
     try:
-        return importlib.import_module(name)
+        library = importlib.import_module(name)
     except ImportError as error:
-        raise ImportError(f"R-peak method {extra!r} needs the package {name}: pip install {name}.") from error
+        raise ImportError(f"R-peak method {method!r} needs the package {name}: pip install {name}.") from error
+    if method == "sleepecg":
+        return lambda x, sampling_rate: library.detect_heartbeats(x, sampling_rate)
 
+    def neurokit(x: Float, sampling_rate: float) -> Any:
+        cleaned = library.ecg_clean(x, sampling_rate=sampling_rate, method="neurokit")
+        return library.ecg_peaks(cleaned, sampling_rate=sampling_rate, method="neurokit")[1]["ECG_R_Peaks"]
 
-def _sleepecg(x: Float, sampling_rate: float) -> Int:
-    library = _library("sleepecg", "sleepecg")
-    return np.asarray(library.detect_heartbeats(x, sampling_rate), dtype=np.int64)
-
-
-def _neurokit(x: Float, sampling_rate: float) -> Int:
-    library = _library("neurokit2", "neurokit")
-    cleaned = library.ecg_clean(x, sampling_rate=sampling_rate, method="neurokit")
-    _, info = library.ecg_peaks(cleaned, sampling_rate=sampling_rate, method="neurokit")
-    return np.asarray(info["ECG_R_Peaks"], dtype=np.int64)
-
-
-_LIBRARIES: dict[str, Callable[..., Int]] = {"sleepecg": _sleepecg, "neurokit": _neurokit}
+    return neurokit

@@ -38,8 +38,8 @@ def evenly_spaced_starts(length: int, crop: int, num_crops: int, policy: str = "
     """Starts of `num_crops` crops spread over the record.
 
     "official" is the published rule of ST-MEM: 0, s, 2s, … with `s = (length - crop) // (num_crops - 1)` while a crop
-    fits. It may give more crops than asked for (3 samples of room, 3 crops: 4). "exact" equals it where it gives exactly
-    `num_crops`, and otherwise takes `i · room // (num_crops - 1)`; one crop is the centre crop.
+    fits. It may give more crops than asked for (3 samples of room, 3 crops: 4). "exact" equals it where it gives
+    exactly `num_crops`, and otherwise takes `i · room // (num_crops - 1)`; one crop is the centre crop.
 
     Raises:
         ValueError: the record is too short, or the published rule is undefined (one crop, or less room than crops).
@@ -68,7 +68,8 @@ def evenly_spaced_starts(length: int, crop: int, num_crops: int, policy: str = "
 
 
 def sliding_starts(length: int, crop: int, stride: int, keep_end: bool = False) -> list[int]:
-    """Starts 0, stride, 2·stride, … while a crop fits; `keep_end` adds the last possible start, so that nothing is lost.
+    """Starts 0, stride, 2·stride, … while a crop fits; `keep_end` adds the last possible start, so that nothing is
+    lost.
 
     Raises:
         ValueError: the record is too short, or the stride is not positive.

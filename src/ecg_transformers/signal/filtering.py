@@ -3,10 +3,10 @@
 Exact: second-order sections run forward and backward over an odd extension of the signal, bit-equal to
 `scipy.signal.sosfiltfilt`; design and steady-state initial conditions are cached, which saves a third of the time.
 
-Fast: on a fixed length the whole chain of zero-phase filters is a linear map `y = x R`. Away from the ends R is Toeplitz (a
-convolution with the two-sided kernel of |H|²); what the ends add has a rank of about 20. With
-slow cosines S taken out first (their response is known exactly), `x = s S + r`,
-`y = irfft(rfft(r) · kernel) + (r A) C + s (S R)`, in float32 to a few 1e-6.
+Fast: on a fixed length the whole chain of zero-phase filters is a linear map `y = x R`. Away from the ends R is
+Toeplitz (a convolution with the two-sided kernel of |H|²); what the ends add has a rank of about 20. With
+slow cosines S taken out first (their response is known exactly), `x - mean = s S + r`,
+`y = irfft(rfft(r) · kernel) + (r A) C + s (S R) [+ mean]`, in float32 to a few 1e-6.
 """
 
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ def _sections(kind: str, cutoff: float, sampling_rate: float, order: int) -> _Se
         raise ValueError(f'a filter is a "highpass" or a "lowpass", got {kind!r}.')
     if not 0 < cutoff < sampling_rate / 2:
         raise ValueError(
-            f"the {kind} cut-off must lie between 0 and {sampling_rate / 2:g} Hz (half the sampling rate), got {cutoff:g}."
+            f"the {kind} cut-off must lie between 0 and {sampling_rate / 2:g} Hz, half the sampling rate: got {cutoff:g}."
         )
     if order < 1:
         raise ValueError(f"the filter order must be at least 1, got {order}.")
@@ -75,7 +75,9 @@ def zero_phase_filter(
     moved = np.moveaxis(np.asarray(signal), axis, -1)
     edge = sections.edge
     if moved.shape[-1] <= edge:
-        raise ValueError(f"a {kind} of order {order} needs more than {edge} samples, the signal has {moved.shape[-1]}.")
+        raise ValueError(
+            f"a {kind} of order {order} needs more than {edge} samples, the signal has {moved.shape[-1]}."
+        )
     extended = _odd_extension(moved, edge)
     initial = sections.initial.reshape((len(sections.sos),) + (1,) * (moved.ndim - 1) + (2,))
     forward, _ = sosfilt(sections.sos, extended, axis=-1, zi=initial * extended[..., :1])
@@ -94,8 +96,9 @@ def _odd_extension(signal: np.ndarray, edge: int) -> np.ndarray:
 class FastFilter:
     """The chain of zero-phase filters for one length, as convolution plus low rank (see the module's head).
 
-    All arrays are float64: `transfer (fft_length // 2 + 1,)`, `analysis (T, rank)`, `synthesis (rank, T)`, and the slow
-    basis `trend (T, q)` with what the chain makes of it, `trend_response (q, T)`.
+    All arrays are float64: `transfer (fft_length // 2 + 1,)`, `analysis (T, rank)`, `synthesis (rank, T)`, and the
+    slow basis `trend (T, q)` with what the chain makes of it, `trend_response (q, T)`. `constant_gain` is 1 when
+    constants pass, else 0.
     """
 
     length: int
@@ -105,6 +108,7 @@ class FastFilter:
     synthesis: np.ndarray
     trend: np.ndarray
     trend_response: np.ndarray
+    constant_gain: int
 
     def __call__(self, signal: np.ndarray) -> np.ndarray:
         """`signal (…, T)` filtered in its own precision (float32 or float64)."""
@@ -115,13 +119,17 @@ class FastFilter:
         result = np.empty_like(rows)
         for start in range(0, len(rows), _ROWS_PER_BLOCK):
             block = rows[start : start + _ROWS_PER_BLOCK]
-            slow = block @ trend
-            rest = block - slow @ trend.T
+            mean = block.mean(axis=1, keepdims=True)
+            centred = block - mean  # first: an offset of some mV would cost the products their digits
+            slow = centred @ trend
+            rest = centred - slow @ trend.T
             spectrum = scipy.fft.rfft(rest, n=self.fft_length, axis=-1)
             spectrum *= transfer
             smooth = scipy.fft.irfft(spectrum, n=self.fft_length, axis=-1)[:, : self.length]
             ends = np.concatenate((rest @ analysis, slow), axis=1) @ np.concatenate((synthesis, response))
             np.add(smooth, ends, out=result[start : start + len(block)])
+            if self.constant_gain:
+                result[start : start + len(block)] += mean
         return result.reshape(signal.shape)
 
 
@@ -133,7 +141,8 @@ def _cast(fast: FastFilter, dtype: str) -> tuple[np.ndarray, ...]:
 
 @lru_cache(maxsize=8)
 def fast_filter(filters: tuple[FilterSpec, ...], length: int, sampling_rate: float) -> FastFilter:
-    """The fast form of a chain of zero-phase filters on signals of `length` samples; built in about a second, then cached.
+    """The fast form of a chain of zero-phase filters on signals of `length` samples; built in about a second, then
+    cached.
 
     `filters` are applied in order, each ("highpass" | "lowpass", cut-off in Hz, order).
     """
@@ -149,23 +158,22 @@ def fast_filter(filters: tuple[FilterSpec, ...], length: int, sampling_rate: flo
     spectrum = scipy.fft.rfft(identity, n=fft_length, axis=-1) * transfer
     ends = exact(identity) - scipy.fft.irfft(spectrum, n=fft_length, axis=-1)[:, :length]
     trend = _slow_basis(filters, length, sampling_rate)
-    return FastFilter(length, fft_length, transfer, *_low_rank(ends), trend, exact(trend.T))
+    passes_constants = all(kind == "lowpass" for kind, _, _ in filters)
+    return FastFilter(length, fft_length, transfer, *_low_rank(ends), trend, exact(trend.T), int(passes_constants))
 
 
 def _slow_basis(filters: tuple[FilterSpec, ...], length: int, sampling_rate: float) -> np.ndarray:
     """Orthonormal cosines `(T, q)` that a high-pass removes (the mean alone without one).
 
-    Baseline wander may be a hundred times larger than what is left of it. Taken out by these columns, whose filtered form is
-    known in float64, it does not cost the rest its float32 digits.
+    Baseline wander may be a hundred times larger than what is left of it. Taken out by these columns, whose filtered
+    form is known in float64, it does not cost the rest its float32 digits.
     """
     highest = max((cutoff for kind, cutoff, _ in filters if kind == "highpass"), default=0.0)
     count = min(1 + int(2 * highest * length / sampling_rate), _MAX_RANK, length)
     return np.asarray(scipy.fft.idct(np.eye(length)[:count], type=2, norm="ortho", axis=-1).T)
 
 
-def _wrapped_kernel(
-    filters: tuple[FilterSpec, ...], length: int, fft_length: int, sampling_rate: float
-) -> np.ndarray:
+def _wrapped_kernel(filters: tuple[FilterSpec, ...], length: int, fft_length: int, sampling_rate: float) -> np.ndarray:
     """The two-sided kernel of |H|², lags 0 … T-1 at the front and -(T-1) … -1 at the back of the FFT's period."""
     from scipy.signal import sosfreqz
 
@@ -186,7 +194,7 @@ def _low_rank(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Factors A, C with `matrix ≈ A C`, by a seeded random range finder (a full SVD would take many seconds)."""
     probes = np.random.default_rng(0).standard_normal((min(_MAX_RANK, len(matrix)), len(matrix)))
     rows = np.linalg.qr((probes @ matrix).T)[0].T
-    rows = np.linalg.qr((matrix.T @ (matrix @ rows.T)))[0].T  # one power iteration sharpens the small ones
+    rows = np.linalg.qr(matrix.T @ (matrix @ rows.T))[0].T  # one power iteration sharpens the small ones
     left, values, right = np.linalg.svd(matrix @ rows.T, full_matrices=False)
     rank = int((values > _RANK_TOLERANCE * max(values[0], 1e-300)).sum())
     return left[:, :rank] * values[:rank], right[:rank] @ rows

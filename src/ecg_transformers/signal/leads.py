@@ -1,8 +1,8 @@
 """Lead names: one spelling for every lead, and the limb leads that follow from two others.
 
-`canonical_lead` understands the spellings found in public corpora, `select_leads` picks leads by name and derives missing
-limb leads by Einthoven's law (III = II - I) and Goldberger's definitions (aVR = -(I + II) / 2, aVL = I - II / 2,
-aVF = II - I / 2).
+`canonical_lead` understands the spellings found in public corpora, `select_leads` picks leads by name and derives
+missing limb leads by Einthoven's law (III = II - I) and Goldberger's definitions (aVR = -(I + II) / 2, aVL = I - II /
+2, aVF = II - I / 2).
 """
 
 import re
@@ -41,7 +41,8 @@ def canonical_lead(name: str) -> str:
     """The one spelling of a lead name; a name that is no known lead comes back stripped and otherwise unchanged.
 
     Letter case does not matter (`AVR`, `avr` → `aVR`), nor do the prefixes `ECG ` and `Lead `, `D` of the Romance
-    languages (`DII` → `II`) and `ML` of modified limb leads (`MLII` → `II`, the Holter lead in the position of lead II).
+    languages (`DII` → `II`) and `ML` of modified limb leads (`MLII` → `II`, the Holter lead in the position of lead
+    II).
 
     >>> [canonical_lead(name) for name in ("AVR", "MLII", "DI", "ECG I", "Lead II", "v1", "abdomen")]
     ['aVR', 'II', 'I', 'I', 'II', 'V1', 'abdomen']
@@ -95,8 +96,8 @@ def derivation(lead: str, available: Sequence[str]) -> list[tuple[str, float]] |
 class LeadPlan:
     """How the wanted leads come from the given ones: rows of one matrix, so that a batch is one product.
 
-    `leads` are the leads that come out (`wanted`, less those dropped). `copied` holds for each of them the column of the
-    source, or -1; `derived` the linear combinations, `zero_filled` and `dropped` the leads that were not there.
+    `leads` are the leads that come out (`wanted`, less those dropped). `copied` holds for each of them the column of
+    the source, or -1; `derived` the linear combinations, `zero_filled` and `dropped` the leads that were not there.
     """
 
     leads: list[str] = field(default_factory=list)
@@ -124,8 +125,8 @@ class LeadPlan:
 def plan_leads(available: Sequence[str], wanted: Sequence[str], missing: str = "derive") -> LeadPlan:
     """How to make the leads `wanted` out of the leads `available` (canonical names).
 
-    `missing` says what happens to a lead that is not there: "derive" (limb leads from two others, else an error), "error"
-    (never derive), "drop" and "zero" (derive where possible, else leave the lead out, or fill it with zeros).
+    `missing` says what happens to a lead that is not there: "derive" (limb leads from two others, else an error),
+    "error" (never derive), "drop" and "zero" (derive where possible, else leave the lead out, or fill it with zeros).
 
     Raises:
         ValueError: a lead is missing and the policy does not allow it.
@@ -182,8 +183,8 @@ def select_leads(
 def einthoven_residual(signal: np.ndarray, lead_names: Sequence[str]) -> dict[str, float]:
     """Largest absolute deviation (in the signal's unit) of III, aVR, aVL, aVF from what I and II say, over time.
 
-    `signal` is `(T, L)`; leads that are not there are left out. About 20 µV (quantisation) is normal; more means swapped
-    or mis-named leads, or leads that were scaled one by one.
+    `signal` is `(T, L)`; leads that are not there are left out. About 20 µV (quantisation) is normal; more means
+    swapped or mis-named leads, or leads that were scaled one by one.
     """
     names = canonical_leads(lead_names)
     if "I" not in names or "II" not in names:

@@ -5,6 +5,8 @@ from typing import Literal
 
 import numpy as np
 
+from .quality import flat_leads
+
 Normalization = Literal["joint", "per_lead", "fixed"]
 
 
@@ -22,7 +24,7 @@ def standardize(signal: np.ndarray, mode: str = "joint", eps: float = 0.0) -> np
     rows = signal.reshape(-1, signal.shape[-1] * (signal.shape[-2] if mode == "joint" else 1))
     mean = rows.mean(axis=1, keepdims=True)
     deviation = rows.std(axis=1, keepdims=True)
-    flat = deviation == 0
+    flat = (deviation == 0) | flat_leads(rows)[:, None]  # the rounded mean of a constant may differ from it
     result = (rows - mean) / np.where(flat, 1.0, deviation + eps)
     if flat.any():
         result[flat[:, 0]] = 0
@@ -38,7 +40,9 @@ def standardize_fixed(signal: np.ndarray, mean: Sequence[float], std: Sequence[f
     means, deviations = (np.asarray(values, dtype=np.float64).reshape(-1) for values in (mean, std))
     for name, values in (("mean", means), ("std", deviations)):
         if values.size not in (1, signal.shape[-2]):
-            raise ValueError(f"{name} holds {values.size} values for {signal.shape[-2]} leads: give one for each lead.")
+            raise ValueError(
+                f"{name} holds {values.size} values for {signal.shape[-2]} leads: give one for each lead."
+            )
     if not (deviations > 0).all():
         raise ValueError("every std of a fixed normalisation must be positive.")
     return (signal - means.astype(signal.dtype)[:, None]) / deviations.astype(signal.dtype)[:, None]

@@ -1,4 +1,4 @@
-"""What can be wrong with a signal, found and (where asked) repaired: NaN gaps, infinities, flat leads, empty starts."""
+"""What can be wrong with a signal, found and (where asked) repaired: NaN gaps, flat leads, empty starts."""
 
 import numpy as np
 
@@ -11,8 +11,8 @@ def nan_gaps(lead: np.ndarray) -> list[tuple[int, int]]:
 
 
 def interpolate_gaps(signal: np.ndarray, max_gap: int) -> tuple[np.ndarray, list[int]]:
-    """A copy of a record `(T, L)` with NaN gaps of at most `max_gap` samples filled by straight lines, and the number of
-    samples filled in each lead. At the ends the nearest sample is repeated.
+    """A copy of a record `(T, L)` with NaN gaps of at most `max_gap` samples filled by straight lines, and the number
+    of samples filled in each lead. At the ends the nearest sample is repeated.
 
     Raises:
         ValueError: a longer gap; the message names lead (column), sample and length.
@@ -38,7 +38,22 @@ def interpolate_gaps(signal: np.ndarray, max_gap: int) -> tuple[np.ndarray, list
 
 def flat_leads(signal: np.ndarray) -> np.ndarray:
     """bool `(…, L)`: the leads of signals `(…, L, T)` that hold one value throughout."""
-    return np.asarray(signal.max(axis=-1) == signal.min(axis=-1))
+    first = signal[..., 0]
+    flat = np.asarray((first == signal[..., -1]) & (first == signal[..., signal.shape[-1] // 2]))
+    if flat.any():  # seldom: only then every sample is looked at
+        flat[flat] = (signal[flat] == signal[flat][:, :1]).all(axis=-1)
+    return flat
+
+
+def keep_flat(signal: np.ndarray, result: np.ndarray, passes_constants: bool = True) -> np.ndarray:
+    """`result` with the leads that were flat in `signal` put exactly to their constant, or to zero.
+
+    Resampling and filters leave rounding noise of a flat lead, which a standardisation would blow up to a signal.
+    """
+    flat = flat_leads(signal)
+    if flat.any():
+        result[flat] = signal[flat][:, :1] if passes_constants else 0
+    return result
 
 
 def starts_recorded(signal: np.ndarray, head: int = 15) -> bool:

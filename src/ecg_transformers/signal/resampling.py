@@ -40,9 +40,9 @@ def resample(
     """`signal` at another rate, time on `axis` (0: a record `(T, L)`), `int(T · to_rate / from_rate)` samples long.
 
     "fourier" cuts or zero-pads the spectrum (a brick wall at the lower Nyquist frequency;
-    `scipy.signal.resample` without a window, to rounding), "polyphase" filters with a Kaiser window (`scipy.signal.resample_poly`): a
-    little slower, without the ringing at the ends. float32 stays float32, other dtypes become float64. Equal rates give
-    the signal back unchanged.
+    `scipy.signal.resample` without a window, to rounding), "polyphase" filters with a Kaiser window
+    (`scipy.signal.resample_poly`): a little slower, without the ringing at the ends. float32 stays float32, other
+    dtypes become float64. Equal rates give the signal back unchanged.
 
     Raises:
         ValueError: an absurd rate, a factor over 100, an unknown method, or nothing left.
@@ -88,7 +88,7 @@ def fourier_resample(signal: np.ndarray, length: int, axis: int = 0) -> np.ndarr
             # The bin at the shorter signal's Nyquist frequency stands for two bins of the longer one.
             padded[:, shortest // 2] *= 2.0 if length < old else 0.5
         np.fft.irfft(padded, n=length, axis=-1, out=result[start : start + len(block)])
-    shaped = result.reshape(moved.shape[:-1] + (length,))
+    shaped = result.reshape((*moved.shape[:-1], length))
     return shaped if axis in (-1, signal.ndim - 1) else np.ascontiguousarray(np.moveaxis(shaped, -1, axis))
 
 

@@ -1,12 +1,12 @@
 """Synthetic 12-lead ECGs from a moving heart dipole, with known rhythm, morphology and beat positions.
 
-The heart is one dipole (McSharry et al. 2003, in three dimensions as in Sameni et al. 2007): every wave of every beat is
-a Gaussian pulse with a direction in space. Eight leads see it through the lead vectors of Dower et al. (1980), slightly
-different in every patient; noise enters at the nine electrodes; III, aVR, aVL and aVF follow from I and II, so that
-Einthoven's and Goldberger's equations hold to rounding.
+The heart is one dipole (McSharry et al. 2003, in three dimensions as in Sameni et al. 2007): every wave of every beat
+is a Gaussian pulse with a direction in space. Eight leads see it through the lead vectors of Dower et al. (1980),
+slightly different in every patient; noise enters at the nine electrodes; III, aVR, aVL and aVF follow from I and II,
+so that Einthoven's and Goldberger's equations hold to rounding.
 
-A record is a function of `(seed, index)` alone: neither the order nor the number of records, nor the process that asks,
-changes it.
+A record is a function of `(seed, index)` alone: neither the order nor the number of records, nor the process that
+asks, changes it.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ _WINDOW = (-0.34, 0.66)  # seconds around an R peak that its waves can reach
 
 @dataclass(frozen=True)
 class SyntheticECG:
-    """A synthetic record: `signal` float64 millivolt `(T, 12)`, its labels, R peaks (samples) and beat symbols (N, V)."""
+    """A synthetic record: `signal` float64 millivolt `(T, 12)`, its labels, R peaks (samples) and beat symbols (N,
+    V).
+    """
 
     signal: np.ndarray
     sampling_rate: float
@@ -147,7 +149,9 @@ def _check(
     if labels is not None:
         unknown = [label for label in labels if label not in LABELS]
         if unknown or sum(label in RHYTHMS for label in labels) != 1:
-            raise ValueError(f"the labels {labels} must hold exactly one of {RHYTHMS} and otherwise names of {LABELS}.")
+            raise ValueError(
+                f"the labels {labels} must hold exactly one of {RHYTHMS} and otherwise names of {LABELS}."
+            )
 
 
 def _draw_anatomy(rng: np.random.Generator) -> _Anatomy:
@@ -163,10 +167,10 @@ def _draw_anatomy(rng: np.random.Generator) -> _Anatomy:
 
 def _rotation(angles: np.ndarray) -> np.ndarray:
     """Rotation about x, y, z in turn."""
-    (cx, cy, cz), (sx, sy, sz) = np.cos(angles), np.sin(angles)
-    about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
-    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
-    about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
+    (cx, cy, cz), (sx, sy, sz) = np.cos(angles).tolist(), np.sin(angles).tolist()
+    about_x = np.array([[1.0, 0.0, 0.0], [0.0, cx, -sx], [0.0, sx, cx]], dtype=np.float64)
+    about_y = np.array([[cy, 0.0, sy], [0.0, 1.0, 0.0], [-sy, 0.0, cy]], dtype=np.float64)
+    about_z = np.array([[cz, -sz, 0.0], [sz, cz, 0.0], [0.0, 0.0, 1.0]], dtype=np.float64)
     return about_z @ about_y @ about_x
 
 
@@ -242,7 +246,9 @@ def _dipole(
             dipole[start : start + length] += beat
     dipole = dipole[margin : margin + num_samples]
     times = np.arange(num_samples) / rate
-    breathing = 1 + rng.uniform(0.01, 0.07) * np.sin(2 * np.pi * rng.uniform(0.18, 0.32) * times + rng.uniform(0, 6.28))
+    breathing = 1 + rng.uniform(0.01, 0.07) * np.sin(
+        2 * np.pi * rng.uniform(0.18, 0.32) * times + rng.uniform(0, 6.28)
+    )
     dipole *= breathing[:, None]
     if "AF" in labels:
         dipole += _fibrillation(rng, times)
@@ -256,7 +262,9 @@ def _waves(
     ventricular: np.ndarray,
     anatomy: _Anatomy,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[float, np.ndarray, np.ndarray] | None]:
-    """Per beat and wave: centre, width `(beats, waves)` and dipole `(beats, waves, 3)`; the ST step if there is one."""
+    """Per beat and wave: centre, width `(beats, waves)` and dipole `(beats, waves, 3)`; the ST step if there is
+    one.
+    """
     count = r_times.size
     rr = np.diff(r_times, prepend=r_times[:1] - 0.8)
     stretch = np.sqrt(np.clip(rr, 0.38, 1.4) / 0.8)  # the QT interval shortens with the rate

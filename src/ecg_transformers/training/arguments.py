@@ -95,6 +95,8 @@ class FinetuningArguments(RunArguments):
     seeds: str = option("0", "Seeds of the repetitions, separated by commas.")
     readout: str | None = option(None, "What the classifier sees: pooler, per_lead or attention (default: as the recipe says).")
     num_crops: int | None = option(None, "Crops of a record in evaluation, their probabilities averaged (default: as the recipe says).")
+    recipe: str | None = option(None, "Named set of hyper-parameters (default: the one the checkpoint was pre-trained with, else published).")  # type: ignore[assignment]
+    selection_metric: str = option("macro_auroc", "What chooses on the validation split: macro_auroc, or loss (as published for ST-MEM).")
     evaluations: int | None = option(None, "Checks on the validation split during the run; the best one is kept.")
     n_boot: int = option(2000, "Resamples of the patient bootstrap for the 95 % intervals.")
 
@@ -111,6 +113,8 @@ class FinetuningArguments(RunArguments):
             raise UsageError(f"--label_fraction must lie above 0 and at most at 1, not {self.label_fraction}.")
         if self.num_crops is not None and self.num_crops < 1:
             raise UsageError(f"--num_crops must be at least 1, not {self.num_crops}.")
+        if self.selection_metric not in ("macro_auroc", "loss"):
+            raise UsageError(f"--selection_metric must be macro_auroc or loss, not {self.selection_metric!r}.")
         self.seed_list()
 
     def seed_list(self) -> list[int]:

@@ -68,8 +68,10 @@ def usage_errors(*kinds: type[Exception]) -> Iterator[None]:
         yield
     except TrainingError:
         raise
-    except (ValueError, OSError, KeyError, NotImplementedError, *kinds) as error:
-        raise UsageError(one_sentence(error)) from error
+    except Exception as error:
+        if isinstance(error, (ValueError, OSError, KeyError, NotImplementedError, *kinds)):
+            raise UsageError(one_sentence(error)) from error
+        raise
 
 
 def one_sentence(error: BaseException) -> str:

@@ -53,12 +53,13 @@ class Run:
         output_dir: of the run; checkpoints go to `checkpoints/` in it.
         identity: what must not change when the run is resumed, as plain JSON.
         record_ids: of the training set, to name records in errors.
+        train_mode: puts the model into training mode (a frozen encoder stays in evaluation mode).
         clip_norm: bound of the gradient norm.
         save_steps, keep: checkpoints every so many steps, and how many stay.
         forward_arguments: fixed keyword arguments of each forward pass (lead indices).
-        train_mode: puts the model into training mode (a frozen encoder stays in evaluation mode).
         offset: steps of the runs before this one in the same log (seeds of fine-tuning).
         row_head: entries that each log row begins with.
+        extra_tensors, extra_state: what else a checkpoint holds (the best model so far, say).
     """
 
     accelerator: Accelerator
@@ -72,16 +73,16 @@ class Run:
     output_dir: Path
     identity: dict[str, Any]
     record_ids: list[str]
+    train_mode: Callable[[], Any]
     clip_norm: float | None = None
     save_steps: int = 1000
     keep: int = 3
     num_workers: int = 0
     stop_after_step: int | None = None
     forward_arguments: dict[str, Any] = field(default_factory=dict)
-    train_mode: Callable[[], None] | None = None
     offset: int = 0
     row_head: dict[str, Any] = field(default_factory=dict)
-    extra_tensors: Callable[[], Mapping[str, Mapping[str, torch.Tensor]]] = dict
+    extra_tensors: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
     extra_state: Callable[[], Mapping[str, Any]] = dict
 
 
@@ -101,7 +102,7 @@ def train(run: Run, reporter: Reporter, stop: StopRequest, first_step: int, afte
     batches = load_batches(run, first_step)
     reporter.skip_time()
     for step in range(first_step, total_steps):
-        (run.train_mode or run.model.train)()
+        run.train_mode()
         run.plain_model.training_step_started(step, total_steps)
         lr = run.schedule(step)
         set_learning_rate(run.optimizer, lr)
@@ -240,7 +241,7 @@ def load_batches(run: Run, first_step: int) -> Iterator[Any]:
     """The batches of this process from `first_step` to the end of the run."""
     import torch
 
-    loader = torch.utils.data.DataLoader(
+    loader: Any = torch.utils.data.DataLoader(
         run.samples,  # type: ignore[arg-type]  # map-style access is all it needs
         batch_sampler=StepSampler(run.plan, accelerator_rank(run), first_step, run.schedule.total_steps),
         num_workers=run.num_workers,

@@ -37,7 +37,7 @@ def half_cosine_lr(epoch: float, *, lr: float, min_lr: float, warmup_epochs: flo
 def linear_warmup_cosine_lr(step: float, *, lr: float, min_lr: float, warmup_steps: float, total_steps: float) -> float:
     """As `half_cosine_lr` in steps, but the first step already moves: warm-up through `lr / warmup_steps, 2 lr / warmup_steps, …`."""
     if step < warmup_steps:
-        return lr * (step + 1) / warmup_steps
+        return lr * min((step + 1) / warmup_steps, 1.0)
     progress = (step - warmup_steps) / max(total_steps - warmup_steps, 1)
     return min_lr + (lr - min_lr) * 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0)))
 

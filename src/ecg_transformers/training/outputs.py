@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecg_transformers.training.checkpointing import sync_folder, write_errors
 from ecg_transformers.training.loop import on_main_process
+from ecg_transformers.training.reporting import write_json
 from ecg_transformers.training.state import model_tensors
 
 if TYPE_CHECKING:
@@ -28,18 +31,58 @@ def save_model(accelerator: Accelerator, model: Any, extractor: Any, output_dir:
 
 def save_pretrained_atomically(model: Any, extractor: Any, output_dir: Path, tensors: dict[str, Any]) -> None:
     """Write model and extractor beside the target, flush them, and move file after file into place."""
-    temporary = output_dir / f".saving-{os.getpid()}-{secrets.token_hex(4)}"
-    with write_errors("the model", output_dir):
+    with _temporary_folder(output_dir) as temporary:
+        _fill(temporary, model, extractor, tensors, {})
+        for path in sorted(temporary.iterdir()):
+            os.replace(path, output_dir / path.name)
+        sync_folder(output_dir)
+
+
+def save_folder(
+    folder: Path, model: Any, extractor: Any, tensors: dict[str, Any], objects: Mapping[str, Any]
+) -> None:
+    """Write model, extractor and JSON files to a folder that appears only when it is complete; an existing one is replaced."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _temporary_folder(folder.parent) as temporary:
+        _fill(temporary, model, extractor, tensors, objects)
+        if folder.exists():
+            os.rename(folder, temporary.with_name(f"{temporary.name}-old"))
+        os.rename(temporary, folder)
+        sync_folder(folder.parent)
+        shutil.rmtree(temporary.with_name(f"{temporary.name}-old"), ignore_errors=True)
+
+
+def _fill(folder: Path, model: Any, extractor: Any, tensors: dict[str, Any], objects: Mapping[str, Any]) -> None:
+    with _without_progress_bar():
+        model.save_pretrained(folder, state_dict=tensors)
+    extractor.save_pretrained(folder)
+    for name, value in objects.items():
+        write_json(folder / name, value)
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with open(path, "rb+") as file:
+                os.fsync(file.fileno())
+
+
+@contextmanager
+def _temporary_folder(parent: Path) -> Iterator[Path]:
+    temporary = parent / f".saving-{os.getpid()}-{secrets.token_hex(4)}"
+    with write_errors("the model", parent):
         try:
             temporary.mkdir(parents=True)
-            model.save_pretrained(temporary, state_dict=tensors)
-            extractor.save_pretrained(temporary)
-            for path in sorted(temporary.rglob("*")):
-                if path.is_file():
-                    with open(path, "rb+") as file:
-                        os.fsync(file.fileno())
-            for path in sorted(temporary.iterdir()):
-                os.replace(path, output_dir / path.name)
-            sync_folder(output_dir)
+            yield temporary
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _without_progress_bar() -> Iterator[None]:
+    from transformers.utils import logging as library_logging
+
+    was_on = library_logging.is_progress_bar_enabled()
+    library_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_on:
+            library_logging.enable_progress_bar()

@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import json
-import logging
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecg_transformers.models.registry import get_method
 from ecg_transformers.training.arguments import PretrainingArguments
-from ecg_transformers.training.checkpointing import Checkpoint, debris, find_checkpoint
+from ecg_transformers.training.assembly import assemble_run, checkpoint_to_resume, training_samples
+from ecg_transformers.training.checkpointing import Checkpoint
 from ecg_transformers.training.corpus import Split, load_split
 from ecg_transformers.training.errors import UsageError, usage_errors
 from ecg_transformers.training.interruption import StopRequest
 from ecg_transformers.training.locking import OutputLock
-from ecg_transformers.training.loop import CHECKPOINTS, Run, on_main_process, restore_model, restore_training, train
-from ecg_transformers.training.optimization import build_optimizer, parameter_groups
+from ecg_transformers.training.loop import Run, on_main_process, train
 from ecg_transformers.training.outputs import save_model
-from ecg_transformers.training.processes import main_process_speaks, start_accelerator, with_sync_batch_norm
+from ecg_transformers.training.processes import main_process_speaks, start_accelerator
 from ecg_transformers.training.randomness import seed_global_generators
 from ecg_transformers.training.reporting import (
+    TRAIN_LOG,
     Reporter,
     RunSummary,
     check_output_is_free,
     library_versions,
     read_log,
     save_loss_curve,
-    TRAIN_LOG,
 )
 from ecg_transformers.training.resuming import check_identity, model_facts
 from ecg_transformers.training.sampling import BatchPlan
@@ -41,13 +40,10 @@ from ecg_transformers.training.setup import (
     resolve_schedule,
     resolve_settings,
 )
-from ecg_transformers.training.state import FrozenGuard, frozen_pieces
-from ecg_transformers.training.views import PreparedRecords, TrainingSamples, build_augmentation, build_view, patient_keys
+from ecg_transformers.training.views import build_augmentation, build_view
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-
-logger = logging.getLogger(__name__)
 
 
 def pretrain(args: PretrainingArguments) -> RunSummary:
@@ -74,10 +70,9 @@ def pretrain(args: PretrainingArguments) -> RunSummary:
 
 def _pretrain(args: PretrainingArguments, output_dir: Path, accelerator: Accelerator, stop: StopRequest) -> RunSummary:
     settings = pretraining_settings(args)
-    checkpoint = _checkpoint(args, output_dir)
+    checkpoint = checkpoint_to_resume(args, output_dir)
     split = load_split(args, args.split)
     run, extractor, first_step = prepare_run(args, settings, split, accelerator, output_dir, checkpoint)
-    guard = FrozenGuard(fixed_modules(run.plain_model))
     reporter = Reporter(
         output_dir,
         first_step=first_step,
@@ -90,7 +85,6 @@ def _pretrain(args: PretrainingArguments, output_dir: Path, accelerator: Acceler
         train(run, reporter, stop, first_step)
     finally:
         reporter.close()
-    guard.check()
     summary = summarize(args, settings, split, run)
     save_model(accelerator, run.plain_model, extractor, output_dir)
 
@@ -113,18 +107,6 @@ def pretraining_settings(args: PretrainingArguments) -> Settings:
     if stage not in method.stages:
         raise UsageError(f"{method.title} has no stage {stage!r}; it has {', '.join(method.stages)}.")
     return resolve_settings(method, stage, args)
-
-
-def _checkpoint(args: PretrainingArguments, output_dir: Path) -> Checkpoint | None:
-    folder = output_dir / CHECKPOINTS
-    for path in debris(folder):
-        logger.warning("%s is what an interrupted or damaged save left; it is not used and may be deleted.", path)
-    if args.resume_from_checkpoint is None:
-        return None
-    checkpoint = find_checkpoint(args.resume_from_checkpoint, folder, hashes=args.verify_checkpoint)
-    if checkpoint is None:
-        logger.warning("%s holds no checkpoint yet: the run starts from the beginning.", folder)
-    return checkpoint
 
 
 def prepare_run(
@@ -162,46 +144,22 @@ def prepare_run(
     identity = json.loads(json.dumps(identity, default=str))
     if checkpoint is not None:
         check_identity(checkpoint, identity, allow_new_schedule=args.new_schedule)
-        restore_model(model, checkpoint)
-    optimizer = build_optimizer(
-        parameter_groups(
-            model,
-            weight_decay=settings.hyper.weight_decay,
-            decay_one_dimensional=settings.hyper.decay_one_dimensional,
-            no_decay=settings.hyper.no_decay,
-            lr_factors=settings.hyper.lr_factors,
-        ),
-        name=settings.hyper.optimizer,
-        lr=schedule.lr,
-        betas=settings.hyper.betas,
-        eps=settings.hyper.eps,
-    )
-    wrapped = with_sync_batch_norm(model, accelerator, args.sync_batch_norm and settings.method.has_batch_norm)
-    wrapped, optimizer = accelerator.prepare(wrapped, optimizer)
     view = build_view(settings.method.view, extractor, build_augmentation(settings.hyper))
-    prepared = PreparedRecords(split.records, view.prepare, args.cache_mb / max(args.num_workers, 1))
-    run = Run(
-        accelerator=accelerator,
-        model=wrapped,
-        plain_model=accelerator.unwrap_model(wrapped),
-        optimizer=optimizer,
-        samples=TrainingSamples(prepared, view, args.seed, patient_keys(split.patient_ids, split.record_ids)),
-        plan=plan,
-        schedule=schedule,
-        seed=args.seed,
-        output_dir=output_dir,
-        identity=identity,
+    run = assemble_run(
+        args,
+        accelerator,
+        model,
+        settings.hyper,
+        plan,
+        schedule,
+        training_samples(split, view, args.seed, args),
         record_ids=split.record_ids,
-        clip_norm=settings.hyper.clip_norm,
-        save_steps=args.save_steps or min(1000, max(1, total_steps // 20)),
-        keep=args.save_total_limit,
-        num_workers=args.num_workers,
-        stop_after_step=args.stop_after_step,
+        identity=identity,
+        output_dir=output_dir,
+        checkpoint=checkpoint,
+        has_batch_norm=settings.method.has_batch_norm,
     )
-    if checkpoint is None:
-        return run, extractor, 0
-    restore_training(run, checkpoint)
-    return run, extractor, checkpoint.step
+    return run, extractor, 0 if checkpoint is None else checkpoint.step
 
 
 def build_model(args: PretrainingArguments, settings: Settings) -> Any:
@@ -213,12 +171,6 @@ def build_model(args: PretrainingArguments, settings: Settings) -> Any:
         if args.model_name_or_path is None:
             return cls(config)
         return cls.from_pretrained(args.model_name_or_path, config=config)
-
-
-def fixed_modules(model: Any) -> dict[str, Any]:
-    """Modules that are frozen and that no hook of the method moves, so that they must come out as they went in."""
-    moving = tuple(getattr(model, "moving_modules", ()))
-    return {name: module for name, module in frozen_pieces(model).items() if not name.startswith(moving)} if moving else frozen_pieces(model)
 
 
 def summarize(args: PretrainingArguments, settings: Settings, split: Split, run: Run) -> RunSummary:
@@ -237,4 +189,5 @@ def summarize(args: PretrainingArguments, settings: Settings, split: Split, run:
         seeds=[args.seed],
         versions=library_versions(),
         parent=args.model_name_or_path,
+        is_main_process=run.accelerator.is_main_process,
     )

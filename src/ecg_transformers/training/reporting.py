@@ -99,7 +99,8 @@ class Reporter:
         self._performance: JsonLinesLog | None = None
         self._writer: Any = None
         self._bar: Any = None
-        self._last_time = time.perf_counter()
+        self._start = self._last_time = time.perf_counter()
+        self._first_step = first_step
         self.total_steps = total_steps
         if not is_main:
             return
@@ -132,9 +133,8 @@ class Reporter:
             print(self._plain_line(row, rate), file=sys.stderr, flush=True)
 
     def _plain_line(self, row: Mapping[str, Any], rate: float) -> str:
-        elapsed = self._bar.format_dict["elapsed"]
-        done = row["step"] - self._bar.initial
-        left = elapsed / max(done, 1) * (self.total_steps - row["step"])
+        elapsed = time.perf_counter() - self._start
+        left = elapsed / max(row["step"] - self._first_step, 1) * (self.total_steps - row["step"])
         return (
             f"step {row['step']}/{self.total_steps}  loss {row['loss']:.4f}  lr {row['lr']:.2e}  "
             f"{rate:.0f} samples/s  {left:.0f} s left"
@@ -187,7 +187,8 @@ class RunSummary:
         final: last row of the train log.
         metrics: the content of `metrics.json` in fine-tuning.
         versions: of the libraries that took part.
-        parent: the checkpoint that fine-tuning started from.
+        parent: the checkpoint that training started from.
+        is_main_process: whether this process writes the results.
     """
 
     kind: str
@@ -205,10 +206,13 @@ class RunSummary:
     metrics: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     parent: str | None = None
+    is_main_process: bool = field(default=True, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as plain values."""
-        return dataclasses.asdict(self)
+        """All fields as plain values, for `run.json`."""
+        values = dataclasses.asdict(self)
+        del values["is_main_process"]
+        return values
 
     def save(self, output_dir: Path) -> None:
         """Write `run.json`."""

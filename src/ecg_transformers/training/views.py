@@ -61,6 +61,12 @@ class View:
         """One sample of a prepared record."""
         raise NotImplementedError
 
+    def evaluation_sample(self, prepared: Any, num_crops: int) -> Sample:
+        """The same record without chance: `num_crops` evenly spaced crops `(k, L, T)`, or one in the middle `(L, T)`."""
+        if num_crops == 1:
+            return {"input_values": self.extractor.finish(prepared)}
+        return {"input_values": self.extractor.finish(prepared, num_crops=num_crops)}
+
     def crop(self, prepared: Any, generator: np.random.Generator) -> np.ndarray:
         """One random, augmented crop `(L, T)`."""
         return self.augment(self.extractor.finish(prepared, generator=generator), generator)
@@ -91,17 +97,19 @@ class AdjacentSegmentsView(View):
 
     def sample(self, prepared: Any, patient_key: int, generator: np.random.Generator) -> Sample:
         length = self.extractor.seq_len
-        spare = prepared.shape[0] - 2 * length
+        rate = self.extractor.sampling_rate
+        available = int(prepared.shape[-1] * rate / (self.extractor.crop_sampling_rate or rate))
+        spare = available - 2 * length
         if spare < 0:
             raise UsageError(
-                f"Two adjacent segments of {length} samples need a record of {2 * length} samples, but one has {prepared.shape[0]}: "
-                "use a shorter seq_len."
+                f"Two adjacent segments of {length} samples need a record of {2 * length} samples at {rate} Hz, but one has "
+                f"{available}: use a shorter seq_len."
             )
         start = int(generator.integers(spare + 1))
         segments = [self.extractor.finish(prepared, crop_start=start + offset) for offset in (0, length)]
         return {
             "input_values": np.stack([self.augment(segment, generator) for segment in segments]),
-            "patient_ids": np.int64(patient_key),
+            "patient_ids": np.asarray(patient_key, dtype=np.int64),
         }
 
 
@@ -110,6 +118,10 @@ class BeatsView(View):
 
     def sample(self, prepared: Any, patient_key: int, generator: np.random.Generator) -> Sample:
         return dict(self.extractor.finish(prepared, generator=generator))
+
+    def evaluation_sample(self, prepared: Any, num_crops: int) -> Sample:
+        """The beats of the whole record, as many as the extractor takes."""
+        return dict(self.extractor.finish(prepared))
 
 
 VIEWS: dict[str, type[View]] = {

@@ -6,7 +6,8 @@ import importlib
 from typing import Any
 
 from ..errors import OptionError
-from .base import Corpus, CorpusFacts, make_options, nearest
+from ..options import make_options, nearest
+from .base import Corpus, CorpusFacts
 
 CORPORA = {
     "synthetic": "synthetic:SyntheticCorpus",

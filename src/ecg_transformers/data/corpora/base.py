@@ -1,13 +1,12 @@
 """What a corpus is: a fact sheet, options, a plan of its records, and how one record becomes rows.
 
-A corpus knows nothing of Arrow or `datasets`: `data.building` turns any of them into a dataset. To add one, write a file
+A corpus knows nothing of Arrow or `datasets`: `data.building` turns any of them into a dataset. To add one, write a
+    file
 with a :class:`Corpus` subclass and name it in `corpora/__init__.py`.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -41,9 +40,8 @@ class CorpusFacts:
 
 @dataclass(frozen=True)
 class Item:
-    """One record of a plan: what to read and what the tables say about it.
-
-    `weight` is the number of records it stands for in the report (always 1 but for synthetic blocks).
+    """One record of a plan: what to read and what the tables say about it. `hints` are for the reader of its
+    format.
     """
 
     record_id: str
@@ -97,7 +95,8 @@ class Corpus(ABC):
         if self.needs_data_dir:
             if data_dir is None:
                 raise OptionError(
-                    f"the corpus {self.facts.name!r} needs data_dir=…, the folder with {self.facts.layout or 'its files'}."
+                    f"the corpus {self.facts.name!r} needs data_dir=…, the folder with "
+                    f"{self.facts.layout or 'its files'}."
                 )
             if not Path(data_dir).is_dir():
                 raise RecordNotFoundError(
@@ -112,28 +111,6 @@ class Corpus(ABC):
     @abstractmethod
     def rows(self, item: Item, plan: CorpusPlan) -> Iterator[dict[str, Any]]:
         """Read one item and give its row (or rows); raises ECGDataError when the record is unusable."""
-
-
-def make_options(options_class: type, given: dict[str, Any], corpus: str) -> Any:
-    """An options dataclass from keyword arguments; an unknown name is an error with the nearest match."""
-    known = [option.name for option in dataclasses.fields(options_class)]
-    for name in given:
-        if name not in known:
-            raise OptionError(f"the corpus {corpus!r} has no option {name!r}{nearest(name, known)}.")
-    return options_class(**given)
-
-
-def nearest(name: Any, known: Sequence[str]) -> str:
-    """`; did you mean 'x'? It knows …` for error messages."""
-    match = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.5)
-    suggestion = f"; did you mean {match[0]!r}?" if match else ";"
-    return f"{suggestion} Known: {', '.join(str(k) for k in known) or 'none'}"
-
-
-def check_choice(what: str, value: Any, choices: Sequence[Any]) -> None:
-    """An option with a fixed set of values."""
-    if value not in choices:
-        raise OptionError(f"{what} {value!r} does not exist{nearest(value, [str(c) for c in choices])}.")
 
 
 def every_fifth(names: Sequence[str]) -> list[str]:

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ECGDataError, LabelError, OptionError, TableError
+from ..options import check_choice
 from ..readers.wfdb_signal import read_wfdb
 from ..record import DigitalRecord
 from ..tables import integer, number, read_table
-from .base import Corpus, CorpusFacts, CorpusPlan, Item, check_choice
+from .base import Corpus, CorpusFacts, CorpusPlan, Item
 
 TASKS = ("all", "diagnostic", "subclass", "superclass", "form", "rhythm")
-_SPLIT_OF_FOLD = {**{fold: "train" for fold in range(1, 9)}, 9: "validation", 10: "test"}
+_SPLIT_OF_FOLD = {**dict.fromkeys(range(1, 9), "train"), 9: "validation", 10: "test"}
 _MAX_CODES = 1024
 
 
@@ -68,7 +69,8 @@ class PTBXLCorpus(Corpus):
         labels="71 SCP statements; tasks " + ", ".join(TASKS),
         split="official folds 1-8 train, 9 validation, 10 test",
         licence="CC BY 4.0",
-        citation="Wagner et al., PTB-XL, a large publicly available electrocardiography dataset, Sci. Data 7, 154 (2020)",
+        citation="Wagner et al., PTB-XL, a large publicly available electrocardiography dataset, "
+        "Scientific Data 7, 154 (2020)",
         homepage="https://physionet.org/content/ptb-xl/",
         layout="ptbxl_database.csv, scp_statements.csv, records100/ and records500/",
         notes=(

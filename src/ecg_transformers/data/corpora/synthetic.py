@@ -10,8 +10,9 @@ import numpy as np
 
 from ...signal.synthesis import LABELS, LEAD_NAMES, synthesize_ecg
 from ..errors import OptionError
+from ..options import check_choice
 from ..record import DigitalRecord
-from .base import Corpus, CorpusFacts, CorpusPlan, Item, check_choice
+from .base import Corpus, CorpusFacts, CorpusPlan, Item
 
 _GAIN = 1000.0  # 1 uV a unit, as in PTB-XL
 _GOLDEN = 0.6180339887498949
@@ -48,7 +49,8 @@ class SyntheticOptions:
             raise OptionError(f"synthetic: num_records {self.num_records} is not a whole number of 1 to 10,000,000.")
         if not 50 <= self.sampling_rate <= 10_000 or not 2 <= self.duration <= 86_400:
             raise OptionError(
-                f"synthetic: {self.sampling_rate} Hz and {self.duration} s lie outside 50 to 10,000 Hz and 2 to 86,400 s."
+                f"synthetic: {self.sampling_rate} Hz and {self.duration} s lie outside 50 to 10,000 Hz and "
+                "2 to 86,400 s."
             )
         if not 0 <= self.noise <= 100 or self.records_per_patient < 1 or self.seed < 0:
             raise OptionError("synthetic: noise is 0 to 100, records_per_patient at least 1, seed not negative.")
@@ -73,7 +75,8 @@ class SyntheticCorpus(Corpus):
         labels=", ".join(LABELS),
         split="by simulated patient, 70 / 15 / 15 %",
         licence="Apache-2.0 (made by this package)",
-        citation="dipole model after McSharry et al. (2003) and Sameni et al. (2007), lead vectors of Dower et al. (1980)",
+        citation="dipole model after McSharry et al. (2003) and Sameni et al. (2007), "
+        "lead vectors of Dower et al. (1980)",
         layout="nothing: no data_dir is needed",
         notes=("Results on it show that a pipeline works, not that a method is good at medicine.",),
     )

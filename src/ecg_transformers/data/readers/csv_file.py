@@ -64,5 +64,7 @@ def _numbers(rows: list[list[str]], width: int, path: Path, first_line: int) -> 
         try:
             signal[number] = [float(cell) if cell.strip() else np.nan for cell in row]
         except ValueError as error:
-            raise SignalError(f"line {number + first_line} holds a cell that is no number ({error}).", path=path) from error
+            raise SignalError(
+                f"line {number + first_line} holds a cell that is no number ({error}).", path=path
+            ) from error
     return signal

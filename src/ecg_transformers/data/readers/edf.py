@@ -42,7 +42,9 @@ def read_edf(path: Path, hints: Hints, limits: Limits) -> DigitalRecord:
     except ECGDataError:
         raise
     except Exception as error:  # edfio raises whatever its parsing trips over
-        raise UnsupportedFormatError(f"edfio cannot read this file ({type(error).__name__}: {error}).", path=path) from error
+        raise UnsupportedFormatError(
+            f"edfio cannot read this file ({type(error).__name__}: {error}).", path=path
+        ) from error
     if not signals:
         raise SignalError("the file holds no signals.", path=path)
     names = [standard_lead_name(signal.label) for signal in signals]

@@ -19,9 +19,9 @@ _CPSC_RATE = 500.0
 def read_matlab(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECGRecord:
     """A `.mat` file of version 4 or 5.
 
-    `val` is `(leads, samples)`. With a WFDB header of the same name beside it, gain, baseline, rate and lead names come
-    from there (and checksums are verified); without one the hints must give them. The struct `ECG` of CPSC 2018 holds
-    millivolts of the twelve leads at 500 Hz in `data`.
+    `val` is `(leads, samples)`. With a WFDB header of the same name beside it, gain, baseline, rate and lead names
+    come from there (and checksums are verified); without one the hints must give them. The struct `ECG` of CPSC 2018
+    holds millivolts of the twelve leads at 500 Hz in `data`.
     """
     resolved = safe_file(path, hints.root, follow_links=hints.follow_links)
     variables = load(resolved, limits)
@@ -71,7 +71,9 @@ def _with_header(value: np.ndarray, path: Path, header_path: Path, hints: Hints,
             record=name,
         )
     if value.size and (value.min() < -32768 or value.max() > 32767 or not np.all(value == np.rint(value))):
-        raise SignalError("'val' holds values that are no 16-bit integers, but has a WFDB header.", path=path, record=name)
+        raise SignalError(
+            "'val' holds values that are no 16-bit integers, but has a WFDB header.", path=path, record=name
+        )
     samples = np.ascontiguousarray(value.T).astype(np.int16)
     flags = list(header.flags)
     if hints.checksum != "ignore":

@@ -16,7 +16,20 @@ import numpy as np
 from ..errors import LimitError, SignalError, TruncatedError, UnsupportedFormatError
 from .safety import Limits
 
-_STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8", 16: "u1", 17: "u2"}
+_STORED = {
+    1: "i1",
+    2: "u1",
+    3: "i2",
+    4: "u2",
+    5: "i4",
+    6: "u4",
+    7: "f4",
+    9: "f8",
+    12: "i8",
+    13: "u8",
+    16: "u1",
+    17: "u2",
+}
 _CLASSES = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
 _REFUSED = {1: "a cell array", 3: "an object", 5: "a sparse array", 16: "a function", 17: "an opaque object"}
 _MATRIX, _COMPRESSED, _STRUCT, _CHAR = 14, 15, 2, 4
@@ -50,7 +63,9 @@ def _version4(content: bytes, path: Path, limits: Limits) -> dict[str, Any]:
         position += name_length
         size = _checked_size(rows, columns, np.dtype(dtype).itemsize, path, limits)
         if position + size > len(content):
-            raise TruncatedError(f"the array {name[:32]!r} of {rows} x {columns} does not fit into the file.", path=path)
+            raise TruncatedError(
+                f"the array {name[:32]!r} of {rows} x {columns} does not fit into the file.", path=path
+            )
         values = np.frombuffer(content, dtype="<" + dtype, count=rows * columns, offset=position)
         variables[name] = values.reshape((rows, columns), order="F")
         position += size
@@ -140,7 +155,9 @@ class _Version5:
             return name, "".join(map(chr, letters[:1024].tolist()))
         if kind not in _CLASSES or complex_ or len(shape) != 2:
             what = _REFUSED.get(kind, "a struct or array of a kind that ECG files do not use")
-            raise UnsupportedFormatError(f"the variable {name[:32]!r} is {what}; plain numbers are read.", path=self.path)
+            raise UnsupportedFormatError(
+                f"the variable {name[:32]!r} is {what}; plain numbers are read.", path=self.path
+            )
         _checked_size(shape[0], shape[1], np.dtype(_CLASSES[kind]).itemsize, self.path, self.limits)
         values, _ = self._numbers(view, position)
         if values.size != shape[0] * shape[1]:

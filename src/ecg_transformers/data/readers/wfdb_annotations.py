@@ -1,7 +1,7 @@
 """WFDB annotation files (`.atr`, `.apn`, `.i`…) in MIT format: times, symbols and notes.
 
-Each annotation is a 16-bit word, the upper 6 bits its type, the lower 10 the samples since the one before. Types from 59
-on are instructions: a long skip, a subtype, a channel, a number, a note.
+Each annotation is a 16-bit word, the upper 6 bits its type, the lower 10 the samples since the one before. Types from
+59 on are instructions: a long skip, a subtype, a channel, a number, a note.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ _SKIP, _NUM, _SUB, _CHN, _AUX = 59, 60, 61, 62, 63
 # Symbols of the types 1 to 41, by the format's definition; unassigned types have none.
 _SYMBOLS = dict(
     zip(
-        [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 16, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31]
-        + [32, 33, 34, 35, 36, 37, 38, 39, 40, 41],
-        [*"NLRaVFJASEj/Q~|sT*D\"=pB^t+u?![]en@xf()r"],
+        [*range(1, 15), 16, *range(18, 42)],
+        [*'NLRaVFJASEj/Q~|sT*D"=pB^t+u?![]en@xf()r'],
     )
 )
 

@@ -1,7 +1,7 @@
 """WFDB records that the fast path does not cover, decoded by wfdb behind our own checks.
 
-wfdb allocates what a header asks for and follows it without question; here every file, size and name has passed our own
-header parser first, and whatever wfdb then raises becomes an `ECGDataError`.
+wfdb allocates what a header asks for and follows it without question; here every file, size and name has passed our
+own header parser first, and whatever wfdb then raises becomes an `ECGDataError`.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def read_with_wfdb(
         "metadata": _metadata(header, flags),
     }
     low, high = samples.min(initial=0, where=~invalid), samples.max(initial=0, where=~invalid)
-    if -32767 <= low and high <= 32767:
+    if low >= -32767 and high <= 32767:
         return DigitalRecord(np.where(invalid, INVALID, samples).astype(np.int16), gain, offset, **common)
     signal = (samples.astype(np.float64) - offset) / gain
     signal[invalid] = np.nan
@@ -85,7 +85,10 @@ def check_files(header: Header, path: Path, folder: Path, limits: Limits, follow
     for signal in header.signals:
         if signal.fmt == "0":
             raise UnsupportedFormatError(
-                "format 0 stands for a signal that is not stored.", path=path, record=header.record_name, lead=signal.name
+                "format 0 stands for a signal that is not stored.",
+                path=path,
+                record=header.record_name,
+                lead=signal.name,
             )
         file = safe_file(path.with_name(signal.file_name), folder, follow_links=follow_links)
         size = file.stat().st_size

@@ -101,14 +101,18 @@ def _decode(content: bytes) -> tuple[str, tuple[str, ...]]:
 def _record_line(line: str, path: Path, limits: Limits) -> tuple[str, int, int, float, bool, int | None]:
     fields = line.split()
     if len(fields) < 2:
-        raise HeaderError(f"the record line has {len(fields)} fields, at least name and number of signals needed.", path=path)
+        raise HeaderError(
+            f"the record line has {len(fields)} fields, at least name and number of signals needed.", path=path
+        )
     name, _, segments = fields[0].partition("/")
     if not _NAME.match(name) or (segments and not _SEGMENTS.match(segments)):
         raise HeaderError("the record name is malformed.", path=path)
     num_segments = int(segments) if segments else 0
     if num_segments > limits.max_segments:
         raise LimitError(
-            f"{num_segments} segments are declared, more than the {limits.max_segments} allowed.", path=path, record=name
+            f"{num_segments} segments are declared, more than the {limits.max_segments} allowed.",
+            path=path,
+            record=name,
         )
     num_signals = _integer(fields[1], "number of signals", path, name)
     if num_signals < 1:
@@ -139,7 +143,9 @@ def _segments(lines: list[str], count: int, path: Path, record: str) -> tuple[tu
             raise HeaderError("a segment line is not a name without slashes and a length.", path=path, record=record)
         length = _integer(fields[1], "segment length", path, record)
         if length < 0 or fields[0] == record:
-            raise HeaderError(f"the segment {fields[0]!r} of {length} samples is impossible.", path=path, record=record)
+            raise HeaderError(
+                f"the segment {fields[0]!r} of {length} samples is impossible.", path=path, record=record
+            )
         segments.append((fields[0], length))
     return tuple(segments)
 
@@ -156,7 +162,9 @@ def _signal_line(line: str, index: int, path: Path, record: str) -> Signal:
             record=record,
         )
     if layout["fmt"] not in FORMATS:
-        raise HeaderError(f"signal line {index + 1}: there is no WFDB format {layout['fmt'][:9]}.", path=path, record=record)
+        raise HeaderError(
+            f"signal line {index + 1}: there is no WFDB format {layout['fmt'][:9]}.", path=path, record=record
+        )
     gain, baseline, units, defaulted = _gain(fields[2] if len(fields) > 2 else "", path, record)
     numbers = [_integer(text, "signal line", path, record) for text in fields[3:8]]
     adc_zero = numbers[1] if len(numbers) > 1 else 0

@@ -1,8 +1,9 @@
 """WFDB records: a fast reader for the common case, wfdb for the rest, both behind the same checks.
 
-The fast path covers one signal file of format 16 (also behind the header of a MATLAB file) or 212 and returns, in float32 millivolt, bit for bit what
-`wfdb.rdrecord` rounds to. Other formats, several files, skew, several samples per frame and multi-segment records are
-decoded by wfdb, after the header passed our own parser (wfdb allocates what a header asks for and verifies no checksum).
+The fast path covers one signal file of format 16 (also behind the header of a MATLAB file) or 212 and returns, in
+float32 millivolt, bit for bit what `wfdb.rdrecord` rounds to. Other formats, several files, skew, several samples per
+frame and multi-segment records are decoded by wfdb, after the header passed our own parser (wfdb allocates what a
+header asks for and verifies no checksum).
 """
 
 from __future__ import annotations
@@ -143,7 +144,9 @@ def _read_simple(
         raise HeaderError("the header names itself as the signal file.", path=path, record=header.record_name)
     size = signal_path.stat().st_size
     if size > limits.max_file_bytes:
-        raise LimitError(f"the file has {size} bytes, more than the limit.", path=signal_path, record=header.record_name)
+        raise LimitError(
+            f"the file has {size} bytes, more than the limit.", path=signal_path, record=header.record_name
+        )
     size -= first.byte_offset  # WFDB's own MATLAB files are format 16 behind a header of 24 bytes
     if size < 0:
         raise HeaderError(
@@ -238,9 +241,7 @@ def verify_checksums(
         )
 
 
-def choose_signals(
-    signals: tuple[Signal, ...], lead_names: list[str] | None, path: Path, record: str
-) -> list[int]:
+def choose_signals(signals: tuple[Signal, ...], lead_names: list[str] | None, path: Path, record: str) -> list[int]:
     """Positions of the leads asked for, or of all."""
     names = [standard_lead_name(signal.name).lower() for signal in signals]
     if lead_names is None:
@@ -250,14 +251,20 @@ def choose_signals(
         for name, asked in zip(wanted, lead_names):
             if name not in names:
                 raise LeadNotFoundError(
-                    f"the record has the leads {[signal.name for signal in signals]}.", path=path, record=record, lead=asked
+                    f"the record has the leads {[signal.name for signal in signals]}.",
+                    path=path,
+                    record=record,
+                    lead=asked,
                 )
         chosen = [names.index(name) for name in wanted]
     kept = [names[index] for index in chosen]
     for index in chosen:
         if kept.count(names[index]) > 1 or names.count(names[index]) > 1:
             raise DuplicateLeadError(
-                "two signals carry this lead name; a lead may occur once.", path=path, record=record, lead=signals[index].name
+                "two signals carry this lead name; a lead may occur once.",
+                path=path,
+                record=record,
+                lead=signals[index].name,
             )
     return chosen
 
@@ -277,7 +284,9 @@ def scale_of(
         signal = signals[index]
         if signal.gain_defaulted:
             if strict:
-                raise HeaderError("the header gives no gain (strict=True).", path=path, record=record, lead=signal.name)
+                raise HeaderError(
+                    "the header gives no gain (strict=True).", path=path, record=record, lead=signal.name
+                )
             flags.append("gain_defaulted")
         if signal.gain < 0:
             flags.append("inverted_gain")
@@ -297,4 +306,3 @@ def scale_of(
         gains.append(gain)
         offsets.append(float(signal.baseline))
     return names, np.array(gains), np.array(offsets)
-

@@ -17,15 +17,15 @@ class ECGCPCConfig(ECGConfig):
     """Sizes and objective of CPC; the defaults are the published LSTM form at 100 Hz.
 
     Args:
-        conv_dims, conv_kernels, conv_strides: of the convolutional encoder, one entry a layer; empty lists pass the leads
-            on unchanged. Padding is (kernel - 1) // 2.
+        conv_dims, conv_kernels, conv_strides: of the convolutional encoder, one entry a layer; empty lists pass the
+            leads on unchanged. Padding is (kernel - 1) // 2.
         conv_norm: batch norm after each convolution, which then has no bias.
         conv_activation: ReLU after each convolution.
         context: the causal network over encoded steps: "lstm", "gru" or "s4".
         hidden_size, num_hidden_layers: of the context network; the S4 form needs `hidden_size` = `conv_dims[-1]`.
         state_size: dimensions of one S4 system.
-        s4_max_length: encoded steps for which the S4 systems are written down; the parameters are tied to it. None takes
-            the steps of `seq_len`, rounded up to an even number.
+        s4_max_length: encoded steps for which the S4 systems are written down; the parameters are tied to it. None
+            takes the steps of `seq_len`, rounded up to an even number.
         s4_bidirectional: the S4 layers also look ahead. Not for pre-training.
         s4_odd_length: "official" loses a sample of the response of an odd `s4_max_length` as the published code does;
             "exact" keeps it.
@@ -41,8 +41,8 @@ class ECGCPCConfig(ECGConfig):
             temperature.
         loss_reduction: "sum_time" adds the cross-entropies of all times, as published; "mean" averages them.
         pooling: parts of `pooler_output`, statistics over time: "mean", "max", "last".
-        classifier_hidden_sizes: None for a linear head; a list (it may be empty) for the published head with batch norm
-            and dropout before each linear map.
+        classifier_hidden_sizes: None for a linear head; a list (it may be empty) for the published head with batch
+            norm and dropout before each linear map.
         classifier_dropout: of the published head; half of it before its hidden layers.
     """
 

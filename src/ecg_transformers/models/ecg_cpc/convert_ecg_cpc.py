@@ -31,8 +31,8 @@ def convert_ecg_cpc(state_dict: Mapping[str, Tensor], **config_overrides: Any) -
             `steps_predicted`, `num_negatives`, `negatives`, `seq_len`.
 
     Returns:
-        `ECGCPCForPreTraining` for a file with a projection, `ECGCPCForSequenceClassification` for one with a head, else
-        `ECGCPCModel`; in eval mode.
+        `ECGCPCForPreTraining` for a file with a projection, `ECGCPCForSequenceClassification` for one with a head,
+        else `ECGCPCModel`; in eval mode.
 
     Raises:
         CheckpointError: when keys are missing, left over, or do not fit together.
@@ -72,9 +72,7 @@ def _take_norm(reader: StateDictReader, source: str, target: str, out: dict[str,
         out[f"{target}.{name}"] = reader.take(f"{source}.{name}")
 
 
-def _take_encoder(
-    reader: StateDictReader, prefix: str, stack: str | None, out: dict[str, Tensor]
-) -> dict[str, Any]:
+def _take_encoder(reader: StateDictReader, prefix: str, stack: str | None, out: dict[str, Tensor]) -> dict[str, Any]:
     """Convolutions; a linear map before S4 layers is a convolution of one sample; with neither, leads are features."""
     count = reader.count("encoder.{}.0.weight")
     if count == 0 and stack is not None:
@@ -98,9 +96,7 @@ def _take_encoder(
     }
 
 
-def _take_linear_encoder(
-    reader: StateDictReader, prefix: str, stack: str, out: dict[str, Tensor]
-) -> dict[str, Any]:
+def _take_linear_encoder(reader: StateDictReader, prefix: str, stack: str, out: dict[str, Tensor]) -> dict[str, Any]:
     width = reader.take(f"{stack}s4_layers.0.D").shape[-1]
     sizes: dict[str, Any] = {"conv_norm": False, "conv_activation": False, "lead_names": None}
     if f"{stack}encoder.weight" not in reader:
@@ -124,7 +120,7 @@ def _take_recurrent(reader: StateDictReader, prefix: str, out: dict[str, Tensor]
             out[f"{prefix}layers.{index}.rnn.{name}_l0"] = reader.take(f"rnn.{name}_l{index}")
     gates, width = reader.take("rnn.weight_hh_l0").shape
     if gates not in (4 * width, 3 * width):
-        raise CheckpointError(f"CPC: 'rnn.weight_hh_l0' is {gates} x {width}: neither an LSTM (4 gates) nor a GRU (3).")
+        raise CheckpointError(f"CPC: 'rnn.weight_hh_l0' is {gates} x {width}: neither LSTM (4 gates) nor GRU (3).")
     return {
         "context": "lstm" if gates == 4 * width else "gru",
         "hidden_size": width,
@@ -200,6 +196,7 @@ def _pooling(width: int, hidden_size: int) -> list[str]:
     parts, rest = divmod(width, hidden_size)
     if rest or parts not in POOLINGS:
         raise CheckpointError(
-            f"CPC: the head takes {width} features of a context of {hidden_size}: neither the mean nor mean, max and last."
+            f"CPC: the head takes {width} features of a context of {hidden_size}; it should be as many (the mean) or "
+            "three times as many (mean, max and last)."
         )
     return POOLINGS[parts]

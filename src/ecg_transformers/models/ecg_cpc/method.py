@@ -1,5 +1,7 @@
 """Registry entry of CPC."""
 
+from typing import Any
+
 from ecg_transformers.models.registry import ECGMethod, Recipe, StageRecipe
 
 # PTB-XL statistics of the published code, for its order of leads; it uses them for every dataset.
@@ -60,8 +62,8 @@ FINETUNE = {
 
 PUBLISHED = Recipe(
     description=(
-        "The LSTM form at 100 Hz (Mehari and Strodthoff 2022): windows of 1,000 samples in pre-training; its fine-tuning "
-        "takes windows of 250 samples (recipe published_windows)."
+        "The LSTM form at 100 Hz (Mehari and Strodthoff 2022): windows of 1,000 samples in pre-training; its "
+        "fine-tuning takes windows of 250 samples (recipe published_windows)."
     ),
     stages={
         "pretrain": StageRecipe(lr=1e-4, batch_size=32, epochs=1000, schedule="constant", weight_decay=1e-3),
@@ -77,8 +79,8 @@ PUBLISHED_WINDOWS = Recipe(
 
 LSTM_250HZ = Recipe(
     description=(
-        "The LSTM form at 250 Hz, with the published horizon kept in milliseconds (kernels and strides of the published "
-        "250 Hz comparison are not known)."
+        "The LSTM form at 250 Hz, with the published horizon kept in milliseconds (kernels and strides of the "
+        "published 250 Hz comparison are not known)."
     ),
     config={"sampling_rate": 250, "seq_len": 2500, "horizon_ms": 120},
     preprocessing={"sampling_rate": 250, "seq_len": 2500},
@@ -87,8 +89,8 @@ LSTM_250HZ = Recipe(
 
 S4 = Recipe(
     description=(
-        "The S4 form of the public benchmark of ECG foundation models (arXiv:2509.25095): 240 Hz, 10 s, four causal layers; "
-        "its normalisation is not known to us, so the statistics above are kept."
+        "The S4 form of the public benchmark of ECG foundation models (arXiv:2509.25095): 240 Hz, 10 s, four causal "
+        "layers; its normalisation is not known to us, so the statistics above are kept."
     ),
     config={
         "sampling_rate": 240,
@@ -123,7 +125,12 @@ S4 = Recipe(
     },
 )
 
-TINY_SCHEDULE = {"schedule": "linear_warmup_cosine", "warmup_fraction": 0.1, "weight_decay": 0.01, "clip_norm": 1.0}
+TINY_SCHEDULE: dict[str, Any] = {
+    "schedule": "linear_warmup_cosine",
+    "warmup_fraction": 0.1,
+    "weight_decay": 0.01,
+    "clip_norm": 1.0,
+}
 TINY_SIZES = {
     "sampling_rate": 100,
     "seq_len": 1000,
@@ -205,8 +212,8 @@ METHOD = ECGMethod(
         "num_negatives": 8,
     },
     notes=(
-        "The published code resamples by spline interpolation, this package by the Fourier method. The projection starts "
-        "smaller than in the published code, so that the loss starts at the logarithm of the number of candidates. Judge "
-        "a frozen encoder by the attention probe: mean pooling hides what its steps hold."
+        "The published code resamples by spline interpolation, this package by the Fourier method. The projection "
+        "starts smaller than in the published code, so that the loss starts at the logarithm of the number of "
+        "candidates. Judge a frozen encoder by the attention probe: mean pooling hides what its steps hold."
     ),
 )

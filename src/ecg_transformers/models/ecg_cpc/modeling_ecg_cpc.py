@@ -234,7 +234,7 @@ class ECGCPCForPreTraining(ECGCPCPreTrainedModel):
     def __init__(self, config: ECGCPCConfig) -> None:
         super().__init__(config)
         if config.context == "s4" and config.s4_bidirectional:
-            raise ValueError("CPC predicts the future: a bidirectional context has seen it. Set s4_bidirectional=False.")
+            raise ValueError("A bidirectional context has seen what it is to predict; set s4_bidirectional=False.")
         self.ecg_cpc = ECGCPCModel(config)
         self.projection = ECGCPCProjection(config)
         self.post_init()
@@ -260,8 +260,8 @@ class ECGCPCForPreTraining(ECGCPCPreTrainedModel):
         steps = config.encoded_length(samples)
         if steps <= config.steps_predicted:
             raise ValueError(
-                f"A crop of {samples} samples has {steps} encoded steps, and none lies {config.steps_predicted} ahead of "
-                "another; use longer crops or a shorter horizon (steps_predicted)."
+                f"A crop of {samples} samples has {steps} encoded steps, and none lies {config.steps_predicted} ahead "
+                "of another; use longer crops or a shorter horizon (steps_predicted)."
             )
         return draw(
             records, steps, config.steps_predicted, config.num_negatives, generator, window=config.negative_window
@@ -292,8 +292,8 @@ class ECGCPCForPreTraining(ECGCPCPreTrainedModel):
             input_values: `(B, L, T)`, normalised.
             lead_indices: slots of the leads, one list for the batch or one a record.
             negative_indices: `(S - steps_predicted, B, k)`, false candidates as `record · S + step`.
-            negative_times: `(B, S - steps_predicted, k)`, false candidates as steps of the same record. Without either they
-                are drawn from the global generator.
+            negative_times: `(B, S - steps_predicted, k)`, false candidates as steps of the same record. Without either
+                they are drawn from the global generator.
         """
         outputs = self.ecg_cpc(input_values, lead_indices=lead_indices, **kwargs)
         predicted = self.projection(outputs.last_hidden_state)  # (B, S, F)
@@ -323,8 +323,8 @@ class ECGCPCForPreTraining(ECGCPCPreTrainedModel):
 
 
 class ECGCPCForSequenceClassification(ECGForSequenceClassification, ECGCPCPreTrainedModel):
-    """CPC with a linear head on the pooled context, with the published head (`config.classifier_hidden_sizes`), or with
-    an attention probe over the context (`config.head_pooling="attention"`)."""
+    """CPC with a linear head on the pooled context, with the published head (`config.classifier_hidden_sizes`), or
+    with an attention probe over the context (`config.head_pooling="attention"`)."""
 
     config: ECGCPCConfig
     base_class = ECGCPCModel
@@ -332,12 +332,8 @@ class ECGCPCForSequenceClassification(ECGForSequenceClassification, ECGCPCPreTra
     def __init__(self, config: ECGCPCConfig) -> None:
         super().__init__(config)
         if config.classifier_hidden_sizes is not None:
-            self.classifier = NormedHead(
-                self.classifier.in_features,
-                config.classifier_hidden_sizes,
-                config.num_labels,
-                config.classifier_dropout,
-            )
+            width, hidden = self.classifier.in_features, config.classifier_hidden_sizes
+            self.add_module("classifier", NormedHead(width, hidden, config.num_labels, config.classifier_dropout))
             self.post_init()
 
 

@@ -19,15 +19,16 @@ class ECGJEPAConfig(ECGConfig):
 
     Args:
         patch_size: samples in one patch (50 = 0.2 s at 250 Hz).
-        hidden_size, num_hidden_layers, num_attention_heads, intermediate_size: the encoder; `intermediate_size` None is
-            four times the width.
+        hidden_size, num_hidden_layers, num_attention_heads, intermediate_size: the encoder; `intermediate_size` None
+            is four times the width.
         predictor_hidden_size, predictor_num_hidden_layers, predictor_num_attention_heads, predictor_intermediate_size:
             the predictor.
         qkv_bias: bias of query, key and value.
         layer_norm_eps: of every norm, the target's included.
         hidden_dropout_prob, attention_probs_dropout_prob: 0 as published.
         drop_path_rate: stochastic depth of student, teacher and predictor in pre-training, rising from 0 to this rate.
-        downstream_drop_path_rate: of the encoder alone and under a classification head; the released code uses 0 there.
+        downstream_drop_path_rate: of the encoder alone and under a classification head; the released code uses 0
+            there.
         cross_pattern: Cross-Pattern Attention (own lead and own time only); False is full attention, the ablation.
         cross_pattern_implementation: "auto", "structured", "dense" or "sdpa"; all give the same numbers.
         positions: "sincos" (fixed, published), "learnable", or "rotary" (turned queries and keys in place of added
@@ -43,8 +44,8 @@ class ECGJEPAConfig(ECGConfig):
         mask_ratio_range: range of the masked share, of a block for "block"; None takes the published one.
         num_mask_blocks: blocks of a multi-block mask.
         block_mask_include_last: let blocks reach the last patch; in the released code their start stops one early.
-        mask_per_sample: draw a mask for every record; the released code draws one for the batch. The records of a batch
-            then share the number of masked patches, and for blocks the largest masks give some patches back.
+        mask_per_sample: draw a mask for every record; the released code draws one for the batch. The records of a
+            batch then share the number of masked patches, and for blocks the largest masks give some patches back.
         loss: "smooth_l1" (released code, beta 1) or "l1" (the paper's text).
         target: "latent" (the teacher's tokens) or "signal" (the masked samples themselves, the paper's comparison).
         teacher_drop_path: the teacher runs with stochastic depth while it makes targets, so targets are stochastic
@@ -123,7 +124,9 @@ class ECGJEPAConfig(ECGConfig):
 
     def _check_sizes(self) -> None:
         if self.patch_size < 1 or self.seq_len % self.patch_size:
-            raise ValueError(f"ECGJEPAConfig: seq_len {self.seq_len} is not a multiple of patch_size {self.patch_size}.")
+            raise ValueError(
+                f"ECGJEPAConfig: seq_len {self.seq_len} is not a multiple of patch_size {self.patch_size}."
+            )
         for prefix in ("", "predictor_"):
             width, heads = getattr(self, f"{prefix}hidden_size"), getattr(self, f"{prefix}num_attention_heads")
             if heads < 1 or width % heads:

@@ -114,7 +114,13 @@ def select_jepa_attention(config: ECGJEPAConfig, cross_pattern: bool) -> Attenti
         inner = sdpa_attention if name == CROSS_PATTERN else select_attention(config)
 
     def attend(
-        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *args: Any, rotary: Tensor | None = None, **kwargs: Any
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        *args: Any,
+        rotary: Tensor | None = None,
+        **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None]:
         if rotary is not None:
             query, key = turn(query, rotary), turn(key, rotary)
@@ -181,12 +187,12 @@ class JEPAPredictor(nn.Module):
             `(B, L · M, D)`, lead-major.
         """
         batch, num_leads, num_patches = visible.shape[0], lead_indices.shape[-1], order.shape[-1]
-        hidden = self.embed(visible).reshape(batch * num_leads, num_visible, -1)  # (B·L, V, P)
+        hidden = self.embed(visible).unflatten(1, (num_leads, num_visible)).flatten(0, 1)  # (B·L, V, P)
         masked = self.mask_token.to(hidden.dtype).expand(batch * num_leads, num_patches - num_visible, -1)
         hidden = torch.cat([hidden, masked], dim=1)  # (B·L, n, P), in `order`
         positions, rotary = self.codes(lead_indices, order, batch)
         hidden = self.blocks(hidden, positions, rotary=rotary)[:, num_visible:]
-        return self.projection(self.norm(hidden)).reshape(batch, num_leads * (num_patches - num_visible), -1)
+        return self.projection(self.norm(hidden)).unflatten(0, (batch, num_leads)).flatten(1, 2)
 
     def codes(self, lead_indices: Tensor, order: Tensor, batch: int) -> tuple[Tensor | None, Tensor | None]:
         """Position codes and rotary angles of the `(B · L, n)` sequences, or of all alike."""

@@ -61,9 +61,7 @@ class ECGJEPAEmbeddings(nn.Module):
             patches = gather_tokens(patches, visible[:, None].expand(batch, num_leads, -1))
         return self.projection(patches).flatten(1, 2)
 
-    def codes(
-        self, lead_indices: Tensor, times: Tensor, num_patches: int
-    ) -> tuple[Tensor | None, Tensor | None]:
+    def codes(self, lead_indices: Tensor, times: Tensor, num_patches: int) -> tuple[Tensor | None, Tensor | None]:
         """Position codes `(1 or B, L · V, D)` to add, or the angles of rotary positions."""
         config = self.config
         if config.positions == "rotary":
@@ -203,7 +201,7 @@ class ECGJEPAForPreTraining(ECGJEPAPreTrainedModel):
         self.predictor = JEPAPredictor(config)
         self.post_init()
 
-    # ---- the teacher -------------------------------------------------------------------------------------------------
+    # ---- the teacher ------------------------------------------------------------------------------------------------
 
     def post_init(self) -> None:
         super().post_init()
@@ -248,10 +246,10 @@ class ECGJEPAForPreTraining(ECGJEPAPreTrainedModel):
         encoder.load_state_dict((self.ecg_jepa if which == "student" else self.target_encoder).state_dict())
         return encoder.eval()
 
-    # ---- masks -------------------------------------------------------------------------------------------------------
+    # ---- masks ------------------------------------------------------------------------------------------------------
 
     def draw_mask(self, num_patches: int, batch: int, generator: torch.Generator | None = None) -> Tensor:
-        """`(n,)`, or `(B, n)` with `config.mask_per_sample`; from the global generator of the CPU when none is given."""
+        """`(n,)`, or `(B, n)` with `config.mask_per_sample`; from the CPU's global generator when none is given."""
         if self.config.mask_per_sample:
             return draw_time_masks(self.config, num_patches, batch, generator)
         return draw_time_mask(self.config, num_patches, generator)
@@ -267,7 +265,7 @@ class ECGJEPAForPreTraining(ECGJEPAPreTrainedModel):
         inputs["mask"] = inputs["mask"].expand(batch, -1).clone()  # one row a record: safe to cut the batch
         return inputs
 
-    # ---- forward -----------------------------------------------------------------------------------------------------
+    # ---- forward ----------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def make_targets(self, input_values: Tensor, lead_indices: LeadIndices | None, split: TimeSplit) -> Tensor:
@@ -279,15 +277,14 @@ class ECGJEPAForPreTraining(ECGJEPAPreTrainedModel):
             teacher = self.target_encoder(input_values, lead_indices=lead_indices, return_dict=True)
             tokens = self.tokens_by_lead(teacher.last_hidden_state, num_leads)  # (B, L, n, D)
             tokens = nn.functional.layer_norm(tokens, tokens.shape[-1:], eps=self.config.layer_norm_eps)
-        masked = split.masked.expand(tokens.shape[0], num_leads, -1) if split.masked.ndim == 1 else (
-            split.masked[:, None].expand(-1, num_leads, -1)
-        )
+        masked = split.masked[..., None, :].expand(tokens.shape[0], num_leads, -1)  # the same times in every lead
         return gather_tokens(tokens, masked).flatten(1, 2)
 
     def prediction_loss(self, predictions: Tensor, targets: Tensor) -> Tensor:
         """SmoothL1 with beta 1 (released code) or L1 (the paper's text), mean over everything."""
         distance = nn.functional.smooth_l1_loss if self.config.loss == "smooth_l1" else nn.functional.l1_loss
-        return distance(predictions.float(), targets.float())
+        precision = torch.promote_types(predictions.dtype, torch.float32)  # never averaged in half precision
+        return distance(predictions.to(precision), targets.to(precision))
 
     @can_return_tuple
     def forward(
@@ -309,8 +306,7 @@ class ECGJEPAForPreTraining(ECGJEPAPreTrainedModel):
             `loss`, `predictions` and `targets (B, L · M, D)`, `mask` (1 = masked), `last_hidden_state (B, L · V, D)`.
         """
         check_input(input_values)
-        batch, num_leads, seq_len = input_values.shape
-        num_patches = seq_len // self.config.patch_size
+        batch, num_patches = input_values.shape[0], input_values.shape[-1] // self.config.patch_size
         if mask is None:
             mask = self.draw_mask(num_patches, batch)
         split = split_times(mask, batch, num_patches, input_values.device)
@@ -329,11 +325,12 @@ class ECGJEPAForPreTraining(ECGJEPAPreTrainedModel):
         )
 
     def monitor(self, outputs: Any) -> dict[str, float]:
-        """Content, token effective rank and mean pairwise cosine of the targets: what a collapse onto positions shows."""
-        num_leads = outputs.targets.shape[1] // int(outputs.mask.reshape(-1, outputs.mask.shape[-1])[0].sum())
-        times = outputs.mask.argsort(dim=-1, stable=True, descending=True)[..., : outputs.targets.shape[1] // num_leads]
-        leads = torch.arange(num_leads, device=times.device)[:, None]
-        positions = leads * outputs.mask.shape[-1] + times[..., None, :]
+        """Content, token effective rank and mean pairwise cosine of the targets: they show a collapse onto positions."""
+        mask = outputs.mask.to(torch.uint8)  # (n,) or (B, n)
+        num_patches, num_masked = mask.shape[-1], int(mask.reshape(-1, mask.shape[-1])[0].sum())
+        times = mask.argsort(dim=-1, stable=True, descending=True)[..., :num_masked]
+        leads = torch.arange(outputs.targets.shape[1] // num_masked, device=times.device)
+        positions = leads[:, None] * num_patches + times[..., None, :]  # (L, M) or (B, L, M)
         return collapse_figures(outputs.targets, positions.flatten(-2))
 
 

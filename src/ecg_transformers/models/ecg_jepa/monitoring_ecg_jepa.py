@@ -20,10 +20,12 @@ def collapse_figures(tokens: Tensor, positions: Tensor) -> dict[str, float]:
         `content`: share of the tokens' variance that is left after the mean token of each position is taken away (0:
         the tokens are their positions; left out for a single record); `token_effective_rank`:
         exp(entropy of the normalised squared singular values) of the centred tokens; `mean_pairwise_cosine` of all
-        tokens (1: they all point the same way).
+        tokens (1: they all point the same way). Nothing for tokens that are not finite.
     """
     batch, count, dim = tokens.shape
     flat = tokens.detach().float().reshape(-1, dim)
+    if not bool(flat.isfinite().all()):
+        return {}
     groups = positions.expand(batch, count).reshape(-1).to(flat.device)
     centred = flat - flat.mean(dim=0)
     figures: dict[str, float] = {}

@@ -20,8 +20,8 @@ class ECGResNetConfig(ECGConfig):
         depths: blocks in each stage.
         expansion: 1 for blocks of two convolutions, otherwise bottlenecks whose output is `expansion` times wider.
         pooling: parts of `pooler_output`, statistics over time: "max", "mean", "last".
-        classifier_hidden_sizes: None for a linear head; a list (it may be empty) for the published head with batch norm
-            and dropout before each linear map, `[128]` in the PTB-XL benchmark.
+        classifier_hidden_sizes: None for a linear head; a list (it may be empty) for the published head with batch
+            norm and dropout before each linear map, `[128]` in the PTB-XL benchmark.
         classifier_dropout: of that head; half of it before its hidden layers.
     """
 
@@ -44,11 +44,12 @@ class ECGResNetConfig(ECGConfig):
         super().__post_init__(**kwargs)
         if len(self.stage_dims) != len(self.depths) or not self.depths or not self.stem_dims:
             raise ValueError(
-                f"ECGResNetConfig: stage_dims has {len(self.stage_dims)} entries, depths {len(self.depths)} and stem_dims "
-                f"{len(self.stem_dims)}; a stage needs an entry in the first two, and the stem at least one convolution."
+                f"ECGResNetConfig: stage_dims has {len(self.stage_dims)} entries, depths {len(self.depths)} and "
+                f"stem_dims {len(self.stem_dims)}; a stage needs an entry in the first two, the stem one convolution."
             )
         sizes = [*self.stem_dims, *self.stage_dims, *self.depths, self.stem_kernel_size, self.kernel_size]
-        if any(not 1 <= size <= MAX_HIDDEN_SIZE for size in [*sizes, self.hidden_size]) or sum(self.depths) > MAX_LAYERS:
+        fits = all(1 <= size <= MAX_HIDDEN_SIZE for size in [*sizes, self.hidden_size])
+        if not fits or sum(self.depths) > MAX_LAYERS:
             raise ValueError(
                 f"ECGResNetConfig: widths and kernels must lie between 1 and {MAX_HIDDEN_SIZE}, with at most "
                 f"{MAX_LAYERS} blocks; got {sizes} and expansion {self.expansion}."

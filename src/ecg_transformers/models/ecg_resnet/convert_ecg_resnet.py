@@ -20,12 +20,12 @@ NORM_TENSORS = ("weight", "bias", "running_mean", "running_var", "num_batches_tr
 def convert_ecg_resnet(state_dict: Mapping[str, Tensor], **config_overrides: Any) -> ECGResNetPreTrainedModel:
     """The network that the tensors describe.
 
-    The published model is one numbered sequence: the stem's convolutions, the max-pooling (without tensors), the stages,
-    and the head. A block's path may be stored twice (`convs` and `convpath.0`).
+    The published model is one numbered sequence: the stem's convolutions, the max-pooling (without tensors), the
+    stages, and the head. A block's path may be stored twice (`convs` and `convpath.0`).
 
     Returns:
-        `ECGResNetForSequenceClassification` with the published head, or `ECGResNetModel` where the file has no head; in
-        eval mode.
+        `ECGResNetForSequenceClassification` with the published head, or `ECGResNetModel` where the file has no head;
+        in eval mode.
 
     Raises:
         CheckpointError: when keys are missing, left over, or do not fit together.
@@ -55,7 +55,7 @@ def convert_ecg_resnet(state_dict: Mapping[str, Tensor], **config_overrides: Any
 
 def _count_from(reader: StateDictReader, start: int) -> list[int]:
     """Numbers of the stages: consecutive modules with blocks in them."""
-    stages = []
+    stages: list[int] = []
     while any(re.match(rf"{start + len(stages)}\.\d+\.(convs|convpath)\.", key) for key in reader.tensors):
         stages.append(start + len(stages))
     return stages
@@ -72,9 +72,11 @@ def _sizes(reader: StateDictReader, stem: int, stages: list[int]) -> dict[str, A
     paths = [_path(reader, f"{stage}.0") for stage in stages]
     bottleneck = f"{paths[0]}.2.0.weight" in reader
     middle = [reader.take(f"{path}.{1 if bottleneck else 0}.0.weight") for path in paths]
-    widths = {reader.take(f"{path}.{2 if bottleneck else 1}.0.weight").shape[0] / m.shape[0] for path, m in zip(paths, middle)}
-    if len(widths) != 1 or not next(iter(widths)).is_integer():
-        raise CheckpointError(f"xresnet1d: the stages widen their blocks by different factors: {sorted(widths)}.")
+    outer = [reader.take(f"{path}.{2 if bottleneck else 1}.0.weight") for path in paths]
+    factors = {wide.shape[0] / narrow.shape[0] for wide, narrow in zip(outer, middle)}
+    expansion = int(max(factors))
+    if factors != {expansion}:
+        raise CheckpointError(f"xresnet1d: the stages widen their blocks by different factors: {sorted(factors)}.")
     return {
         "num_leads": first.shape[1],
         "lead_names": None,
@@ -83,7 +85,7 @@ def _sizes(reader: StateDictReader, stem: int, stages: list[int]) -> dict[str, A
         "kernel_size": middle[0].shape[2],
         "stage_dims": [m.shape[0] for m in middle],
         "depths": [reader.count(f"{stage}.{{}}.") for stage in stages],
-        "expansion": int(next(iter(widths))),
+        "expansion": expansion,
     }
 
 

@@ -76,9 +76,7 @@ class ECGResNetModel(ECGResNetPreTrainedModel):
         width, stages = config.stem_dims[-1], []
         for index, (dim, depth) in enumerate(zip(config.stage_dims, config.depths)):
             stride = 1 if index == 0 else 2
-            stage = XResNetStage1d(
-                width, dim, depth, config.kernel_size, stride=stride, expansion=config.expansion
-            )
+            stage = XResNetStage1d(width, dim, depth, config.kernel_size, stride=stride, expansion=config.expansion)
             stages.append(ECGResNetStage(stage))
             width = dim * config.expansion
         self.stages = nn.ModuleList(stages)
@@ -102,8 +100,8 @@ class ECGResNetModel(ECGResNetPreTrainedModel):
             lead_indices: slots of the leads, one list for the batch or one a record.
 
         Returns:
-            `last_hidden_state (B, T', D)`, one token for every 2 ** (stages + 1) samples, and `pooler_output`, by default
-            the maximum and the mean over time, `(B, 2 D)`.
+            `last_hidden_state (B, T', D)`, one token for every 2 ** (stages + 1) samples, and `pooler_output`, by
+            default the maximum and the mean over time, `(B, 2 D)`.
         """
         check_input(input_values)
         indices = resolve_lead_indices(lead_indices, input_values, self.config.num_leads)
@@ -124,12 +122,8 @@ class ECGResNetForSequenceClassification(ECGForSequenceClassification, ECGResNet
     def __init__(self, config: ECGResNetConfig) -> None:
         super().__init__(config)
         if config.classifier_hidden_sizes is not None:
-            self.classifier = NormedHead(
-                self.classifier.in_features,
-                config.classifier_hidden_sizes,
-                config.num_labels,
-                config.classifier_dropout,
-            )
+            width, hidden = self.classifier.in_features, config.classifier_hidden_sizes
+            self.add_module("classifier", NormedHead(width, hidden, config.num_labels, config.classifier_dropout))
             self.post_init()
 
 

@@ -37,6 +37,7 @@ class ECGViTModel(ECGViTPreTrainedModel, ClassTokenModel):
 class ECGViTForSequenceClassification(ECGForSequenceClassification, ECGViTPreTrainedModel):
     """The ViT with a linear head on its feature (or on the tokens: `config.head_pooling`)."""
 
+    config: ECGViTConfig
     base_class = ECGViTModel
 
 

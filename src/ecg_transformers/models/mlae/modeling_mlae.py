@@ -87,6 +87,7 @@ class MLAEForPreTraining(MLAEPreTrainedModel, ClassTokenForPreTraining):
 class MLAEForSequenceClassification(ECGForSequenceClassification, MLAEPreTrainedModel):
     """MLAE with a linear head on the class token (or on the tokens: `config.head_pooling`)."""
 
+    config: MLAEConfig
     base_class = MLAEModel
 
 

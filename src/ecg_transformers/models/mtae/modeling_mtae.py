@@ -117,6 +117,7 @@ class MTAEForPreTraining(MTAEPreTrainedModel, ClassTokenForPreTraining):
 class MTAEForSequenceClassification(ECGForSequenceClassification, MTAEPreTrainedModel):
     """MTAE with a linear head on the class token (or on the tokens: `config.head_pooling`)."""
 
+    config: MTAEConfig
     base_class = MTAEModel
 
 

@@ -1,0 +1,175 @@
+"""MIT-BIH Arrhythmia Database: beats in the five AAMI classes, the inter-patient split of de Chazal et al. (2004)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import LeadNotFoundError, OptionError, RecordNotFoundError
+from ..options import check_choice
+from ..readers import read_digital
+from ..readers.wfdb_annotations import read_annotations
+from ..record import DigitalRecord
+from .base import Corpus, CorpusFacts, CorpusPlan, Item, every_fifth
+
+DS1 = tuple(
+    map(
+        str,
+        [101, 106, 108, 109, 112, 114, 115, 116, 118, 119, 122, 124, 201, 203, 205, 207, 208, 209, 215, 220, 223, 230],
+    )
+)
+DS2 = tuple(
+    map(
+        str,
+        [100, 103, 105, 111, 113, 117, 121, 123, 200, 202, 210, 212, 213, 214, 219, 221, 222, 228, 231, 232, 233, 234],
+    )
+)
+PACED = ("102", "104", "107", "217")
+AAMI_CLASSES = ("F", "N", "Q", "S", "V")
+AAMI_OF_SYMBOL = {
+    **dict.fromkeys("NLRej", "N"),
+    **dict.fromkeys("AaJS", "S"),
+    **dict.fromkeys("VE", "V"),
+    "F": "F",
+    **dict.fromkeys("/fQ", "Q"),
+}
+
+
+@dataclass(frozen=True)
+class MITDBOptions:
+    """Options of `mitdb`.
+
+    Attributes:
+        task: "beats" (AAMI class of each beat), or None for no labels.
+        lead: the lead to read, by name (in record 114 the MLII is the second signal); None keeps both.
+        window_s: cut the half-hour records into consecutive windows of this many seconds; None keeps them whole.
+        strict: leave out record 202, which is the same person as 201 on the other side of the split.
+        include_paced: add the four paced records to the test part.
+        validation_records: records of DS1 held out; default every fifth that is there. Always whole records.
+    """
+
+    task: str | None = "beats"
+    lead: str | None = "MLII"
+    window_s: float | None = None
+    strict: bool = False
+    include_paced: bool = False
+    validation_records: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.task is not None:
+            check_choice("mitdb: the task", self.task, ("beats",))
+        if self.window_s is not None and not 1 <= self.window_s <= 1800:
+            raise OptionError(f"mitdb: window_s {self.window_s} lies outside 1 to 1800 seconds.")
+        if self.validation_records is not None:
+            given = [str(r) for r in self.validation_records]
+            wrong = [record for record in given if record not in DS1]
+            if wrong:
+                raise OptionError(f"mitdb: the validation records {wrong} are not in DS1.")
+            object.__setattr__(self, "validation_records", tuple(given))
+
+
+class MITDBCorpus(Corpus):
+    """48 half-hour records of 47 people with every beat annotated."""
+
+    facts = CorpusFacts(
+        name="mitdb",
+        title="MIT-BIH Arrhythmia Database",
+        summary="Half-hour ambulatory records with a label for every beat",
+        records="48 of 47 people",
+        leads="2 (mostly MLII and V1 or V5)",
+        sampling_rates="360 Hz",
+        duration="30 min",
+        labels="beat classes N S V F Q (AAMI)",
+        split="inter-patient: DS1 train (every fifth record validation), DS2 test; paced records out",
+        licence="ODC-By 1.0",
+        citation="Moody & Mark, The impact of the MIT-BIH Arrhythmia Database, IEEE Eng. Med. Biol. 20(3) (2001); "
+        "split: de Chazal et al., IEEE Trans. Biomed. Eng. 51(7) (2004)",
+        homepage="https://physionet.org/content/mitdb/",
+        layout="100.hea, 100.dat, 100.atr, …",
+        notes=("201 (DS1) and 202 (DS2) are the same person; strict=True leaves 202 out.",),
+    )
+    options_class = MITDBOptions
+
+    def plan(self) -> CorpusPlan:
+        options: MITDBOptions = self.options
+        present = {path.stem for path in self.data_dir.glob("*.hea")}
+        training = [record for record in DS1 if record in present]
+        test = [record for record in DS2 if record in present and not (options.strict and record == "202")]
+        if not training and not test:
+            raise RecordNotFoundError("the folder holds no record of MIT-BIH (100.hea, …).", path=self.data_dir)
+        held_out = options.validation_records or every_fifth(training)
+        excluded = {"paced": len(present & set(PACED))} if not options.include_paced and present & set(PACED) else {}
+        if options.strict and "202" in present:
+            excluded["same person as 201"] = 1
+        if options.include_paced:
+            test += [record for record in PACED if record in present]
+        splits = {
+            "train": [self._item(record) for record in training if record not in held_out],
+            "validation": [self._item(record) for record in training if record in held_out],
+            "test": [self._item(record) for record in test],
+        }
+        notes = []
+        if {"201", "202"} <= present and not options.strict:
+            notes.append(
+                "201 (train) and 202 (test) are the same person, as in the usual split; strict=True drops 202"
+            )
+        names = list(AAMI_CLASSES) if options.task else []
+        files = [item.path.with_suffix(".atr") for items in splits.values() for item in items if item.path]
+        return CorpusPlan(splits, names, "beats" if names else "unlabelled", files, [], excluded, notes)
+
+    def _item(self, record: str) -> Item:
+        patient = "201" if record == "202" else record
+        return Item(record, self.data_dir / f"{record}.hea", patient_id=patient)
+
+    def rows(self, item: Item, plan: CorpusPlan) -> Iterator[dict[str, Any]]:
+        assert item.path is not None
+        digital = read_digital(item.path, root=self.data_dir, limits=self.limits)
+        digital = choose_lead(digital, self.options.lead, item.path)
+        marks = read_annotations(item.path.with_suffix(".atr"), root=self.data_dir, record=item.record_id)
+        is_beat = np.array([symbol in AAMI_OF_SYMBOL for symbol in marks.symbols], dtype=bool)
+        is_beat &= (marks.samples >= 0) & (marks.samples < digital.samples.shape[0])
+        samples, symbols = marks.samples[is_beat], marks.symbols[is_beat]
+        length = digital.samples.shape[0]
+        width = round((self.options.window_s or 0) * digital.sampling_rate) or length
+        for number, start in enumerate(range(0, length - width + 1, width)):
+            inside = (samples >= start) & (samples < start + width)
+            classes = [AAMI_OF_SYMBOL[symbol] for symbol in symbols[inside]]
+            cut = digital.with_(
+                samples=digital.samples[start : start + width],
+                record_id=item.record_id if width == length else f"{item.record_id}/{number:04d}",
+                patient_id=item.patient_id,
+                labels=sorted(set(classes)) if plan.label_names else [],
+                source="mitdb",
+                metadata={**digital.metadata, "record": item.record_id, "start_sample": start},
+                annotations={
+                    "beat_samples": samples[inside] - start,
+                    "beat_symbols": symbols[inside],
+                    "beat_labels": np.array(classes, dtype=object),
+                },
+            )
+            yield cut.to_row(plan.label_names, plan.task_kind)
+
+
+def choose_lead(record: DigitalRecord, lead: str | None, path: Path) -> DigitalRecord:
+    """One lead of a record by its name, wherever it stands; None keeps all."""
+    if lead is None:
+        return record
+    names = [name.lower() for name in record.lead_names]
+    if lead.lower() not in names:
+        raise LeadNotFoundError(
+            f"the record has the leads {record.lead_names}; lead=None keeps them.",
+            path=path,
+            record=record.record_id,
+            lead=lead,
+        )
+    index = names.index(lead.lower())
+    return record.with_(
+        samples=np.ascontiguousarray(record.samples[:, index : index + 1]),
+        gain=record.gain[index : index + 1],
+        offset=record.offset[index : index + 1],
+        lead_names=[record.lead_names[index]],
+    )

@@ -1,0 +1,179 @@
+"""`read_record`: one record from a file of any format that the package reads."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import ECGDataError, OptionError, RecordNotFoundError, UnsupportedFormatError
+from ..options import nearest
+from ..record import DigitalRecord, ECGRecord
+from .arrays import Hints, agreed_rate
+from .safety import Limits
+from .wfdb_signal import read_wfdb
+
+Reader = Callable[[Path, Hints, Limits], "DigitalRecord | ECGRecord"]
+FORMATS = {
+    "wfdb": "WFDB header (.hea) with its signal files",
+    "mat": "MATLAB 4 or 5: array val, or struct ECG",
+    "npy": "NumPy array (samples, leads)",
+    "npz": "NumPy archive with signal, sampling_rate, lead_names, units",
+    "csv": "text table, one column per lead",
+    "edf": "European Data Format",
+}
+_SUFFIXES = {".hea": "wfdb", ".dat": "wfdb", ".mat": "mat", ".npy": "npy", ".npz": "npz", ".csv": "csv", ".tsv": "csv"}
+_SUFFIXES |= {".txt": "csv", ".edf": "edf"}
+
+
+def read_record(path: str | Path, *, limits: Limits | None = None, **hints: Any) -> ECGRecord:
+    """Read one record into float32 millivolt.
+
+    Args:
+        path: `.hea` (or the base name) of a WFDB record, `.mat`, `.npy`, `.npz`, `.csv`, `.tsv`, `.txt` or `.edf`.
+        limits: sizes beyond which a file is not believed.
+        **hints: `sampling_rate`, `lead_names`, `units`, `checksum`, `allow_truncated`, `strict`, `root`,
+            `follow_links`: see :class:`Hints`. Formats that do not state a rate or lead names (NPY, CSV, MATLAB
+                without a
+            header) need them.
+
+    Returns:
+        The record; `metadata["flags"]` lists what the reader had to assume.
+
+    Raises:
+        ECGDataError: a subclass whose message names the file and what would be right.
+
+    Example:
+        >>> record = read_record("records100/00000/00001_lr")  # doctest: +SKIP
+        >>> record.signal.shape, record.sampling_rate  # doctest: +SKIP
+        ((1000, 12), 100.0)
+    """
+    record = read_stored(path, limits=limits, **hints)
+    return record.to_record() if isinstance(record, DigitalRecord) else record
+
+
+def read_digital(path: str | Path, *, limits: Limits | None = None, **hints: Any) -> DigitalRecord:
+    """The same as 16-bit integers with their scale: as in the file where it holds such, quantised otherwise."""
+    record = read_stored(path, limits=limits, **hints)
+    return record if isinstance(record, DigitalRecord) else DigitalRecord.from_record(record)
+
+
+def read_stored(path: str | Path, *, limits: Limits | None = None, **hints: Any) -> DigitalRecord | ECGRecord:
+    """A record in the form in which its file holds it."""
+    known = [field.name for field in dataclasses.fields(Hints)]
+    for name in hints:
+        if name not in known:
+            raise OptionError(f"read_record has no hint {name!r}{nearest(name, known)}.")
+    if isinstance(hints.get("lead_names"), str):
+        raise OptionError(f"lead_names is a list of names, not the text {hints['lead_names']!r}.")
+    if hints.get("lead_names") is not None:
+        hints["lead_names"] = [str(name) for name in hints["lead_names"]]
+    if hints.get("root") is not None:
+        hints["root"] = Path(hints["root"])
+    path = Path(path)
+    reader = _reader_of(path)
+    try:
+        return reader(path, Hints(**hints), limits or Limits())
+    except OSError as error:  # the disk, not the content: no permission, a file that vanished
+        raise ECGDataError(f"the file cannot be read ({error}).", path=path) from error
+
+
+def format_of(path: str | Path) -> str:
+    """The key of `FORMATS` that a path belongs to."""
+    path = Path(path)
+    kind = _SUFFIXES.get(path.suffix.lower())
+    if kind is not None:
+        return kind
+    if path.with_name(path.name + ".hea").exists():
+        return "wfdb"
+    if path.is_dir():
+        raise UnsupportedFormatError(
+            "this is a folder; a record is a file (load_ecg_dataset('folder') reads folders).", path=path
+        )
+    if not path.exists():
+        raise RecordNotFoundError("there is no such file, nor a WFDB header of that name.", path=path)
+    raise UnsupportedFormatError(f"no reader for {path.suffix!r}; read are {', '.join(_SUFFIXES)}.", path=path)
+
+
+def _reader_of(path: Path) -> Reader:
+    if "\0" in str(path):
+        raise OptionError("a path holds a NUL character.")
+    kind = format_of(path)
+    if kind == "wfdb":
+        return _read_wfdb
+    if kind == "mat":
+        from .matlab import read_matlab
+
+        return read_matlab
+    if kind == "edf":
+        from .edf import read_edf
+
+        return read_edf
+    if kind == "csv":
+        from .csv_file import read_csv_record
+
+        return read_csv_record
+    from .numpy_files import read_npy, read_npz
+
+    return read_npy if kind == "npy" else read_npz
+
+
+def _read_wfdb(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECGRecord:
+    record = read_wfdb(
+        path,
+        lead_names=hints.lead_names,
+        units=hints.units,
+        root=hints.root,
+        limits=limits,
+        checksum=hints.checksum,
+        allow_truncated=hints.allow_truncated,
+        strict=hints.strict,
+        follow_links=hints.follow_links,
+    )
+    flags = record.metadata.get("flags", [])
+    own_rate = None if "rate_defaulted" in flags else record.sampling_rate
+    record.sampling_rate = agreed_rate(hints, own_rate, path) or record.sampling_rate
+    return record
+
+
+def describe_record(path: str | Path, *, limits: Limits | None = None, **hints: Any) -> dict[str, Any]:
+    """What a file holds, as plain data: format, rate, length, and per lead range, missing and flat samples.
+
+    Returns:
+        A dictionary that JSON can hold: `path, format, record_id, sampling_rate, num_samples, duration_s, lead_names,
+        leads: [{name, min_mv, max_mv, mean_mv, missing_fraction, flat}], flags, metadata`.
+    """
+    record = read_record(path, limits=limits, **hints)
+    leads = []
+    for index, name in enumerate(record.lead_names):
+        values = record.signal[:, index]
+        valid = values[np.isfinite(values)]
+        leads.append(
+            {
+                "name": name,
+                "min_mv": _rounded(valid.min()) if valid.size else None,
+                "max_mv": _rounded(valid.max()) if valid.size else None,
+                "mean_mv": _rounded(valid.mean(dtype=np.float64)) if valid.size else None,
+                "missing_fraction": round(1.0 - valid.size / values.size, 6),
+                "flat": bool(valid.size == 0 or valid.min() == valid.max()),
+            }
+        )
+    return {
+        "path": str(path),
+        "format": format_of(path),
+        "record_id": record.record_id,
+        "sampling_rate": record.sampling_rate,
+        "num_samples": record.num_samples,
+        "duration_s": round(record.duration, 6),
+        "lead_names": record.lead_names,
+        "leads": leads,
+        "flags": record.metadata.get("flags", []),
+        "metadata": {key: value for key, value in record.metadata.items() if key != "flags"},
+    }
+
+
+def _rounded(value: Any) -> float:
+    return round(float(value), 6)

@@ -1,0 +1,1 @@
+"""CMSC: adjacent segments of a record, and records of one patient, are positives; any encoder as backbone."""

@@ -1,0 +1,75 @@
+"""Registry entry of the plain ECG ViT."""
+
+from ecg_transformers.models import comparison
+from ecg_transformers.models.registry import ECGMethod, Recipe, StageRecipe
+
+PUBLISHED = Recipe(
+    description=f"The supervised baseline of the comparison. {comparison.EXAMPLE_SETTINGS}",
+    stages={"scratch": comparison.downstream(), "finetune": comparison.downstream()},
+)
+
+TINY = Recipe(
+    description=(
+        "A small ViT (about 222,000 parameters) on whole band-passed records of 10 s at 100 Hz, one token per 0.25 s, "
+        "amplitudes kept; the same settings reached a macro AUROC of about .84 on the superclasses of a PTB-XL subset of "
+        "1,400 records."
+    ),
+    config={
+        "sampling_rate": 100,
+        "seq_len": 1000,
+        "patch_size": 25,
+        "patch_norm": False,
+        "hidden_size": 64,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "attention_head_size": 16,
+        "intermediate_size": 256,
+        "hidden_dropout_prob": 0.1,
+        "initializer": "mae",
+        "feature_pooling": "mean",
+    },
+    preprocessing={
+        "sampling_rate": 100,
+        "seq_len": 1000,
+        "patch_size": 25,
+        "crop_before_filter": False,
+        "highpass": 0.5,
+        "filter_order": 2,
+        "normalize": None,
+        "scale": 4.0,  # divides by 0.25 mV
+    },
+    stages={
+        "finetune": StageRecipe(
+            lr=2e-3,
+            batch_size=64,
+            max_steps=200,
+            max_steps_by_fraction={0.1: 80, 0.05: 60},
+            schedule="one_cycle",
+            weight_decay=0.01,
+            clip_norm=5.0,
+            augmentation="circular_shift",
+            augmentation_options={"max_shift": 100},
+            evaluations=5,
+        ),
+    },
+)
+
+_FOLDER = "ecg_transformers.models.ecg_vit"
+
+METHOD = ECGMethod(
+    name="ecg_vit",
+    title="ECG ViT",
+    paper=f"Dosovitskiy et al., An Image Is Worth 16x16 Words, ICLR 2021, arXiv:2010.11929; {comparison.ST_MEM_PAPER}",
+    summary="A plain transformer on windows of time over all leads, trained with labels from scratch.",
+    licence="Released code: CC BY-NC 4.0, with a later notice that reserves all rights; no weights were released",
+    config=f"{_FOLDER}.configuration_ecg_vit.ECGViTConfig",
+    classes={
+        "base": f"{_FOLDER}.modeling_ecg_vit.ECGViTModel",
+        "classification": f"{_FOLDER}.modeling_ecg_vit.ECGViTForSequenceClassification",
+    },
+    preprocessing={**comparison.PREPROCESSING, "patch_size": 75},
+    recipes={"published": PUBLISHED, "tiny": TINY},
+    convert=f"{_FOLDER}.convert_ecg_vit.convert_ecg_vit",
+    tiny_config={**comparison.SMALLEST_ENCODER, "attention_head_size": 16, "patch_size": 15},
+    stages=(),
+)

@@ -1,0 +1,64 @@
+"""Registry entry of MTAE."""
+
+from ecg_transformers.models import comparison
+from ecg_transformers.models.registry import ECGMethod, Recipe
+
+PUBLISHED = Recipe(
+    description=comparison.EXAMPLE_SETTINGS,
+    config={"norm_pix_loss": True},
+    stages={
+        "pretrain": comparison.MASKED_PRETRAIN,
+        "finetune": comparison.downstream(),
+        "scratch": comparison.downstream(initializer="torch_default"),
+    },
+)
+
+PUBLISHED_RLM = Recipe(
+    description=(
+        "MTAE+RLM: the published settings with random lead masking as the released code has it (probability 0.3, "
+        "remaining leads re-standardised, masked signal as target). Which settings the paper used is not known."
+    ),
+    config={**PUBLISHED.config, "random_lead_masking": True},
+    stages=PUBLISHED.stages,
+)
+
+TINY = Recipe(
+    description="A small model for CPUs: 3 s crops at 100 Hz, width 64, 2,000 updates.",
+    config={**comparison.TINY_ENCODER, **comparison.TINY_DECODER, "patch_size": 30, "norm_pix_loss": True},
+    preprocessing={**comparison.TINY_PREPROCESSING, "patch_size": 30},
+    stages={"pretrain": comparison.TINY_PRETRAIN, "finetune": comparison.TINY_FINETUNE},
+)
+
+TINY_RLM = Recipe(
+    description="The small model with random lead masking.",
+    config={**TINY.config, "random_lead_masking": True},
+    preprocessing=TINY.preprocessing,
+    stages=TINY.stages,
+)
+
+_FOLDER = "ecg_transformers.models.mtae"
+
+METHOD = ECGMethod(
+    name="mtae",
+    title="MTAE",
+    paper=(
+        "Zhang et al., MaeFE: Masked Autoencoders Family of Electrocardiogram for Self-Supervised Pretraining and "
+        f"Transfer Learning, IEEE Transactions on Instrumentation and Measurement 72, 2023; {comparison.ST_MEM_PAPER}"
+    ),
+    summary="Masks windows of time over all leads and reconstructs them; with random lead masking as an option.",
+    licence="Released code: CC BY-NC 4.0, with a later notice that reserves all rights; no weights were released",
+    config=f"{_FOLDER}.configuration_mtae.MTAEConfig",
+    classes={
+        "base": f"{_FOLDER}.modeling_mtae.MTAEModel",
+        "pretraining": f"{_FOLDER}.modeling_mtae.MTAEForPreTraining",
+        "classification": f"{_FOLDER}.modeling_mtae.MTAEForSequenceClassification",
+    },
+    preprocessing={**comparison.PREPROCESSING, "patch_size": 75},
+    recipes={"published": PUBLISHED, "published_rlm": PUBLISHED_RLM, "tiny": TINY, "tiny_rlm": TINY_RLM},
+    convert=f"{_FOLDER}.convert_mtae.convert_mtae",
+    tiny_config={**comparison.SMALLEST_ENCODER, **comparison.SMALLEST_DECODER, "patch_size": 15},
+    notes=(
+        "Leads that a record lacks are zeros, because a token holds all leads. Random lead masking in the released code "
+        'changes the target too (`rlm_target="masked"`); `rlm_target="clean"` reconstructs the full signal.'
+    ),
+)

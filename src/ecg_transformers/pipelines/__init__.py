@@ -1,0 +1,20 @@
+"""Inference objects: `pipeline("ecg-classification")` and `pipeline("ecg-feature-extraction")`."""
+
+
+def register_pipelines() -> None:
+    """Make both tasks known to `transformers.pipeline` (safe to call again)."""
+    from transformers import AutoModel, AutoModelForSequenceClassification
+    from transformers.pipelines import PIPELINE_REGISTRY
+
+    from ecg_transformers.pipelines.ecg_classification import ECGClassificationPipeline
+    from ecg_transformers.pipelines.ecg_feature_extraction import ECGFeatureExtractionPipeline
+
+    tasks = {
+        "ecg-classification": (ECGClassificationPipeline, AutoModelForSequenceClassification),
+        "ecg-feature-extraction": (ECGFeatureExtractionPipeline, AutoModel),
+    }
+    for task, (pipeline_class, model_class) in tasks.items():
+        if task not in PIPELINE_REGISTRY.supported_tasks:
+            PIPELINE_REGISTRY.register_pipeline(
+                task, pipeline_class=pipeline_class, pt_model=model_class, type="multimodal"
+            )

@@ -1,0 +1,104 @@
+"""Putting a run together: optimiser, wrapped model, batches, and the state of a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ecg_transformers.models.registry import StageRecipe
+from ecg_transformers.training.arguments import RunArguments
+from ecg_transformers.training.checkpointing import Checkpoint, debris, find_checkpoint, logger
+from ecg_transformers.training.corpus import Split
+from ecg_transformers.training.loop import CHECKPOINTS, Run, restore_model, restore_training
+from ecg_transformers.training.optimization import Schedule, build_optimizer, parameter_groups
+from ecg_transformers.training.processes import with_sync_batch_norm
+from ecg_transformers.training.sampling import BatchPlan
+from ecg_transformers.training.views import PreparedRecords, TrainingSamples, View, patient_keys
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+def checkpoint_to_resume(args: RunArguments, output_dir: Path) -> Checkpoint | None:
+    """The checkpoint that the arguments ask for; None when the run starts from the beginning."""
+    folder = output_dir / CHECKPOINTS
+    for path in debris(folder):
+        logger.warning("%s is what an interrupted or damaged save left; it is not used and may be deleted.", path)
+    if args.resume_from_checkpoint is None:
+        return None
+    checkpoint = find_checkpoint(args.resume_from_checkpoint, folder, hashes=args.verify_checkpoint)
+    if checkpoint is None:
+        logger.warning("%s holds no checkpoint yet: the run starts from the beginning.", folder)
+    return checkpoint
+
+
+def training_samples(
+    split: Split, view: View, seed: int, args: RunArguments, labels: np.ndarray | None = None
+) -> TrainingSamples:
+    """The training set with its cache; workers share out the memory for it."""
+    prepared = PreparedRecords(split.records, view.prepare, args.cache_mb / max(args.num_workers, 1))
+    return TrainingSamples(prepared, view, seed, patient_keys(split.patient_ids, split.record_ids), labels)
+
+
+def assemble_run(
+    args: RunArguments,
+    accelerator: Accelerator,
+    model: Any,
+    hyper: StageRecipe,
+    plan: BatchPlan,
+    schedule: Schedule,
+    samples: TrainingSamples,
+    *,
+    record_ids: Sequence[str],
+    identity: dict[str, Any],
+    output_dir: Path,
+    checkpoint: Checkpoint | None = None,
+    has_batch_norm: bool = False,
+    train_mode: Callable[[Any], None] | None = None,
+    **further: Any,
+) -> Run:
+    """A run of the loop over a fresh model, in the state of `checkpoint` where there is one.
+
+    Args:
+        train_mode: puts the plain model into training mode where `model.train()` is not what is meant.
+        further: fields of `Run`.
+    """
+    if checkpoint is not None:
+        restore_model(model, checkpoint)
+    groups = parameter_groups(
+        model,
+        weight_decay=hyper.weight_decay,
+        decay_one_dimensional=hyper.decay_one_dimensional,
+        no_decay=hyper.no_decay,
+        lr_factors=hyper.lr_factors,
+    )
+    optimizer: Any = build_optimizer(groups, name=hyper.optimizer, lr=schedule.lr, betas=hyper.betas, eps=hyper.eps)
+    wrapped = with_sync_batch_norm(model, accelerator, args.sync_batch_norm and has_batch_norm)
+    wrapped, optimizer = accelerator.prepare(wrapped, optimizer)
+    plain_model = accelerator.unwrap_model(wrapped)
+    run = Run(
+        accelerator=accelerator,
+        model=wrapped,
+        plain_model=plain_model,
+        optimizer=optimizer,
+        samples=samples,
+        plan=plan,
+        schedule=schedule,
+        seed=plan.seed,
+        output_dir=output_dir,
+        identity=identity,
+        record_ids=list(record_ids),
+        clip_norm=hyper.clip_norm,
+        save_steps=args.save_steps or min(1000, max(1, schedule.total_steps // 20)),
+        keep=args.save_total_limit,
+        num_workers=args.num_workers,
+        stop_after_step=args.stop_after_step,
+        train_mode=wrapped.train if train_mode is None else lambda: train_mode(plain_model),
+        **further,
+    )
+    if checkpoint is not None:
+        restore_training(run, checkpoint)
+    return run

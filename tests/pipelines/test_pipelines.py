@@ -1,0 +1,154 @@
+"""Both pipelines, on every kind of input and over the registry."""
+
+import io
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from transformers import pipeline
+
+import ecg_transformers as ecg
+from ecg_transformers.models.registry import get_method, list_methods
+from ecg_transformers_cli import main
+
+LEADS = ["I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"]
+
+
+@pytest.fixture(scope="module")
+def record():
+    return ecg.load_ecg_dataset("synthetic", num_records=4, split="train", seed=3)[0]
+
+
+def checkpoint(folder, name, **options):
+    method = get_method(name)
+    torch.manual_seed(0)
+    names = {0: "normal", 1: "Vorhofflimmern ä", 2: "other"}
+    config = method.config_class(**method.tiny_config, id2label=names, **options)
+    method.model_classes["classification"](config).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def st_mem(tmp_path_factory):
+    return checkpoint(tmp_path_factory.mktemp("mödel with spaces"), "st_mem")
+
+
+@pytest.fixture(scope="module")
+def classify(st_mem):
+    return pipeline("ecg-classification", model=st_mem)
+
+
+def array(seconds=4.0, rate=100, seed=0, leads=12):
+    return np.random.default_rng(seed).standard_normal((int(seconds * rate), leads)) * 0.3
+
+
+def same(first, second):
+    a, b = ({entry["label"]: entry["score"] for entry in result} for result in (first, second))
+    assert a.keys() == b.keys()
+    assert all(abs(a[key] - b[key]) < 1e-5 for key in a)
+
+
+@pytest.mark.parametrize("name", list_methods())
+def test_both_tasks_answer_for_every_method(tmp_path, name, record):
+    model = checkpoint(tmp_path, name)
+    scores = pipeline("ecg-classification", model=model)(record)
+    assert sorted(entry["label"] for entry in scores) == ["Vorhofflimmern ä", "normal", "other"]
+    assert abs(sum(entry["score"] for entry in scores) - 1) < 1e-5
+    feature = pipeline("ecg-feature-extraction", model=model)(record)
+    assert feature.ndim == 1
+    assert np.isfinite(feature).all()
+
+
+def test_a_file_an_array_a_row_and_a_record_give_the_same(tmp_path, classify, record):
+    loaded = ecg.ECGRecord.from_row(record)
+    np.savez(tmp_path / "a record.npz", signal=loaded.signal, sampling_rate=loaded.sampling_rate, lead_names=LEADS)
+    plain = classify(loaded.signal, sampling_rate=loaded.sampling_rate, lead_names=list(loaded.lead_names))
+    same(classify(record), plain)
+    same(classify(loaded), plain)
+    same(classify({"signal": loaded.signal, "sampling_rate": loaded.sampling_rate, "lead_names": LEADS}), plain)
+    same(classify(str(tmp_path / "a record.npz")), plain)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_a_list_of_lengths_and_rates_equals_one_by_one(classify, batch_size):
+    items = [
+        {"signal": array(4, 100, 0), "sampling_rate": 100},
+        {"signal": array(60, 100, 1), "sampling_rate": 100},
+        {"signal": array(5, 500, 2), "sampling_rate": 500, "lead_names": LEADS},
+        {"signal": array(1.2, 100, 3), "sampling_rate": 100},
+    ]
+    together = classify(items, batch_size=batch_size)
+    assert len(together) == len(items)
+    for item, result in zip(items, together, strict=True):
+        same(result, classify(item))
+
+
+def test_a_long_record_is_seen_to_its_end(classify):
+    quiet = array(30, 100, 0)
+    changed = quiet.copy()
+    changed[-100:] *= -3
+    first, second = (classify(x, sampling_rate=100) for x in (quiet, changed))
+    assert any(abs(a["score"] - b["score"]) > 1e-7 for a, b in zip(first, second, strict=True))
+
+
+def test_top_k_and_crops_are_parameters(classify):
+    assert len(classify(array(), sampling_rate=100, top_k=2)) == 2
+    extract = pipeline("ecg-feature-extraction", model=classify.model.name_or_path)
+    crops = extract(array(10), sampling_rate=100, num_crops=5, return_crops=True)
+    assert crops.shape[0] == 5
+    np.testing.assert_allclose(crops.mean(0), extract(array(10), sampling_rate=100, num_crops=5), atol=1e-6)
+
+
+def test_units_change_nothing_but_the_numbers(classify):
+    x = array()
+    same(classify(x, sampling_rate=100), classify(x * 1000, sampling_rate=100, units="uV"))
+
+
+@pytest.mark.parametrize(
+    "bad", [np.zeros((3, 1200, 12)), np.zeros(1200), 5, np.full((1200, 12), np.nan), np.zeros((12, 1200)), "no/such.hea"]
+)
+def test_bad_input_is_an_error_and_not_a_guess(classify, bad):
+    with pytest.raises((ValueError, OSError)):
+        classify(bad, sampling_rate=100)
+
+
+def test_an_array_without_a_rate_is_refused(classify):
+    with pytest.raises(ValueError, match="sampling_rate"):
+        classify(array())
+
+
+def test_predict_prints_what_the_pipeline_says_and_goes_on_past_a_bad_file(tmp_path, st_mem, classify, capsys):
+    for index in range(2):
+        np.savez(tmp_path / f"r {index}.npz", signal=array(seed=index), sampling_rate=100, lead_names=LEADS)
+    (tmp_path / "r 5.npz").write_bytes(b"broken")
+    code = main(["predict", str(tmp_path / "r*.npz"), str(tmp_path / "missing.hea"), "--model", st_mem])
+    printed = capsys.readouterr()
+    lines = [json.loads(line) for line in printed.out.splitlines()]
+    assert code == 1
+    assert [line["file"] for line in lines] == [str(tmp_path / f"r {index}.npz") for index in range(2)]
+    assert "r 5.npz" in printed.err
+    assert "missing.hea" in printed.err
+    assert "not a medical device" in printed.err
+    same(lines[0]["predictions"], classify(str(tmp_path / "r 0.npz")))
+
+
+def test_predict_reads_a_list_from_standard_input(tmp_path, st_mem, capsys, monkeypatch):
+    np.savez(tmp_path / "a.npz", signal=array(), sampling_rate=100, lead_names=LEADS)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{tmp_path / 'a.npz'}\n"))
+    assert main(["predict", "-", "--model", st_mem, "--top_k", "1"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["predictions"]) == 1
+
+
+def test_help_imports_none_of_the_heavy_packages():
+    script = (
+        "import sys\nfrom ecg_transformers_cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit: pass\n"
+        "heavy = {'torch', 'transformers', 'datasets', 'evaluate', 'wfdb', 'numpy', 'scipy', 'accelerate'} & set(sys.modules)\n"
+        "print('heavy:', sorted(heavy))"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert result.stdout.splitlines()[-1] == "heavy: []"
+    assert "predict" in result.stdout
