@@ -1,9 +1,9 @@
-"""Accuracy and speed of R-peak detectors on annotated records: one table for the package's detector and installed libraries.
+"""Accuracy and speed of R-peak detectors, the package's own and installed libraries', on annotated records.
 
     python benchmarks/beat_detection.py --data_dir DIR [--detectors zero_phase,sleepecg,neurokit] [--tables A,B,C]
 
-`DIR` holds `mitdb/` (MIT-BIH Arrhythmia) and `ludb/` (LUDB) in their publishers' layout. Beats are matched one to one, at 150 ms and
-at 75 ms: a detector with a constant delay passes the first and fails the second.
+`DIR` holds `mitdb/` (MIT-BIH Arrhythmia) and `ludb/` (LUDB) in their publishers' layout. Beats are matched one to one,
+at 150 ms and at 75 ms: a detector with a constant delay passes the first and fails the second.
 
 A  whole MIT-BIH records, first channel, 360 Hz
 B  every sixth ten-second piece of them, each on its own, resampled to 100 and to 250 Hz, beats at the edges included
@@ -35,7 +35,7 @@ Detector = Callable[[np.ndarray, float], np.ndarray]
 
 @dataclass
 class Case:
-    """One signal `(T,)` with its reference beats; detections outside the scored samples, or in ignored parts, do not count."""
+    """One signal `(T,)` with its reference beats; detections in the ignored parts do not count."""
 
     name: str
     signal: np.ndarray

@@ -1,7 +1,7 @@
 """MiniRocket for several leads (Dempster, Schmidt and Webb, 2021, arXiv 2012.08791), written from the paper.
 
-84 kernels of length 9 with three weights of 2 and six of -1, dilated by powers up to the length of the series; a feature
-is the proportion of positive values of a convolution less a bias. A kernel of several leads sums a random subset of them.
+84 kernels of length 9 with three weights of 2 and six of -1, dilated up to the length of the series; a feature is the
+proportion of positive values of a convolution less a bias. A kernel sums over a random subset of the leads.
 """
 
 from __future__ import annotations
@@ -55,10 +55,14 @@ class MiniRocket:
     def _one(self, record: Array) -> Array:
         length = record.shape[1]
         parts = []
-        for position, (dilation, weight, bias) in enumerate(zip(self.dilations, self.weights, self.biases, strict=True)):
+        for position, (dilation, weight, bias) in enumerate(
+            zip(self.dilations, self.weights, self.biases, strict=True)
+        ):
             response = weight @ windows(record, dilation)  # (84, samples)
             # every second kernel looks at the part without padding only, in turn with the dilation
-            inner = slice(edge, length - edge) if (edge := dilation * (KERNEL_LENGTH // 2)) * 2 < length else slice(None)
+            inner = (
+                slice(edge, length - edge) if (edge := dilation * (KERNEL_LENGTH // 2)) * 2 < length else slice(None)
+            )
             for parity, span in ((0, slice(None)), (1, inner)):
                 rows = slice((position + parity) % 2, None, 2)
                 values = response[rows, span]
@@ -79,7 +83,7 @@ def dilations_of(length: int, per_kernel: int) -> tuple[list[int], list[int]]:
 
 
 def lead_weights(generator: np.random.Generator, leads: int) -> Array:
-    """The 84 kernels over random subsets of leads, ``(84, leads · 9)``; few leads are as likely as many on a log scale."""
+    """The 84 kernels over random subsets of leads, ``(84, leads · 9)``; few leads as likely as many."""
     weights = np.zeros((NUM_KERNELS, leads, KERNEL_LENGTH), dtype=np.float32)
     largest = min(leads, KERNEL_LENGTH)
     for kernel, places in enumerate(combinations(range(KERNEL_LENGTH), 3)):

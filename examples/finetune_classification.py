@@ -1,12 +1,15 @@
 """Fine-tune, probe or train from scratch on a labelled corpus, and evaluate on its test split.
 
-    accelerate launch examples/finetune_classification.py --model_name_or_path CHECKPOINT --dataset ptb_xl --task superclass \\
+    accelerate launch examples/finetune_classification.py --model_name_or_path CHECKPOINT --dataset ptb_xl --task
+    superclass \\
         --data_dir PTB_XL_FOLDER --output_dir OUT --mode finetune --seeds 0,1,2
-    python examples/finetune_classification.py --model_name_or_path CHECKPOINT --dataset folder --data_dir MY_RECORDS \\
+    python examples/finetune_classification.py --model_name_or_path CHECKPOINT --dataset folder --data_dir MY_RECORDS
+    \\
         --output_dir OUT --mode linear --label_fraction 0.1 --leads I,II,V2
 
-`OUT` then holds the classifier with its feature extractor and card, `metrics.json`, `predictions.parquet`, `selection.json`
-(what the validation split decided, written before the test split is read), the models of all seeds and `checkpoints/`.
+`OUT` then holds the classifier with its feature extractor and card, `metrics.json`, `predictions.parquet`,
+`selection.json` (what the validation split decided, written before the test split is read), the models of all seeds
+and `checkpoints/`.
 """
 
 import sys
@@ -27,7 +30,10 @@ def main() -> None:
 
         write_card(args.output_dir)
         auroc = summary.metrics["test"]["macro_auroc"]
-        print(f"saved {summary.model_class} to {args.output_dir}; test macro AUROC {auroc['mean']:.3f}, 95 % interval {auroc['ci95']}")
+        print(
+            f"saved {summary.model_class} to {args.output_dir}; test macro AUROC {auroc['mean']:.3f}, 95 % interval "
+            f"{auroc['ci95']}"
+        )
 
 
 if __name__ == "__main__":

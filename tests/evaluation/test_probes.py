@@ -32,8 +32,8 @@ def test_shuffled_labels_give_a_half():
         order = np.random.default_rng(seed).permutation(300)
         probe = LinearProbe().fit(x[:300], y[:300][order], x[300:400], y[300:400])
         values.append(metrics.macro_auroc(y[400:], probe.predict_proba(x[400:]))["value"])
-    # three classes of about 90 positives and 210 negatives: null SD of a class .035, of the mean of five much less
-    assert abs(np.mean(values) - 0.5) < 0.15
+    # three classes of about 90 positives and 210 negatives: null SD .036 a class, .021 the macro mean, .009 of five
+    assert abs(np.mean(values) - 0.5) < 0.05
 
 
 @pytest.mark.parametrize("features", [12, 350])  # fewer and more features than records

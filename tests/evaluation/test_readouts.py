@@ -61,7 +61,13 @@ def model():
 
 @pytest.mark.parametrize(
     ("readout", "shape"),
-    [("pooled", (7, 5)), ("mean", (7, 5)), ("per_lead", (7, 15)), ("per_lead_spread", (7, 30)), ("tokens", (7, 60, 5))],
+    [
+        ("pooled", (7, 5)),
+        ("mean", (7, 5)),
+        ("per_lead", (7, 15)),
+        ("per_lead_spread", (7, 30)),
+        ("tokens", (7, 60, 5)),
+    ],
 )
 def test_features_have_the_shape_of_their_readout_and_leave_special_tokens_out(model, records, readout, shape):
     features = extract_features(model, Extractor(), records, num_crops=2, readout=readout)
@@ -114,9 +120,14 @@ def test_hash_sees_every_parameter_and_buffer(model):
 
 def test_modes_of_parts_are_put_back_even_after_an_error(model):
     model.dropout.eval()
-    with pytest.raises(RuntimeError, match="inside"), frozen(model):
-        assert not model.norm.training
-        raise RuntimeError("inside")
+
+    def fail():
+        with frozen(model):
+            assert not model.norm.training
+            raise RuntimeError("inside")
+
+    with pytest.raises(RuntimeError, match="inside"):
+        fail()
     assert model.norm.training
     assert not model.dropout.training
 

@@ -59,28 +59,29 @@ def corpus_parts(rocket):
     """Two classes: a high voltage, and a fast rhythm."""
     script = load("simple_baselines")
     generator = np.random.default_rng(0)
-    time = np.arange(500) / 100
+    time = np.arange(300) / 100
     parts = {}
-    for name, count in (("train", 60), ("validation", 30), ("test", 40)):
+    for name, count in (("train", 40), ("validation", 20), ("test", 30)):
         labels = (generator.random((count, 2)) < 0.4).astype(np.int8)
         labels[:4] = [[1, 0], [0, 1], [1, 1], [0, 0]]
         period = np.where(labels[:, 1] == 1, 0.5, 0.9)[:, None]
         wave = np.exp(-0.5 * ((time % period - 0.2) / 0.02) ** 2) * (1 + labels[:, :1])
-        signals = wave[:, :, None] * [1.0, 0.6] + 0.02 * generator.normal(size=(count, 500, 2))
+        signals = wave[:, :, None] * [1.0, 0.6] + 0.02 * generator.normal(size=(count, 300, 2))
         ids = [f"{name}{index}" for index in range(count)]
-        parts[name] = script.Split(signals, labels, ids, ids, 100.0)
+        facts = {"name": "planted", "task": "planted", "options": {}, "fingerprint": "0"}
+        split = script.Split(name, [], ids, ids, labels, ["high", "fast"], "multilabel", facts)
+        parts[name] = script.Part(split, signals, 100.0)
     return script, parts
 
 
 def test_every_baseline_finds_a_planted_answer_and_writes_its_cell(corpus_parts, tmp_path):
     script, parts = corpus_parts
     for method in script.METHODS:
-        scores = script.run_method(method, parts, [1.0, 0.5], [0])
-        result = script.evaluation_summary(parts["test"].labels, scores[1.0], "multilabel", ["high", "fast"])
-        assert result["macro_auroc"]["mean"] > 0.95, method
-        script.write_cell(tmp_path / method, result, scores[1.0], parts["test"], ["high", "fast"], {"method": method})
+        cell = script.run_method(method, parts, [1.0], [0])[1.0]
+        metrics = script.write_cell(tmp_path / method, cell, parts, {"method": method})
+        assert metrics["test"]["macro_auroc"]["mean"] > 0.95, method
         written = json.loads((tmp_path / method / "metrics.json").read_text())
-        assert written["test"]["macro_auroc"]["per_seed"] == result["macro_auroc"]["per_seed"]
+        assert written["test"]["macro_auroc"]["per_seed"] == metrics["test"]["macro_auroc"]["per_seed"]
         assert (tmp_path / method / "predictions.parquet").exists()
 
 

@@ -17,7 +17,9 @@ def lead(seconds=10, rate=250, bpm=72, seed=0):
     time = np.arange(seconds * rate) / rate
     signal = 0.01 * rng.standard_normal(time.size)
     for peak in np.arange(0.5, seconds - 0.5, 60 / bpm):
-        signal += np.exp(-0.5 * ((time - peak) / 0.012) ** 2) + 0.25 * np.exp(-0.5 * ((time - peak - 0.28) / 0.05) ** 2)
+        signal += np.exp(-0.5 * ((time - peak) / 0.012) ** 2) + 0.25 * np.exp(
+            -0.5 * ((time - peak - 0.28) / 0.05) ** 2
+        )
     return signal
 
 
@@ -102,7 +104,7 @@ def test_given_peaks_are_used_as_they_are(extractor, record):
     np.testing.assert_array_equal(features["beat_samples"], [peaks])
     two = extractor([record, record], rpeaks=[peaks, [50]])
     np.testing.assert_array_equal(two["beat_samples"], [peaks, [50, -1, -1]])
-    with pytest.raises(ValueError, match="r1.*R peaks"):
+    with pytest.raises(ValueError, match=r"r1.*R peaks"):
         extractor(record, rpeaks=[2500])
 
 
@@ -194,10 +196,22 @@ def test_a_single_lead_recorder_may_name_its_lead_anything(extractor):
         ECGSLFeatureExtractor(missing_leads="derive")(unnamed)
 
 
+def test_leads_as_they_come_and_a_table_of_more_leads(record):
+    features = ECGSLFeatureExtractor(lead_names=None)(record)
+    assert features["beats"].shape[2:] == (3, 128)
+    part = ECGSLFeatureExtractor(lead_names=["V1", "II"], lead_table=["I", "II", "V1"])(record)
+    np.testing.assert_array_equal(part["lead_indices"], [2, 1])
+    np.testing.assert_array_equal(part["beats"], features["beats"][:, :, [2, 1]])
+    with pytest.raises(ValueError, match="V6"):
+        ECGSLFeatureExtractor(lead_names=["V6"], lead_table=["I", "II"])
+
+
 def test_missing_limb_leads_are_derived(record):
     both = ECGRecord(record.signal[:, :2], 250, ["I", "II"], "two")
     derived = ECGSLFeatureExtractor(lead_names=["III"])(both, rpeaks=[500, 700])["beats"]
-    direct = ECGSLFeatureExtractor(lead_names=["III"])(record.signal[:, 1:2] - record.signal[:, :1], 250, ["III"], rpeaks=[500, 700])
+    direct = ECGSLFeatureExtractor(lead_names=["III"])(
+        record.signal[:, 1:2] - record.signal[:, :1], 250, ["III"], rpeaks=[500, 700]
+    )
     np.testing.assert_allclose(derived, direct["beats"], atol=1e-4)
 
 
@@ -210,21 +224,31 @@ def test_saved_settings_come_back(record, tmp_path):
     for again in (ECGSLFeatureExtractor.from_pretrained(tmp_path), AutoFeatureExtractor.from_pretrained(tmp_path)):
         assert type(again) is ECGSLFeatureExtractor
         assert again.to_dict() == extractor.to_dict()
-        np.testing.assert_array_equal(again(record, rpeaks=[300, 600])["beats"], extractor(record, rpeaks=[300, 600])["beats"])
+        np.testing.assert_array_equal(
+            again(record, rpeaks=[300, 600])["beats"], extractor(record, rpeaks=[300, 600])["beats"]
+        )
     text = (tmp_path / "preprocessor_config.json").read_text()
     assert '"hub_shim.ECGSLFeatureExtractor"' in text
 
 
 def test_the_preset_is_the_default():
     assert ECGSLFeatureExtractor.for_method("ecg_sl").to_dict() == ECGSLFeatureExtractor().to_dict()
-    assert ECGSLFeatureExtractor.for_method("ecg_sl", lead_names=["V2"]).peak_lead == "V2"
+    assert ECGSLFeatureExtractor.for_method("ecg_sl", lead_names=["V2"]).lead_names == ["V2"]
     with pytest.raises(ValueError, match="does not work on beats"):
         ECGSLFeatureExtractor.for_method("st_mem")
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"beat_mode": "x"}, {"peak_method": "x"}, {"beat_norm": "x"}, {"max_beats": 0}, {"peak_lead": "V6"}, {"sampling_rate": 250}, {"x": 1}],
+    [
+        {"beat_mode": "x"},
+        {"peak_method": "x"},
+        {"beat_norm": "x"},
+        {"max_beats": 0},
+        {"peak_lead": "V6"},
+        {"sampling_rate": 250},
+        {"x": 1},
+    ],
 )
 def test_wrong_settings_are_refused(wrong):
     with pytest.raises(ValueError, match=r"must be|not among|no setting|leave sampling_rate|at least"):
@@ -255,7 +279,9 @@ def test_the_same_beats_whatever_the_batch_size_and_number_of_processes(record):
         return {"beats": features["beats"].reshape(len(rows["signal"]), -1), "samples": features["beat_samples"]}
 
     results = [
-        dataset.map(cut, batched=True, batch_size=size, num_proc=processes, remove_columns=["signal"]).with_format("numpy")[:]
+        dataset.map(cut, batched=True, batch_size=size, num_proc=processes, remove_columns=["signal"]).with_format(
+            "numpy"
+        )[:]
         for size, processes in ((1, None), (4, None), (3, 2))
     ]
     for other in results[1:]:

@@ -108,6 +108,43 @@ def test_s4_files_convert_alone(parity):
             torch.testing.assert_close(result, y, atol=1e-5, rtol=0)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("norm", [True, False])
+@pytest.mark.parametrize(("kind", "layers"), [(torch.nn.LSTM, 1), (torch.nn.LSTM, 3), (torch.nn.GRU, 2)])
+def test_published_layout_of_any_size_converts(kind, layers, norm):
+    torch.manual_seed(0)
+    encoder = torch.nn.Sequential()
+    for before, after, kernel in ((5, 10, 7), (10, 14, 1)):
+        parts = [torch.nn.Conv1d(before, after, kernel, 3 if kernel > 1 else 1, (kernel - 1) // 2, bias=not norm)]
+        parts += [torch.nn.BatchNorm1d(after)] if norm else []
+        encoder.append(torch.nn.Sequential(*parts, torch.nn.ReLU()))
+    published = torch.nn.ModuleDict({"encoder": encoder, "rnn": kind(14, 6, layers, batch_first=True)})
+    published["proj"] = torch.nn.Linear(6, 14, bias=False)
+    model = convert_ecg_cpc(published.eval().state_dict(), conv_strides=[3, 1], seq_len=50, steps_predicted=2)
+    x = torch.randn(2, 5, 50)
+    encoded = encoder(x).transpose(1, 2)
+    context = published["rnn"](encoded)[0]
+    out = model(x)
+    torch.testing.assert_close(out.encoded, encoded, atol=1e-5, rtol=0)
+    torch.testing.assert_close(out.last_hidden_state, context, atol=1e-5, rtol=0)
+    torch.testing.assert_close(out.predicted, published["proj"](context), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_convolutions_before_s4_layers_convert_below_any_prefix(parity):
+    stack = {
+        k.removeprefix("weights."): v for k, v in parity("st_mem", "s4_causal").items() if k.startswith("weights.")
+    }
+    encoder = torch.nn.Sequential(torch.nn.Sequential(torch.nn.Conv1d(3, 12, 3, 2, 1), torch.nn.ReLU()))
+    state = {f"encoder.{k}": v for k, v in encoder.state_dict().items()}
+    state |= {f"predictor.{k}": v for k, v in stack.items()} | {"proj.weight": torch.randn(12, 12)}
+    model, alone = convert_ecg_cpc(state), convert_ecg_cpc(stack)
+    assert isinstance(model, ECGCPCForPreTraining)
+    assert (model.config.conv_strides, model.config.seq_len, model.config.steps_predicted) == ([2], 120, 14)
+    x = torch.randn(2, 3, 120)
+    torch.testing.assert_close(model(x).last_hidden_state, alone(encoder(x)).last_hidden_state)
+
+
 def test_every_key_is_used_or_named(parity):
     state = parity("st_mem", "cpc_fc_weights")
     with pytest.raises(CheckpointError, match=r"stray\.weight"):
@@ -305,6 +342,7 @@ def test_a_crop_shorter_than_the_horizon_is_refused():
         ({"pooling": ["median"]}, "pooling takes"),
         ({"conv_dims": [10**9, 16]}, "between 1 and"),
         ({"horizon_ms": 100, "sampling_rate": None}, "needs a sampling_rate"),
+        ({"horizon_ms": 100, "steps_predicted": 4}, "leave one of the two out"),
     ],
 )
 def test_configs_that_cannot_work_are_refused(overrides, message):

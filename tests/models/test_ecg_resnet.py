@@ -30,6 +30,42 @@ def test_stages_and_logits_equal_the_published_ones(parity, name):
         torch.testing.assert_close(tokens[:1].transpose(1, 2), tensors[f"stage{index + 3}"], atol=1e-5, rtol=0)
 
 
+def published_keys(model):
+    """Our state dict under the published names."""
+    kinds, config, state = {"conv": "0", "norm": "1"}, model.config, {}
+    first, head = len(config.stem_dims) + 1, len(config.stem_dims) + 1 + len(config.depths)
+    for key, value in model.state_dict().items():
+        parts = key.removeprefix("ecg_resnet.").split(".")
+        if parts[0] == "stem":
+            name = f"{parts[1]}.{kinds[parts[2]]}"
+        elif parts[0] == "classifier":
+            name = f"{head}.{2 + 4 * int(parts[2]) + (2 if parts[1] == 'linears' else 0)}"
+        elif parts[4] == "path":
+            name = f"{int(parts[1]) + first}.{parts[3]}.convpath.0.{parts[5]}.{kinds[parts[6]]}"
+        else:  # behind the pooling of a strided block
+            name = f"{int(parts[1]) + first}.{parts[3]}.idpath.{int(parts[1] != '0')}.{kinds[parts[5]]}"
+        state[f"{name}.{parts[-1]}"] = value
+    return state
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("expansion", [1, 2])
+def test_published_layout_of_any_size_converts(expansion):
+    sizes = {
+        "stem_dims": [6, 10],
+        "stage_dims": [8, 8, 4],
+        "depths": [2, 1, 1],
+        "stem_kernel_size": 7,
+        "kernel_size": 3,
+    }
+    model = small_model(**sizes, expansion=expansion, classifier_hidden_sizes=[9, 7])
+    for parameter in model.parameters():
+        parameter.add_(0.1 * torch.randn_like(parameter))
+    converted, x = convert_ecg_resnet(published_keys(model)), torch.randn(2, 3, 90)
+    assert {name: getattr(converted.config, name) for name in sizes} == sizes
+    torch.testing.assert_close(converted(x).logits, model(x).logits)
+
+
 def test_every_key_is_used_or_named(parity):
     state = parity("st_mem", "xresnet1d_basic_weights")
     with pytest.raises(CheckpointError, match=r"9\.weight"):

@@ -96,6 +96,10 @@ def test_published_operations_follow_the_legacy_generator_of_a_seed(parity: Any)
         generator = Legacy(711)
         result = AUGMENTATIONS[name](x, generator=generator, **augmentation.level_settings(name, 10))
         np.testing.assert_allclose(result, tensors[f"ra.{name}"].numpy(), atol=1e-9, err_msg=name)
+    order = ["erase", "flip", "drop", "cutout", "shift", "sine", "partial_sine", "partial_white_noise"]
+    augment, generator = RandAugment(order), Legacy(712)
+    for expected in tensors["ra.sequence8"].numpy():
+        np.testing.assert_allclose(augment(x, generator), expected, atol=1e-9)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", sorted(AUGMENTATIONS))

@@ -58,7 +58,9 @@ def test_cycles_do_not_change_when_time_is_scaled(factor, rate_follows):
         lead += np.exp(-0.5 * ((time - peak) / 0.02) ** 2) + 0.3 * np.exp(-0.5 * ((time - peak - 0.25) / 0.05) ** 2)
     beats = segment_beats(lead, peaks, RATE, mode="cycle").beats
     longer = resample(lead, int(5000 * factor))
-    scaled = segment_beats(longer, np.round(peaks * factor), RATE * factor if rate_follows else RATE, mode="cycle").beats
+    scaled = segment_beats(
+        longer, np.round(peaks * factor), RATE * factor if rate_follows else RATE, mode="cycle"
+    ).beats
     difference = np.sqrt(np.mean((scaled - beats) ** 2)) / np.sqrt(np.mean(beats**2))
     assert difference < 0.05
 

@@ -9,7 +9,7 @@ from scipy.signal import resample_poly
 
 from ecg_transformers.signal import beats as beats_module
 from ecg_transformers.signal.beat_matching import match_beats, pool_scores, score_beats
-from ecg_transformers.signal.beats import band_pass, detect_r_peaks, refine_r_peaks
+from ecg_transformers.signal.beats import REFINEMENT_BAND_HZ, band_pass, detect_r_peaks, refine_r_peaks
 
 BEAT_SYMBOLS = frozenset("NLRBAaJSVrFejnE/fQ?")
 MITDB = ("100", "119", "200", "201", "208", "209", "222", "231")
@@ -22,7 +22,12 @@ def synthetic(seconds=20.0, rate=250, bpm=72, noise=0.01, amplitude=1.0, seed=0)
     peaks = np.arange(0.5, seconds - 0.6, 60 / bpm)
     lead = noise * rng.standard_normal(time.size)
     for peak in peaks:
-        for offset, height, width in ((-0.16, 0.12, 0.02), (0.0, 1.0, 0.010), (0.025, -0.25, 0.010), (0.28, 0.3, 0.05)):
+        for offset, height, width in (
+            (-0.16, 0.12, 0.02),
+            (0.0, 1.0, 0.010),
+            (0.025, -0.25, 0.010),
+            (0.28, 0.3, 0.05),
+        ):
             lead += amplitude * height * np.exp(-0.5 * ((time - peak - offset) / width) ** 2)
     return lead, np.round(peaks * rate).astype(int)
 
@@ -46,7 +51,7 @@ def pooled(cases, tolerance_s):
 def test_whole_mitbih_records_meet_both_tolerances(mitdb):
     cases = [(beats, detect_r_peaks(lead, rate), rate) for lead, rate, beats in mitdb.values()]
     assert pooled(cases, 0.150).f1 >= 0.998
-    assert pooled(cases, 0.075).f1 >= 0.97
+    assert pooled(cases, 0.075).f1 >= 0.995
 
 
 @pytest.mark.parametrize(("rate", "up", "down"), [(100, 5, 18), (250, 25, 36)])
@@ -58,7 +63,7 @@ def test_ten_second_pieces_meet_both_tolerances_with_beats_at_their_edges(mitdb,
             piece = resample_poly(lead[first : first + 3600], up, down)
             cases.append((np.round(inside * rate / own_rate), detect_r_peaks(piece, rate), rate))
     assert pooled(cases, 0.150).f1 >= 0.995
-    assert pooled(cases, 0.075).f1 >= 0.965
+    assert pooled(cases, 0.075).f1 >= 0.99
 
 
 def test_every_lead_of_ludb_meets_both_tolerances(ecg_data_dir):
@@ -74,7 +79,7 @@ def test_every_lead_of_ludb_meets_both_tolerances(ecg_data_dir):
             cases.append((beats, peaks[(peaks >= beats[0] - reach) & (peaks <= beats[-1] + reach)], record.fs))
     assert len(cases) == 32 * 12
     assert pooled(cases, 0.150).f1 >= 0.997
-    assert pooled(cases, 0.075).f1 >= 0.99
+    assert pooled(cases, 0.075).f1 >= 0.993
 
 
 def test_noisy_records_keep_most_beats(mitdb):
@@ -217,7 +222,7 @@ def test_the_detector_is_far_faster_than_real_time(mitdb):
 
 def test_refinement_repairs_a_detector_with_a_delay():
     lead, beats = synthetic()
-    filtered = band_pass(lead, 250)
+    filtered = band_pass(lead, 250, REFINEMENT_BAND_HZ)
     for delay_s in (-0.06, 0.06):
         moved = refine_r_peaks(filtered, beats + round(delay_s * 250), 250, tolerance_s=0.10)
         assert np.abs(moved - beats).max() <= 3

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from ecg_transformers.training import checkpointing
 from ecg_transformers.training.checkpointing import (
     DamagedCheckpoint,
@@ -19,7 +20,9 @@ from ecg_transformers.training.errors import CheckpointWriteError, UsageError
 
 def save(folder: Path, step: int, keep: int | None = None) -> Path:
     weights = {"weight": torch.full((100,), float(step)), "counter": torch.tensor(step)}
-    return write_checkpoint(folder, step, {"model.safetensors": weights}, {"trainer_state.json": {"step": step}}, keep=keep)
+    return write_checkpoint(
+        folder, step, {"model.safetensors": weights}, {"trainer_state.json": {"step": step}}, keep=keep
+    )
 
 
 def test_what_was_written_comes_back(tmp_path: Path) -> None:
@@ -53,7 +56,15 @@ def test_pruning_counts_valid_checkpoints_only(tmp_path: Path) -> None:
     assert verify(tmp_path / "step-1").step == 1
 
 
-FAULTS = ["write model.safetensors", "sync model.safetensors", "write trainer_state.json", "write manifest.json", "rename", "latest", "prune"]
+FAULTS = [
+    "write model.safetensors",
+    "sync model.safetensors",
+    "write trainer_state.json",
+    "write manifest.json",
+    "rename",
+    "latest",
+    "prune",
+]
 
 
 @pytest.mark.parametrize("point", FAULTS)
@@ -75,7 +86,9 @@ def test_a_death_at_any_point_of_a_save_leaves_a_valid_checkpoint(tmp_path: Path
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("unexpected pos 64 vs 0")])
 @pytest.mark.parametrize("point", ["write model.safetensors", "write manifest.json", "rename"])
-def test_a_failed_save_changes_nothing_and_cleans_up(tmp_path: Path, monkeypatch, point: str, error: Exception) -> None:
+def test_a_failed_save_changes_nothing_and_cleans_up(
+    tmp_path: Path, monkeypatch, point: str, error: Exception
+) -> None:
     save(tmp_path, 1)
 
     def fail(name: str) -> None:
@@ -101,7 +114,9 @@ DAMAGES = {
     "deleted": lambda path: (path / "model.safetensors").unlink(),
     "extra": lambda path: (path / "more.json").write_text("{}"),
     "no manifest": lambda path: (path / "manifest.json").unlink(),
-    "truncated manifest": lambda path: (path / "manifest.json").write_bytes((path / "manifest.json").read_bytes()[:-20]),
+    "truncated manifest": lambda path: (path / "manifest.json").write_bytes(
+        (path / "manifest.json").read_bytes()[:-20]
+    ),
     "folder": lambda path: ((path / "model.safetensors").unlink(), (path / "model.safetensors").mkdir()),
     "symlink": lambda path: (
         (path / "model.safetensors").rename(path.parent / "elsewhere"),

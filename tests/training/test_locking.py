@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from ecg_transformers.training.errors import OutputInUseError, UsageError
 from ecg_transformers.training.locking import LOCK_NAME, OutputLock
 
@@ -36,7 +37,9 @@ def test_a_second_run_is_refused_and_told_who_is_there(tmp_path: Path, holder: s
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
-def test_the_lock_of_a_killed_run_is_taken_over_with_a_warning(tmp_path: Path, holder: subprocess.Popen, caplog) -> None:
+def test_the_lock_of_a_killed_run_is_taken_over_with_a_warning(
+    tmp_path: Path, holder: subprocess.Popen, caplog
+) -> None:
     os.kill(holder.pid, signal.SIGKILL)
     holder.wait()
     with OutputLock(tmp_path):
@@ -86,7 +89,8 @@ def test_of_several_at_once_exactly_one_gets_the_folder(tmp_path: Path) -> None:
     )
     start = str(time.time() + 2)
     processes = [
-        subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "out"), start], stdout=subprocess.PIPE) for _ in range(4)
+        subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "out"), start], stdout=subprocess.PIPE)
+        for _ in range(4)
     ]
     try:
         deadline = time.time() + 20

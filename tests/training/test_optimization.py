@@ -3,6 +3,8 @@ import math
 
 import pytest
 import torch
+from torch import nn
+
 from ecg_transformers.training.errors import UsageError
 from ecg_transformers.training.optimization import (
     SCHEDULES,
@@ -15,7 +17,6 @@ from ecg_transformers.training.optimization import (
     set_learning_rate,
     unshifted_cosine_lr,
 )
-from torch import nn
 
 
 def small_model() -> nn.Sequential:
@@ -27,7 +28,9 @@ def small_model() -> nn.Sequential:
 def test_the_half_cosine_gives_the_published_rates(parity, name: str) -> None:
     tensors, settings = parity("st_mem", "lr_schedule"), parity.config("st_mem", "lr_schedule")[name]
     ours = [half_cosine_lr(float(epoch), **settings) for epoch in tensors[f"{name}.epoch"]]
-    torch.testing.assert_close(torch.tensor(ours, dtype=torch.float64), tensors[f"{name}.lr"][:, 0], rtol=1e-12, atol=1e-18)
+    torch.testing.assert_close(
+        torch.tensor(ours, dtype=torch.float64), tensors[f"{name}.lr"][:, 0], rtol=1e-12, atol=1e-18
+    )
 
 
 def test_adamw_makes_the_published_steps(parity) -> None:

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from ecg_transformers.training.errors import UsageError
 from ecg_transformers.training.randomness import numpy_generator, permutation, stream_key, torch_generator
 from ecg_transformers.training.sampling import BatchPlan, StepSampler
@@ -33,8 +34,12 @@ def test_the_order_is_a_pure_function_that_never_changes() -> None:
     assert stream_key(0, "order", 0) == stream_key(0, "order", 0) != stream_key(0, "order", 1)
 
 
-@pytest.mark.parametrize(("per_device", "accumulation", "processes"), [(4, 1, 2), (2, 2, 2), (4, 2, 1), (1, 8, 1), (2, 1, 4)])
-def test_the_global_batch_is_the_same_however_it_is_divided(per_device: int, accumulation: int, processes: int) -> None:
+@pytest.mark.parametrize(
+    ("per_device", "accumulation", "processes"), [(4, 1, 2), (2, 2, 2), (4, 2, 1), (1, 8, 1), (2, 1, 4)]
+)
+def test_the_global_batch_is_the_same_however_it_is_divided(
+    per_device: int, accumulation: int, processes: int
+) -> None:
     whole = BatchPlan(num_records=50, per_device_batch_size=8, seed=1)
     divided = BatchPlan(50, per_device, accumulation, processes, seed=1)
     for step in range(13):
@@ -43,7 +48,10 @@ def test_the_global_batch_is_the_same_however_it_is_divided(per_device: int, acc
 
 def test_two_processes_see_disjoint_halves() -> None:
     plan = BatchPlan(num_records=32, per_device_batch_size=4, num_processes=2)
-    halves = [{index for step in range(4) for batch in plan.micro_batches(step, rank) for index in batch.indices} for rank in (0, 1)]
+    halves = [
+        {index for step in range(4) for batch in plan.micro_batches(step, rank) for index in batch.indices}
+        for rank in (0, 1)
+    ]
     assert not halves[0] & halves[1]
     assert halves[0] | halves[1] == set(range(32))
 

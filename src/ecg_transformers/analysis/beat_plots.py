@@ -27,8 +27,11 @@ BEAT_COLOUR, PEAK_COLOUR = COLOURS[0], COLOURS[1]
 WAVE_COLOURS = {"P": COLOURS[5], "QRS": COLOURS[4], "ST-T": COLOURS[2]}
 
 
-def plot_beats(record: Any, extractor: Any, *, start_s: float = 0.0, length_s: float = 10.0, title: str = "") -> Figure:
-    """The signal with its R peaks and beat windows above, the beats as the model gets them, on top of each other, below.
+def plot_beats(
+    record: Any, extractor: Any, *, start_s: float = 0.0, length_s: float = 10.0, title: str = ""
+) -> Figure:
+    """The signal with its R peaks and beat windows above, the beats as the model gets them, on top of each other,
+    below.
 
     Args:
         record: an `ECGRecord`.
@@ -36,8 +39,8 @@ def plot_beats(record: Any, extractor: Any, *, start_s: float = 0.0, length_s: f
         start_s, length_s: part of the record to show, in seconds.
     """
     prepared = extractor.prepare(record).segments
-    rate, lead = record.sampling_rate, extractor.lead_names.index(extractor.peak_lead)
-    signal = _lead_signal(record, extractor)
+    rate = record.sampling_rate
+    signal, lead, name = _lead_signal(record, extractor)
     first, last = int(start_s * rate), min(int((start_s + length_s) * rate), len(signal))
     shown = (prepared.samples >= first) & (prepared.samples < last)
     figure = _figure(2, 11, 6, ratios=[1.2, 1.0])
@@ -47,9 +50,11 @@ def plot_beats(record: Any, extractor: Any, *, start_s: float = 0.0, length_s: f
     peaks = prepared.samples[shown]
     starts, lengths = _bounds(prepared.samples, rate, extractor)
     for peak, begin, length in zip(peaks, starts[shown], lengths[shown]):
-        above.axvspan((peak + begin) / rate, (peak + begin + length) / rate, color=BEAT_COLOUR, alpha=0.10, linewidth=0)
+        above.axvspan(
+            (peak + begin) / rate, (peak + begin + length) / rate, color=BEAT_COLOUR, alpha=0.10, linewidth=0
+        )
     above.plot(peaks / rate, signal[peaks], linestyle="none", marker="v", markersize=5, color=PEAK_COLOUR)
-    above.set(xlim=(first / rate, last / rate), xlabel="time (s)", ylabel=f"{extractor.peak_lead} (mV)")
+    above.set(xlim=(first / rate, last / rate), xlabel="time (s)", ylabel=f"{name} (mV)")
     above.set_title(title or f"{record.record_id}: {peaks.size} beats in {length_s:g} s")
     beats = prepared.beats[shown, lead]
     axis = _beat_axis(extractor)
@@ -109,14 +114,14 @@ def plot_beat_saliency(record: Any, model: Any, extractor: Any, *, method: str =
     valid = features["beat_mask"][0].numpy()
     saliency = input_saliency(model, features, method=method)[0].numpy()[valid]
     beats = features["beats"][0].numpy()[valid]
-    lead = extractor.lead_names.index(extractor.peak_lead)
     if beats.ndim == 3:
+        lead = _lead_signal(record, extractor)[1]
         saliency, beats = saliency[:, lead], beats[:, lead]
     figure = _figure(1, 7, 4)
     axes = figure.axes[0]
     axis = _beat_axis(extractor)
     for wave, (low, high) in WAVES.items():
-        axes.axvspan(low, high, color=WAVE_COLOURS[wave], alpha=0.45, linewidth=0, label=wave)
+        axes.axvspan(low, high, color=WAVE_COLOURS[wave], alpha=0.22, linewidth=0, label=wave)
     axes.plot(axis, np.median(beats, axis=0), color=INK, label="median beat")
     axes.set(xlabel=_beat_label(extractor), ylabel="amplitude (scaled)", xlim=(axis[0], axis[-1]))
     right = axes.twinx()
@@ -141,12 +146,13 @@ def plot_attention(record: Any, model: Any, extractor: Any, *, length_s: float =
         output = model.eval()(**features)
     valid = features["beat_mask"][0].numpy()
     weights = output.aggregation_weights[0].numpy()[valid]
-    rate, signal = record.sampling_rate, _lead_signal(record, extractor)
+    rate = record.sampling_rate
+    signal, _, name = _lead_signal(record, extractor)
     seconds = features["beat_samples"][0].numpy()[valid] / rate
     figure = _figure(2, 11, 5, ratios=[1.4, 1.0], sharex=True)
     above, below = figure.axes
     above.plot(np.arange(len(signal)) / rate, signal, color=INK, linewidth=0.7)
-    above.set(ylabel=f"{extractor.peak_lead} (mV)", xlim=(0, min(length_s, len(signal) / rate)))
+    above.set(ylabel=f"{name} (mV)", xlim=(0, min(length_s, len(signal) / rate)))
     below.bar(seconds, weights, width=0.15, color=BEAT_COLOUR)
     if len(weights):
         below.axhline(1 / len(weights), color=PEAK_COLOUR, linewidth=0.8, linestyle="--", label="uniform")
@@ -157,7 +163,9 @@ def plot_attention(record: Any, model: Any, extractor: Any, *, length_s: float =
 
 
 def attention_entropy(weights: np.ndarray) -> float:
-    """Entropy of aggregation weights divided by the log of their number: 1 = uniform; NaN with fewer than two beats."""
+    """Entropy of aggregation weights divided by the log of their number: 1 = uniform; NaN with fewer than two
+    beats.
+    """
     if len(weights) < 2:
         return float("nan")
     positive = weights[weights > 0]
@@ -172,11 +180,13 @@ def abnormal_weight_ratio(weights: np.ndarray, abnormal: np.ndarray) -> float:
     return float(weights[abnormal].mean() / max(weights[~abnormal].mean(), 1e-12))
 
 
-def _lead_signal(record: Any, extractor: Any) -> np.ndarray:
+def _lead_signal(record: Any, extractor: Any) -> tuple[np.ndarray, int, str]:
+    """The lead in which R peaks are looked for, in millivolts, its column and its name."""
     from ecg_transformers.features.inputs import read_inputs
 
-    column = extractor.lead_names.index(extractor.peak_lead)
-    return extractor.select(read_inputs(record)[0])[:, column]
+    given = read_inputs(record)[0]
+    signal, column = extractor.select(given), extractor.peak_column(given)
+    return signal[:, column], column, (extractor.lead_names or record.lead_names)[column]
 
 
 def _bounds(peaks: np.ndarray, rate: float, extractor: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -196,7 +206,9 @@ def _beat_label(extractor: Any) -> str:
     return "share of the cycle" if extractor.beat_mode == "cycle" else "time from the R peak (s)"
 
 
-def _figure(rows: int, width: float, height: float, ratios: Sequence[float] | None = None, sharex: bool = False) -> Figure:
+def _figure(
+    rows: int, width: float, height: float, ratios: Sequence[float] | None = None, sharex: bool = False
+) -> Figure:
     figure = new_figure(width, height)
     figure.set_layout_engine("constrained")
     figure.subplots(rows, 1, sharex=sharex, height_ratios=ratios)
@@ -222,7 +234,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     record = read_record(options.record)
     loaded = [
-        (name, AutoModelForSequenceClassification.from_pretrained(name).eval(), AutoFeatureExtractor.from_pretrained(name))
+        (
+            name,
+            AutoModelForSequenceClassification.from_pretrained(name).eval(),
+            AutoFeatureExtractor.from_pretrained(name),
+        )
         for name in options.model
     ]
     if options.figure != "beats" and not loaded:

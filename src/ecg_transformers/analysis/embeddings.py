@@ -1,7 +1,7 @@
 """What is in an embedding: lead structure with its controls, similarity of representations, and pictures.
 
-Lead structure is judged on cosine distances in all dimensions; t-SNE is only the picture. Lead embeddings are *added to
-the input* of some models and cluster by themselves, so the claim "learnt spatial structure" is the excess over the
+Lead structure is judged on cosine distances in all dimensions; t-SNE is only the picture. Lead embeddings are *added*
+to the input of some models and cluster by themselves, so the claim "learnt spatial structure" is the excess over the
 controls of :func:`lead_structure_controls`.
 """
 
@@ -63,9 +63,9 @@ def lead_structure(
         permutations: of the limb/precordial labels within records, for the p-value.
 
     Returns:
-        ``silhouette_group`` (limb against precordial), ``silhouette_lead`` (each lead a group), ``knn_group`` (share of
-        points whose k nearest points of other records vote for the right group), ``knn_chance`` (share of the larger
-        group), ``knn_p_value``.
+        ``silhouette_group`` (limb against precordial), ``silhouette_lead`` (each lead a group), ``knn_group`` (share
+        of points whose k nearest points of other records vote for the right group), ``knn_chance`` (share of the
+        larger group), ``knn_p_value``.
     """
     values = np.asarray(points, dtype=np.float64)
     records, leads, _ = values.shape
@@ -91,8 +91,10 @@ def lead_structure(
 
 
 def lead_structure_controls(model: Any, seed: int = 0) -> Iterator[tuple[str, Any]]:
-    """The model and its obligatory controls: ``("trained", …)``, ``("random encoder", …)`` and, where the model adds lead
-    embeddings, ``("lead embeddings zeroed", …)`` and ``("lead embeddings permuted", …)``.
+    """The model and its obligatory controls, each with its name.
+
+    ``"trained"``, ``"random encoder"`` and, where the model adds lead embeddings, ``"lead embeddings zeroed"`` and
+    ``"lead embeddings permuted"``.
 
     Controls are copies; the model stays as it is.
     """
@@ -158,7 +160,7 @@ def nearest_points(points: ArrayLike, owners: ArrayLike, k: int) -> NDArray[np.i
 
 
 def linear_cka(x: ArrayLike, y: ArrayLike, batch_size: int = 256) -> float:
-    """Linear centred kernel alignment of two representations of the same records, with the unbiased estimator of HSIC.
+    """Linear centred kernel alignment of two representations, with the unbiased estimator of HSIC.
 
     Batches accumulate numerator and denominators (Nguyen et al., 2021), so any number of records fits in memory.
     1 for representations that differ by a rotation and a scale, about 0 for independent ones at any width.
@@ -172,6 +174,8 @@ def linear_cka(x: ArrayLike, y: ArrayLike, batch_size: int = 256) -> float:
         raise ValueError(f"CKA compares the same records; got {len(first)} and {len(second)}.")
     if len(first) < 4:
         raise ValueError(f"CKA needs at least 4 records, not {len(first)}.")
+    if any(np.ptp(part, axis=0).max() <= 1e-12 * np.abs(part).max() for part in (first, second)):
+        raise ValueError("CKA is undefined: one representation is the same for all records.")
     cross = own_first = own_second = 0.0
     for start in range(0, len(first), batch_size):
         rows = slice(start, start + batch_size)
@@ -182,7 +186,7 @@ def linear_cka(x: ArrayLike, y: ArrayLike, batch_size: int = 256) -> float:
         own_first += _unbiased_hsic(kernels[0], kernels[0])
         own_second += _unbiased_hsic(kernels[1], kernels[1])
     if own_first <= 0 or own_second <= 0:
-        raise ValueError("CKA is undefined: one representation is the same for all records.")
+        raise ValueError("CKA is undefined: there are too few records for representations with so little structure.")
     return cross / float(np.sqrt(own_first * own_second))
 
 
@@ -219,12 +223,22 @@ def plot_embedding(
     for position, name in enumerate(names):
         marker = "o^sD"[position // len(COLOURS) % 4]
         rows = labels == name
-        axes.scatter(*flat[rows].T, s=9, marker=marker, color=COLOURS[position % len(COLOURS)], linewidths=0, label=name)
+        axes.scatter(
+            flat[rows, 0],
+            flat[rows, 1],
+            s=9,
+            marker=marker,
+            color=COLOURS[position % len(COLOURS)],
+            linewidths=0,
+            label=name,
+        )
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_visible(False)
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=8, markerscale=1.8, labelcolor=INK)
+    axes.legend(
+        loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=8, markerscale=1.8, labelcolor=INK
+    )
     if scores:
         text = "\n".join(f"{name.replace('_', ' ')}  {value:.3f}" for name, value in scores.items())
         figure.text(0.775, 0.08, text, fontsize=7, color=INK, va="bottom")

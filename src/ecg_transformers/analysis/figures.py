@@ -71,4 +71,6 @@ def tidy(axes: Axes, grid: str | None = "y") -> None:
 def set_title(figure: Figure, title: str | None, **options: Any) -> None:
     """A left-aligned title at the top of the figure."""
     if title:
-        figure.suptitle(title, x=0.01, y=1 - 0.12 / figure.get_figheight(), ha="left", va="top", fontsize=11, color=INK, **options)
+        figure.suptitle(
+            title, x=0.01, y=1 - 0.12 / figure.get_figheight(), ha="left", va="top", fontsize=11, color=INK, **options
+        )

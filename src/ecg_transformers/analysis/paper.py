@@ -55,7 +55,7 @@ def plot_ecg(
     """An ECG as cardiologists read it.
 
     Args:
-        record: an :class:`ECGRecord`, or millivolts ``(samples, leads)`` or ``(samples,)`` with the next two arguments.
+        record: an :class:`ECGRecord`, or millivolts ``(samples, leads)`` or ``(samples,)`` with the next arguments.
         sampling_rate: in Hz, of an array.
         lead_names: of an array; numbers where not given.
         layout: ``"standard"``: three rows of four leads, 2.5 s each, and a rhythm strip; ``"rows"``: one row a lead

@@ -46,9 +46,9 @@ def plot_reconstruction(
 ) -> Figure:
     """Original, masked and reconstructed signal side by side, one row a lead.
 
-    Takes the outputs of any masked autoencoder of the package: ``reconstruction`` of patches ``(B, L, n, p)`` with mask
-    ``(B, L, n)``, of time windows over all leads ``(B, n, p·L)`` with mask ``(B, n)``, or of whole leads ``(B, L, T)``
-    with mask ``(B, L)``; a single record may lack the batch axis.
+    Takes the outputs of any masked autoencoder of the package: ``reconstruction`` of patches ``(B, L, n, p)`` with
+    mask ``(B, L, n)``, of time windows over all leads ``(B, n, p·L)`` with mask ``(B, n)``, or of whole leads
+    ``(B, L, T)`` with mask ``(B, L)``; a single record may lack the batch axis.
 
     Args:
         input_values: what the model saw, ``(B, L, T)``.
@@ -83,7 +83,12 @@ def plot_reconstruction(
 
 
 def reconstruction_patches(
-    input_values: ArrayLike, reconstruction: ArrayLike, mask: ArrayLike, *, index: int = 0, normalized_target: bool = True
+    input_values: ArrayLike,
+    reconstruction: ArrayLike,
+    mask: ArrayLike,
+    *,
+    index: int = 0,
+    normalized_target: bool = True,
 ) -> tuple[Array, Array, Array]:
     """Original patches, predicted patches in the input's units, and mask of one record: two ``(L, n, p)``, ``(L, n)``.
 
@@ -146,7 +151,9 @@ def plot_loss_curve(
     for key in ("validation_loss", "eval_loss"):
         points = [(row["step"], row[key]) for row in rows if isinstance(row.get(key), (int, float))]
         if points:
-            top.plot(*zip(*points, strict=True), "o-", color=COLOURS[1], markersize=4, linewidth=1.0, label="validation")
+            top.plot(
+                *zip(*points, strict=True), "o-", color=COLOURS[1], markersize=4, linewidth=1.0, label="validation"
+            )
     _limit_to_bulk(top, losses)
     top.set_ylabel("Loss", fontsize=9, color=INK)
     if len(top.get_lines()) > 1:
@@ -186,7 +193,7 @@ def plot_roc_curves(
     target, score = _numpy(y_true), _numpy(y_score)
     if target.shape != score.shape or target.ndim != 2 or target.shape[1] != len(label_names):
         raise ValueError(
-            f"Targets {target.shape}, scores {score.shape} and {len(label_names)} names must agree on (records, classes)."
+            f"Targets {target.shape}, scores {score.shape} and {len(label_names)} names must agree in their shapes."
         )
     curves = []
     for index, name in enumerate(label_names):
@@ -218,7 +225,8 @@ def plot_roc_curves(
         mean = np.mean([curve[0] for curve in curves])
         heading = f"AUROC, mean {mean:.3f} ({len(curves)} of {len(label_names)} classes)"
         legend = axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), frameon=False, fontsize=8, labelcolor=INK)
-        legend.set_title(heading, prop={"size": 8})
+        legend.set_title(heading)
+        legend.get_title().set_fontsize(8)
         legend.set_alignment("left")
     figure.text(0.01, 0.012, NOT_A_MEDICAL_DEVICE, fontsize=7, color=MUTED)
     set_title(figure, title)

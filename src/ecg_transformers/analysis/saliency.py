@@ -1,7 +1,8 @@
-"""Which samples of an ECG a classification model looks at, and how much of that falls on P waves, QRS complexes and ST-T.
+"""Which samples of an ECG a classification model looks at, and how much of that falls on P waves, QRS complexes and
+ST-T.
 
-Works with every classification model of the package: what a model differentiates by is its `main_input_name`, and a model
-that works on beats is mapped back to time through the extractor that cut them.
+Works with every classification model of the package: what a model differentiates by is its `main_input_name`, and a
+model that works on beats is mapped back to time through the extractor that cut them.
 """
 
 from __future__ import annotations
@@ -61,15 +62,16 @@ def input_saliency(
         model: a classification model in eval mode.
         inputs: its arguments as tensors, the batch first.
         target: the class to explain; the predicted class of each record when not given.
-        method: "gradient" (|∂ logit / ∂ sample|), "smoothgrad" (mean gradient over `num_samples` noisy copies; Smilkov et
-            al., 2017) or "integrated_gradients" (along a straight line from zero in `num_samples` steps, times the input;
-            Sundararajan et al., 2017).
+        method: "gradient" (|∂ logit / ∂ sample|), "smoothgrad" (mean gradient over `num_samples` noisy copies; Smilkov
+            et al., 2017) or "integrated_gradients" (along a straight line from zero in `num_samples` steps, times the
+            input; Sundararajan et al., 2017).
         noise_level: standard deviation of SmoothGrad's noise, relative to that of each record's input.
         generator: of the noise; seeded with 0 when not given.
         signed: keep signs instead of absolute values.
 
     Raises:
-        ValueError: an unknown method, or a model in training mode, whose dropout and batch statistics would be explained.
+        ValueError: an unknown method, or a model in training mode, whose dropout and batch statistics would be
+            explained.
     """
     import torch
 
@@ -149,7 +151,13 @@ Explained = tuple[np.ndarray, np.ndarray, float, int]
 
 
 def _explain_beats(
-    model: Any, extractor: Any, record: Any, peaks: np.ndarray, target: int | None, method: str, options: dict[str, Any]
+    model: Any,
+    extractor: Any,
+    record: Any,
+    peaks: np.ndarray,
+    target: int | None,
+    method: str,
+    options: dict[str, Any],
 ) -> Explained:
     features = extractor(record, rpeaks=peaks, return_tensors="pt")
     chosen = predicted_class(model, features) if target is None else target
@@ -162,7 +170,13 @@ def _explain_beats(
 
 
 def _explain_crops(
-    model: Any, extractor: Any, record: Any, peaks: np.ndarray, target: int | None, method: str, options: dict[str, Any]
+    model: Any,
+    extractor: Any,
+    record: Any,
+    peaks: np.ndarray,
+    target: int | None,
+    method: str,
+    options: dict[str, Any],
 ) -> Explained:
     """The whole record in neighbouring crops, all for one class."""
     import torch

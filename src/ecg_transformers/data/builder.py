@@ -46,6 +46,7 @@ class ECGCorpusBuilder(datasets.GeneratorBasedBuilder):
         self.plan = plan
         self.failures_dir = failures_dir
         self.max_skipped = max_skipped
+        self.streamed_failures: dict[str, dict[str, str]] = {}
         super().__init__(dataset_name=corpus.facts.name, config_name=corpus.facts.name, **kwargs)
 
     def _info(self) -> datasets.DatasetInfo:
@@ -75,17 +76,16 @@ class ECGCorpusBuilder(datasets.GeneratorBasedBuilder):
                     yield f"{split}-{position}-{number}", row
             except ECGDataError as error:
                 failures.append({"record": item.record_id, "kind": type(error).__name__, "reason": str(error)})
-        self._report(split, failures, len(positions))
+                if self.failures_dir is None:
+                    self._check_streamed(split, item.record_id, str(error))
+        if failures and self.failures_dir is not None:
+            path = Path(self.failures_dir) / f"{split}-{uuid.uuid4().hex}.jsonl"
+            path.write_text("".join(json.dumps(failure) + "\n" for failure in failures), encoding="utf-8")
 
-    def _report(self, split: str, failures: list[dict[str, str]], asked: int) -> None:
-        if not failures:
-            return
-        if self.failures_dir is None:
-            from .building import check_skipped
+    def _check_streamed(self, split: str, record: str, reason: str) -> None:
+        """A stream has no end to wait for: it stops as soon as too many records of the split have failed."""
+        from .building import check_skipped
 
-            check_skipped(
-                [(f["record"], f["reason"]) for f in failures], asked, self.max_skipped, self.corpus.facts.name
-            )
-            return
-        path = Path(self.failures_dir) / f"{split}-{uuid.uuid4().hex}.jsonl"
-        path.write_text("".join(json.dumps(failure) + "\n" for failure in failures), encoding="utf-8")
+        failed = self.streamed_failures.setdefault(split, {})
+        failed[record] = reason
+        check_skipped(list(failed.items()), len(self.plan.splits[split]), self.max_skipped, self.corpus.facts.name)

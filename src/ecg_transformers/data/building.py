@@ -136,11 +136,12 @@ def cache_key(corpus: Corpus, plan: CorpusPlan, max_skipped: float) -> str:
 
 
 def _files_of(path: Path | None) -> Iterator[Path]:
-    """The files of a record: itself, or header and signal of a WFDB base name."""
-    if path is not None:
-        yield path
-        for suffix in (".hea", ".dat", ".atr", ".apn"):
-            yield path.with_name(path.name + suffix)
+    """The files of a record: itself, and for a WFDB record header, signals and annotations of the same name."""
+    if path is None:
+        return
+    suffixes = (".hea", ".dat", ".mat", ".atr", ".apn")
+    base = path.name.removesuffix(path.suffix) if path.suffix in suffixes else path.name
+    yield from dict.fromkeys([path, *(path.with_name(base + suffix) for suffix in suffixes)])
 
 
 def _stamp(path: Path, base: Path) -> bytes:

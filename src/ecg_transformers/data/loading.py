@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .building import MAX_SKIPPED, BuildReport, _writable, cache_root, plan_of, prepare, split_files
+from .building import MAX_SKIPPED, BuildReport, _writable, cache_root, check_skipped, plan_of, prepare, split_files
 from .corpora import CORPORA, PLANNED, corpus_class, make_corpus
 from .corpora.base import Corpus, CorpusPlan
 from .errors import ECGDataError, OptionError
@@ -108,6 +108,8 @@ def _stream(
 ) -> datasets.IterableDataset | datasets.IterableDatasetDict:
     from .builder import ECGCorpusBuilder
 
+    total = len(plan.items) + len(plan.skipped)
+    check_skipped(plan.skipped, total, max_skipped, corpus.facts.name)
     root = cache_root(cache_dir)
     if not _writable(root):  # the builder wants a folder for a lock file, although it writes nothing else
         root = Path(tempfile.gettempdir())

@@ -53,6 +53,8 @@ def parse_table(text: str, path: Path, required: Sequence[str] = ()) -> list[dic
         rows = [row for row in reader if any(cell.strip() for cell in row)]
     except csv.Error as error:
         raise LimitError(f"the table cannot be split into cells ({error}).", path=path) from error
+    if not rows:
+        raise TableError("the table is empty.", path=path)
     names = [name.strip() for name in rows[0]]
     missing = [name for name in required if name not in names]
     if missing:

@@ -1,7 +1,7 @@
 """Does a self-supervised encoder still tell records apart? Figures of a fixed validation batch, and an alarm.
 
-The loss does not say: a joint-embedding loss that falls because all embeddings become equal looks like progress. Nor does
-the plain SD of tokens, when only positions differ.
+The loss does not say: a joint-embedding loss that falls because all embeddings become equal looks like progress. Nor
+does the plain SD of tokens, when only positions differ.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ def embedding_health(embeddings: ArrayLike) -> dict[str, float]:
     """Figures of record embeddings ``(records, D)``.
 
     Returns:
-        ``sd``: mean SD of a dimension over L2-normalised embeddings, about ``1/sqrt(D)`` when healthy; ``sd_ratio``: the
-        same times ``sqrt(D)``; ``rank_me``: exponential of the entropy of the singular values (Garrido et al., 2023);
-        ``rank_share``: the same over D; ``mean_cosine`` between different records; ``uniformity`` (Wang and Isola,
-        2020; lower is more uniform).
+        ``sd``: mean SD of a dimension over L2-normalised embeddings, about ``1/sqrt(D)`` when healthy;
+        ``sd_ratio``: the same times ``sqrt(D)``; ``rank_me``: exponential of the entropy of the singular values
+        (Garrido et al., 2023); ``rank_share``: the same over D; ``mean_cosine`` between different records;
+        ``uniformity`` (Wang and Isola, 2020; lower is more uniform).
     """
     values = np.asarray(embeddings, dtype=np.float64)
     if values.ndim != 2 or len(values) < 2 or not np.isfinite(values).all():
-        raise ValueError(f"Embeddings must be finite, (records, D) with two records at least; got shape {values.shape}.")
+        raise ValueError(
+            f"Embeddings must be finite, (records, D) with two records at least; got shape {values.shape}."
+        )
     unit = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
     cosine = (unit @ unit.T)[np.triu_indices(len(unit), k=1)]
     width = values.shape[1]
@@ -79,7 +81,8 @@ def effective_rank(values: ArrayLike, centre: bool = True, power: int = 2) -> fl
 class CollapseAlarm:
     """Rings when the embeddings stay collapsed for ``patience`` looks in a row.
 
-    A look is bad when the SD of a dimension is below ``min_sd_ratio / sqrt(D)`` or RankMe below ``min_rank_share`` of D.
+    A look is bad when the SD of a dimension is below ``min_sd_ratio / sqrt(D)``, or RankMe is below
+    ``min_rank_share · D``.
 
     >>> alarm = CollapseAlarm(patience=2)
     >>> [alarm.look({"sd_ratio": 0.01, "rank_share": 0.5}) for _ in range(2)]

@@ -56,8 +56,8 @@ def extract_features(
         records: dataset rows or :class:`ECGRecord` objects.
         num_crops: evenly spaced crops of a record; None takes the extractor's own single crop.
         batch_size: records in one forward pass.
-        readout: ``"pooled"`` the published downstream feature; ``"mean"`` mean of the patch tokens; ``"per_lead"`` mean
-            token of each lead, side by side; ``"per_lead_spread"`` the same with the SD over time of each lead;
+        readout: ``"pooled"`` the published downstream feature; ``"mean"`` mean of the patch tokens; ``"per_lead"``
+            mean token of each lead, side by side; ``"per_lead_spread"`` the same with the SD over time of each lead;
             ``"tokens"`` every patch token, for attention pooling. Models whose tokens belong to no lead give the
             published feature for the middle three.
         extra: ``"amplitude"`` or ``"simple"`` appends figures of the signal in millivolts, which normalisation takes

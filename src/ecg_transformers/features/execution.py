@@ -15,7 +15,7 @@ from .steps import Crop, Filter, Normalize, Pad, Resample, Scale, Step, filter_c
 
 @dataclass
 class CropRequest:
-    """Which crops a call asks for: `start` (one or several, at the extractor's rate), else `num_crops`, `generator`."""
+    """Which crops a call asks for: `start` (one or several, at the extractor's rate), else `num_crops` …"""
 
     start: int | Sequence[int] | None = None
     num_crops: int | None = None
@@ -177,6 +177,7 @@ def _tensor(array: np.ndarray, device: Any) -> Any:
 def _crops(signals: Any, starts: list[list[int]], length: int, squeeze: bool) -> Any:
     if squeeze and len({tuple(one) for one in starts}) == 1:
         return signals[..., starts[0][0] : starts[0][0] + length]
+    crops: Any
     if isinstance(signals, np.ndarray):
         crops = np.stack([take_crops(signal, one, length) for signal, one in zip(signals, starts)])
     else:

@@ -43,16 +43,17 @@ class ECGSLFeatureExtractor(SavedFeatureExtractor):
     """Turns records `(seq_len, num_leads)` into sequences of fixed-length beats.
 
     Gives `beats (B, N, beat_len)` float32 (several leads: `(B, N, L, beat_len)`), `beat_mask (B, N)` True = valid,
-    `rr (B, N, 2)` log seconds to the previous and the next beat, and `beat_samples (B, N)`, the R peaks in samples of the record
-    as it was given (-1 on padding). Records are not resampled: every beat is, to `beat_len` points. A record without beats
-    gives one beat of zeros that is not valid.
+    `rr (B, N, 2)` log seconds to the previous and the next beat, and `beat_samples (B, N)`, the R peaks in samples of
+    the record as it was given (-1 on padding). Records are not resampled: every beat is, to `beat_len` points. A
+    record without beats gives one beat of zeros that is not valid.
 
     Args:
-        lead_names: leads of a beat, in order; one lead is the method's default.
-        missing_leads: "single" derives missing limb leads and takes the only lead of a one-lead record whatever its name;
-            "derive", "error" and "zero" as in `ECGFeatureExtractor`.
+        lead_names: leads of a beat, in order; one lead is the method's default. None takes the leads as they come.
+        lead_table: the model's own leads; where `lead_names` are others of them, `lead_indices` are given too.
+        missing_leads: "single" derives missing limb leads and takes the only lead of a one-lead record whatever its
+            name; "derive", "error" and "zero" as in `ECGFeatureExtractor`.
         units: unit of raw arrays when a call names none.
-        peak_lead: lead in which R peaks are looked for; "II" where it is among `lead_names`, else the first.
+        peak_lead: lead in which R peaks are looked for; lead II where it is among the leads, else the first.
         peak_source: "detect", or "annotations" to use the beat annotations of a record or row.
         peak_method: "zero_phase", "sleepecg" or "neurokit", see `detect_r_peaks`.
         beat_mode, beat_len, before_s, after_s, beat_norm, drop_edge: see `segment_beats` (`beat_norm` is its `norm`).
@@ -74,7 +75,8 @@ class ECGSLFeatureExtractor(SavedFeatureExtractor):
 
     def __init__(
         self,
-        lead_names: Sequence[str] = ("II",),
+        lead_names: Sequence[str] | None = ("II",),
+        lead_table: Sequence[str] | None = None,
         missing_leads: str = "single",
         units: str = "mV",
         peak_lead: str | None = None,
@@ -99,8 +101,9 @@ class ECGSLFeatureExtractor(SavedFeatureExtractor):
             raise ValueError(f"{type(self).__name__} has no setting {', '.join(unknown)}.")
         if sampling_rate is not None:
             raise ValueError("Beats are resampled one by one, records never: leave sampling_rate out of the settings.")
-        self.lead_names = lead_tools.canonical_leads(list(lead_names))
-        self.peak_lead = _peak_lead(peak_lead, self.lead_names)
+        self.lead_names = None if lead_names is None else lead_tools.canonical_leads(list(lead_names))
+        self.lead_table = self.lead_names if lead_table is None else lead_tools.canonical_leads(list(lead_table))
+        self.peak_lead = None if peak_lead is None else lead_tools.canonical_lead(peak_lead)
         super().__init__(feature_size=int(beat_len), sampling_rate=None, padding_value=padding_value, **kwargs)
         self.missing_leads = missing_leads
         self.units = units
@@ -127,6 +130,11 @@ class ECGSLFeatureExtractor(SavedFeatureExtractor):
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}.")
+        for lead in self.lead_names or []:
+            if lead not in (self.lead_table or []):
+                raise ValueError(f"Lead {lead} is not among the model's leads {', '.join(self.lead_table or [])}.")
+        if self.peak_lead is not None and self.lead_names is not None and self.peak_lead not in self.lead_names:
+            raise ValueError(f"peak_lead {self.peak_lead!r} is not among the leads {', '.join(self.lead_names)}.")
         if self.beat_len < 2 or self.max_beats < 1:
             raise ValueError(f"beat_len must be at least 2 and max_beats 1; got {self.beat_len} and {self.max_beats}.")
 
@@ -178,7 +186,8 @@ class ECGSLFeatureExtractor(SavedFeatureExtractor):
             raise ValueError(f"{type(self).__name__} takes no argument {', '.join(sorted(kwargs))}.")
         given = read_inputs(signal, sampling_rate, lead_names, self.units if units is None else units)
         items = _items(signal, len(given))
-        peaks, labels = _for_each(rpeaks, given, signal, "rpeaks"), _for_each(beat_labels, given, signal, "beat_labels")
+        peaks = _for_each(rpeaks, given, signal, "rpeaks")
+        labels = _for_each(beat_labels, given, signal, "beat_labels")
         chosen = []
         for index, record in enumerate(given):
             prepared = self._prepare(record, items[index], peaks[index], labels[index])
@@ -188,6 +197,8 @@ class ECGSLFeatureExtractor(SavedFeatureExtractor):
         data = _stack([self._arrays(runs, squeeze=num_crops is None) for runs in chosen], length)
         if num_crops is None:
             data = {name: values[:, 0] for name, values in data.items()}
+        if self.lead_names is not None and self.lead_table is not None and self.lead_names != self.lead_table:
+            data["lead_indices"] = np.asarray([self.lead_table.index(lead) for lead in self.lead_names])
         return BatchFeature(data, tensor_type=return_tensors)
 
     def prepare(self, record: Any, rpeaks: Any = None) -> PreparedBeats:
@@ -204,8 +215,8 @@ class ECGSLFeatureExtractor(SavedFeatureExtractor):
     ) -> dict[str, np.ndarray]:
         """At most `max_beats` of the prepared beats, as model inputs without the batch axis (and `labels` if known).
 
-        Arguments as in a call: a random run with `generator`, `num_crops` runs `(k, N, L, beat_len)`, or those from sample
-        `crop_start` on.
+        Arguments as in a call: a random run with `generator`, `num_crops` runs `(k, N, L, beat_len)`, or those from
+        sample `crop_start` on.
         """
         runs = self._choose(prepared, crop_start, crop_length, num_crops, generator)
         data = _stack([self._arrays(runs, squeeze=num_crops is None)])
@@ -216,7 +227,8 @@ class ECGSLFeatureExtractor(SavedFeatureExtractor):
     def select(self, given: Given) -> np.ndarray:
         """The wanted leads of a record in millivolts, `(T, L)`."""
         signal, state = given.signal, given.state
-        if self.missing_leads == "single" and signal.shape[1] == 1 and len(self.lead_names) == 1:
+        any_name = self.missing_leads == "single" and signal.shape[1] == 1 and len(self.lead_names or []) == 1
+        if any_name or self.lead_names is None:
             return to_millivolts(signal, state.units)
         missing = "derive" if self.missing_leads == "single" else self.missing_leads
         try:
@@ -224,6 +236,13 @@ class ECGSLFeatureExtractor(SavedFeatureExtractor):
         except ValueError as error:
             raise ValueError(f"{state.where}: {error}") from error
         return to_millivolts(signal, state.units)
+
+    def peak_column(self, given: Given) -> int:
+        """The column of the selected leads in which R peaks are looked for."""
+        names = self.lead_names or lead_tools.canonical_leads(given.state.lead_names or [])
+        if self.peak_lead is not None and self.peak_lead not in names:
+            raise ValueError(f"{given.state.where} has no lead {self.peak_lead} to look for R peaks in.")
+        return names.index(self.peak_lead or "II") if self.peak_lead or "II" in names else 0
 
     def _prepare(self, given: Given, item: Any, rpeaks: Any, labels: Any) -> PreparedBeats:
         signal, rate, where = self.select(given), given.state.sampling_rate, given.state.where
@@ -234,8 +253,7 @@ class ECGSLFeatureExtractor(SavedFeatureExtractor):
             rpeaks = annotated["beat_samples"]
             labels = self._label_ids(annotated.get("beat_labels")) if labels is None else labels
         if rpeaks is None:
-            column = self.lead_names.index(self.peak_lead)
-            rpeaks = detect_r_peaks(signal[:, column], rate, self.peak_method)
+            rpeaks = detect_r_peaks(signal[:, self.peak_column(given)], rate, self.peak_method)
         try:
             segments = segment_beats(
                 signal,
@@ -286,8 +304,8 @@ class ECGSLFeatureExtractor(SavedFeatureExtractor):
             starts = [0]
             if spare:
                 warnings.warn(
-                    f"{where} has {len(prepared)} beats; the first {self.max_beats} are kept. Raise max_beats, or take "
-                    "parts with crop_start and crop_length.",
+                    f"{where} has {len(prepared)} beats; the first {self.max_beats} are kept. Raise max_beats, or "
+                    "take parts with crop_start and crop_length.",
                     stacklevel=3,
                 )
         return [_subset(prepared, slice(start, start + self.max_beats)) for start in starts]
@@ -299,7 +317,7 @@ class ECGSLFeatureExtractor(SavedFeatureExtractor):
     def _run_arrays(self, run: PreparedBeats, squeeze: bool) -> dict[str, np.ndarray]:
         segments, count = run.segments, len(run)
         data = {
-            "beats": segments.beats[:, 0] if squeeze and len(self.lead_names) == 1 else segments.beats,
+            "beats": segments.beats[:, 0] if squeeze and segments.beats.shape[1] == 1 else segments.beats,
             "beat_mask": np.ones(count, dtype=bool),
             "rr": segments.rr,
             "beat_samples": segments.samples,
@@ -314,15 +332,6 @@ def _subset(prepared: PreparedBeats, keep: Any) -> PreparedBeats:
 
     labels = None if prepared.labels is None else prepared.labels[keep]
     return PreparedBeats(select_beats(prepared.segments, keep), labels)
-
-
-def _peak_lead(peak_lead: str | None, lead_names: list[str]) -> str:
-    if peak_lead is None:
-        return "II" if "II" in lead_names else lead_names[0]
-    lead = lead_tools.canonical_lead(peak_lead)
-    if lead not in lead_names:
-        raise ValueError(f"peak_lead {peak_lead!r} is not among the leads {', '.join(lead_names)}.")
-    return lead
 
 
 def _items(signal: Signal, count: int) -> list[Any]:
@@ -358,7 +367,10 @@ def _pad(values: np.ndarray, length: int, fill: float, axis: int) -> np.ndarray:
 
 
 def _stack(samples: Sequence[Mapping[str, np.ndarray]], length: int | None = None) -> dict[str, np.ndarray]:
-    """Arrays of several samples on a new first axis; the beat axis is the first of a run, the second of stacked runs."""
+    """Arrays of several samples on a new first axis.
+
+    The beat axis, which is padded, is the first of a run and the second of stacked runs.
+    """
     names = set.intersection(*(set(sample) for sample in samples))
     data = {}
     for name in sorted(names):

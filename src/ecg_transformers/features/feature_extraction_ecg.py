@@ -312,7 +312,7 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
 
     def _item(self, given: Given, steps: Sequence[Step]) -> Item:
         """The record steps: `(T, L)` as given to `(L, T)` with the extractor's leads, in millivolts, checked."""
-        signal, state = given.signal, given.state
+        signal, state = np.asfortranarray(given.signal), given.state  # time is contiguous from here on
         with naming(state.where):
             for step in steps:
                 if isinstance(step, RecordStep):

@@ -1,6 +1,7 @@
 """From the flat settings of `ECGFeatureExtractor` to its ordered list of steps, with all checks on the way."""
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any, Protocol
 
 from ..signal.resampling import check_rate
@@ -112,7 +113,7 @@ def check_settings(settings: Settings) -> None:
     crop_rate = check_rate(settings.crop_sampling_rate or rate, "crop_sampling_rate")
     for name in ("seq_len", "patch_size", "num_crops", "crop_stride", "filter_order"):
         value = getattr(settings, name)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 1):
             raise ValueError(f"{name} must be a positive whole number, got {value!r}.")
     _check_crops(settings, rate, crop_rate)
     filter_rate = rate if settings.crop_before_filter else crop_rate

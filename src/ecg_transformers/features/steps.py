@@ -6,7 +6,7 @@ alone. `crop` is the border between what may be cached (`prepare`) and what is d
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -30,7 +30,7 @@ class RecordReport:
 
     def to_dict(self) -> dict[str, Any]:
         """The entries that are not empty, as plain Python values."""
-        return {name: value for name, value in asdict(self).items() if value}
+        return {name: value for name, value in vars(self).items() if value}
 
     def repairs(self) -> list[str]:
         """One sentence for each kind of repair and suspicion."""
@@ -157,9 +157,8 @@ class CheckSignal(RecordStep):
 
     def apply(self, signal: np.ndarray, state: RecordState) -> np.ndarray:
         lowest, highest = signal.min(axis=0), signal.max(axis=0)  # both carry a NaN on
-        infinite = np.flatnonzero(np.isinf(signal).any(axis=0)) if not np.isfinite(lowest + highest).all() else []
-        if len(infinite):
-            column = int(infinite[0])
+        if not np.isfinite(lowest + highest).all() and np.isinf(signal).any():
+            column = int(np.flatnonzero(np.isinf(signal).any(axis=0))[0])
             sample = int(np.flatnonzero(np.isinf(signal[:, column]))[0])
             raise ValueError(f"lead {state.lead(column)} is infinite at sample {sample}: repair or remove it.")
         if np.isnan(lowest).any():
@@ -351,5 +350,5 @@ def filter_chain(steps: Sequence[Step], position: int) -> tuple[filtering.Filter
 
 
 def fast_form_fits(length: int) -> bool:
-    """Whether the fast form of the filters is worth building for a length: its construction takes length² numbers."""
-    return 64 <= length <= 6000
+    """Whether the filters have a fast form for a length: short signals are all ends, very long ones lose digits."""
+    return 100 <= length <= 20_000

@@ -34,16 +34,16 @@ def complete_folder(model: "ECGPreTrainedModel", directory: Path) -> None:
 def extractor_for(model: "ECGPreTrainedModel") -> Any:
     """The published preprocessing of the model's method, with the lengths, rate and leads of its config."""
     method = method_of(model.config)
+    takes = inspect.signature(method.extractor_class.__init__).parameters
     settings: dict[str, Any] = {}
-    for name in ("seq_len", "patch_size", "sampling_rate"):
-        value = getattr(model.config, name, None)
-        if name in method.preprocessing and value is not None:
+    for name in set(takes) & set(model.config.to_dict()) - {"lead_names"}:  # seq_len, sampling_rate, beat_len, …
+        value = getattr(model.config, name)
+        if value is not None:
             settings[name] = value
     if "lead_names" in method.preprocessing:
         settings["lead_names"] = settings["lead_table"] = model.config.lead_names
         if model.config.lead_names is None:
             settings |= {"missing_leads": "error", "feature_size": model.config.num_leads}
-    takes = inspect.signature(method.extractor_class.__init__).parameters
     settings = {name: value for name, value in settings.items() if name in takes}
     return method.extractor_class(**{**method.preprocessing, **settings})
 

@@ -11,8 +11,8 @@ class BeatAggregation(nn.Module):
 
     Args:
         hidden_size: width of the vectors.
-        kind: "attention" (`score = v · tanh(W h + b)`, softmax over the valid beats), "mean", or "max" (largest value of
-            each feature; the weight of a beat is the share of features it wins).
+        kind: "attention" (`score = v · tanh(W h + b)`, softmax over the valid beats), "mean", or "max" (largest value
+            of each feature; the weight of a beat is the share of features it wins).
         layer_norm_eps: of the final norm.
     """
 

@@ -67,8 +67,8 @@ class BeatEncoder(nn.Module):
 class BeatDecoder(nn.Module):
     """The mirror of `BeatEncoder`: `(V, hidden_size)` to `(V, L, beat_len)`.
 
-    A linear map, then nearest upsampling and a convolution for every convolution of the encoder, in reverse; the last one
-    has neither norm nor activation. Arguments as for `BeatEncoder`.
+    A linear map, then nearest upsampling and a convolution for every convolution of the encoder, in reverse; the last
+    one has neither norm nor activation. Arguments as for `BeatEncoder`.
     """
 
     def __init__(

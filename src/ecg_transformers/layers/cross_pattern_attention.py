@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.jit._trace import is_tracing
 from torch.nn.functional import dropout, scaled_dot_product_attention
 
 IMPLEMENTATIONS = ("auto", "structured", "dense", "sdpa")
@@ -269,7 +270,7 @@ def _grid(query: Tensor, key: Tensor, value: Tensor, num_leads: int) -> int:
 
 
 def _is_traced() -> bool:
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return torch.compiler.is_compiling() or is_tracing()
 
 
 def _score_mask(num_leads: int, num_patches: int, query: Tensor, attention_mask: Tensor | None = None) -> Tensor:

@@ -270,6 +270,11 @@ class ECGPreTrainedModel(PreTrainedModel):
         super().post_init()
         self.freeze_fixed()
 
+    def _initialize_weights(self, module: nn.Module, is_custom_code: bool = False) -> None:
+        # for classes outside its own package transformers passes over modules without parameters of their own, such as
+        # an attention or a residual block that sets its children; all our initialisers spare what was loaded by themselves
+        super()._initialize_weights(module)
+
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
         """As in transformers; fixed parameters are frozen again, and a checkpoint with holes is refused.

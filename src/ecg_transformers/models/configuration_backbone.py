@@ -70,10 +70,11 @@ class BackboneConfig(ECGConfig):
         return config_class(**settings)
 
     def make_backbone_config(self) -> PreTrainedConfig:
-        """A fresh config of the backbone, with this config's attention implementation."""
+        """A fresh config of the backbone, with this config's attention implementation where it has attention."""
         settings = copy.deepcopy(self.backbone_config or {})
         backbone: PreTrainedConfig = AutoConfig.for_model(**settings)
-        backbone._attn_implementation = self._attn_implementation
+        if self.num_attention_heads is not None:
+            backbone._attn_implementation = self._attn_implementation
         return backbone
 
 

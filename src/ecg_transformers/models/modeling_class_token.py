@@ -46,7 +46,9 @@ class ClassTokenEmbeddings(nn.Module):
         self.patch_embeddings = PatchEmbedding(config.token_dim, width, config.layer_norm_eps, config.patch_norm)
         self.cls_token = nn.Parameter(torch.zeros(width))
         # a parameter, because fine-tuning trains it; pre-training freezes it (freeze_fixed)
-        self.position_embeddings = nn.Parameter(class_token_table(config.num_tokens, width))
+        # (in the default dtype: loading builds the model in the dtype asked for, and an explicit one would stay float32)
+        table = class_token_table(config.num_tokens, width)
+        self.position_embeddings = nn.Parameter(table.to(torch.get_default_dtype()))
 
     def forward(self, values: Tensor, rows: Tensor | None = None, ids_keep: Tensor | None = None) -> Tensor:
         """Tokens of the visible raw values.

@@ -48,8 +48,8 @@ def match_beats(reference: ArrayLike, detected: ArrayLike, tolerance: float) -> 
         tolerance: in samples (a float is allowed; the bound is inclusive).
 
     Returns:
-        ``(reference_index, detected_index)``, both increasing. Pairs are made in time order; when two beats compete for
-        one partner, the nearer gets it.
+        ``(reference_index, detected_index)``, both increasing. Pairs are made in time order; when two beats compete
+        for one partner, the nearer gets it.
     """
     ref, det = np.asarray(reference, dtype=np.int64), np.asarray(detected, dtype=np.int64)
     pairs: list[tuple[int, int]] = []

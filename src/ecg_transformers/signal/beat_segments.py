@@ -71,8 +71,8 @@ def segment_beats(
         beat_len: points of a beat; the end of the window is not one of them.
         before_s, after_s: window in seconds.
         norm: every beat loses its mean; ``"record"`` divides by one robust scale of the record and lead
-            (1.4826 · median absolute deviation over the samples of all complete beats), so relative amplitudes survive;
-            ``"beat"`` divides each beat by its own standard deviation; ``"none"`` leaves millivolts.
+            (1.4826 · median absolute deviation over the samples of all complete beats), so relative amplitudes
+            survive; ``"beat"`` divides each beat by its own standard deviation; ``"none"`` leaves millivolts.
         drop_edge: leave out beats that reach over an end of the record.
 
     Returns:
@@ -88,7 +88,7 @@ def segment_beats(
     if x.ndim != 2:
         raise ValueError(f"segment_beats takes a signal (T,) or (T, L), but got shape {np.shape(signal)}.")
     r = check_peaks(peaks, x.shape[0])
-    leads = np.stack([bridge_missing(x[:, lead]) for lead in range(x.shape[1])]) if r.size else np.zeros((x.shape[1], 1))
+    leads = np.stack([bridge_missing(x[:, lead]) for lead in range(x.shape[1])])
     starts, lengths = relative_bounds(r, sampling_rate, mode=mode, before_s=before_s, after_s=after_s)
     beats = np.empty((r.size, x.shape[1], beat_len), dtype=np.float32)
     grid = np.arange(beat_len) / beat_len
@@ -131,10 +131,10 @@ def relative_bounds(
         return np.full(peaks.size, -float(before)), np.full(peaks.size, float(max(before + after, 1)))
     rr = np.maximum(np.diff(peaks), 1).astype(np.float64)
     usual = float(np.median(rr)) if rr.size else TYPICAL_RR_S * sampling_rate
-    before = np.concatenate([[usual], rr])[: peaks.size]
-    after = np.concatenate([rr, [usual]])[: peaks.size]
-    starts = -CYCLE_SHARE_BEFORE * before
-    return starts, np.maximum(after - CYCLE_SHARE_BEFORE * after - starts, 1.0)
+    rr_before = np.concatenate([[usual], rr])[: peaks.size]
+    rr_after = np.concatenate([rr, [usual]])[: peaks.size]
+    starts = -CYCLE_SHARE_BEFORE * rr_before
+    return starts, np.maximum(rr_after - CYCLE_SHARE_BEFORE * rr_after - starts, 1.0)
 
 
 def check_peaks(peaks: ArrayLike, num_samples: int) -> Int:

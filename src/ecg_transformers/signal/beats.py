@@ -1,9 +1,10 @@
 """R-peak detection: the package's own zero-phase detector, and adapters to installed libraries.
 
-The detector needs numpy and scipy only and works offline (it may look ahead): a band-passed slope energy curve, its local
-maxima, a threshold relative to the heights of the neighbouring maxima, a search-back in long gaps and a refinement to the
-largest band-passed magnitude. Every statistic is local in time, so an overnight record is processed in overlapping blocks
-with bounded memory. ``python benchmarks/beat_detection.py`` prints its accuracy and speed on annotated records.
+The detector needs numpy and scipy only and works offline (it may look ahead): a band-passed slope energy curve, its
+local maxima, a threshold relative to the heights of the neighbouring maxima, a search-back in long gaps and a
+refinement to the largest band-passed magnitude. Every statistic is local in time, so an overnight record is processed
+in overlapping blocks with bounded memory. ``python benchmarks/beat_detection.py`` prints its accuracy and speed on
+annotated records.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ METHODS = ("zero_phase", "sleepecg", "neurokit")
 MIN_DURATION_S = 1.0
 BLOCK_S, MARGIN_S = 1200.0, 60.0
 
-BAND_HZ = (5.0, 20.0)
+DETECTION_BAND_HZ = (5.0, 20.0)
+REFINEMENT_BAND_HZ = (1.5, 30.0)  # wide enough that the largest lobe of a wide beat is the one experts mark
 SMOOTHING_S = 0.10
 CANDIDATE_HALF_WINDOW_S = 0.25
 REFRACTORY_S = 0.25
@@ -45,8 +47,8 @@ def detect_r_peaks(signal: ArrayLike, sampling_rate: float, method: str = "zero_
             library's peaks are moved to the largest band-passed magnitude within 100 ms.
 
     Returns:
-        The peaks; an empty array for flat, all-missing or shorter-than-one-second input. Never raises because of what the
-        samples look like.
+        The peaks; an empty array for flat, all-missing or shorter-than-one-second input. Never raises because of what
+        the samples look like.
 
     Raises:
         ValueError: unknown method, a signal that is not one-dimensional, or a sampling rate below 25 Hz.
@@ -78,15 +80,15 @@ def detect_r_peaks(signal: ArrayLike, sampling_rate: float, method: str = "zero_
     return _keep_distance(np.concatenate(kept), None, 0.5 * REFRACTORY_S * sampling_rate)
 
 
-def band_pass(signal: ArrayLike, sampling_rate: float) -> Float:
-    """The QRS band (5-20 Hz, zero phase, order 2) of one lead ``(T,)``, float64, missing samples bridged."""
+def band_pass(signal: ArrayLike, sampling_rate: float, band_hz: tuple[float, float] = DETECTION_BAND_HZ) -> Float:
+    """A band (5-20 Hz of the QRS complex) of one lead ``(T,)``, zero phase, order 2, float64, missing samples bridged."""
     from scipy.signal import butter, sosfiltfilt
 
     x = bridge_missing(signal)
     if x.size < 2:
         return np.zeros_like(x)
-    low, high = BAND_HZ[0], min(BAND_HZ[1], 0.45 * sampling_rate)
-    sos = butter(2, (low, high), btype="bandpass", fs=sampling_rate, output="sos")
+    edges = (band_hz[0], min(band_hz[1], 0.45 * sampling_rate))
+    sos = butter(2, edges, btype="bandpass", fs=sampling_rate, output="sos")
     x = x - np.median(x)
     filtered = sosfiltfilt(sos, x, padlen=min(x.size - 1, int(0.5 * sampling_rate)))
     tiny = 1e-9 * np.max(np.abs(x), initial=0.0)  # what is left of a constant is rounding, not signal
@@ -94,7 +96,7 @@ def band_pass(signal: ArrayLike, sampling_rate: float) -> Float:
 
 
 def bridge_missing(signal: ArrayLike) -> Float:
-    """A float64 copy of one lead with NaN and infinite samples replaced by linear interpolation (all missing: zeros)."""
+    """A float64 copy of one lead, missing and infinite samples interpolated linearly (zeros when all are missing)."""
     x = np.array(signal, dtype=np.float64)
     missing = ~np.isfinite(x)
     if missing.all():
@@ -108,8 +110,8 @@ def bridge_missing(signal: ArrayLike) -> Float:
 def refine_r_peaks(filtered: Float, peaks: Int, sampling_rate: float, tolerance_s: float = 0.08) -> Int:
     """Each peak moved to the largest magnitude of the band-passed lead ``filtered`` within ``tolerance_s`` seconds.
 
-    Magnitudes are weighted by a Gaussian of the distance: of two lobes of a wide beat that are nearly as large, the one in
-    the middle of the complex is where experts put the mark (and the choice depends less on noise).
+    Magnitudes are weighted by a Gaussian of the distance: of two lobes of a wide beat that are nearly as large, the
+    one in the middle of the complex is where experts put the mark (and the choice depends less on noise).
     """
     if peaks.size == 0:
         return peaks.astype(np.int64)
@@ -121,7 +123,9 @@ def refine_r_peaks(filtered: Float, peaks: Int, sampling_rate: float, tolerance_
     return window[np.arange(peaks.size), best].astype(np.int64)
 
 
-def _detect_block(x: NDArray[Any], sampling_rate: float, method: str, finder: Callable[[Float, float], Any] | None) -> Int:
+def _detect_block(
+    x: NDArray[Any], sampling_rate: float, method: str, finder: Callable[[Float, float], Any] | None
+) -> Int:
     filtered = band_pass(x, sampling_rate)
     if not filtered.any():
         return np.empty(0, dtype=np.int64)
@@ -131,8 +135,9 @@ def _detect_block(x: NDArray[Any], sampling_rate: float, method: str, finder: Ca
     else:
         found = np.asarray(finder(bridge_missing(x), sampling_rate), dtype=np.int64)
         peaks = np.unique(found[(found >= 0) & (found < x.size)])
-    peaks = refine_r_peaks(filtered, peaks, sampling_rate, REFINEMENT_S[method])
-    return _keep_distance(peaks, np.abs(filtered), REFRACTORY_S * sampling_rate)
+    wide = band_pass(x, sampling_rate, REFINEMENT_BAND_HZ)
+    peaks = refine_r_peaks(wide, peaks, sampling_rate, REFINEMENT_S[method])
+    return _keep_distance(peaks, np.abs(wide), REFRACTORY_S * sampling_rate)
 
 
 def _zero_phase(filtered: Float, sampling_rate: float) -> Int:
@@ -156,7 +161,8 @@ def _slope_energy(filtered: Float, sampling_rate: float) -> Float:
     slope = np.diff(filtered, prepend=filtered[:1])
     width = max(1, round(SMOOTHING_S * sampling_rate))
     curve = np.sqrt(np.maximum(uniform_filter1d(slope * slope, width, mode="constant"), 0.0))
-    return np.where(curve > 1e-6 * np.max(curve), curve, 0.0)  # the running sum leaves rounding behind a large artefact
+    # behind a large artefact the running sum leaves rounding, which is not a signal
+    return np.where(curve > 1e-6 * np.max(curve), curve, 0.0)
 
 
 def _local_maxima(curve: Float, half_window: int) -> Int:

@@ -3,14 +3,16 @@
 Exact: second-order sections run forward and backward over an odd extension of the signal, bit-equal to
 `scipy.signal.sosfiltfilt`; design and steady-state initial conditions are cached, which saves a third of the time.
 
-Fast: on a fixed length the whole chain of zero-phase filters is a linear map `y = x R`. Away from the ends R is
-Toeplitz (a convolution with the two-sided kernel of |H|²); what the ends add has a rank of about 20. With
-slow cosines S taken out first (their response is known exactly), `x - mean = s S + r`,
-`y = irfft(rfft(r) · kernel) + (r A) C + s (S R) [+ mean]`, in float32 to a few 1e-6.
+Fast: on a fixed length T the whole chain of zero-phase filters is a linear map `y = x R`. Away from the ends R is
+the circular convolution with |H|², a product in the spectrum; what the ends add (extension, initial conditions,
+wrap-around) is a sum of decaying exponentials, a matrix A C of rank about 20. With slow cosines S taken out first,
+whose response is known, `x - mean = s S + r` and `y = irfft(rfft(r) · |H|²) + (r A) C + s (S R) [+ mean]`, in float32
+to a few 1e-6.
 """
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 import scipy.fft
@@ -18,7 +20,6 @@ import scipy.fft
 FilterSpec = tuple[str, float, int]
 """("highpass" | "lowpass", cut-off in Hz, Butterworth order)."""
 
-_KERNEL_GRID = 1 << 17  # the impulse response of a 0.67 Hz high-pass has died away long before this many samples
 _MAX_RANK = 64
 _ROWS_PER_BLOCK = 96
 _RANK_TOLERANCE = 1e-9
@@ -48,13 +49,14 @@ def _sections(kind: str, cutoff: float, sampling_rate: float, order: int) -> _Se
 
     if kind not in ("highpass", "lowpass"):
         raise ValueError(f'a filter is a "highpass" or a "lowpass", got {kind!r}.')
+    btype: Literal["highpass", "lowpass"] = "highpass" if kind == "highpass" else "lowpass"
     if not 0 < cutoff < sampling_rate / 2:
         raise ValueError(
-            f"the {kind} cut-off must lie between 0 and {sampling_rate / 2:g} Hz, half the sampling rate: got {cutoff:g}."
+            f"the {kind} cut-off must lie between 0 and {sampling_rate / 2:g} Hz, half the rate: got {cutoff:g}."
         )
     if order < 1:
         raise ValueError(f"the filter order must be at least 1, got {order}.")
-    sos = np.asarray(butter(order, cutoff, kind, fs=sampling_rate, output="sos"))
+    sos = np.asarray(butter(order, cutoff, btype, fs=sampling_rate, output="sos"))
     taps = 2 * len(sos) + 1 - min(int((sos[:, 2] == 0).sum()), int((sos[:, 5] == 0).sum()))
     return _Sections(sos, np.asarray(sosfilt_zi(sos)), 3 * taps)
 
@@ -64,7 +66,7 @@ def zero_phase_filter(
 ) -> np.ndarray:
     """`signal` filtered forward and backward along `axis` (0: a record `(T, L)`); float64, contiguous, same shape.
 
-    Bit-equal to `sosfiltfilt(butter(order, cutoff, kind, fs=sampling_rate, output="sos"), signal)`.
+    Bit-equal to `sosfiltfilt(butter(order, cutoff, btype, fs=sampling_rate, output="sos"), signal)`.
 
     Raises:
         ValueError: a cut-off out of range, or a signal of no more samples than the extension needs (18 for order 5).
@@ -94,11 +96,11 @@ def _odd_extension(signal: np.ndarray, edge: int) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class FastFilter:
-    """The chain of zero-phase filters for one length, as convolution plus low rank (see the module's head).
+    """The chain of zero-phase filters for one length: a product in the spectrum plus low rank (see the module's head).
 
-    All arrays are float64: `transfer (fft_length // 2 + 1,)`, `analysis (T, rank)`, `synthesis (rank, T)`, and the
-    slow basis `trend (T, q)` with what the chain makes of it, `trend_response (q, T)`. `constant_gain` is 1 when
-    constants pass, else 0.
+    All arrays are float64: `transfer (fft_length // 2 + 1,)` is |H|², `analysis (T, rank)` and `synthesis (rank, T)`
+    are A and C, `trend (T, q)` the slow cosines and `trend_response (q, T)` what the chain makes of them.
+    `constant_gain` is 1 when constants pass, else 0.
     """
 
     length: int
@@ -114,35 +116,40 @@ class FastFilter:
         """`signal (…, T)` filtered in its own precision (float32 or float64)."""
         if signal.shape[-1] != self.length:
             raise ValueError(f"this filter was built for {self.length} samples, the signal has {signal.shape[-1]}.")
-        transfer, analysis, synthesis, trend, response = _cast(self, np.dtype(signal.dtype).name)
+        transfer, analysis, trend, responses = _cast(self, np.dtype(signal.dtype).name)
         rows = np.ascontiguousarray(signal).reshape(-1, self.length)
         result = np.empty_like(rows)
+        rank = analysis.shape[1]
+        padded = np.zeros((min(_ROWS_PER_BLOCK, len(rows)), self.fft_length), signal.dtype)
         for start in range(0, len(rows), _ROWS_PER_BLOCK):
             block = rows[start : start + _ROWS_PER_BLOCK]
+            rest = padded[: len(block), : self.length]
             mean = block.mean(axis=1, keepdims=True)
-            centred = block - mean  # first: an offset of some mV would cost the products their digits
-            slow = centred @ trend
-            rest = centred - slow @ trend.T
-            spectrum = scipy.fft.rfft(rest, n=self.fft_length, axis=-1)
-            spectrum *= transfer
-            smooth = scipy.fft.irfft(spectrum, n=self.fft_length, axis=-1)[:, : self.length]
-            ends = np.concatenate((rest @ analysis, slow), axis=1) @ np.concatenate((synthesis, response))
-            np.add(smooth, ends, out=result[start : start + len(block)])
+            np.subtract(block, mean, out=rest)  # first: an offset of some mV would cost the products their digits
+            weights = np.empty((len(block), len(responses)), signal.dtype)
+            weights[:, rank:] = rest @ trend
+            rest -= weights[:, rank:] @ trend.T
+            weights[:, :rank] = rest @ analysis
+            spectrum = scipy.fft.rfft(padded[: len(block)], axis=-1)
+            pairs = spectrum.view(signal.dtype)  # real and imaginary parts: a real product is three times faster
+            pairs *= transfer
+            smooth = scipy.fft.irfft(spectrum, n=self.fft_length, axis=-1, overwrite_x=True)[:, : self.length]
+            np.add(smooth, weights @ responses, out=result[start : start + len(block)])
             if self.constant_gain:
                 result[start : start + len(block)] += mean
         return result.reshape(signal.shape)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)
 def _cast(fast: FastFilter, dtype: str) -> tuple[np.ndarray, ...]:
-    parts = (fast.transfer, fast.analysis, fast.synthesis, fast.trend, fast.trend_response)
+    responses = np.concatenate((fast.synthesis, fast.trend_response))
+    parts = (np.repeat(fast.transfer, 2), fast.analysis, fast.trend, responses)
     return tuple(part.astype(dtype) for part in parts)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=64)
 def fast_filter(filters: tuple[FilterSpec, ...], length: int, sampling_rate: float) -> FastFilter:
-    """The fast form of a chain of zero-phase filters on signals of `length` samples; built in about a second, then
-    cached.
+    """The fast form of a chain of zero-phase filters on signals of `length` samples; built in some 30 ms, then cached.
 
     `filters` are applied in order, each ("highpass" | "lowpass", cut-off in Hz, order).
     """
@@ -152,14 +159,27 @@ def fast_filter(filters: tuple[FilterSpec, ...], length: int, sampling_rate: flo
             rows = zero_phase_filter(rows, kind, cutoff, sampling_rate, order, axis=-1)
         return rows
 
-    fft_length = scipy.fft.next_fast_len(2 * length - 1, real=True)
-    transfer = np.asarray(scipy.fft.rfft(_wrapped_kernel(filters, length, fft_length, sampling_rate)).real)
-    identity = np.eye(length)
-    spectrum = scipy.fft.rfft(identity, n=fft_length, axis=-1) * transfer
-    ends = exact(identity) - scipy.fft.irfft(spectrum, n=fft_length, axis=-1)[:, :length]
+    def transposed(rows: np.ndarray) -> np.ndarray:
+        for kind, cutoff, order in reversed(filters):
+            rows = _transposed_filter(rows, _sections(kind, float(cutoff), float(sampling_rate), int(order)))
+        return rows
+
+    fft_length = scipy.fft.next_fast_len(length, real=True)
+    transfer = _power_response(filters, fft_length, sampling_rate)
+
+    def circular(rows: np.ndarray) -> np.ndarray:  # symmetric: its own transpose
+        spectrum = scipy.fft.rfft(rows, n=fft_length, axis=-1) * transfer
+        return np.asarray(scipy.fft.irfft(spectrum, n=fft_length, axis=-1)[:, :length])
+
+    # Random combinations of the rows of E = R - circular span all its rows, since its rank is small.
+    probes = np.random.default_rng(0).standard_normal((min(_MAX_RANK, length), length))
+    basis = np.linalg.qr((exact(probes) - circular(probes)).T)[0].T
+    left, values, right = np.linalg.svd((transposed(basis) - circular(basis)).T, full_matrices=False)
+    rank = int((values > _RANK_TOLERANCE * values[0]).sum())
+    analysis, synthesis = left[:, :rank] * values[:rank], right[:rank] @ basis
     trend = _slow_basis(filters, length, sampling_rate)
     passes_constants = all(kind == "lowpass" for kind, _, _ in filters)
-    return FastFilter(length, fft_length, transfer, *_low_rank(ends), trend, exact(trend.T), int(passes_constants))
+    return FastFilter(length, fft_length, transfer, analysis, synthesis, trend, exact(trend.T), int(passes_constants))
 
 
 def _slow_basis(filters: tuple[FilterSpec, ...], length: int, sampling_rate: float) -> np.ndarray:
@@ -169,32 +189,44 @@ def _slow_basis(filters: tuple[FilterSpec, ...], length: int, sampling_rate: flo
     form is known in float64, it does not cost the rest its float32 digits.
     """
     highest = max((cutoff for kind, cutoff, _ in filters if kind == "highpass"), default=0.0)
-    count = min(1 + int(2 * highest * length / sampling_rate), _MAX_RANK, length)
-    return np.asarray(scipy.fft.idct(np.eye(length)[:count], type=2, norm="ortho", axis=-1).T)
+    count = min(1 + int(2 * highest * length / sampling_rate), 64, length)
+    return np.asarray(scipy.fft.idct(np.eye(count, length), type=2, norm="ortho", axis=-1).T)
 
 
-def _wrapped_kernel(filters: tuple[FilterSpec, ...], length: int, fft_length: int, sampling_rate: float) -> np.ndarray:
-    """The two-sided kernel of |H|², lags 0 … T-1 at the front and -(T-1) … -1 at the back of the FFT's period."""
+def _power_response(filters: tuple[FilterSpec, ...], fft_length: int, sampling_rate: float) -> np.ndarray:
+    """|H|² of the whole chain at the bins of a real FFT."""
     from scipy.signal import sosfreqz
 
-    grid = max(_KERNEL_GRID, 1 << (4 * length - 1).bit_length())
-    frequencies = np.linspace(0, np.pi, grid // 2 + 1)
-    power = np.ones(grid // 2 + 1)
+    frequencies = 2 * np.pi * np.arange(fft_length // 2 + 1) / fft_length
+    power = np.ones(len(frequencies))
     for kind, cutoff, order in filters:
         sections = _sections(kind, float(cutoff), float(sampling_rate), int(order))
         power *= np.abs(sosfreqz(sections.sos, worN=frequencies)[1]) ** 2
-    kernel = scipy.fft.irfft(power, n=grid)
-    wrapped = np.zeros(fft_length)
-    wrapped[:length] = kernel[:length]
-    wrapped[-(length - 1) :] = kernel[-(length - 1) :]
-    return wrapped
+    return power
 
 
-def _low_rank(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Factors A, C with `matrix ≈ A C`, by a seeded random range finder (a full SVD would take many seconds)."""
-    probes = np.random.default_rng(0).standard_normal((min(_MAX_RANK, len(matrix)), len(matrix)))
-    rows = np.linalg.qr((probes @ matrix).T)[0].T
-    rows = np.linalg.qr(matrix.T @ (matrix @ rows.T))[0].T  # one power iteration sharpens the small ones
-    left, values, right = np.linalg.svd(matrix @ rows.T, full_matrices=False)
-    rank = int((values > _RANK_TOLERANCE * max(values[0], 1e-300)).sum())
-    return left[:, :rank] * values[:rank], right[:rank] @ rows
+def _transposed_filter(rows: np.ndarray, sections: _Sections) -> np.ndarray:
+    """`rows (k, T)` times the transpose of the matrix that `zero_phase_filter` multiplies its input with.
+
+    One pass is `F x = H x + g x[0]`, g being the answer to the initial state; its transpose runs the filter backward
+    in time and adds `g · v` to the first sample. The odd extension and the trimming are transposed likewise.
+    """
+    from scipy.signal import sosfilt
+
+    edge = sections.edge
+    length = rows.shape[-1] + 2 * edge
+    state_answer, _ = sosfilt(sections.sos, np.zeros(length), zi=sections.initial)
+
+    def one_pass(values: np.ndarray) -> np.ndarray:
+        result = np.array(sosfilt(sections.sos, values[:, ::-1], axis=-1)[:, ::-1])
+        result[:, 0] += values @ state_answer
+        return result
+
+    values = np.pad(rows, ((0, 0), (edge, edge)))[:, ::-1]
+    values = one_pass(one_pass(values)[:, ::-1])
+    result = values[:, edge:-edge].copy()
+    result[:, 0] += 2 * values[:, :edge].sum(axis=1)
+    result[:, 1 : edge + 1] -= values[:, edge - 1 :: -1]
+    result[:, -1] += 2 * values[:, -edge:].sum(axis=1)
+    result[:, -(edge + 1) : -1] -= values[:, : -(edge + 1) : -1]
+    return result

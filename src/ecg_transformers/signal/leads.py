@@ -8,6 +8,7 @@ missing limb leads by Einthoven's law (III = II - I) and Goldberger's definition
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -37,6 +38,7 @@ _ALIASES.update({f"c{i}": f"V{i}" for i in range(1, 7)} | {"vr": "aVR", "vl": "a
 _ALIASES.update({"vx": "VX", "vy": "VY", "vz": "VZ"})
 
 
+@lru_cache(maxsize=4096)
 def canonical_lead(name: str) -> str:
     """The one spelling of a lead name; a name that is no known lead comes back stripped and otherwise unchanged.
 
@@ -110,16 +112,15 @@ class LeadPlan:
         """The planned leads of `signal`, whose leads `names` lie along `axis`; the dtype is kept."""
         if self.copied == list(range(signal.shape[axis])):
             return signal
-        picked = np.take(signal, [max(column, 0) for column in self.copied], axis=axis)
-        moved = np.moveaxis(picked, axis, 0)
         source = np.moveaxis(signal, axis, 0)
+        picked = np.take(source, [max(column, 0) for column in self.copied], axis=0)
         for row, (lead, column) in enumerate(zip(self.leads, self.copied)):
             if lead in self.derived:
                 parts = [source[list(names).index(name)] * weight for name, weight in self.derived[lead]]
-                moved[row] = sum(parts[1:], start=parts[0])
+                picked[row] = sum(parts[1:], start=parts[0])
             elif column < 0:
-                moved[row] = 0
-        return picked
+                picked[row] = 0
+        return np.moveaxis(picked, 0, axis)
 
 
 def plan_leads(available: Sequence[str], wanted: Sequence[str], missing: str = "derive") -> LeadPlan:
@@ -136,10 +137,12 @@ def plan_leads(available: Sequence[str], wanted: Sequence[str], missing: str = "
     plan = LeadPlan()
     lost: list[str] = []
     for lead in wanted:
-        parts = derivation(lead, available) if missing != "error" else None
         if lead in available:
             plan.copied.append(list(available).index(lead))
-        elif parts is not None:
+            plan.leads.append(lead)
+            continue
+        parts = derivation(lead, available) if missing != "error" else None
+        if parts is not None:
             plan.copied.append(-1)
             plan.derived[lead] = parts
         elif missing == "zero":

@@ -25,27 +25,43 @@ class RunArguments:
 
     output_dir: str = option("", "Folder for the model, logs and checkpoints; one run writes to it at a time.")
     dataset: str = option("synthetic", "Corpus name of load_ecg_dataset, or several separated by commas.")
-    data_dir: str | None = option(None, "Folder of the corpus in its native layout (for several corpora: separated by commas).")
-    dataset_options: str = option("", "Further options of the corpus, key=value,…, e.g. num_records=200 or sampling_rate=500.")
+    data_dir: str | None = option(
+        None, "Folder of the corpus in its native layout (for several corpora: separated by commas)."
+    )
+    dataset_options: str = option(
+        "", "Further options of the corpus, key=value,…, e.g. num_records=200 or sampling_rate=500."
+    )
     max_records: int | None = option(None, "Train on the first N records only (to try things out).")
     recipe: str = option("published", "Named set of hyper-parameters of the method; 'tiny' runs on a CPU.")
-    config_overrides: str = option("", "Fields of the model config, key=value,…, e.g. hidden_size=64,num_hidden_layers=4.")
+    config_overrides: str = option(
+        "", "Fields of the model config, key=value,…, e.g. hidden_size=64,num_hidden_layers=4."
+    )
     preprocessing_overrides: str = option("", "Arguments of the feature extractor, key=value,…, e.g. highpass=0.5.")
-    recipe_overrides: str = option("", "Hyper-parameters of the recipe's stage, key=value,…, e.g. lr=1e-3,clip_norm=1.")
+    recipe_overrides: str = option(
+        "", "Hyper-parameters of the recipe's stage, key=value,…, e.g. lr=1e-3,clip_norm=1."
+    )
     max_steps: int | None = option(None, "Length of the run in optimiser steps (default: as the recipe says).")
     num_epochs: float | None = option(None, "Length of the run in epochs, when --max_steps is not given.")
-    per_device_batch_size: int | None = option(None, "Records of one forward pass of one process (default: so that the global batch is the recipe's).")
+    per_device_batch_size: int | None = option(
+        None, "Records of one forward pass of one process (default: so that the global batch is the recipe's)."
+    )
     gradient_accumulation_steps: int = option(1, "Forward passes of one optimiser step.")
     drop_last: bool = option(True, "Leave out the incomplete batch at the end of an epoch, as published.")
     num_workers: int = option(0, "Processes that prepare batches; they cannot change a result.")
     cache_mb: int = option(1024, "Memory for prepared records (shared out over the workers).")
-    save_steps: int | None = option(None, "Optimiser steps between checkpoints (default: a twentieth of the run, at most 1000).")
+    save_steps: int | None = option(
+        None, "Optimiser steps between checkpoints (default: a twentieth of the run, at most 1000)."
+    )
     save_total_limit: int = option(3, "Checkpoints to keep.")
     resume_from_checkpoint: str | None = option(None, "'latest', or the folder of one checkpoint.")
     new_schedule: bool = option(False, "Allow a resumed run to have another length than the checkpoint's run.")
     verify_checkpoint: bool = option(True, "Compare the hashes of a checkpoint's files before resuming from it.")
-    stop_after_step: int | None = option(None, "Save and stop after this optimiser step; the schedule is that of the whole run.")
-    mixed_precision: str | None = option(None, "no, bf16 or fp16 (default: what accelerate is configured for, else no).")
+    stop_after_step: int | None = option(
+        None, "Save and stop after this optimiser step; the schedule is that of the whole run."
+    )
+    mixed_precision: str | None = option(
+        None, "no, bf16 or fp16 (default: what accelerate is configured for, else no)."
+    )
     deterministic: bool = option(False, "Allow only deterministic kernels (CPU runs repeat exactly without it).")
     sync_batch_norm: bool = option(True, "Batch norm over all processes on GPUs, for methods that have it.")
     cpu: bool = option(False, "Train on the CPU even if there is an accelerator.")
@@ -55,11 +71,23 @@ class RunArguments:
         """Raise `UsageError` for values that cannot be meant."""
         if not self.output_dir:
             raise UsageError("--output_dir is missing: name a folder for the model, logs and checkpoints.")
-        for name in ("max_steps", "num_epochs", "per_device_batch_size", "save_steps", "max_records", "stop_after_step"):
+        for name in (
+            "max_steps",
+            "num_epochs",
+            "per_device_batch_size",
+            "save_steps",
+            "max_records",
+            "stop_after_step",
+        ):
             value = getattr(self, name)
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise UsageError(f"--{name} must be positive, not {value}.")
-        for name, lowest in (("gradient_accumulation_steps", 1), ("save_total_limit", 1), ("num_workers", 0), ("cache_mb", 0)):
+        for name, lowest in (
+            ("gradient_accumulation_steps", 1),
+            ("save_total_limit", 1),
+            ("num_workers", 0),
+            ("cache_mb", 0),
+        ):
             if getattr(self, name) < lowest:
                 raise UsageError(f"--{name} must be at least {lowest}, not {getattr(self, name)}.")
         if self.mixed_precision not in (None, "no", "bf16", "fp16"):
@@ -72,7 +100,9 @@ class PretrainingArguments(RunArguments):
 
     method: str = option("", "Name of the method, e.g. st_mem; `ecg-transformers doctor` lists them.")
     stage: str | None = option(None, "Stage of a method that has several (default: its first).")
-    model_name_or_path: str | None = option(None, "Start from the weights of this checkpoint, e.g. those of the stage before.")
+    model_name_or_path: str | None = option(
+        None, "Start from the weights of this checkpoint, e.g. those of the stage before."
+    )
     split: str = option("train", "Part of the corpus.")
     seed: int = option(0, "Key of every random draw of the run.")
 
@@ -87,23 +117,39 @@ class PretrainingArguments(RunArguments):
 class FinetuningArguments(RunArguments):
     """Train a classifier on a labelled corpus and evaluate it on the test split."""
 
-    model_name_or_path: str = option("", "Pre-trained model: a folder or a Hub repository; in mode scratch also a method's name.")
+    model_name_or_path: str = option(
+        "", "Pre-trained model: a folder or a Hub repository; in mode scratch also a method's name."
+    )
     task: str | None = option(None, "Task of the corpus, e.g. superclass for ptb_xl.")
-    mode: str = option("finetune", "finetune (all weights), linear (frozen encoder, linear probe), attention (frozen encoder, attention probe) or scratch.")
+    mode: str = option(
+        "finetune",
+        "finetune (all weights), linear (frozen encoder, linear probe), attention (frozen encoder, attention probe) "
+        "or scratch.",
+    )
     label_fraction: float = option(1.0, "Share of the training patients whose labels are used.")
     leads: str | None = option(None, "Leads the model sees, e.g. I,II,V2 (default: all of the model's).")
     seeds: str = option("0", "Seeds of the repetitions, separated by commas.")
-    readout: str | None = option(None, "What the classifier sees: pooler, per_lead or attention (default: as the recipe says).")
-    num_crops: int | None = option(None, "Crops of a record in evaluation, their probabilities averaged (default: as the recipe says).")
-    recipe: str | None = option(None, "Named set of hyper-parameters (default: the one the checkpoint was pre-trained with, else published).")  # type: ignore[assignment]
-    selection_metric: str = option("macro_auroc", "What chooses on the validation split: macro_auroc, or loss (as published for ST-MEM).")
+    readout: str | None = option(
+        None, "What the classifier sees: pooler, per_lead or attention (default: as the recipe says)."
+    )
+    num_crops: int | None = option(
+        None, "Crops of a record in evaluation, their probabilities averaged (default: as the recipe says)."
+    )
+    recipe: str | None = option(
+        None, "Named set of hyper-parameters (default: the one the checkpoint was pre-trained with, else published)."
+    )  # type: ignore[assignment]
+    selection_metric: str = option(
+        "macro_auroc", "What chooses on the validation split: macro_auroc, or loss (as published for ST-MEM)."
+    )
     evaluations: int | None = option(None, "Checks on the validation split during the run; the best one is kept.")
     n_boot: int = option(2000, "Resamples of the patient bootstrap for the 95 % intervals.")
 
     def check(self) -> None:
         super().check()
         if not self.model_name_or_path:
-            raise UsageError("--model_name_or_path is missing: name a pre-trained model (in mode scratch a method's name will do).")
+            raise UsageError(
+                "--model_name_or_path is missing: name a pre-trained model (in mode scratch a method's name will do)."
+            )
         modes = ["finetune", "linear", "attention", "scratch"]
         if self.mode not in modes:
             raise UsageError(f"There is no mode {self.mode!r}. {known(self.mode, modes)}")
@@ -174,7 +220,9 @@ def _value(text: str) -> Any:
         if text.startswith("[") and text.endswith("]"):
             return [_value(part) for part in _split(text[1:-1])]
         try:
-            return float(text) if not text.isalpha() else text  # 1e-3 and .5, which JSON does not know; not "nan" or "inf"
+            return (
+                float(text) if not text.isalpha() else text
+            )  # 1e-3 and .5, which JSON does not know; not "nan" or "inf"
         except ValueError:
             return text
     return value
@@ -194,8 +242,11 @@ def field_names(cls: Any) -> set[str]:
 
 
 def replace_fields(value: Any, changes: Mapping[str, Any], what: str) -> Any:
-    """A copy of a dataclass with some fields changed; unknown names are refused, lists become the tuples they stand for."""
+    """A copy of a dataclass with some fields changed; unknown names are refused, lists become the tuples they stand
+    for."""
     check_keys(changes, field_names(value), what)
-    plain = {key: tuple(new) if isinstance(getattr(value, key), tuple) and isinstance(new, list) else new for key, new in changes.items()}
+    plain = {
+        key: tuple(new) if isinstance(getattr(value, key), tuple) and isinstance(new, list) else new
+        for key, new in changes.items()
+    }
     return dataclasses.replace(value, **plain)
-

@@ -1,8 +1,8 @@
 """Checkpoints that are whole or not there.
 
-A checkpoint is a folder `checkpoints/step-N` of safetensors and JSON files (nothing is pickled). It is written under a temporary
-name, every file is flushed to the disk, `manifest.json` with size and SHA-256 of each file comes last, and only then the folder
-gets its name. A folder whose manifest does not fit its files is no checkpoint.
+A checkpoint is a folder `checkpoints/step-N` of safetensors and JSON files (nothing is pickled). It is written under a
+temporary name, every file is flushed to the disk, `manifest.json` with size and SHA-256 of each file comes last, and
+only then the folder gets its name. A folder whose manifest does not fit its files is no checkpoint.
 """
 
 from __future__ import annotations
@@ -110,7 +110,8 @@ def write_checkpoint(
 
 @contextlib.contextmanager
 def write_errors(what: str, path: Path) -> Iterator[None]:
-    """Map every error that a full disk or a file size limit causes (they differ by library) to `CheckpointWriteError`."""
+    """Map every error that a full disk or a file size limit causes (they differ by library) to
+    `CheckpointWriteError`."""
     from safetensors import SafetensorError
 
     try:
@@ -119,7 +120,8 @@ def write_errors(what: str, path: Path) -> Iterator[None]:
         if isinstance(error, TrainingError):
             raise
         raise CheckpointWriteError(
-            f"Writing {what} to {path} failed ({error}); what was written before is intact, free some space and resume."
+            f"Writing {what} to {path} failed ({error}); what was written before is intact, free some space and "
+            f"resume."
         ) from error
 
 
@@ -150,12 +152,14 @@ def _write_files(
         fault_point(f"write {name}")
         _write_synced(folder / name, json.dumps(value, indent=1, sort_keys=True) + "\n")
     files = {
-        name: {"size": (folder / name).stat().st_size, "sha256": file_sha256(folder / name)} for name in (*tensors, *objects)
+        name: {"size": (folder / name).stat().st_size, "sha256": file_sha256(folder / name)}
+        for name in (*tensors, *objects)
     }
     manifest = {"schema": SCHEMA, "step": step, "version": __version__, "files": files}
     fault_point(f"write {MANIFEST}")
     _write_synced(
-        folder / MANIFEST, json.dumps({**manifest, "sha256": _manifest_hash(manifest)}, indent=1, sort_keys=True) + "\n"
+        folder / MANIFEST,
+        json.dumps({**manifest, "sha256": _manifest_hash(manifest)}, indent=1, sort_keys=True) + "\n",
     )
     sync_folder(folder)
 
@@ -191,12 +195,16 @@ def verify(path: Path, *, hashes: bool = True) -> Checkpoint:
             raise DamagedCheckpoint(f"{path} is damaged: {name} is not in its manifest.")
         file = path / name
         if Path(name).name != name or name in ("..", "."):
-            raise DamagedCheckpoint(f"{path} is damaged: its manifest names {name!r}, which is not a file of the folder.")
+            raise DamagedCheckpoint(
+                f"{path} is damaged: its manifest names {name!r}, which is not a file of the folder."
+            )
         if name not in present or file.is_symlink() or not file.is_file():
             raise DamagedCheckpoint(f"{path} is damaged: {name} is missing or not a plain file.")
         size = file.stat().st_size
         if size != files[name].get("size"):
-            raise DamagedCheckpoint(f"{path} is damaged: {name} has {size} bytes instead of {files[name].get('size')}.")
+            raise DamagedCheckpoint(
+                f"{path} is damaged: {name} has {size} bytes instead of {files[name].get('size')}."
+            )
         if hashes and file_sha256(file) != files[name].get("sha256"):
             raise DamagedCheckpoint(f"{path} is damaged: the content of {name} does not fit its SHA-256.")
     return Checkpoint(path=path, step=manifest["step"])
@@ -216,7 +224,9 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
         raise DamagedCheckpoint(f"{path} is damaged: its {MANIFEST} lists no files.")
     if isinstance(manifest.get("schema"), int) and manifest["schema"] > SCHEMA:
-        raise DamagedCheckpoint(f"{path} was written by a newer version (schema {manifest['schema']}, this one reads {SCHEMA}).")
+        raise DamagedCheckpoint(
+            f"{path} was written by a newer version (schema {manifest['schema']}, this one reads {SCHEMA})."
+        )
     stated = manifest.pop("sha256", None)
     if stated != _manifest_hash(manifest) or not all(isinstance(entry, dict) for entry in manifest["files"].values()):
         raise DamagedCheckpoint(f"{path} is damaged: its {MANIFEST} does not fit its own SHA-256.")
@@ -244,8 +254,8 @@ def find_checkpoint(choice: str, folder: Path, *, hashes: bool = True) -> Checkp
     """The checkpoint that `--resume_from_checkpoint` means.
 
     Args:
-        choice: "latest" for the newest valid checkpoint of `folder` (damaged ones are named in a warning and passed over;
-            None when the folder has no checkpoint yet), or the path of one checkpoint, which must be valid.
+        choice: "latest" for the newest valid checkpoint of `folder` (damaged ones are named in a warning and passed
+            over; None when the folder has no checkpoint yet), or the path of one checkpoint, which must be valid.
         folder: the `checkpoints` folder of the run.
         hashes: verify the content as well.
 
@@ -264,12 +274,15 @@ def find_checkpoint(choice: str, folder: Path, *, hashes: bool = True) -> Checkp
         except DamagedCheckpoint as damage:
             logger.warning("%s The one before it is tried.", damage)
     if candidates:
-        raise UsageError(f"None of the {len(candidates)} checkpoints in {folder} is valid; start again in another --output_dir.")
+        raise UsageError(
+            f"None of the {len(candidates)} checkpoints in {folder} is valid; start again in another --output_dir."
+        )
     return None
 
 
 def prune(folder: Path, keep: int) -> None:
-    """Remove the oldest valid checkpoints beyond the newest `keep` (at least one stays; damaged ones are left alone)."""
+    """Remove the oldest valid checkpoints beyond the newest `keep` (at least one stays; damaged ones are left
+    alone)."""
     valid = []
     for path in list_checkpoints(folder):
         try:

@@ -11,6 +11,7 @@ from ecg_transformers.models.registry import ECGMethod, get_method, list_methods
 from ecg_transformers.training.arguments import FinetuningArguments, check_keys, field_names, parse_overrides
 from ecg_transformers.training.corpus import Split
 from ecg_transformers.training.errors import UsageError, usage_errors
+from ecg_transformers.training.outputs import quiet_loading
 from ecg_transformers.training.randomness import seed_global_generators
 from ecg_transformers.training.setup import Settings, build_extractor, extractor_arguments, resolve_settings
 
@@ -47,7 +48,7 @@ class ClassifierPlan:
         cls = self.method.model_classes["classification"]
         config = type(self.config).from_dict(self.config.to_dict())
         seed_global_generators(seed, "initial weights")
-        with usage_errors(RuntimeError):
+        with usage_errors(RuntimeError), quiet_loading():
             if self.mode == "scratch" or self.source is None:
                 return cls(config)
             model, info = cls.from_pretrained(
@@ -64,7 +65,8 @@ class ClassifierPlan:
 
 
 def _reset_new_norms(model: Any, missing: set[str]) -> None:
-    """Running statistics that the checkpoint does not hold start at mean 0 and variance 1 (loading leaves raw memory there)."""
+    """Running statistics that the checkpoint does not hold start at mean 0 and variance 1 (loading leaves raw memory
+    there)."""
     from torch import nn
 
     for name, module in model.named_modules():
@@ -85,10 +87,13 @@ def plan_classifier(args: FinetuningArguments, train: Split) -> ClassifierPlan:
     return _plan_from_checkpoint(args, name, train, leads)
 
 
-def _plan_from_method(args: FinetuningArguments, method: ECGMethod, train: Split, leads: list[str] | None) -> ClassifierPlan:
+def _plan_from_method(
+    args: FinetuningArguments, method: ECGMethod, train: Split, leads: list[str] | None
+) -> ClassifierPlan:
     if args.mode != "scratch":
         raise UsageError(
-            f"{method.name} is a method, not a checkpoint: mode {args.mode} needs a pre-trained model (a folder or a Hub repository)."
+            f"{method.name} is a method, not a checkpoint: mode {args.mode} needs a pre-trained model (a folder or a "
+            f"Hub repository)."
         )
     recipe = args.recipe or "published"
     settings = resolve_settings(method, args.mode, args, recipe_name=recipe)
@@ -100,7 +105,9 @@ def _plan_from_method(args: FinetuningArguments, method: ECGMethod, train: Split
     return ClassifierPlan(settings, None, config, extractor, {}, recipe, args.mode)
 
 
-def _plan_from_checkpoint(args: FinetuningArguments, source: str, train: Split, leads: list[str] | None) -> ClassifierPlan:
+def _plan_from_checkpoint(
+    args: FinetuningArguments, source: str, train: Split, leads: list[str] | None
+) -> ClassifierPlan:
     from transformers import PreTrainedConfig
 
     check_source(source)
@@ -154,8 +161,8 @@ def _extractor_of(
     with usage_errors(TypeError):
         if has_own:
             return cls.from_pretrained(source, **changes)
-        sizes = {key: value for key, value in config.items() if key in extractor_arguments(settings.method) and value is not None}
-        shared = {key: sizes[key] for key in ("sampling_rate", "seq_len", "lead_names", "patch_size") if key in sizes}
+        common = field_names(settings.method.config_class) & extractor_arguments(settings.method)
+        shared = {key: config[key] for key in common if config.get(key) is not None}
         return cls.for_method(settings.method.name, **{**settings.recipe.preprocessing, **shared, **changes})
 
 
@@ -185,7 +192,9 @@ def _with_head(
     with usage_errors(StrictDataclassError, TypeError):
         config = config_class.from_dict({**fields, **head, **overrides, **classes})
     if args.mode == "linear" and config.head_pooling == "attention":
-        raise UsageError("A linear probe has no attention readout: use --mode attention, or --readout pooler or per_lead.")
+        raise UsageError(
+            "A linear probe has no attention readout: use --mode attention, or --readout pooler or per_lead."
+        )
     return config
 
 

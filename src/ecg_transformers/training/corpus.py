@@ -75,6 +75,20 @@ class _Selection:
         return self.records[self.indices[index]]
 
 
+def representative_records(split: Split) -> list[int]:
+    """The shortest record of every combination of leads and sampling rate: what they can give, all others can."""
+    table = getattr(split.records, "column", None)
+    if table is None:
+        return [0]
+    shortest: dict[tuple[Any, ...], tuple[int, int]] = {}
+    for index, (names, rate, length) in enumerate(
+        zip(table("lead_names"), table("sampling_rate"), table("num_samples"), strict=True)
+    ):
+        key = (tuple(names), rate)
+        shortest[key] = min(shortest.get(key, (length, index)), (length, index))
+    return [index for _, index in shortest.values()]
+
+
 def load_split(args: RunArguments, split: str, *, task: str | None = None, labelled: bool = False) -> Split:
     """Load one split of the corpus that the arguments name.
 
@@ -125,7 +139,8 @@ def load_split(args: RunArguments, split: str, *, task: str | None = None, label
 def _labels(table: Any, kind: str, split: Split) -> np.ndarray:
     if kind not in ("multilabel", "multiclass") or not split.label_names:
         raise UsageError(
-            f"The {split.name} split of {split.facts['name']} has no labels for classification (its task is {kind!r}): choose another --task."
+            f"The {split.name} split of {split.facts['name']} has no labels for classification (its task is "
+            f"{kind!r}): choose another --task."
         )
     vectors = table.label_matrix().astype(np.float32)
     if kind == "multilabel":
@@ -133,7 +148,8 @@ def _labels(table: Any, kind: str, split: Split) -> np.ndarray:
     wrong = np.flatnonzero(vectors.sum(axis=1) != 1)
     if wrong.size:
         raise UsageError(
-            f"Each record of {split.facts['name']} should have one label, but {split.record_ids[wrong[0]]} has {int(vectors[wrong[0]].sum())}."
+            f"Each record of {split.facts['name']} should have one label, but {split.record_ids[wrong[0]]} has "
+            f"{int(vectors[wrong[0]].sum())}."
         )
     return vectors.argmax(axis=1).astype(np.int64)
 

@@ -62,7 +62,8 @@ class Interrupted(TrainingError):
 def usage_errors(*kinds: type[Exception]) -> Iterator[None]:
     """Turn the plain errors that wrong arguments or data cause during set-up into `UsageError`.
 
-    Only set-up code stands inside this block: the same exceptions inside the training loop are defects and keep their traceback.
+    Only set-up code stands inside this block: the same exceptions inside the training loop are defects and keep their
+    traceback.
     """
     try:
         yield
@@ -81,7 +82,8 @@ def one_sentence(error: BaseException) -> str:
 
 
 def run_command(main: Callable[[], None]) -> int:
-    """Call `main()` and return the exit code; a foreseen error prints one sentence on stderr instead of a traceback."""
+    """Call `main()` and return the exit code; a foreseen error prints one sentence on stderr instead of a
+    traceback."""
     from ecg_transformers.data.errors import ECGDataError
 
     try:

@@ -44,7 +44,8 @@ class Evaluator:
         self._prepared = PreparedRecords(self.split.records, self.view.prepare, self.cache_mb)
 
     def apply(self, model: Any, function: Callable[[Mapping[str, torch.Tensor]], torch.Tensor]) -> np.ndarray:
-        """`function(batch)` for all records in evaluation mode: one row a record, in the split's order, on every process."""
+        """`function(batch)` for all records in evaluation mode: one row a record, in the split's order, on every
+        process."""
         import torch
 
         rank, count = self.accelerator.process_index, self.accelerator.num_processes

@@ -5,6 +5,7 @@ The test split is loaded only after the selection on the validation split is fin
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -18,13 +19,13 @@ from ecg_transformers.training.arguments import FinetuningArguments
 from ecg_transformers.training.assembly import assemble_run, checkpoint_to_resume, training_samples
 from ecg_transformers.training.checkpointing import Checkpoint
 from ecg_transformers.training.classifier import ClassifierPlan, freeze_encoder, plan_classifier, train_head_only
-from ecg_transformers.training.corpus import Split, load_split
+from ecg_transformers.training.corpus import Split, load_split, representative_records
 from ecg_transformers.training.errors import usage_errors
 from ecg_transformers.training.evaluating import Evaluator
 from ecg_transformers.training.interruption import StopRequest
 from ecg_transformers.training.locking import OutputLock
 from ecg_transformers.training.loop import Run, on_main_process, train
-from ecg_transformers.training.outputs import save_folder, save_model
+from ecg_transformers.training.outputs import quiet_loading, save_folder, save_model
 from ecg_transformers.training.probing import fit_linear_probe
 from ecg_transformers.training.processes import main_process_speaks, start_accelerator
 from ecg_transformers.training.reporting import (
@@ -60,7 +61,8 @@ SEEDS = "seeds"
 
 
 def finetune(args: FinetuningArguments) -> RunSummary:
-    """Train a classifier for each seed, choose on validation, evaluate on test; everything is written to `args.output_dir`.
+    """Train a classifier for each seed, choose on validation, evaluate on test; everything is written to
+    `args.output_dir`.
 
     Returns:
         What the run did, with the metrics; the same is in `run.json` and `metrics.json`.
@@ -123,7 +125,13 @@ class Job:
         view = build_view(evaluation_view(self.classifier), self.classifier.extractor)
         batch_size = max(1, 2 * self.seeds[0].plan.per_device_batch_size // self.num_crops)
         return Evaluator(
-            self.accelerator, split, view, self.num_crops, batch_size, self.classifier.forward_arguments, self.args.cache_mb
+            self.accelerator,
+            split,
+            view,
+            self.num_crops,
+            batch_size,
+            self.classifier.forward_arguments,
+            self.args.cache_mb,
         )
 
 
@@ -141,6 +149,9 @@ def prepare_job(args: FinetuningArguments, output_dir: Path, accelerator: Accele
     for seed in args.seed_list():
         seeds.append(plan_seed(args, classifier, train_split, accelerator.num_processes, seed, offset))
         offset += seeds[-1].total_steps
+    view = build_view(evaluation_view(classifier), classifier.extractor)
+    for split in (train_split, validation):
+        training_samples(split, view, 0, args).check(representative_records(split))
     crops = args.num_crops or classifier.settings.hyper.num_crops or 1
     return Job(args, output_dir, accelerator, train_split, validation, classifier, crops, seeds)
 
@@ -232,9 +243,7 @@ class Best:
             self.score = max(selection_score(figures, self.criterion) for figures in self.history)
 
 
-def train_seed(
-    job: Job, seed: SeedPlan, reporter: Reporter, stop: StopRequest, checkpoint: Checkpoint | None
-) -> None:
+def train_seed(job: Job, seed: SeedPlan, reporter: Reporter, stop: StopRequest, checkpoint: Checkpoint | None) -> None:
     """One gradient-trained repetition, from a fresh model (or its checkpoint) to its folder."""
     run = seed_run(job, seed, checkpoint)
     guard = FrozenGuard({run.plain_model.base_model_prefix: run.plain_model.base_model} if frozen(job) else {})
@@ -256,7 +265,7 @@ def train_seed(
     first_step = 0 if checkpoint is None else checkpoint.step - seed.offset
     train(run, reporter, stop, first_step, evaluate)
     guard.check()
-    run.plain_model.load_state_dict({name: value for name, value in best.tensors.items()})
+    run.plain_model.load_state_dict(best.tensors)
     finish_seed(job, seed, run.plain_model, evaluator, {"best_step": best.step, "history": best.history})
     job.accelerator.free_memory()
 
@@ -278,6 +287,7 @@ def seed_run(job: Job, seed: SeedPlan, checkpoint: Checkpoint | None) -> Run:
     model = classifier.build(seed.seed)
     if frozen(job):
         freeze_encoder(model)
+        hyper = dataclasses.replace(hyper, no_decay=(), lr_factors={})  # their patterns are about the encoder
     schedule = resolve_schedule(hyper, seed.total_steps, seed.plan.steps_per_epoch, seed.plan.global_batch_size)
     view = build_view(evaluation_view(classifier), classifier.extractor, build_augmentation(hyper))
     return assemble_run(
@@ -336,7 +346,8 @@ def evaluate_all_seeds(job: Job) -> RunSummary:
     """Write the selection, then load the test split for the first time, predict and report."""
     args, accelerator = job.args, job.accelerator
     selections = {
-        seed.seed: json.loads((job.folder(seed.seed) / "selection.json").read_text(encoding="utf-8")) for seed in job.seeds
+        seed.seed: json.loads((job.folder(seed.seed) / "selection.json").read_text(encoding="utf-8"))
+        for seed in job.seeds
     }
     record = {"metric": args.selection_metric, "seeds": {str(seed): facts for seed, facts in selections.items()}}
     on_main_process(accelerator, lambda: write_json(job.output_dir / "selection.json", record))
@@ -346,11 +357,14 @@ def evaluate_all_seeds(job: Job) -> RunSummary:
     scores: dict[int, np.ndarray] = {}
     saved: Any = None
     for seed in job.seeds:
-        model = cls.from_pretrained(job.folder(seed.seed)).to(accelerator.device)
+        with quiet_loading():
+            model = cls.from_pretrained(job.folder(seed.seed)).to(accelerator.device)
         scores[seed.seed] = evaluator.probabilities(model)[0]
         saved = model if saved is None else saved
     metrics = {
-        "test": test_metrics(test, scores, {seed: facts["thresholds"] for seed, facts in selections.items()}, args.n_boot),
+        "test": test_metrics(
+            test, scores, {seed: facts["thresholds"] for seed, facts in selections.items()}, args.n_boot
+        ),
         "validation": validation_summary(selections),
         "mode": args.mode,
         "label_fraction": args.label_fraction,

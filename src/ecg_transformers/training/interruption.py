@@ -41,6 +41,7 @@ class StopRequest:
 
 
 def ignore_stop_signals_in_worker(worker_id: int) -> None:
-    """For `DataLoader(worker_init_fn=…)`: a signal to the process group must not kill the workers of a run that is still to finish its step."""
+    """For `DataLoader(worker_init_fn=…)`: a signal to the process group must not kill the workers of a run that is
+    still to finish its step."""
     for number in EXIT_CODES:
         signal.signal(number, signal.SIG_IGN)

@@ -23,11 +23,13 @@ _held_here: set[Path] = set()
 class OutputLock:
     """Exclusive use of a folder for as long as the process lives.
 
-    A POSIX record lock on `.lock`: unlike `flock` it does not pass to forked data workers, which may outlive a killed run by
-    seconds. The file names its holder (host, pid, boot id, start time). The kernel frees the lock of a dead process, so what a
-    killed run left behind is taken over with a warning. On file systems without locks the holder named in the file decides.
+    A POSIX record lock on `.lock`: unlike `flock` it does not pass to forked data workers, which may outlive a killed
+    run by seconds. The file names its holder (host, pid, boot id, start time). The kernel frees the lock of a dead
+    process, so what a killed run left behind is taken over with a warning. On file systems without locks the holder
+    named in the file decides.
 
-    The folder is created when absent; `release` removes it again when it was created here and nothing was written to it.
+    The folder is created when absent; `release` removes it again when it was created here and nothing was written to
+    it.
 
     Raises:
         OutputInUseError: another live process holds the folder.
@@ -52,7 +54,9 @@ class OutputLock:
     def acquire(self) -> None:
         """Create the folder and take the lock, or raise."""
         if self.folder in _held_here:
-            raise OutputInUseError(f"{self.folder} is already in use by another run of this process (pid {os.getpid()}).")
+            raise OutputInUseError(
+                f"{self.folder} is already in use by another run of this process (pid {os.getpid()})."
+            )
         try:
             self._create_folder()
             self._descriptor = self._open_locked()
@@ -61,7 +65,8 @@ class OutputLock:
         except OSError as error:
             self._remove_created()
             raise UsageError(
-                f"The output folder {self.folder} cannot be written: {error.strerror or error}; choose another --output_dir."
+                f"The output folder {self.folder} cannot be written: {error.strerror or error}; choose another "
+                f"--output_dir."
             ) from error
         _held_here.add(self.folder)
 

@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecg_transformers.training.checkpointing import STATE, Checkpoint, write_checkpoint
-from ecg_transformers.training.errors import CheckpointWriteError, Interrupted, NonFiniteError, TrainingError, UsageError
+from ecg_transformers.training.errors import (
+    CheckpointWriteError,
+    Interrupted,
+    NonFiniteError,
+    TrainingError,
+    UsageError,
+)
 from ecg_transformers.training.interruption import StopRequest, ignore_stop_signals_in_worker
 from ecg_transformers.training.optimization import Schedule, set_learning_rate
 from ecg_transformers.training.randomness import seed_global_generators, torch_generator
@@ -86,7 +92,9 @@ class Run:
     extra_state: Callable[[], Mapping[str, Any]] = dict
 
 
-def train(run: Run, reporter: Reporter, stop: StopRequest, first_step: int, after_step: Callable[[int], None] | None = None) -> None:
+def train(
+    run: Run, reporter: Reporter, stop: StopRequest, first_step: int, after_step: Callable[[int], None] | None = None
+) -> None:
     """Train from optimiser step `first_step` (counted from 0) to the end of the schedule.
 
     Args:
@@ -106,7 +114,12 @@ def train(run: Run, reporter: Reporter, stop: StopRequest, first_step: int, afte
         run.plain_model.training_step_started(step, total_steps)
         lr = run.schedule(step)
         set_learning_rate(run.optimizer, lr)
-        loss, monitored, stop_code, seen = accumulate_gradients(run, step, batches, stop)
+        try:
+            loss, monitored, stop_code, seen = accumulate_gradients(run, step, batches, stop)
+        except UsageError:  # a record that cannot be used: the steps before it are not lost
+            if step > first_step and run.accelerator.num_processes == 1:
+                save(run, reporter, step)
+            raise
         grad_norm = finish_gradients(run)
         fp16 = run.accelerator.scaler is not None
         if not math.isfinite(loss) or (not math.isfinite(grad_norm) and not fp16):
@@ -125,11 +138,13 @@ def train(run: Run, reporter: Reporter, stop: StopRequest, first_step: int, afte
             save(run, reporter, done)
         if stopping:
             raise Interrupted(
-                f"Stopped after step {run.offset + done}; continue with --resume_from_checkpoint latest.", exit_code=stop_code
+                f"Stopped after step {run.offset + done}; continue with --resume_from_checkpoint latest.",
+                exit_code=stop_code,
             )
 
 
-# ---- one step --------------------------------------------------------------------------------------------------------
+# ---- one step
+# --------------------------------------------------------------------------------------------------------
 
 
 def accumulate_gradients(
@@ -137,11 +152,12 @@ def accumulate_gradients(
 ) -> tuple[float, dict[str, float], int, list[Batch]]:
     """Forward and backward passes of one step.
 
-    Every pass is weighted by the number of terms its mean loss is over, so that the gradient is that of the mean over the global
-    batch, however unevenly the terms (masked patches, say) fall on passes and processes.
+    Every pass is weighted by the number of terms its mean loss is over, so that the gradient is that of the mean over
+    the global batch, however unevenly the terms (masked patches, say) fall on passes and processes.
 
     Returns:
-        mean loss over the global batch, mean monitored figures, exit code of a stop signal on any process, the batches.
+        mean loss over the global batch, mean monitored figures, exit code of a stop signal on any process, the
+        batches.
     """
     import torch
 
@@ -159,7 +175,9 @@ def accumulate_gradients(
             outputs = run.model(**batch, **run.forward_arguments)
             count = loss_count(outputs, micro_batch)
             accelerator.backward(outputs.loss * (count / usual_count))
-        totals += torch.stack([outputs.loss.detach().double().cpu() * count, torch.tensor(count), torch.tensor(0.0)]).double()
+        totals += torch.stack(
+            [outputs.loss.detach().double().cpu() * count, torch.tensor(count), torch.tensor(0.0)]
+        ).double()
         for name, value in run.plain_model.monitor(outputs).items():
             monitored[name] = monitored.get(name, 0.0) + float(value) / len(micro_batches)
     totals[2] = stop.exit_code
@@ -209,7 +227,10 @@ def finish_gradients(run: Run) -> float:
 
     run.accelerator.unscale_gradients(run.optimizer)
     parameters = [
-        parameter for group in run.optimizer.param_groups for parameter in group["params"] if parameter.grad is not None
+        parameter
+        for group in run.optimizer.param_groups
+        for parameter in group["params"]
+        if parameter.grad is not None
     ]
     norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters])
     norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
@@ -234,7 +255,8 @@ def log_row(
     return {**row, "skipped": True} if skipped else row
 
 
-# ---- batches ---------------------------------------------------------------------------------------------------------
+# ---- batches
+# ---------------------------------------------------------------------------------------------------------
 
 
 def load_batches(run: Run, first_step: int) -> Iterator[Any]:
@@ -260,12 +282,20 @@ def next_batch(run: Run, batches: Iterator[Any], micro_batch: MicroBatch) -> Bat
         batch = next(batches)
     except RuntimeError as error:
         if "DataLoader worker" in str(error):
-            raise TrainingError(f"A data worker died ({error}); resume with --resume_from_checkpoint latest.") from error
+            raise TrainingError(
+                f"A data worker died ({error}); resume with --resume_from_checkpoint latest."
+            ) from error
         raise
     if isinstance(batch, BadSample):
         raise UsageError(batch.message)
+    if len(micro_batch.indices) != len(next(iter(batch.values()))):
+        raise TrainingError(
+            f"The data loader and the plan of the run disagree at step {micro_batch.step}: this is a defect."
+        )
     batch.update(sample_noise(run, micro_batch))
-    batch.update(run.plain_model.draw_batch_noise(torch_generator(run.seed, "batch", run.offset + micro_batch.step), batch))
+    batch.update(
+        run.plain_model.draw_batch_noise(torch_generator(run.seed, "batch", run.offset + micro_batch.step), batch)
+    )
     return {key: value.to(run.accelerator.device, non_blocking=True) for key, value in batch.items()}
 
 
@@ -285,7 +315,8 @@ def accelerator_rank(run: Run) -> int:
     return int(run.accelerator.process_index)
 
 
-# ---- saving, resuming, failing ---------------------------------------------------------------------------------------
+# ---- saving, resuming, failing
+# ---------------------------------------------------------------------------------------
 
 
 def save(run: Run, reporter: Reporter, done: int, folder: Path | None = None, **state: Any) -> None:
@@ -372,7 +403,9 @@ def stop_as_not_finite(run: Run, step: int, loss: float, grad_norm: float, seen:
         saved = f"the state could not be saved ({error})"
     names = blamed or everything
     listed = ", ".join(names[:16]) + (", …" if len(names) > 16 else "")
-    which = "Records that give it by themselves" if blamed else "No single record gives it; the batch holds the records"
+    which = (
+        "Records that give it by themselves" if blamed else "No single record gives it; the batch holds the records"
+    )
     return NonFiniteError(f"The {what} of step {run.offset + step + 1} is not finite; {saved}. {which}: {listed}.")
 
 

@@ -34,8 +34,11 @@ def half_cosine_lr(epoch: float, *, lr: float, min_lr: float, warmup_epochs: flo
     return min_lr + (lr - min_lr) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
-def linear_warmup_cosine_lr(step: float, *, lr: float, min_lr: float, warmup_steps: float, total_steps: float) -> float:
-    """As `half_cosine_lr` in steps, but the first step already moves: warm-up through `lr / warmup_steps, 2 lr / warmup_steps, …`."""
+def linear_warmup_cosine_lr(
+    step: float, *, lr: float, min_lr: float, warmup_steps: float, total_steps: float
+) -> float:
+    """As `half_cosine_lr` in steps, but the first step already moves: warm-up through `lr / warmup_steps, 2 lr /
+    warmup_steps, …`."""
     if step < warmup_steps:
         return lr * min((step + 1) / warmup_steps, 1.0)
     progress = (step - warmup_steps) / max(total_steps - warmup_steps, 1)
@@ -47,7 +50,8 @@ def unshifted_cosine_lr(
 ) -> float:
     """Linear warm-up from `start_lr`, then a cosine over the *whole* run that does not know of the warm-up.
 
-    The schedule of the ECG-JEPA code (arXiv 2410.08559): at the end of the warm-up the rate drops at once to the cosine's value.
+    The schedule of the ECG-JEPA code (arXiv 2410.08559): at the end of the warm-up the rate drops at once to the
+    cosine's value.
     """
     if step < warmup_steps:
         return start_lr + step * (lr - start_lr) / warmup_steps
@@ -55,9 +59,16 @@ def unshifted_cosine_lr(
 
 
 def one_cycle_lr(
-    step: float, *, lr: float, total_steps: float, warmup_share: float = 0.3, start_factor: float = 0.04, end_factor: float = 4e-6
+    step: float,
+    *,
+    lr: float,
+    total_steps: float,
+    warmup_share: float = 0.3,
+    start_factor: float = 0.04,
+    end_factor: float = 4e-6,
 ) -> float:
-    """The one-cycle policy with cosine ramps (Smith and Topin, 2018): up from `start_factor * lr`, down to `end_factor * lr`.
+    """The one-cycle policy with cosine ramps (Smith and Topin, 2018): up from `start_factor * lr`, down to `end_factor
+    * lr`.
 
     With the default factors and `total_steps` steps it gives the learning rates of torch's `OneCycleLR`.
     """
@@ -98,8 +109,14 @@ class Schedule:
             raise UsageError(f"There is no schedule {self.name!r}; choose one of {', '.join(SCHEDULES)}.")
         if self.total_steps < 1:
             raise UsageError(f"A run takes at least one step, not {self.total_steps}.")
-        if self.warmup_steps >= self.total_steps and self.name not in ("constant", "one_cycle") and self.warmup_steps > 0:
-            raise UsageError(f"The warm-up of {self.warmup_steps:g} steps does not end within the run of {self.total_steps} steps.")
+        if (
+            self.warmup_steps >= self.total_steps
+            and self.name not in ("constant", "one_cycle")
+            and self.warmup_steps > 0
+        ):
+            raise UsageError(
+                f"The warm-up of {self.warmup_steps:g} steps does not end within the run of {self.total_steps} steps."
+            )
 
     def __call__(self, step: int) -> float:
         """The learning rate of optimiser step `step`, counted from 0."""
@@ -141,10 +158,11 @@ def parameter_groups(
     Args:
         model: parameters with `requires_grad=False` are left out.
         weight_decay: decay of the parameters that decay.
-        decay_one_dimensional: biases, norms and other vectors decay too (as in the ST-MEM code; the ECG-JEPA code leaves out
-            what has one dimension or "bias" in its name).
+        decay_one_dimensional: biases, norms and other vectors decay too (as in the ST-MEM code; the ECG-JEPA code
+            leaves out what has one dimension or "bias" in its name).
         no_decay: regular expressions of further parameter names without decay.
-        lr_factors: regular expression of parameter names -> factor of the learning rate; the first that matches counts.
+        lr_factors: regular expression of parameter names -> factor of the learning rate; the first that matches
+            counts.
 
     Raises:
         UsageError: nothing is trainable, a pattern matches no parameter, or weight decay is set and nothing decays.
@@ -156,7 +174,9 @@ def parameter_groups(
     exempt = set().union(*(_matching(pattern, names, "no_decay") for pattern in no_decay))
     if not decay_one_dimensional:
         exempt |= {name for name, parameter in trainable if parameter.ndim <= 1 or "bias" in name}
-    factors = {pattern: (factor, _matching(pattern, names, "lr_factors")) for pattern, factor in (lr_factors or {}).items()}
+    factors = {
+        pattern: (factor, _matching(pattern, names, "lr_factors")) for pattern, factor in (lr_factors or {}).items()
+    }
     groups: dict[tuple[float, float], ParameterGroup] = {}
     for name, parameter in trainable:
         decay = 0.0 if name in exempt else weight_decay
@@ -165,14 +185,17 @@ def parameter_groups(
         group.names.append(name)
         group.parameters.append(parameter)
     if weight_decay and not any(group.weight_decay for group in groups.values()):
-        raise UsageError(f"Weight decay is {weight_decay:g}, but its rules leave no parameter to decay: its group is empty.")
+        raise UsageError(
+            f"Weight decay is {weight_decay:g}, but its rules leave no parameter to decay: its group is empty."
+        )
     result = list(groups.values())
     check_groups(model, result)
     return result
 
 
 def check_groups(model: nn.Module, groups: Iterable[ParameterGroup]) -> None:
-    """Raise `UsageError` unless every trainable parameter is in exactly one non-empty group and no frozen one is in any."""
+    """Raise `UsageError` unless every trainable parameter is in exactly one non-empty group and no frozen one is in
+    any."""
     seen: dict[int, str] = {}
     for group in groups:
         if not group.parameters:
@@ -213,7 +236,8 @@ def build_optimizer(
     import torch
 
     settings = [
-        {"params": group.parameters, "weight_decay": group.weight_decay, "lr_factor": group.lr_factor} for group in groups
+        {"params": group.parameters, "weight_decay": group.weight_decay, "lr_factor": group.lr_factor}
+        for group in groups
     ]
     if name == "sgd":
         return torch.optim.SGD(settings, lr=lr, momentum=betas[0])

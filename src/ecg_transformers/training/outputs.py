@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 
 def save_model(accelerator: Accelerator, model: Any, extractor: Any, output_dir: Path) -> None:
-    """Save a model and its extractor as `save_pretrained` does, through a temporary folder; every process takes part."""
+    """Save a model and its extractor as `save_pretrained` does, through a temporary folder; every process takes
+    part."""
     tensors = {name: value.cpu() for name, value in model_tensors(model).items()}
 
     def write() -> None:
@@ -38,10 +39,9 @@ def save_pretrained_atomically(model: Any, extractor: Any, output_dir: Path, ten
         sync_folder(output_dir)
 
 
-def save_folder(
-    folder: Path, model: Any, extractor: Any, tensors: dict[str, Any], objects: Mapping[str, Any]
-) -> None:
-    """Write model, extractor and JSON files to a folder that appears only when it is complete; an existing one is replaced."""
+def save_folder(folder: Path, model: Any, extractor: Any, tensors: dict[str, Any], objects: Mapping[str, Any]) -> None:
+    """Write model, extractor and JSON files to a folder that appears only when it is complete; an existing one is
+    replaced."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _temporary_folder(folder.parent) as temporary:
         _fill(temporary, model, extractor, tensors, objects)
@@ -53,7 +53,7 @@ def save_folder(
 
 
 def _fill(folder: Path, model: Any, extractor: Any, tensors: dict[str, Any], objects: Mapping[str, Any]) -> None:
-    with _without_progress_bar():
+    with quiet_loading():
         model.save_pretrained(folder, state_dict=tensors)
     extractor.save_pretrained(folder)
     for name, value in objects.items():
@@ -76,13 +76,16 @@ def _temporary_folder(parent: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _without_progress_bar() -> Iterator[None]:
+def quiet_loading() -> Iterator[None]:
+    """Without the libraries' bars and tables of tensors: what matters of them is checked and said by us."""
     from transformers.utils import logging as library_logging
 
-    was_on = library_logging.is_progress_bar_enabled()
+    had_bar, verbosity = library_logging.is_progress_bar_enabled(), library_logging.get_verbosity()
     library_logging.disable_progress_bar()
+    library_logging.set_verbosity_error()
     try:
         yield
     finally:
-        if was_on:
+        library_logging.set_verbosity(verbosity)
+        if had_bar:
             library_logging.enable_progress_bar()

@@ -11,12 +11,12 @@ from ecg_transformers.models.registry import get_method
 from ecg_transformers.training.arguments import PretrainingArguments
 from ecg_transformers.training.assembly import assemble_run, checkpoint_to_resume, training_samples
 from ecg_transformers.training.checkpointing import Checkpoint
-from ecg_transformers.training.corpus import Split, load_split
+from ecg_transformers.training.corpus import Split, load_split, representative_records
 from ecg_transformers.training.errors import UsageError, usage_errors
 from ecg_transformers.training.interruption import StopRequest
 from ecg_transformers.training.locking import OutputLock
 from ecg_transformers.training.loop import Run, on_main_process, train
-from ecg_transformers.training.outputs import save_model
+from ecg_transformers.training.outputs import quiet_loading, save_model
 from ecg_transformers.training.processes import main_process_speaks, start_accelerator
 from ecg_transformers.training.randomness import seed_global_generators
 from ecg_transformers.training.reporting import (
@@ -102,7 +102,10 @@ def pretraining_settings(args: PretrainingArguments) -> Settings:
     with usage_errors():
         method = get_method(args.method)
     if "pretraining" not in method.model_classes or not method.stages:
-        raise UsageError(f"{method.title} is a supervised method without pre-training: use finetune_classification.py --mode scratch.")
+        raise UsageError(
+            f"{method.title} is a supervised method without pre-training: use finetune_classification.py --mode "
+            f"scratch."
+        )
     stage = args.stage or method.stages[0]
     if stage not in method.stages:
         raise UsageError(f"{method.title} has no stage {stage!r}; it has {', '.join(method.stages)}.")
@@ -120,7 +123,12 @@ def prepare_run(
     """Everything that the loop needs, the extractor, and the step to start from."""
     batches = resolve_batches(args, settings.hyper, accelerator.num_processes)
     plan = BatchPlan(
-        len(split), batches.per_device, batches.accumulation, batches.num_processes, args.seed, drop_last=args.drop_last
+        len(split),
+        batches.per_device,
+        batches.accumulation,
+        batches.num_processes,
+        args.seed,
+        drop_last=args.drop_last,
     )
     total_steps = resolve_length(args, settings.hyper, plan.steps_per_epoch)
     schedule = resolve_schedule(settings.hyper, total_steps, plan.steps_per_epoch, plan.global_batch_size)
@@ -145,6 +153,8 @@ def prepare_run(
     if checkpoint is not None:
         check_identity(checkpoint, identity, allow_new_schedule=args.new_schedule)
     view = build_view(settings.method.view, extractor, build_augmentation(settings.hyper))
+    samples = training_samples(split, view, args.seed, args)
+    samples.check(representative_records(split))
     run = assemble_run(
         args,
         accelerator,
@@ -152,7 +162,7 @@ def prepare_run(
         settings.hyper,
         plan,
         schedule,
-        training_samples(split, view, args.seed, args),
+        samples,
         record_ids=split.record_ids,
         identity=identity,
         output_dir=output_dir,
@@ -167,7 +177,7 @@ def build_model(args: PretrainingArguments, settings: Settings) -> Any:
     config = build_config(settings)
     cls = settings.method.model_classes["pretraining"]
     seed_global_generators(args.seed, "initial weights")
-    with usage_errors(RuntimeError):
+    with usage_errors(RuntimeError), quiet_loading():
         if args.model_name_or_path is None:
             return cls(config)
         return cls.from_pretrained(args.model_name_or_path, config=config)

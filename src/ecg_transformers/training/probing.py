@@ -12,8 +12,8 @@ from ecg_transformers.training.evaluating import Evaluator
 def fit_linear_probe(model: Any, train: Evaluator, validation: Evaluator) -> tuple[dict[str, Any], float]:
     """Fit a logistic regression on frozen features and put it into `model.classifier`.
 
-    The features are what the head sees, averaged over the evaluation crops of a record, so that the mean logits of the saved
-    model are the logits of the probe.
+    The features are what the head sees, averaged over the evaluation crops of a record, so that the mean logits of the
+    saved model are the logits of the probe.
 
     Args:
         model: a classifier with a linear head and no norm before it.
@@ -32,7 +32,9 @@ def fit_linear_probe(model: Any, train: Evaluator, validation: Evaluator) -> tup
     # no clipping of outliers: a linear layer cannot clip, and the saved model has to give the probe's numbers
     probe = LinearProbe(kind, clip=None)
     if kind == "multiclass":
-        probe.fit(x, np.asarray(train.split.labels), x_val, np.asarray(validation.split.labels), num_classes=y.shape[1])
+        probe.fit(
+            x, np.asarray(train.split.labels), x_val, np.asarray(validation.split.labels), num_classes=y.shape[1]
+        )
     else:
         probe.fit(x, y, x_val, y_val)
     weight, bias = probe.as_linear_layer()
@@ -40,7 +42,9 @@ def fit_linear_probe(model: Any, train: Evaluator, validation: Evaluator) -> tup
         model.classifier.weight.copy_(torch.from_numpy(weight))
         model.classifier.bias.copy_(torch.from_numpy(bias))
     logits = torch.from_numpy(probe.decision_function(x))
-    loss = float(model.classification_loss(logits, torch.from_numpy(np.asarray(train.split.labels)).to(_label_type(kind))))
+    loss = float(
+        model.classification_loss(logits, torch.from_numpy(np.asarray(train.split.labels)).to(_label_type(kind)))
+    )
     facts = {
         "strength": probe.strength,
         "selection": probe.selection,

@@ -35,10 +35,18 @@ def start_accelerator(args: RunArguments) -> Accelerator:
     if accelerator.is_main_process:
         count = accelerator.num_processes
         print(
-            f"training on {count} process{'es' if count > 1 else ''} ({accelerator.device.type}, precision {accelerator.mixed_precision})",
+            f"training on {count} process{'es' if count > 1 else ''} ({accelerator.device.type}, precision "
+            f"{accelerator.mixed_precision})",
             file=sys.stderr,
             flush=True,
         )
+        if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true" and accelerator.distributed_type != "FSDP":
+            print(
+                "warning: sharding (FSDP) was asked for, but accelerate does not shard on this kind of device; "
+                "the model is replicated.",
+                file=sys.stderr,
+                flush=True,
+            )
         asked = processes_asked_for()
         if asked is not None and asked > count:
             print(
@@ -61,7 +69,8 @@ def make_deterministic() -> None:
 
 
 def processes_asked_for() -> int | None:
-    """The number of processes in the command line (or its config file) of the `accelerate launch` above us, if there is one."""
+    """The number of processes in the command line (or its config file) of the `accelerate launch` above us, if there
+    is one."""
     try:
         words = Path(f"/proc/{os.getppid()}/cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:
@@ -72,7 +81,9 @@ def processes_asked_for() -> int | None:
     count = options.get("num_processes")
     if count is None and "config_file" in options:
         try:
-            match = re.search(r"^num_processes:\s*(\d+)", Path(options["config_file"]).read_text(encoding="utf-8"), re.MULTILINE)
+            match = re.search(
+                r"^num_processes:\s*(\d+)", Path(options["config_file"]).read_text(encoding="utf-8"), re.MULTILINE
+            )
         except OSError:
             return None
         count = match[1] if match else None
@@ -87,7 +98,8 @@ def _options(words: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def with_sync_batch_norm(model: nn.Module, accelerator: Accelerator, wanted: bool) -> nn.Module:
-    """The model with batch norm over all processes, where it has batch norm, runs on several GPUs, and it is wanted."""
+    """The model with batch norm over all processes, where it has batch norm, runs on several GPUs, and it is
+    wanted."""
     from torch import nn
 
     if not wanted or accelerator.num_processes == 1 or accelerator.device.type != "cuda":

@@ -1,8 +1,9 @@
 """Random numbers that are a pure function of names and counters.
 
-No random state lives between two steps: every decision (order, crop, mask, augmentation, dropout) is drawn from a fresh
-generator whose key is the hash of (seed, name of the stream, counters…). A run can therefore be resumed from two integers,
-and neither the number of workers nor that of processes can change a draw.
+No random state lives between two steps: every decision (order, crop, mask, augmentation, dropout) is drawn from a
+    fresh
+generator whose key is the hash of (seed, name of the stream, counters…). A run can therefore be resumed from two
+integers, and neither the number of workers nor that of processes can change a draw.
 """
 
 from __future__ import annotations

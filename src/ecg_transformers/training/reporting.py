@@ -1,4 +1,5 @@
-"""What a run says about itself: the JSON-lines log, TensorBoard, the progress bar, and the summary that a card is made from."""
+"""What a run says about itself: the JSON-lines log, TensorBoard, the progress bar, and the summary that a card is made
+from."""
 
 from __future__ import annotations
 
@@ -27,8 +28,8 @@ class JsonLinesLog:
 
     Args:
         path: the file; appended to.
-        steps_done: rows of later steps (and a half-written last line) are cut off first: a resumed run continues the log of the
-            uninterrupted one, digit by digit. None keeps the file as it is.
+        steps_done: rows of later steps (and a half-written last line) are cut off first: a resumed run continues the
+            log of the uninterrupted one, digit by digit. None keeps the file as it is.
     """
 
     def __init__(self, path: Path, steps_done: int | None = None) -> None:
@@ -37,7 +38,7 @@ class JsonLinesLog:
             with write_errors("the log", path):
                 write_text_atomically(path, "".join(_rows_until(path, steps_done)))
         with write_errors("the log", path):
-            self._file = open(path, "a", encoding="utf-8")
+            self._file = path.open("a", encoding="utf-8")
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Append one object."""
@@ -79,8 +80,8 @@ def _rows_until(path: Path, steps_done: int) -> list[str]:
 class Reporter:
     """Progress bar, train log, performance log and TensorBoard of the main process; the others say nothing.
 
-    Figures that repeat exactly when a run is repeated go to `train_log.jsonl`; those of the clock (samples per second) to
-    `performance_log.jsonl` and TensorBoard.
+    Figures that repeat exactly when a run is repeated go to `train_log.jsonl`; those of the clock (samples per second)
+    to `performance_log.jsonl` and TensorBoard.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class Reporter:
         title: str = "training",
     ) -> None:
         self._is_main = is_main
+        self._output_dir, self._tensorboard, self._progress, self._title = output_dir, tensorboard, progress, title
         self._log: JsonLinesLog | None = None
         self._performance: JsonLinesLog | None = None
         self._writer: Any = None
@@ -102,31 +104,41 @@ class Reporter:
         self._start = self._last_time = time.perf_counter()
         self._first_step = first_step
         self.total_steps = total_steps
-        if not is_main:
-            return
-        self._log = JsonLinesLog(output_dir / TRAIN_LOG, first_step)
-        self._performance = JsonLinesLog(output_dir / PERFORMANCE_LOG, first_step)
-        self._writer = _tensorboard_writer(output_dir / "tensorboard", first_step) if tensorboard else None
+
+    def _open(self) -> None:
+        """Called at the first step: a run that fails before it leaves no file behind."""
+        self._log = JsonLinesLog(self._output_dir / TRAIN_LOG, self._first_step)
+        self._performance = JsonLinesLog(self._output_dir / PERFORMANCE_LOG, self._first_step)
+        if self._tensorboard:
+            self._writer = _tensorboard_writer(self._output_dir / "tensorboard", self._first_step)
         from tqdm import tqdm
 
-        show = sys.stderr.isatty() if progress is None else progress
-        self._bar = tqdm(total=total_steps, initial=first_step, desc=title, unit="step", disable=not show, dynamic_ncols=True)
-        self._announce_every = 0 if show else max(1, total_steps // 20)
+        show = sys.stderr.isatty() if self._progress is None else self._progress
+        self._bar = tqdm(
+            total=self.total_steps,
+            initial=self._first_step,
+            desc=self._title,
+            unit="step",
+            disable=not show,
+            dynamic_ncols=True,
+        )
+        self._announce_every = 0 if show else max(1, self.total_steps // 20)
 
     def step(self, row: Mapping[str, Any], samples: int) -> None:
         """Report one optimiser step. `row["step"]` counts from 1; `samples` are those of all processes."""
-        if not self._is_main or self._log is None or self._performance is None:
+        if not self._is_main:
             return
+        if self._log is None:
+            self._open()
+        assert self._log is not None
+        assert self._performance is not None
         now = time.perf_counter()
         rate = samples / max(now - self._last_time, 1e-9)
         self._last_time = now
         self._log.write(row)
         self._performance.write({"step": row["step"], "samples_per_second": round(rate, 3)})
-        if self._writer is not None:
-            for name, value in row.items():
-                if isinstance(value, (int, float)) and name != "step":
-                    self._writer.add_scalar(f"train/{name}", value, row["step"])
-            self._writer.add_scalar("performance/samples_per_second", rate, row["step"])
+        self.scalars(row["step"], {f"train/{name}": value for name, value in row.items() if name != "step"})
+        self.scalars(row["step"], {"performance/samples_per_second": rate})
         self._bar.set_postfix(loss=f"{row['loss']:.4f}", lr=f"{row['lr']:.2e}", rate=f"{rate:.0f}/s", refresh=False)
         self._bar.update(1)
         if self._announce_every and (row["step"] % self._announce_every == 0 or row["step"] == self.total_steps):
@@ -140,11 +152,12 @@ class Reporter:
             f"{rate:.0f} samples/s  {left:.0f} s left"
         )
 
-    def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Figures that belong to a step but not to the train log (validation, say), to TensorBoard."""
+    def scalars(self, step: int, values: Mapping[str, Any]) -> None:
+        """Figures of a step (those of validation are not in the train log) to TensorBoard."""
         if self._writer is not None:
             for name, value in values.items():
-                self._writer.add_scalar(name, value, step)
+                if isinstance(value, (int, float)):
+                    self._writer.add_scalar(name, value, step)
 
     def skip_time(self) -> None:
         """What just passed (a checkpoint, an evaluation) does not count for samples per second."""
@@ -257,7 +270,8 @@ def check_output_is_free(output_dir: Path, resuming: bool) -> None:
     """Raise `UsageError` when the folder holds another run and this one does not resume it."""
     if not resuming and (output_dir / TRAIN_LOG).exists():
         raise UsageError(
-            f"{output_dir} already holds a run: continue it with --resume_from_checkpoint latest, or choose another --output_dir."
+            f"{output_dir} already holds a run: continue it with --resume_from_checkpoint latest, or choose another "
+            f"--output_dir."
         )
 
 

@@ -1,4 +1,5 @@
-"""What a fine-tuning run leaves behind: selection, predictions, metrics. All of it can be computed again from the predictions."""
+"""What a fine-tuning run leaves behind: selection, predictions, metrics. All of it can be computed again from the
+predictions."""
 
 from __future__ import annotations
 
@@ -50,7 +51,9 @@ def write_predictions(path: Path, split: Split, scores: Mapping[int, np.ndarray]
     for seed, score in scores.items():
         columns: dict[str, Any] = {
             "record_id": pa.array(split.record_ids, pa.string()),
-            "patient_id": pa.array([None if value is None else str(value) for value in split.patient_ids], pa.string()),
+            "patient_id": pa.array(
+                [None if value is None else str(value) for value in split.patient_ids], pa.string()
+            ),
             "seed": pa.array([seed] * len(split), pa.int64()),
         }
         for index, name in enumerate(split.label_names):
@@ -95,10 +98,14 @@ def test_metrics(
         figures = bootstrap_seeds(
             target, list(stored.values()) if ranked else hard, split.patient_ids, metric=metric, n_boot=n_boot
         )
-        result[metric] = {key: _finite(figures[key]) for key in ("per_seed", "mean", "sd", "ci95", "cluster", "n_boot")}
+        result[metric] = {
+            key: _finite(figures[key]) for key in ("per_seed", "mean", "sd", "ci95", "cluster", "n_boot")
+        }
     result["per_class"] = {name: _class_figures(name, reports) for name in split.label_names}
     first = next(iter(reports.values()))
-    result.update({key: first[key] for key in ("n_records", "n_classes", "n_defined", "undefined", "multiclass_auroc")})
+    result.update(
+        {key: first[key] for key in ("n_records", "n_classes", "n_defined", "undefined", "multiclass_auroc")}
+    )
     result["thresholds"] = {str(seed): None if values is None else list(values) for seed, values in thresholds.items()}
     result["threshold_source"] = "validation" if kind == "multilabel" else "none"
     return result
@@ -106,7 +113,11 @@ def test_metrics(
 
 def _class_figures(name: str, reports: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
     rows = [report["per_class"][name] for report in reports.values()]
-    figures: dict[str, Any] = {"support": rows[0]["n_pos"], "n_neg": rows[0]["n_neg"], "prevalence": rows[0]["prevalence"]}
+    figures: dict[str, Any] = {
+        "support": rows[0]["n_pos"],
+        "n_neg": rows[0]["n_neg"],
+        "prevalence": rows[0]["prevalence"],
+    }
     for key in ("auroc", "auprc", "f1", "sensitivity", "specificity", "ppv"):
         values = [row[key] for row in rows]
         known = [value for value in values if value is not None]

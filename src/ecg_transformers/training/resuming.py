@@ -16,7 +16,10 @@ _SCHEDULE_ONLY = ("total_steps", "recipe.epochs", "recipe.max_steps")
 def model_facts(model: Any) -> dict[str, Any]:
     """Class and config of a model, without what changes from version to version."""
     config = json.loads(model.config.to_json_string(use_diff=False))
-    return {"class": type(model).__name__, **{key: value for key, value in config.items() if key not in _NOT_THE_MODEL}}
+    return {
+        "class": type(model).__name__,
+        **{key: value for key, value in config.items() if key not in _NOT_THE_MODEL},
+    }
 
 
 def check_identity(checkpoint: Checkpoint, identity: Mapping[str, Any], *, allow_new_schedule: bool = False) -> None:

@@ -1,8 +1,8 @@
 """Which records an optimiser step sees: a pure function of (seed, epoch, step), whatever the number of processes.
 
-The global batch of step `s` is a consecutive slice of the epoch's permutation. It is cut into `accumulation x processes`
-pieces; piece `micro * processes + rank` goes to that rank. One process with batch `2b` and two with batch `b` (or one with
-batch `b` and two accumulated pieces) therefore train on the same records at every step.
+The global batch of step `s` is a consecutive slice of the epoch's permutation. It is cut into `accumulation x
+processes` pieces; piece `micro * processes + rank` goes to that rank. One process with batch `2b` and two with batch
+`b` (or one with batch `b` and two accumulated pieces) therefore train on the same records at every step.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class MicroBatch:
     micro: int
     indices: tuple[int, ...]
     counted: bool
-    """False for the filler that a process without a record of its own runs in an incomplete batch; its loss has weight 0."""
+    """False for the filler that a process without a record of its own runs in an incomplete batch; its loss has weight
+    0."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class BatchPlan:
         accumulation: forward passes of one optimiser step.
         num_processes: processes that train together.
         seed: key of the order.
-        drop_last: leave out the incomplete batch at the end of an epoch (another order each epoch, so other records each time).
+        drop_last: leave out the incomplete batch at the end of an epoch (another order each epoch, so other records
+            each time).
 
     Raises:
         UsageError: no step fits into an epoch, or a size is not positive.
@@ -66,7 +68,8 @@ class BatchPlan:
             raise UsageError("The training set holds no record.")
         if self.steps_per_epoch < 1:
             raise UsageError(
-                f"One optimiser step takes {self.global_batch_size} records, but the training set holds only {self.num_records}: "
+                f"One optimiser step takes {self.global_batch_size} records, but the training set holds only "
+                f"{self.num_records}: "
                 "use a smaller --per_device_batch_size, or --drop_last false to train on the incomplete batch."
             )
 

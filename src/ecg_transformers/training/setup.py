@@ -12,9 +12,6 @@ from ecg_transformers.training.arguments import RunArguments, check_keys, field_
 from ecg_transformers.training.errors import UsageError, usage_errors
 from ecg_transformers.training.optimization import Schedule
 
-SHARED_FIELDS = ("sampling_rate", "seq_len", "lead_names", "patch_size")
-"""Fields that model config and extractor both have and that must agree."""
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -37,7 +34,9 @@ def resolve_settings(method: ECGMethod, stage: str, args: RunArguments, *, recip
     with usage_errors():
         recipe = method.recipe(recipe_name or args.recipe)
         hyper = recipe.stage(stage)
-    hyper = replace_fields(hyper, parse_overrides(args.recipe_overrides, "recipe_overrides"), f"The recipe {args.recipe!r}")
+    hyper = replace_fields(
+        hyper, parse_overrides(args.recipe_overrides, "recipe_overrides"), f"The recipe {args.recipe!r}"
+    )
     config_overrides = parse_overrides(args.config_overrides, "config_overrides")
     preprocessing_overrides = parse_overrides(args.preprocessing_overrides, "preprocessing_overrides")
     config_fields, extractor_fields = field_names(method.config_class), extractor_arguments(method)
@@ -48,14 +47,12 @@ def resolve_settings(method: ECGMethod, stage: str, args: RunArguments, *, recip
     config = {**recipe.config, **hyper.config, **config_overrides}
     preprocessing = {**recipe.preprocessing, **preprocessing_overrides}
     sources = (config_overrides, preprocessing_overrides, config, preprocessing, method.preprocessing)
-    for field in SHARED_FIELDS:
+    for field in (
+        config_fields & extractor_fields
+    ):  # sampling rate, lead names, lengths: model and extractor must agree
         value = next((source[field] for source in sources if source.get(field) is not None), None)
-        if value is None:
-            continue
-        if field in config_fields:
-            config[field] = value
-        if field in extractor_fields:
-            preprocessing[field] = value
+        if value is not None:
+            config[field] = preprocessing[field] = value
     if "num_leads" in config_fields and "num_leads" not in config and config.get("lead_names"):
         config["num_leads"] = len(config["lead_names"])
     return Settings(method, stage, recipe, hyper, config, preprocessing)
@@ -95,7 +92,9 @@ class Batches:
         return self.per_device * self.accumulation * self.num_processes
 
 
-def resolve_batches(args: RunArguments, hyper: StageRecipe, num_processes: int, num_records: int | None = None) -> Batches:
+def resolve_batches(
+    args: RunArguments, hyper: StageRecipe, num_processes: int, num_records: int | None = None
+) -> Batches:
     """Per-device batch from the command line, else so that all processes together make up the recipe's batch.
 
     Args:
@@ -109,7 +108,9 @@ def resolve_batches(args: RunArguments, hyper: StageRecipe, num_processes: int, 
     return Batches(per_device, accumulation, num_processes)
 
 
-def resolve_length(args: RunArguments, hyper: StageRecipe, steps_per_epoch: int, label_fraction: float | None = None) -> int:
+def resolve_length(
+    args: RunArguments, hyper: StageRecipe, steps_per_epoch: int, label_fraction: float | None = None
+) -> int:
     """Optimiser steps of the run: the command line's, else the recipe's."""
     if args.max_steps is not None:
         return args.max_steps
@@ -134,8 +135,8 @@ def recipe_length(hyper: StageRecipe, steps_per_epoch: int) -> int:
 def resolve_schedule(hyper: StageRecipe, total_steps: int, steps_per_epoch: int, global_batch_size: int) -> Schedule:
     """The learning-rate schedule of a run.
 
-    A run that is shorter or longer than the recipe's keeps the recipe's *share* of warm-up, so that a trial of a few steps does
-    not end within it. Without `lr` the peak is `base_lr * global_batch_size / 256`.
+    A run that is shorter or longer than the recipe's keeps the recipe's *share* of warm-up, so that a trial of a few
+    steps does not end within it. Without `lr` the peak is `base_lr * global_batch_size / 256`.
     """
     lr = hyper.lr
     if lr is None:
@@ -161,7 +162,8 @@ def _warmup(hyper: StageRecipe, total_steps: int, steps_per_epoch: int) -> float
 
 
 def plain(value: Any) -> Any:
-    """Dataclass values as JSON would give them back (tuples as lists, keys as text), so that two runs can be compared."""
+    """Dataclass values as JSON would give them back (tuples as lists, keys as text), so that two runs can be
+    compared."""
     if isinstance(value, Mapping):
         return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):

@@ -41,7 +41,8 @@ def load_model_tensors(model: nn.Module, tensors: Mapping[str, torch.Tensor]) ->
     for name, value in own.items():
         if tensors[name].shape != value.shape:
             raise UsageError(
-                f"The checkpoint does not fit the model: {name} has shape {tuple(tensors[name].shape)} instead of {tuple(value.shape)}."
+                f"The checkpoint does not fit the model: {name} has shape {tuple(tensors[name].shape)} instead of "
+                f"{tuple(value.shape)}."
             )
     model.load_state_dict(dict(tensors), strict=True)
 
@@ -114,7 +115,9 @@ class FrozenGuard:
         """Raise `FrozenParameterMoved` when one of the modules changed."""
         for name, value in self._hashes().items():
             if value != self._before[name]:
-                raise FrozenParameterMoved(f"The frozen part {name!r} moved during training: this is a defect, its result is not valid.")
+                raise FrozenParameterMoved(
+                    f"The frozen part {name!r} moved during training: this is a defect, its result is not valid."
+                )
 
     def _hashes(self) -> dict[str, str]:
         return {prefix: tensors_hash(module.state_dict().items()) for prefix, module in self._modules.items()}

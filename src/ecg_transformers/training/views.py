@@ -1,6 +1,7 @@
 """What of a record the training objective sees. A method names its view in the registry; new needs are new views.
 
-A view turns one prepared record into one sample: a dict of numpy arrays that are stacked along a new first axis to the batch.
+A view turns one prepared record into one sample: a dict of numpy arrays that are stacked along a new first axis to the
+    batch.
 All its randomness comes from the generator it is handed.
 
 | view | sample |
@@ -62,7 +63,8 @@ class View:
         raise NotImplementedError
 
     def evaluation_sample(self, prepared: Any, num_crops: int) -> Sample:
-        """The same record without chance: `num_crops` evenly spaced crops `(k, L, T)`, or one in the middle `(L, T)`."""
+        """The same record without chance: `num_crops` evenly spaced crops `(k, L, T)`, or one in the middle `(L,
+        T)`."""
         if num_crops == 1:
             return {"input_values": self.extractor.finish(prepared)}
         return {"input_values": self.extractor.finish(prepared, num_crops=num_crops)}
@@ -102,7 +104,8 @@ class AdjacentSegmentsView(View):
         spare = available - 2 * length
         if spare < 0:
             raise UsageError(
-                f"Two adjacent segments of {length} samples need a record of {2 * length} samples at {rate} Hz, but one has "
+                f"Two adjacent segments of {length} samples need a record of {2 * length} samples at {rate} Hz, but "
+                f"one has "
                 f"{available}: use a shorter seq_len."
             )
         start = int(generator.integers(spare + 1))
@@ -157,7 +160,8 @@ def build_augmentation(settings: StageRecipe) -> Augmentation | None:
 
 @dataclass(frozen=True)
 class _KeywordAugmentation:
-    """Hands the generator over by keyword, as the augmentation functions want it (a class, so that workers can be spawned)."""
+    """Hands the generator over by keyword, as the augmentation functions want it (a class, so that workers can be
+    spawned)."""
 
     function: Callable[..., np.ndarray]
 
@@ -167,7 +171,8 @@ class _KeywordAugmentation:
 
 @dataclass(frozen=True)
 class BadSample:
-    """A record that could not become a sample; raised again in the main process as one sentence, without a worker's traceback."""
+    """A record that could not become a sample; raised again in the main process as one sentence, without a worker's
+    traceback."""
 
     message: str
 
@@ -201,7 +206,8 @@ class PreparedRecords:
 
 
 class TrainingSamples:
-    """The training set as `torch.utils.data.DataLoader` wants it: `(epoch, index)` -> sample, a pure function of the seed.
+    """The training set as `torch.utils.data.DataLoader` wants it: `(epoch, index)` -> sample, a pure function of the
+    seed.
 
     Args:
         prepared: the prepared records.
@@ -224,6 +230,13 @@ class TrainingSamples:
 
     def __len__(self) -> int:
         return len(self._prepared)
+
+    def check(self, indices: Sequence[int]) -> None:
+        """Raise `UsageError` when one of the records cannot become a sample."""
+        for index in indices:
+            sample = self[0, index]
+            if isinstance(sample, BadSample):
+                raise UsageError(sample.message)
 
     def __getitem__(self, key: tuple[int, int]) -> Sample | BadSample:
         epoch, index = key
@@ -256,7 +269,8 @@ def _stack(arrays: list[np.ndarray]) -> np.ndarray:
 
 
 def patient_keys(patient_ids: Sequence[str | None], record_ids: Sequence[str]) -> list[int]:
-    """A positive 63-bit number a record, equal for records of one patient; a record without patient is its own patient."""
+    """A positive 63-bit number a record, equal for records of one patient; a record without patient is its own
+    patient."""
     return [
         stream_key("patient", str(patient)) >> 1 if patient is not None else stream_key("record", str(record)) >> 1
         for patient, record in zip(patient_ids, record_ids, strict=True)
@@ -270,4 +284,8 @@ def _size_in_bytes(prepared: Any) -> int:
         return sum(_size_in_bytes(value) for value in prepared.values())
     if isinstance(prepared, (list, tuple)):
         return sum(_size_in_bytes(value) for value in prepared)
-    return sum(_size_in_bytes(value) for value in vars(prepared).values()) if hasattr(prepared, "__dict__") else sys.getsizeof(prepared)
+    return (
+        sum(_size_in_bytes(value) for value in vars(prepared).values())
+        if hasattr(prepared, "__dict__")
+        else sys.getsizeof(prepared)
+    )

@@ -121,7 +121,11 @@ class FolderCorpus(Corpus):
             if not index.paths:
                 raise TableError("the folder holds no record of a readable format.", path=self.data_dir)
             items = [Item(name, path) for name, path in sorted(index.paths.items())]
-            return CorpusPlan({"train": items}, notes=["no table of labels: all records are unlabelled training data"])
+            return CorpusPlan(
+                {"train": items},
+                files=index.others,
+                notes=["no table of labels: all records are unlabelled training data"],
+            )
         rows = read_table(table, root=self.data_dir, limits=self.limits)
         column = self._record_column(rows[0], table)
         taken = {*_RESERVED, *RECORD_COLUMNS, self.options.patient_column.lower(), column.lower()}
@@ -141,7 +145,7 @@ class FolderCorpus(Corpus):
         unlisted = len(index.paths) - len({item.path for item in items}) - sum(excluded.values())
         if unlisted > 0:
             notes.append(f"{unlisted} files of the folder are not in the table and were left alone")
-        return CorpusPlan(splits, list(rule.names), rule.kind, [table], skipped, dict(excluded), notes)
+        return CorpusPlan(splits, list(rule.names), rule.kind, [table, *index.others], skipped, dict(excluded), notes)
 
     def _table_path(self) -> Path | None:
         if self.options.labels is None:

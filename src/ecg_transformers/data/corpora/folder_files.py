@@ -21,12 +21,14 @@ class FileIndex:
     folder: Path
     paths: dict[str, Path] = field(default_factory=dict)
     by_stem: dict[str, list[str]] = field(default_factory=dict)
+    others: list[Path] = field(default_factory=list)
+    """Files that are no record by themselves, such as signal files that a header names: a change of theirs counts."""
 
     @classmethod
     def scan(cls, folder: Path, table: Path | None = None) -> FileIndex:
         """Walk a folder without following links. Text tables count as records only where no other format is there."""
         found: dict[str, dict[str, Path]] = {}
-        count = 0
+        others: list[Path] = []
         for root, folders, files in os.walk(folder, followlinks=False):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for name in sorted(files):
@@ -34,11 +36,12 @@ class FileIndex:
                 suffix = path.suffix.lower()
                 if suffix in _SUFFIXES + _TEXT_SUFFIXES and not name.startswith(".") and path != table:
                     found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), {})[suffix] = path
-                    count += 1
-                    if count > _MAX_FILES:
-                        raise LimitError(f"the folder holds more than {_MAX_FILES} files.", path=folder)
+                elif path != table:
+                    others.append(path)
+            if len(found) + len(others) > _MAX_FILES:
+                raise LimitError(f"the folder holds more than {_MAX_FILES} files.", path=folder)
         wanted = _SUFFIXES if any(set(kinds) & set(_SUFFIXES) for kinds in found.values()) else _TEXT_SUFFIXES
-        index = cls(folder)
+        index = cls(folder, others=others)
         for key, kinds in found.items():
             chosen = next((kinds[suffix] for suffix in wanted if suffix in kinds), None)
             if chosen is not None:

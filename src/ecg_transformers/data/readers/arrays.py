@@ -72,7 +72,8 @@ def record_from_array(
     if len(names) != signal.shape[1]:
         turned = " It looks like (leads, samples): transpose it." if signal.shape[0] == len(names) else ""
         raise SignalError(
-            f"the array of shape {signal.shape} has {signal.shape[1]} leads, but {len(names)} names are given.{turned}",
+            f"the array of shape {signal.shape} has {signal.shape[1]} leads, but {len(names)} names are "
+            f"given.{turned}",
             path=path,
         )
     factor = units_per_millivolt(hints.units or "mV")
@@ -110,8 +111,8 @@ def agreed_rate(hints: Hints, own: float | None, path: Path) -> float | None:
     """The rate of the file, or the hint where it has none; a contradiction is an error."""
     if own is not None and hints.sampling_rate is not None and abs(own - hints.sampling_rate) > 1e-6 * own:
         raise OptionError(
-            f"the file states {own} Hz, but sampling_rate={hints.sampling_rate} was given; leave it out, or correct the "
-            f"file.",
+            f"the file states {own} Hz, but sampling_rate={hints.sampling_rate} was given; leave it out, or correct "
+            f"the file.",
             path=path,
         )
     return own if own is not None else hints.sampling_rate

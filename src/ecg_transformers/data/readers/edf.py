@@ -127,6 +127,7 @@ def check_edf_header(path: Path, limits: Limits) -> None:
         raise LimitError(f"{max(samples) * records} samples are declared, beyond the limit.", path=path)
     if header_bytes + 2 * sum(samples) * records > len(content):
         raise TruncatedError(
-            f"the header promises {2 * sum(samples) * records} bytes of samples, {len(content) - header_bytes} follow.",
+            f"the header promises {2 * sum(samples) * records} bytes of samples, "
+            f"{len(content) - header_bytes} follow.",
             path=path,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import ast
 import zipfile
 import zlib
 from dataclasses import replace
@@ -18,6 +18,7 @@ from .safety import Limits, read_bytes, safe_file
 
 _KEYS = ("signal", "sampling_rate", "lead_names", "units")
 _MAX_MEMBERS = 64
+_MAX_HEADER = 10_000
 
 
 def read_npy(path: Path, hints: Hints, limits: Limits) -> ECGRecord:
@@ -49,29 +50,42 @@ def read_npz(path: Path, hints: Hints, limits: Limits) -> ECGRecord:
 
 def parse_npy(content: bytes, path: Path, limits: Limits, *, text: bool = False) -> np.ndarray:
     """The array in some NPY bytes: header first, then the size must fit, then a view is made."""
-    stream = io.BytesIO(content)
-    try:
-        version = np.lib.format.read_magic(stream)
-        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-        shape, fortran_order, dtype = read(stream)
-    except (ValueError, KeyError, SyntaxError, TypeError, OverflowError, RecursionError, MemoryError) as error:
-        raise UnsupportedFormatError(f"this is no readable NPY file ({error}).", path=path) from error
+    shape, fortran_order, dtype, start = _npy_header(content, path)
     if dtype.hasobject or dtype.kind not in ("iufU" if text else "iuf") or dtype.itemsize == 0:
         raise UnsupportedFormatError(f"the array has the type {dtype}; plain numbers are read.", path=path)
-    if not all(isinstance(size, int) and size >= 0 for size in shape) or len(shape) > 4:
-        raise UnsupportedFormatError(f"the array has the shape {shape}.", path=path)
     count = 1
     for size in shape:
         count *= size
     if count * dtype.itemsize > limits.max_file_bytes:
         raise LimitError(f"an array of shape {shape} is declared, beyond the limit.", path=path)
-    if count * dtype.itemsize != len(content) - stream.tell():
+    if count * dtype.itemsize != len(content) - start:
         raise TruncatedError(
-            f"an array of shape {shape} needs {count * dtype.itemsize} bytes, {len(content) - stream.tell()} follow.",
+            f"an array of shape {shape} needs {count * dtype.itemsize} bytes, {len(content) - start} follow.",
             path=path,
         )
-    array = np.frombuffer(content, dtype=dtype, count=count, offset=stream.tell())
+    array = np.frombuffer(content, dtype=dtype, count=count, offset=start)
     return array.reshape(shape, order="F" if fortran_order else "C")
+
+
+def _npy_header(content: bytes, path: Path) -> tuple[tuple[int, ...], bool, np.dtype, int]:
+    """Shape, order, type and start of the data. The header is a Python literal, parsed as data with a cap on its length."""
+    try:
+        if content[:6] != b"\x93NUMPY" or content[6] not in (1, 2, 3):
+            raise ValueError("it does not start as one")
+        width = 2 if content[6] == 1 else 4
+        length = int.from_bytes(content[8 : 8 + width], "little")
+        start = 8 + width + length
+        if length > _MAX_HEADER or start > len(content):
+            raise ValueError(f"its header is said to have {length} bytes")
+        header = ast.literal_eval(content[8 + width : start].decode("utf-8" if content[6] == 3 else "latin-1").strip())
+        shape, order, descr = header["shape"], header["fortran_order"], header["descr"]
+        if not isinstance(descr, str) or not isinstance(order, bool) or not isinstance(shape, tuple) or len(shape) > 4:
+            raise ValueError("its header does not describe one plain array")
+        if not all(type(size) is int and 0 <= size < 2**62 for size in shape):
+            raise ValueError(f"its shape is {shape}")
+        return shape, order, np.dtype(descr), start
+    except (ValueError, KeyError, IndexError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
+        raise UnsupportedFormatError(f"this is no readable NPY file ({error}).", path=path) from error
 
 
 def _members(path: Path, limits: Limits) -> dict[str, np.ndarray]:

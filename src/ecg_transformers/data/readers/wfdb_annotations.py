@@ -82,6 +82,8 @@ def parse_annotations(content: bytes, path: Path, record: str | None = None) -> 
             position += size
         elif kind in (_NUM, _SUB, _CHN):
             continue
+        elif kind == 0:  # "no annotation": time passes
+            time += value
         else:
             time += value
             if not 0 <= time < 2**62:
@@ -91,4 +93,7 @@ def parse_annotations(content: bytes, path: Path, record: str | None = None) -> 
             notes.append("")
     if not ended:
         raise AnnotationError("the file ends in the middle of its annotations.", path=path, record=record)
-    return Annotations(np.array(samples, dtype=np.int64), np.array(symbols, dtype="<U1"), notes)
+    first = next((n for n, note in enumerate(notes) if samples[n] > 0 or not note.startswith("##")), len(notes))
+    return Annotations(  # notes with ## at the start define the time resolution: they are no marks
+        np.array(samples[first:], dtype=np.int64), np.array(symbols[first:], dtype="<U1"), notes[first:]
+    )

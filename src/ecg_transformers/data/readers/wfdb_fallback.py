@@ -15,7 +15,7 @@ from ..errors import ChecksumError, ECGDataError, HeaderError, LimitError, Trunc
 from ..record import INVALID, DigitalRecord, ECGRecord, standard_lead_name
 from .safety import Limits, safe_file
 from .units import units_per_millivolt
-from .wfdb_header import Header, read_header
+from .wfdb_header import Header
 from .wfdb_signal import Request, choose_signals, scale_of
 
 # Bits per sample in the file; FLAC (508, 516, 524) has no fixed size.
@@ -41,7 +41,7 @@ def read_with_wfdb(
 ) -> DigitalRecord | ECGRecord:
     """The record as int16 where its samples fit, else as float32 millivolt."""
     check_files(header, path, folder, limits, request.follow_links)
-    if header.segments or any(signal.samples_per_frame != 1 or signal.skew for signal in header.signals):
+    if any(signal.samples_per_frame != 1 or signal.skew for signal in header.signals):
         return _read_physical(header, path, request, limits, flags)
     decoded = _call_wfdb(path, header.record_name, physical=False)
     samples = np.asarray(decoded.d_signal)
@@ -72,15 +72,8 @@ def read_with_wfdb(
     return ECGRecord(signal.astype(np.float32), **common)
 
 
-def check_files(header: Header, path: Path, folder: Path, limits: Limits, follow_links: bool, depth: int = 0) -> None:
+def check_files(header: Header, path: Path, folder: Path, limits: Limits, follow_links: bool) -> None:
     """Every file that the header names is a regular file below the folder and as large as it must be."""
-    for name, _ in header.segments:
-        if name == "~":  # a gap
-            continue
-        if depth > 0:
-            raise HeaderError("segments that have segments of their own are not supported.", path=path, record=name)
-        segment = safe_file(path.with_name(name + ".hea"), folder, follow_links=follow_links)
-        check_files(read_header(segment, limits), segment, folder, limits, follow_links, depth + 1)
     needed: dict[str, float] = {}
     for signal in header.signals:
         if signal.fmt == "0":
@@ -123,7 +116,7 @@ def _call_wfdb(path: Path, record: str, **arguments: Any) -> Any:
 
 
 def _read_physical(header: Header, path: Path, request: Request, limits: Limits, flags: list[str]) -> ECGRecord:
-    """Segments, several samples per frame or skew: wfdb's own physical values, with the units converted."""
+    """Several samples per frame, or skew: wfdb's own physical values, with the units converted."""
     decoded = _call_wfdb(path, header.record_name, physical=True)
     names = [name or f"signal {index}" for index, name in enumerate(decoded.sig_name or [])]
     signal = np.asarray(decoded.p_signal, dtype=np.float64)
@@ -153,7 +146,7 @@ def _read_physical(header: Header, path: Path, request: Request, limits: Limits,
         lead_names=[standard[index] for index in chosen],
         record_id=path.stem,
         source=str(path),
-        metadata=_metadata(header, [*flags, *(["segments"] if header.segments else ["frames_averaged"])]),
+        metadata=_metadata(header, [*flags, "frames_averaged"]),
     )
 
 

@@ -1,9 +1,9 @@
 """WFDB records: a fast reader for the common case, wfdb for the rest, both behind the same checks.
 
 The fast path covers one signal file of format 16 (also behind the header of a MATLAB file) or 212 and returns, in
-float32 millivolt, bit for bit what `wfdb.rdrecord` rounds to. Other formats, several files, skew, several samples per
-frame and multi-segment records are decoded by wfdb, after the header passed our own parser (wfdb allocates what a
-header asks for and verifies no checksum).
+float32 millivolt, bit for bit what `wfdb.rdrecord` rounds to. Other formats, several files, skew and several samples
+per frame are decoded by wfdb, after the header passed our own parser (wfdb allocates what a header asks for and verifies
+no checksum); segments are read one by one.
 """
 
 from __future__ import annotations
@@ -82,10 +82,14 @@ def read_wfdb(
     folder = Path(root) if root is not None else header_path.parent
     header = read_header(header_path, limits)
     flags = list(header.flags) + (["rate_defaulted"] if header.rate_defaulted else [])
-    if header.segments or not _is_simple(header):
+    request = Request(lead_names, units, checksum, strict, follow_links)
+    if header.segments:
+        from .wfdb_segments import read_segments
+
+        return read_segments(header, header_path, folder, request, limits, flags)
+    if not _is_simple(header):
         from .wfdb_fallback import read_with_wfdb
 
-        request = Request(lead_names, units, checksum, strict, follow_links)
         return read_with_wfdb(header, header_path, folder, request, limits, flags)
     samples, sum_ok = _read_simple(header, header_path, folder, limits, allow_truncated, follow_links, flags)
     if checksum != "ignore" and sum_ok:

@@ -7,9 +7,7 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 
 from ecg_transformers.models.base import MAX_HIDDEN_SIZE, ECGConfig, check_choice
-
-# The published CPC takes the twelve leads in this order, the four derivable limb leads last.
-CPC_LEADS = ["I", "II", "V1", "V2", "V3", "V4", "V5", "V6", "III", "aVR", "aVL", "aVF"]
+from ecg_transformers.models.ecg_cpc.method import LEADS
 
 
 @strict
@@ -81,15 +79,21 @@ class ECGCPCConfig(ECGConfig):
     classifier_dropout: float | int = 0.5
 
     def __post_init__(self, **kwargs: Any) -> None:
-        if self.lead_names is None and self.num_leads == len(CPC_LEADS):
-            self.lead_names = list(CPC_LEADS)
+        if self.lead_names is None and self.num_leads == len(LEADS):
+            self.lead_names = list(LEADS)
         super().__post_init__(**kwargs)
         self._check_network()
         if self.s4_max_length is None:
             steps = self.encoded_length(self.seq_len)
             self.s4_max_length = max(2, steps + steps % 2)
         if self.horizon_ms is not None:
-            self.steps_predicted = self._horizon_steps()
+            steps, default = self._horizon_steps(), type(self).steps_predicted
+            if self.steps_predicted not in (steps, default):
+                raise ValueError(
+                    f"ECGCPCConfig: horizon_ms={self.horizon_ms} means steps_predicted={steps}, but "
+                    f"{self.steps_predicted} was given; leave one of the two out."
+                )
+            self.steps_predicted = steps
 
     def _check_network(self) -> None:
         lengths = {len(self.conv_dims), len(self.conv_kernels), len(self.conv_strides)}

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ecg_transformers.models.conversion import CheckpointError, StateDictReader, load_converted, take_linear
-from ecg_transformers.models.ecg_cpc.configuration_ecg_cpc import CPC_LEADS, ECGCPCConfig
+from ecg_transformers.models.ecg_cpc.configuration_ecg_cpc import ECGCPCConfig
+from ecg_transformers.models.ecg_cpc.method import LEADS
 from ecg_transformers.models.ecg_cpc.modeling_ecg_cpc import (
     ECGCPCForPreTraining,
     ECGCPCForSequenceClassification,
@@ -88,7 +89,7 @@ def _take_encoder(reader: StateDictReader, prefix: str, stack: str | None, out: 
     num_leads = weights[0].shape[1]
     return {
         "num_leads": num_leads,
-        "lead_names": CPC_LEADS[:num_leads] if num_leads in (8, 12) else None,
+        "lead_names": LEADS[:num_leads] if num_leads in (8, 12) else None,
         "conv_dims": [weight.shape[0] for weight in weights],
         "conv_kernels": [weight.shape[2] for weight in weights],
         "conv_strides": [2 if weight.shape[2] > 1 else 1 for weight in weights],

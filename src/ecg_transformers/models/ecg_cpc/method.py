@@ -1,10 +1,12 @@
 """Registry entry of CPC."""
 
+from dataclasses import replace
 from typing import Any
 
 from ecg_transformers.models.registry import ECGMethod, Recipe, StageRecipe
 
-# PTB-XL statistics of the published code, for its order of leads; it uses them for every dataset.
+# The published CPC takes the twelve leads in this order, the four derivable limb leads last, and normalises every
+# dataset by these statistics of PTB-XL.
 LEADS = ["I", "II", "V1", "V2", "V3", "V4", "V5", "V6", "III", "aVR", "aVL", "aVF"]
 MEAN = [
     *(-0.00184586, -0.00130277, 0.00017031, -0.00091313, -0.00148835, -0.00174687),
@@ -28,6 +30,16 @@ PREPROCESSING = {
 }
 
 PUBLISHED_HEAD = {"classifier_hidden_sizes": [512], "classifier_dropout": 0.5}
+# the other readouts do without it: a linear probe writes its solution into a plain linear head
+LINEAR = StageRecipe(
+    lr=1e-3,
+    batch_size=128,
+    epochs=50,
+    schedule="constant",
+    weight_decay=1e-3,
+    config={"classifier_hidden_sizes": None},
+)
+ATTENTION = replace(LINEAR, config={**LINEAR.config, "head_pooling": "attention"})
 FINETUNE = {
     # the published layer groups: head 1, recurrent layers 0.1, encoder 0.01 of the learning rate
     "finetune": StageRecipe(
@@ -38,7 +50,6 @@ FINETUNE = {
         weight_decay=1e-3,
         lr_factors={"ecg_cpc.layers": 0.1, "ecg_cpc.encoder": 0.01},
         config=PUBLISHED_HEAD,
-        num_crops=7,
     ),
     "scratch": StageRecipe(
         lr=1e-3,
@@ -47,17 +58,9 @@ FINETUNE = {
         schedule="constant",
         weight_decay=1e-3,
         config=PUBLISHED_HEAD,
-        num_crops=7,
     ),
-    "linear": StageRecipe(lr=1e-3, batch_size=128, epochs=50, schedule="constant", weight_decay=1e-3, num_crops=7),
-    "attention": StageRecipe(
-        lr=1e-3,
-        batch_size=128,
-        epochs=50,
-        schedule="constant",
-        weight_decay=1e-3,
-        config={"head_pooling": "attention"},
-    ),
+    "linear": LINEAR,
+    "attention": ATTENTION,
 }
 
 PUBLISHED = Recipe(
@@ -74,7 +77,7 @@ PUBLISHED = Recipe(
 PUBLISHED_WINDOWS = Recipe(
     description="Fine-tuning of the LSTM form as published: windows of 2.5 s, test windows every 1.25 s, averaged.",
     preprocessing={"seq_len": 250},
-    stages=FINETUNE,
+    stages={name: replace(stage, num_crops=7) for name, stage in FINETUNE.items()},
 )
 
 LSTM_250HZ = Recipe(
@@ -114,14 +117,8 @@ S4 = Recipe(
             lr_factors={"ecg_cpc.layers": 0.1, "ecg_cpc.encoder": 0.01},
         ),
         "scratch": StageRecipe(lr=1e-3, batch_size=64, epochs=50, schedule="constant", weight_decay=1e-3),
-        "attention": StageRecipe(
-            lr=1e-3,
-            batch_size=64,
-            epochs=50,
-            schedule="constant",
-            weight_decay=1e-3,
-            config={"head_pooling": "attention"},
-        ),
+        "linear": LINEAR,
+        "attention": ATTENTION,
     },
 )
 
@@ -141,6 +138,7 @@ TINY_SIZES = {
     "num_hidden_layers": 2,
     "steps_predicted": 3,
     "num_negatives": 64,
+    "loss_reduction": "mean",
 }
 
 TINY = Recipe(
@@ -148,7 +146,7 @@ TINY = Recipe(
     config={**TINY_SIZES, "context": "s4", "context_dropout": 0.1},
     preprocessing={"highpass": 0.5, "lowpass": 40.0, "filter_order": 2},
     stages={
-        "pretrain": StageRecipe(lr=2e-3, batch_size=32, max_steps=1500, **TINY_SCHEDULE),
+        "pretrain": StageRecipe(lr=2e-3, batch_size=32, max_steps=1000, **TINY_SCHEDULE),
         "finetune": StageRecipe(
             lr=2e-3, batch_size=64, max_steps=200, max_steps_by_fraction={0.1: 80, 0.05: 60}, **TINY_SCHEDULE
         ),

@@ -1,6 +1,7 @@
 """The parts of ECG-JEPA: position codes, the stack of blocks that adds them again and again, and the predictor."""
 
 import functools
+import math
 from typing import Any
 
 import torch
@@ -129,6 +130,16 @@ def select_jepa_attention(config: ECGJEPAConfig, cross_pattern: bool) -> Attenti
     return attend
 
 
+def scale_initial_weight(linear: nn.Module, factor: float) -> None:
+    """Note a factor of the standard deviation, which `_init_weights` reads (`initial_scale`)."""
+    vars(linear)["_initial_scale"] = float(factor)
+
+
+def initial_scale(linear: nn.Module) -> float:
+    """The factor noted by `scale_initial_weight`, 1 without one."""
+    return float(vars(linear).get("_initial_scale", 1.0))
+
+
 class JEPABlocks(nn.Module):
     """Pre-norm blocks; the position code is added before each of them, as in the released code."""
 
@@ -137,7 +148,7 @@ class JEPABlocks(nn.Module):
         self.add_every_layer = config.add_positions_every_layer
         depth = getattr(config, f"{prefix}num_hidden_layers")
         select = functools.partial(select_jepa_attention, config, cross_pattern)
-        self.layer = nn.ModuleList(
+        layers = [
             ECGLayer(
                 getattr(config, f"{prefix}hidden_size"),
                 getattr(config, f"{prefix}num_attention_heads"),
@@ -150,7 +161,11 @@ class JEPABlocks(nn.Module):
                 select_attention=select,
             )
             for rate in drop_path_rates(drop_path, depth)
-        )
+        ]
+        for number, layer in enumerate(layers, start=1):  # the branches of deeper blocks start smaller
+            for linear in (layer.attention.output, layer.output):
+                scale_initial_weight(linear, 1.0 / math.sqrt(2.0 * number))
+        self.layer = nn.ModuleList(layers)
 
     def forward(self, hidden_states: Tensor, positions: Tensor | None, **kwargs: Any) -> Tensor:
         for index, layer in enumerate(self.layer):

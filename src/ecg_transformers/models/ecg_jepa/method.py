@@ -1,5 +1,7 @@
 """Registry entry of ECG-JEPA."""
 
+from dataclasses import replace
+
 from ecg_transformers.models.registry import ECGMethod, Recipe, StageRecipe
 
 EIGHT_LEADS = ["I", "II", "V1", "V2", "V3", "V4", "V5", "V6"]
@@ -15,13 +17,15 @@ PREPROCESSING = {
 }
 
 # no decay on biases and vectors; the mask token has three axes and decays, as in the released code
-_PRETRAIN = {
-    "epochs": 100,
-    "warmup_epochs": 5,
-    "min_lr": 1e-6,
-    "schedule": "unshifted_cosine",  # the released cosine does not know of its warm-up: the rate drops when that ends
-    "weight_decay": 0.05,
-}
+_PRETRAIN = StageRecipe(
+    lr=5.5e-5,
+    batch_size=64,
+    epochs=100,
+    warmup_epochs=5,
+    min_lr=1e-6,
+    schedule="unshifted_cosine",  # the released cosine does not know of its warm-up: the rate drops when that ends
+    weight_decay=0.05,
+)
 _LINEAR = StageRecipe(
     lr=0.01, min_lr=0.001, batch_size=16, epochs=10, warmup_steps=10, weight_decay=0.01, decay_one_dimensional=True
 )
@@ -39,12 +43,12 @@ _DOWNSTREAM = {"finetune": _FINETUNE, "linear": _LINEAR}
 
 PUBLISHED = Recipe(
     description="Multi-block masking with the settings of the released command.",
-    stages={"pretrain": StageRecipe(lr=5.5e-5, batch_size=64, **_PRETRAIN), **_DOWNSTREAM},
+    stages={"pretrain": _PRETRAIN, **_DOWNSTREAM},
 )
 PUBLISHED_RANDOM = Recipe(
     description="Random masking with the settings of the released command.",
     config={"mask_type": "random"},
-    stages={"pretrain": StageRecipe(lr=2.5e-5, batch_size=128, **_PRETRAIN), **_DOWNSTREAM},
+    stages={"pretrain": replace(_PRETRAIN, lr=2.5e-5, batch_size=128), **_DOWNSTREAM},
 )
 PUBLISHED_FINETUNE = Recipe(
     description="Fine-tuning as released: band-pass 0.67 to 40 Hz on training and test records.",

@@ -2,10 +2,9 @@
 Architecture", arXiv 2410.08559): encoder with Cross-Pattern Attention, pre-training against a slow teacher,
 classification."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +31,9 @@ from ecg_transformers.models.ecg_jepa.layers_ecg_jepa import (
     JEPAPredictor,
     PositionTable,
     check_length,
+    initial_scale,
     rotary_angles,
+    scale_initial_weight,
 )
 from ecg_transformers.models.ecg_jepa.masking_ecg_jepa import (
     TimeSplit,
@@ -50,6 +51,7 @@ class ECGJEPAEmbeddings(nn.Module):
         super().__init__()
         self.config = config
         self.projection = nn.Linear(config.patch_size, config.hidden_size)
+        scale_initial_weight(self.projection, config.patch_projection_scale)
         self.positions = PositionTable(config, config.num_leads, config.hidden_size)
 
     def forward(self, patches: Tensor, visible: Tensor | None) -> Tensor:
@@ -75,14 +77,16 @@ class ECGJEPAPreTrainedModel(ECGPreTrainedModel):
 
     config: ECGJEPAConfig
     base_model_prefix = "ecg_jepa"
-    _no_split_modules = ["ECGJEPAEmbeddings", "ECGLayer"]
+    _no_split_modules: ClassVar[list[str]] = ["ECGJEPAEmbeddings", "ECGLayer"]
+    # a pre-training checkpoint holds more than the encoder, and its encoder is wanted
+    _keys_to_ignore_on_load_unexpected: ClassVar[list[str]] = [r"^target_encoder\.", r"^predictor\."]
     _supports_flash_attn = False  # no flash kernel knows the cross pattern
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         std = self.config.initializer_range
         if isinstance(module, nn.Linear):
-            self._init_matrix(module.weight, std)
+            self._init_matrix(module.weight, std * initial_scale(module))
             if module.bias is not None:
                 init.zeros_(module.bias)
         elif isinstance(module, nn.LayerNorm):
@@ -93,12 +97,6 @@ class ECGJEPAPreTrainedModel(ECGPreTrainedModel):
                 init.copy_(module.table, module.formula())
             elif self.config.positions == "learnable":
                 init.uniform_(module.table, -0.02, 0.02)
-        elif isinstance(module, ECGJEPAEmbeddings):
-            self._init_matrix(module.projection.weight, std * self.config.patch_projection_scale)
-        elif isinstance(module, JEPABlocks):
-            for number, layer in enumerate(module.layer, start=1):  # deeper branches start smaller
-                for linear in (layer.attention.output, layer.output):
-                    self._init_matrix(linear.weight, std / math.sqrt(2.0 * number))
         elif isinstance(module, JEPAPredictor):
             self._init_matrix(module.mask_token, std)
 
@@ -126,6 +124,8 @@ class ECGJEPAModel(ECGJEPAPreTrainedModel):
         >>> model(torch.randn(1, 2, 2500), lead_indices=[1, 2]).pooler_output.shape      # leads II and V1
         torch.Size([1, 64])
     """
+
+    embeddings: ECGJEPAEmbeddings
 
     def __init__(self, config: ECGJEPAConfig, drop_path: float | None = None) -> None:
         super().__init__(config)
@@ -162,9 +162,14 @@ class ECGJEPAModel(ECGJEPAPreTrainedModel):
         times = torch.arange(num_patches, device=patches.device) if visible is None else visible
         hidden = self.embeddings(patches, visible)  # (B, L·V, D)
         positions, rotary = self.embeddings.codes(indices, times, num_patches)
-        hidden = self.encoder(hidden, positions, num_leads=num_leads, rotary=rotary)
+        if hidden.shape[1]:  # a mask may hide everything
+            hidden = self.encoder(hidden, positions, num_leads=num_leads, rotary=rotary)
         hidden = self.layernorm(hidden)
         return ECGModelOutput(last_hidden_state=hidden, pooler_output=hidden.mean(dim=1))
+
+
+class ECGJEPATargetEncoder(ECGJEPAModel):
+    """The teacher: the same encoder, of another class because a checkpoint of the base model is not its checkpoint."""
 
 
 @dataclass
@@ -197,7 +202,7 @@ class ECGJEPAForPreTraining(ECGJEPAPreTrainedModel):
     def __init__(self, config: ECGJEPAConfig) -> None:
         super().__init__(config)
         self.ecg_jepa = ECGJEPAModel(config, drop_path=config.drop_path_rate)
-        self.target_encoder = ECGJEPAModel(config, drop_path=config.drop_path_rate)
+        self.target_encoder = ECGJEPATargetEncoder(config, drop_path=config.drop_path_rate)
         self.predictor = JEPAPredictor(config)
         self.post_init()
 
@@ -325,7 +330,7 @@ class ECGJEPAForPreTraining(ECGJEPAPreTrainedModel):
         )
 
     def monitor(self, outputs: Any) -> dict[str, float]:
-        """Content, token effective rank and mean pairwise cosine of the targets: they show a collapse onto positions."""
+        """Content, token effective rank and mean pairwise cosine of the targets, to show a collapse onto positions."""
         mask = outputs.mask.to(torch.uint8)  # (n,) or (B, n)
         num_patches, num_masked = mask.shape[-1], int(mask.reshape(-1, mask.shape[-1])[0].sum())
         times = mask.argsort(dim=-1, stable=True, descending=True)[..., :num_masked]

@@ -42,7 +42,7 @@ def convert_ecg_moco_v3(state_dict: Mapping[str, Tensor], **config_overrides: An
     config = ECGMoCoV3Config(
         **{**sizes, **head_sizes(heads), "backbone_config": backbone, **config_overrides},
     )
-    for name, target in (("base_encoder", "ecg_moco_v3.encoder."), ("momentum_encoder", "momentum_encoder.encoder.")):
+    for name, target in (("base_encoder", "ecg_moco_v3.encoder."), ("momentum_encoder", "momentum_encoder.")):
         converted |= sources[name].encoder(target, config.seq_len // int(config.patch_size or 1))
         sources[name].reader.finish()
     refuse_leftovers(tensors)

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import AutoModel
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple
@@ -56,7 +57,7 @@ class ECGMoCoV3ForPreTraining(ECGMoCoV3PreTrainedModel):
     def __init__(self, config: ECGMoCoV3Config) -> None:
         super().__init__(config)
         self.ecg_moco_v3 = ECGMoCoV3Model(config)
-        self.momentum_encoder = ECGMoCoV3Model(config)
+        self.momentum_encoder = AutoModel.from_config(config.make_backbone_config())
         self.projector = self.build_projector()
         self.momentum_projector = self.build_projector()
         self.predictor = ProjectionMLP(
@@ -89,12 +90,12 @@ class ECGMoCoV3ForPreTraining(ECGMoCoV3PreTrainedModel):
 
     def sync_momentum_encoder(self) -> None:
         """Make the momentum encoder equal to the query encoder."""
-        copy_state(self.momentum_encoder, self.ecg_moco_v3)
+        copy_state(self.momentum_encoder, self.backbone)
         copy_state(self.momentum_projector, self.projector)
 
     def update_momentum_encoder(self, momentum: float) -> None:
         """One step of the moving average, over parameters only."""
-        ema_update(self.momentum_encoder, self.ecg_moco_v3, momentum)
+        ema_update(self.momentum_encoder, self.backbone, momentum)
         ema_update(self.momentum_projector, self.projector, momentum)
 
     def training_step_started(self, step: int, total_steps: int) -> None:
@@ -108,7 +109,8 @@ class ECGMoCoV3ForPreTraining(ECGMoCoV3PreTrainedModel):
     @torch.no_grad()
     def keys(self, input_values: Tensor, lead_indices: LeadIndices | None) -> Tensor:
         """`(B, D)` embeddings of the momentum encoder."""
-        return self.momentum_projector(self.momentum_encoder(input_values, lead_indices=lead_indices).pooler_output)
+        features = self.momentum_encoder(input_values, lead_indices=lead_indices, return_dict=True).pooler_output
+        return self.momentum_projector(features)
 
     @can_return_tuple
     def forward(

@@ -16,6 +16,10 @@ PREPROCESSING = {
     "std": [0.23627],
 }
 
+PUBLISHED_HEAD = {"classifier_hidden_sizes": [128], "classifier_dropout": 0.5}
+# a linear probe writes its solution into a plain linear head, so it does without the published one
+PLAIN_HEAD = {"classifier_hidden_sizes": None}
+
 PUBLISHED = Recipe(
     description=(
         "xresnet1d101 as in the PTB-XL benchmark (Strodthoff et al. 2021): 2.5 s windows at 100 Hz. The benchmark "
@@ -28,7 +32,7 @@ PUBLISHED = Recipe(
             epochs=50,
             schedule="one_cycle",
             weight_decay=1e-2,
-            config={"classifier_hidden_sizes": [128], "classifier_dropout": 0.5},
+            config=PUBLISHED_HEAD,
             num_crops=7,
         ),
         "finetune": StageRecipe(
@@ -37,9 +41,10 @@ PUBLISHED = Recipe(
             epochs=50,
             schedule="one_cycle",
             weight_decay=1e-2,
-            config={"classifier_hidden_sizes": [128], "classifier_dropout": 0.5},
+            config=PUBLISHED_HEAD,
             num_crops=7,
         ),
+        "linear": StageRecipe(lr=1e-3, batch_size=128, epochs=50, config=PLAIN_HEAD, num_crops=7),
     },
 )
 
@@ -80,6 +85,7 @@ TINY = Recipe(
             config={"classifier_hidden_sizes": [], "classifier_dropout": 0.5},
             evaluations=5,
         ),
+        "linear": StageRecipe(lr=1e-3, batch_size=64, max_steps=200, config=PLAIN_HEAD),
     },
 )
 

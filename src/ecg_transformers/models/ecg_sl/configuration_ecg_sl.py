@@ -6,7 +6,9 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 
 from ecg_transformers.models.base import ECGConfig, check_choice
+from ecg_transformers.signal.leads import STANDARD_LEADS
 
+DEFAULT_LEADS = {1: ("II",), 12: STANDARD_LEADS}
 CONV_STACKS = {
     6: ([32, 32, 64, 64, 128, 128], [7, 5, 5, 3, 3, 3], [1, 2, 1, 2, 1, 2]),
     3: ([32, 64, 128], [7, 5, 3], [2, 2, 2]),
@@ -17,15 +19,15 @@ CONV_STACKS = {
 class ECGSLConfig(ECGConfig):
     """Configuration of ECG-SL (Yu, Yang, Sano, 2023, arXiv 2310.00818).
 
-    The paper's abstract fixes the architecture's outline (a convolutional beat autoencoder of six layers, a transformer
-    over beats with positions, attention aggregation, two pre-training stages, one lead). No official code or weights
-    exist; every number below is a choice of this package.
+    The paper's abstract fixes the architecture's outline (a convolutional beat autoencoder of six layers, a
+    transformer over beats with positions, attention aggregation, two pre-training stages, one lead). No official code
+    or weights exist; every number below is a choice of this package.
 
     Args:
         beat_len: points of a resampled beat; `seq_len` follows from it.
         num_leads: leads of a beat; they enter the first convolution together. The paper has one.
-        num_conv_layers: convolutions of the structural encoder: 6, or 3 (three in the encoder and three in the decoder is
-            the other reading of "6-layer"); any other number needs the three lists below.
+        num_conv_layers: convolutions of the structural encoder: 6, or 3 (three in the encoder and three in the decoder
+            is the other reading of "6-layer"); any other number needs the three lists below.
         conv_channels, conv_kernels, conv_strides: of the structural encoder; the decoder mirrors them.
         norm: of the convolutions: "batch", or "group" (8 groups; no batch statistics).
         hidden_size: width of a beat embedding and of the transformer.
@@ -73,6 +75,8 @@ class ECGSLConfig(ECGConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         self.seq_len = self.beat_len
+        if self.lead_names is None and self.num_leads in DEFAULT_LEADS:
+            self.lead_names = list(DEFAULT_LEADS[self.num_leads])
         self._complete_convolutions()
         super().__post_init__(**kwargs)
         for name, allowed in {

@@ -1,5 +1,7 @@
 """Registry entry of ECG-SL."""
 
+from typing import Any
+
 from ecg_transformers.models.registry import ECGMethod, Recipe, StageRecipe
 
 PREPROCESSING = {
@@ -14,7 +16,12 @@ PREPROCESSING = {
     "max_beats": 64,
 }
 
-COMMON = {"schedule": "linear_warmup_cosine", "warmup_fraction": 0.05, "weight_decay": 0.01, "clip_norm": 1.0}
+COMMON: dict[str, Any] = {
+    "schedule": "linear_warmup_cosine",
+    "warmup_fraction": 0.05,
+    "weight_decay": 0.01,
+    "clip_norm": 1.0,
+}
 STRUCTURAL = {"structural_encoder": 0.1}
 
 PUBLISHED = Recipe(
@@ -66,12 +73,12 @@ METHOD = ECGMethod(
     name="ecg_sl",
     title="ECG-SL",
     paper=(
-        "Yu, Yang, Sano, ECG-SL: Electrocardiogram (ECG) Segment Learning, a deep learning method for ECG signal, 2023, "
-        "arXiv:2310.00818"
+        "Yu, Yang, Sano, ECG-SL: Electrocardiogram (ECG) Segment Learning, a deep learning method for ECG signal, "
+        "2023, arXiv:2310.00818"
     ),
     summary=(
-        "Learns heartbeat by heartbeat: a convolutional autoencoder of single beats, then a transformer over beats that "
-        "reconstructs masked ones."
+        "Learns heartbeat by heartbeat: a convolutional autoencoder of single beats, then a transformer over beats "
+        "that reconstructs masked ones."
     ),
     licence="No official code or weights exist; this implementation: Apache-2.0",
     config=f"{_FOLDER}.configuration_ecg_sl.ECGSLConfig",

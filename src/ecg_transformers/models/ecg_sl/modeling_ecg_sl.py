@@ -1,5 +1,5 @@
-"""ECG-SL (Yu, Yang, Sano, "ECG-SL: Electrocardiogram (ECG) Segment Learning, a deep learning method for ECG signal", 2023,
-arXiv 2310.00818): beats to embeddings, a transformer over beats, attention aggregation; two pre-training stages.
+"""ECG-SL (Yu, Yang, Sano, "ECG-SL: Electrocardiogram (ECG) Segment Learning, a deep learning method for ECG signal",
+2023, arXiv 2310.00818): beats to embeddings, a transformer over beats, attention aggregation; two pre-training stages.
 
 Re-implementation from the description; no official code or weights exist.
 """
@@ -58,7 +58,7 @@ class ECGSLEmbeddings(nn.Module):
             self.rr_projection = nn.Linear(2, config.hidden_size, bias=False)
 
     def encode(self, beats: Tensor, seen: Tensor) -> Tensor:
-        """`(B, N, L, P)` to `(B, N, D)`, zeros where not `seen`; in training unseen beats leave no trace in batch norm."""
+        """`(B, N, L, P)` to `(B, N, D)`, zeros where not `seen`; in training the unseen never enter batch norm."""
         return map_valid(self.structural_encoder, beats, seen, only_valid=self.training)
 
     def positions(self, rr: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ class ECGSLPreTrainedModel(ECGPreTrainedModel):
     config: ECGSLConfig
     base_model_prefix = "ecg_sl"
     main_input_name = "beats"
-    _no_split_modules = ["ECGSLEmbeddings", "ECGLayer", "BeatAggregation"]
+    _no_split_modules = ["ECGSLEmbeddings", "ECGLayer", "BeatAggregation"]  # noqa: RUF012  (as in transformers)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -125,6 +125,8 @@ class ECGSLModel(ECGSLPreTrainedModel):
         >>> model(torch.randn(1, 10, 128)).pooler_output.shape
         torch.Size([1, 128])
     """
+
+    embeddings: ECGSLEmbeddings
 
     def __init__(self, config: ECGSLConfig) -> None:
         super().__init__(config)
@@ -170,8 +172,7 @@ class ECGSLModel(ECGSLPreTrainedModel):
         rr = beats.new_zeros(*shape, 2) if rr is None else rr
         if rr.shape != (*shape, 2):
             raise ValueError(f"rr must have shape {(*shape, 2)} (batch, beats, 2), got {tuple(rr.shape)}.")
-        dtype = self.embeddings.structural_encoder.projection.weight.dtype
-        beats = beats.to(dtype).masked_fill(~valid[..., None, None], 0.0)
+        beats = beats.to(self.dtype).masked_fill(~valid[..., None, None], 0.0)
         return beats, valid, rr.masked_fill(~valid[..., None], 0.0)
 
     def _place_leads(self, beats: Tensor, lead_indices: LeadIndices | None) -> Tensor:
@@ -201,8 +202,8 @@ class ECGSLModel(ECGSLPreTrainedModel):
             rr: `(B, N, 2)` log seconds to the previous and the next beat; 0 where unknown.
             lead_indices: rows of the model's lead table for the given leads; absent leads are zeros.
             beat_samples: not used; accepted so that an extractor's output can be passed as it is.
-            mask: `(B, N)`, True = replace this beat's embedding by `mask_token` (pre-training). Its RR features stay: they
-                say where the beat is, not what it looks like.
+            mask: `(B, N)`, True = replace this beat's embedding by `mask_token` (pre-training). Its RR features stay:
+                they say where the beat is, not what it looks like.
             mask_token: `(D,)`.
         """
         beats, valid, rr = self.arrange(beats, beat_mask, rr, lead_indices)
@@ -229,7 +230,7 @@ class ECGSLModel(ECGSLPreTrainedModel):
 
 
 def choose_beats(noise: Tensor, valid: Tensor, mask_ratio: float) -> Tensor:
-    """`(B, N)` bool: in every record the `mask_ratio` of its valid beats with the lowest noise, at least one, never all."""
+    """`(B, N)` bool: of every record the `mask_ratio` of valid beats with the lowest noise, one to all but one."""
     counts = valid.sum(dim=1, keepdim=True)
     wanted = (counts * mask_ratio).round().clamp(min=1)
     wanted = torch.minimum(wanted, (counts - 1).clamp(min=0))
@@ -238,11 +239,15 @@ def choose_beats(noise: Tensor, valid: Tensor, mask_ratio: float) -> Tensor:
 
 
 class ECGSLForPreTraining(ECGSLPreTrainedModel):
-    """Both pre-training stages: `config.stage` is "autoencoder" (each beat alone) or "masked" (beats from their neighbours).
+    """Both pre-training stages.
 
-    The second stage starts from the first stage's weights: load them with `stage="masked"`. All weights are saved in both
-    stages; those a stage does not use are frozen in it.
+    `config.stage` is "autoencoder" (each beat alone) or "masked" (beats from their neighbours).
+
+    The second stage starts from the first stage's weights: load them with `stage="masked"`. All weights are saved in
+    both stages; those a stage does not use are frozen in it.
     """
+
+    ecg_sl: ECGSLModel
 
     def __init__(self, config: ECGSLConfig) -> None:
         super().__init__(config)
@@ -269,22 +274,22 @@ class ECGSLForPreTraining(ECGSLPreTrainedModel):
     def draw_sample_noise(self, generator: torch.Generator) -> dict[str, Tensor]:
         if self.config.stage == "autoencoder":
             return {}
-        return {"noise": torch.rand(self.config.max_beats, generator=generator)}
+        return {"mask_noise": torch.rand(self.config.max_beats, generator=generator)}
 
-    def beats_to_predict(self, valid: Tensor, mask: Tensor | None, noise: Tensor | None) -> Tensor:
+    def beats_to_predict(self, valid: Tensor, mask: Tensor | None, mask_noise: Tensor | None) -> Tensor:
         """`(B, N)` bool: all valid beats in the first stage, the masked ones in the second."""
         if self.config.stage == "autoencoder":
             return valid
         if mask is not None:
             return mask.bool() & valid
-        if noise is None:
-            noise = torch.rand(valid.shape, device=valid.device)
-        if noise.shape[1] < valid.shape[1]:
+        if mask_noise is None:
+            mask_noise = torch.rand(valid.shape, device=valid.device)
+        if mask_noise.shape[1] < valid.shape[1]:
             raise ValueError(
-                f"noise has {noise.shape[1]} values a record for {valid.shape[1]} beats: raise config.max_beats, "
-                "or let the extractor keep fewer beats."
+                f"mask_noise has {mask_noise.shape[1]} values a record for {valid.shape[1]} beats: raise "
+                "config.max_beats, or let the extractor keep fewer beats."
             )
-        return choose_beats(noise[:, : valid.shape[1]], valid, self.config.mask_ratio)
+        return choose_beats(mask_noise[:, : valid.shape[1]], valid, self.config.mask_ratio)
 
     def reconstruction_loss(self, reconstruction: Tensor, beats: Tensor, chosen: Tensor) -> Tensor:
         """Squared error, mean over the samples of a beat, then over the chosen beats of the batch (0 without any)."""
@@ -299,7 +304,7 @@ class ECGSLForPreTraining(ECGSLPreTrainedModel):
         beat_mask: torch.Tensor | None = None,
         rr: torch.Tensor | None = None,
         mask: torch.Tensor | None = None,
-        noise: torch.Tensor | None = None,
+        mask_noise: torch.Tensor | None = None,
         lead_indices: LeadIndices | None = None,
         beat_samples: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
@@ -309,24 +314,25 @@ class ECGSLForPreTraining(ECGSLPreTrainedModel):
         Args:
             beats, beat_mask, rr, lead_indices, beat_samples: see `ECGSLModel`.
             mask: `(B, N)`, True = to predict (stage "masked").
-            noise: `(B, M)` with M ≥ N, in place of `mask`: the valid beats of lowest noise are masked. Drawn from the
-                global generator when neither is given.
+            mask_noise: `(B, M)` with M ≥ N, in place of `mask`: the valid beats of lowest noise are masked. Drawn from
+                the global generator when neither is given.
         """
         single = beats.ndim == 3
         arranged, valid, rr = self.ecg_sl.arrange(beats, beat_mask, rr, lead_indices)
-        chosen = self.beats_to_predict(valid, mask, noise)
+        chosen = self.beats_to_predict(valid, mask, mask_noise)
         if self.config.stage == "autoencoder":
-            hidden = self.ecg_sl.embeddings.encode(arranged, valid)
-            outputs = ECGSLModelOutput(last_hidden_state=hidden)
+            outputs = ECGSLModelOutput(last_hidden_state=self.ecg_sl.embeddings.encode(arranged, valid))
         else:
             outputs = self.ecg_sl(arranged, valid, rr, mask=chosen, mask_token=self.mask_token, **kwargs)
-        predicted = map_valid(self.decoder, outputs.last_hidden_state, valid, only_valid=self.training)
+        hidden = outputs.last_hidden_state
+        assert hidden is not None
+        predicted = map_valid(self.decoder, hidden, valid, only_valid=self.training)
         return ECGSLForPreTrainingOutput(
             loss=self.reconstruction_loss(predicted, arranged, chosen),
             reconstruction=predicted[:, :, 0] if single and predicted.shape[2] == 1 else predicted,
             mask=chosen.float(),
             num_loss_terms=chosen.sum().float(),
-            last_hidden_state=outputs.last_hidden_state,
+            last_hidden_state=hidden,
             aggregation_weights=outputs.aggregation_weights,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
@@ -337,6 +343,7 @@ class ECGSLForSequenceClassification(ECGForSequenceClassification, ECGSLPreTrain
     """ECG-SL with a linear head on the aggregated record, or on every beat (`config.label_level="beat"`)."""
 
     config: ECGSLConfig
+    ecg_sl: ECGSLModel
     base_class = ECGSLModel
 
     def freeze_fixed(self) -> None:
@@ -346,13 +353,16 @@ class ECGSLForSequenceClassification(ECGForSequenceClassification, ECGSLPreTrain
 
     def pool_beats(self, outputs: ECGSLModelOutput, valid: Tensor) -> Tensor:
         """`(B, D)` for the head, or `(B, N, D)` for labels of beats."""
+        tokens, pooled = outputs.last_hidden_state, outputs.pooler_output
+        assert tokens is not None
+        assert pooled is not None
         if self.config.label_level == "beat":
-            return outputs.last_hidden_state
+            return tokens
         if self.config.head_pooling == "pooler":
-            return outputs.pooler_output
+            return pooled
         first = torch.arange(valid.shape[1], device=valid.device) == 0
         hidden = ~(valid | (first & ~valid.any(dim=1, keepdim=True)))
-        probe, tokens = self.attention_pooling, outputs.last_hidden_state
+        probe = self.attention_pooling
         query = probe.query.to(tokens.dtype).expand(tokens.shape[0], -1, -1)
         return probe.attention(query, tokens, tokens, key_padding_mask=hidden, need_weights=False)[0][:, 0]
 
@@ -370,10 +380,10 @@ class ECGSLForSequenceClassification(ECGForSequenceClassification, ECGSLPreTrain
         """Logits and probabilities of records, or of beats.
 
         Args:
-            beats, beat_mask, rr, lead_indices, beat_samples: see `ECGSLModel`; with k crops a record `(B, k, N, L, beat_len)`,
-                `(B, k, N)` and `(B, k, N, 2)`.
-            labels: as for the other methods; with `label_level="beat"` class indices `(B, N)`, where -100 and padding are
-                left out.
+            beats, beat_mask, rr, lead_indices, beat_samples: see `ECGSLModel`; with k crops a record `(B, k, N, L,
+                beat_len)`, `(B, k, N)` and `(B, k, N, 2)`.
+            labels: as for the other methods; with `label_level="beat"` class indices `(B, N)`, where -100 and padding
+                are left out.
         """
         num_crops = None
         if beats.ndim == 5:

@@ -1,0 +1,117 @@
+"""NPY and NPZ: nothing is unpickled, nothing is expanded beyond the limits."""
+
+import io
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+
+from ecg_transformers.data.errors import (
+    ECGDataError,
+    LimitError,
+    MissingHintError,
+    OptionError,
+    SignalError,
+    TruncatedError,
+    UnsupportedFormatError,
+)
+from ecg_transformers.data.readers import Limits, read_record
+
+SIGNAL = np.random.default_rng(0).normal(size=(500, 3)).astype(np.float32)
+HINTS = {"sampling_rate": 250, "lead_names": ["I", "II", "III"]}
+
+
+def npy(array: np.ndarray, **options) -> bytes:
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, array, **options)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "array", [SIGNAL, SIGNAL.astype(">f8"), np.asfortranarray(SIGNAL)], ids=["f4", "big-endian", "fortran"]
+)
+def test_arrays_are_read_as_millivolts(tmp_path, array):
+    np.save(tmp_path / "r.npy", array)
+    record = read_record(tmp_path / "r.npy", **HINTS)
+    np.testing.assert_array_equal(record.signal, SIGNAL)
+    assert record.record_id == "r"
+
+
+def test_integers_need_a_unit(tmp_path):
+    np.save(tmp_path / "r.npy", (SIGNAL * 1000).astype(np.int16))
+    with pytest.raises(MissingHintError, match="units"):
+        read_record(tmp_path / "r.npy", **HINTS)
+    assert abs(read_record(tmp_path / "r.npy", units="uV", **HINTS).signal - SIGNAL).max() < 2e-3
+
+
+def test_a_transposed_array_is_refused_not_guessed(tmp_path):
+    np.save(tmp_path / "r.npy", SIGNAL.T)
+    with pytest.raises(ECGDataError, match=r"(transpose|leads are declared)"):
+        read_record(tmp_path / "r.npy", **HINTS)
+
+
+def test_an_archive_can_say_everything_itself(tmp_path):
+    np.savez_compressed(
+        tmp_path / "r.npz", signal=SIGNAL * 1000, sampling_rate=250, lead_names=["i", "II", "III"], units="uV"
+    )
+    record = read_record(tmp_path / "r.npz")
+    np.testing.assert_allclose(record.signal, SIGNAL, rtol=1e-5)
+    assert record.lead_names == ["I", "II", "III"]
+    assert read_record(tmp_path / "r.npz", lead_names=["III"]).signal.shape == (500, 1)
+    with pytest.raises(OptionError, match="states 250"):
+        read_record(tmp_path / "r.npz", sampling_rate=500)
+
+
+def test_objects_are_never_unpickled(tmp_path):
+    class Canary:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "opened"), "w"))
+
+    trap = np.array([Canary()], dtype=object)
+    np.save(tmp_path / "r.npy", trap, allow_pickle=True)
+    with pytest.raises(UnsupportedFormatError):
+        read_record(tmp_path / "r.npy", **HINTS)
+    np.savez(tmp_path / "r.npz", signal=trap)
+    with pytest.raises(UnsupportedFormatError):
+        read_record(tmp_path / "r.npz", **HINTS)
+    (tmp_path / "p.npy").write_bytes(pickle.dumps(Canary()))
+    with pytest.raises(UnsupportedFormatError):
+        read_record(tmp_path / "p.npy", **HINTS)
+    assert not (tmp_path / "opened").exists()
+
+
+@pytest.mark.parametrize("shape", [(2**40, 12), (10**9, 10**9), (500, 3, 4)])
+def test_declared_shapes_are_checked_before_allocation(tmp_path, shape):
+    header = np.lib.format.header_data_from_array_1_0(SIGNAL) | {"shape": shape}
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, header)
+    (tmp_path / "r.npy").write_bytes(stream.getvalue())
+    with pytest.raises(ECGDataError):
+        read_record(tmp_path / "r.npy", **HINTS)
+
+
+def test_truncated_arrays_say_how_much_is_missing(tmp_path):
+    (tmp_path / "r.npy").write_bytes(npy(SIGNAL)[:-10])
+    with pytest.raises(TruncatedError, match="6000 bytes, 5990 follow"):
+        read_record(tmp_path / "r.npy", **HINTS)
+
+
+def test_a_bomb_in_an_archive_is_refused(tmp_path):
+    np.savez_compressed(tmp_path / "r.npz", signal=np.zeros((25_000_000, 1), dtype=np.float32))
+    with pytest.raises(LimitError, match="expands"):
+        read_record(tmp_path / "r.npz", limits=Limits(max_ratio=100), **HINTS)
+
+
+@pytest.mark.parametrize("name", ["../signal.npy", "a/b.npy", "signal.txt"])
+def test_odd_members_are_refused(tmp_path, name):
+    with zipfile.ZipFile(tmp_path / "r.npz", "w") as archive:
+        archive.writestr(name, npy(SIGNAL))
+    with pytest.raises(UnsupportedFormatError):
+        read_record(tmp_path / "r.npz", **HINTS)
+
+
+def test_an_archive_of_several_arrays_must_name_the_signal(tmp_path):
+    np.savez(tmp_path / "r.npz", a=SIGNAL, b=SIGNAL)
+    with pytest.raises(SignalError, match=r"no array 'signal', but \['a', 'b'\]"):
+        read_record(tmp_path / "r.npz", **HINTS)

@@ -1,0 +1,262 @@
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ecg_transformers.models.registry import get_method, list_methods
+from ecg_transformers.training import finetuning
+from ecg_transformers.training.errors import FrozenParameterMoved, Interrupted, UsageError, run_command
+from ecg_transformers.training.finetuning import finetune
+from ecg_transformers.training.pretraining import pretrain
+from ecg_transformers.training.reporting import read_log
+
+sys.path.insert(0, str(Path(__file__).parent))
+from conftest import exit_code, in_child, overrides, run_files, small_finetuning, small_pretraining
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pretrained") / "model"
+    pretrain(small_pretraining(folder, max_steps=4))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finetuned(tmp_path_factory: pytest.TempPathFactory, pretrained: Path) -> Path:
+    """Two seeds, uninterrupted."""
+    folder = tmp_path_factory.mktemp("finetuned") / "run"
+    finetune(small_finetuning(folder, pretrained, seeds="0,3"))
+    return folder
+
+
+def predictions(folder: Path) -> Any:
+    import pandas
+
+    return pandas.read_parquet(folder / "predictions.parquet")
+
+
+def metrics(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def scores(frame: Any) -> np.ndarray:
+    return frame[[name for name in frame.columns if name.startswith("y_score_")]].to_numpy()
+
+
+def probabilities_of_saved_model(
+    folder: Path, record_ids: list[str], num_crops: int = 2, **arguments: Any
+) -> np.ndarray:
+    """The saved model on the test records, as a user would run it: load, extract, forward."""
+    import torch
+    from transformers import AutoFeatureExtractor, AutoModelForSequenceClassification
+
+    from ecg_transformers.data.loading import RecordTable, load_ecg_dataset
+
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    extractor = AutoFeatureExtractor.from_pretrained(folder)
+    table = RecordTable(load_ecg_dataset("synthetic", split="test", num_records=60))
+    records = [table[table.record_ids.index(name)] for name in record_ids]
+    inputs = extractor(records, num_crops=num_crops, return_tensors="pt")
+    with torch.no_grad():
+        return model(**inputs).probabilities.numpy()
+
+
+def test_the_outputs_are_those_that_are_promised(finetuned: Path) -> None:
+    result, frame = metrics(finetuned), predictions(finetuned)
+    for metric in ("macro_auroc", "macro_auprc", "macro_f1"):
+        figures = result["test"][metric]
+        assert len(figures["per_seed"]) == 2
+        assert figures["mean"] == pytest.approx(np.mean(figures["per_seed"]))
+        assert figures["ci95"][0] <= figures["mean"] <= figures["ci95"][1]
+    classes = result["data"]["classes"]
+    assert list(frame.columns[:3]) == ["record_id", "patient_id", "seed"]
+    assert {f"y_true_{name}" for name in classes} | {f"y_score_{name}" for name in classes} <= set(frame.columns)
+    assert len(frame) == 2 * result["test"]["n_records"]
+    assert {name: entry["support"] for name, entry in result["test"]["per_class"].items()} == {
+        name: int(frame[frame.seed == 0][f"y_true_{name}"].sum()) for name in classes
+    }
+    assert [row["step"] for row in read_log(finetuned / "train_log.jsonl")] == list(range(1, 17))
+    assert result["data"]["versions"]["torch"]
+
+
+def test_the_metrics_can_be_computed_again_from_the_predictions(finetuned: Path) -> None:
+    from ecg_transformers.evaluation.metrics import macro_auroc
+
+    frame, result = predictions(finetuned), metrics(finetuned)
+    for seed, expected in zip((0, 3), result["test"]["macro_auroc"]["per_seed"], strict=True):
+        rows = frame[frame.seed == seed]
+        truth = rows[[name for name in frame.columns if name.startswith("y_true_")]].to_numpy()
+        assert macro_auroc(truth, scores(rows).astype(np.float64))["value"] == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("mode", ["finetune", "linear", "attention", "scratch"])
+def test_the_saved_model_gives_the_stored_predictions(tmp_path: Path, pretrained: Path, mode: str) -> None:
+    finetune(small_finetuning(tmp_path, pretrained, mode=mode, max_steps=3))
+    frame = predictions(tmp_path)
+    np.testing.assert_allclose(probabilities_of_saved_model(tmp_path, list(frame.record_id)), scores(frame), atol=1e-5)
+    assert metrics(tmp_path)["mode"] == mode
+
+
+def test_chosen_leads_are_what_the_saved_model_sees(tmp_path: Path, pretrained: Path) -> None:
+    finetune(small_finetuning(tmp_path, pretrained, leads="V2,I", max_steps=3))
+    frame = predictions(tmp_path)
+    assert metrics(tmp_path)["leads"] == ["V2", "I"]
+    np.testing.assert_allclose(probabilities_of_saved_model(tmp_path, list(frame.record_id)), scores(frame), atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["linear", "attention"])
+def test_a_frozen_encoder_comes_out_as_it_went_in(tmp_path: Path, pretrained: Path, mode: str) -> None:
+    from safetensors.torch import load_file
+
+    finetune(small_finetuning(tmp_path, pretrained, mode=mode, max_steps=3))
+    before, after = load_file(pretrained / "model.safetensors"), load_file(tmp_path / "model.safetensors")
+    encoder = [name for name in after if name.startswith("st_mem.")]
+    assert encoder
+    assert all((before[name] == after[name]).all() for name in encoder)
+
+
+def test_a_frozen_encoder_that_moves_is_an_error(tmp_path: Path, pretrained: Path, monkeypatch) -> None:
+    original = finetuning.train_head_only
+
+    def careless(model: Any) -> None:
+        original(model)
+        next(model.base_model.parameters()).data.add_(1e-3)
+
+    monkeypatch.setattr(finetuning, "train_head_only", careless)
+    with pytest.raises(FrozenParameterMoved, match="st_mem"):
+        finetune(small_finetuning(tmp_path, pretrained, mode="attention", max_steps=2))
+
+
+def test_the_test_split_is_not_read_before_the_selection_is_written(
+    tmp_path: Path, pretrained: Path, monkeypatch
+) -> None:
+    original, loaded = finetuning.load_split, []
+
+    def watched(args: Any, split: str, **options: Any) -> Any:
+        loaded.append(split)
+        if split == "test":
+            selection = json.loads((tmp_path / "selection.json").read_text())
+            assert set(selection["seeds"]) == {"0", "1"}
+        return original(args, split, **options)
+
+    monkeypatch.setattr(finetuning, "load_split", watched)
+    finetune(small_finetuning(tmp_path, pretrained, seeds="0,1", max_steps=2))
+    assert loaded == ["train", "validation", "test"]
+
+
+@pytest.mark.parametrize("stop", [1, 7, 8, 9, 13])
+def test_resuming_is_exact_within_and_between_seeds(
+    tmp_path: Path, pretrained: Path, finetuned: Path, stop: int
+) -> None:
+    """A seed takes eight steps: within the first, at its end, and within the second."""
+    inside = stop if stop < 8 else stop - 8
+    run = tmp_path / "run"
+    if stop < 8:
+        with pytest.raises(Interrupted):
+            finetune(small_finetuning(run, pretrained, seeds="0,3", stop_after_step=inside))
+    else:
+        pid = in_child(lambda: stop_at(run, pretrained, stop), tmp_path / "log")
+        exit_code(pid)
+    finetune(small_finetuning(run, pretrained, seeds="0,3", resume_from_checkpoint="latest"))
+    assert run_files(run) == run_files(finetuned)
+    assert predictions(run).equals(predictions(finetuned))
+
+
+def stop_at(run: Path, pretrained: Path, stop: int) -> None:
+    """Die at once after the checkpoint of a step."""
+    from ecg_transformers.training import checkpointing
+
+    def die(name: str) -> None:
+        if name == "latest" and (run / "checkpoints" / f"step-{stop}").exists():
+            os._exit(9)
+
+    checkpointing.fault_point = die
+    finetune(small_finetuning(run, pretrained, seeds="0,3", save_steps=1))
+
+
+def test_kill_9_at_random_moments_loses_nothing(tmp_path: Path, pretrained: Path, finetuned: Path) -> None:
+    run = tmp_path / "run"
+    for delay in (1.0, 0.3, 1.6):
+        args = small_finetuning(run, pretrained, seeds="0,3", save_steps=1, resume_from_checkpoint="latest")
+        pid = in_child(lambda args=args: finetune(args), tmp_path / "log")
+        time.sleep(delay)
+        os.kill(pid, signal.SIGKILL)
+        exit_code(pid)
+    finetune(small_finetuning(run, pretrained, seeds="0,3", resume_from_checkpoint="latest"))
+    assert run_files(run) == run_files(finetuned)
+    assert predictions(run).equals(predictions(finetuned))
+
+
+def test_label_subsets_are_nested_and_named(tmp_path: Path, pretrained: Path) -> None:
+    chosen = {}
+    for fraction in (0.25, 0.5):
+        finetune(small_finetuning(tmp_path / str(fraction), pretrained, mode="linear", label_fraction=fraction))
+        subset = metrics(tmp_path / str(fraction))["label_subsets"]["0"]
+        chosen[fraction] = set(subset["record_ids"])
+        assert subset["records"] == len(chosen[fraction])
+        assert len(subset["sha256"]) == 64
+    assert chosen[0.25] < chosen[0.5]
+
+
+@pytest.mark.parametrize(
+    "method", [name for name in list_methods() if "classification" in get_method(name).model_classes]
+)
+def test_every_method_trains_a_classifier_from_scratch(tmp_path: Path, method: str) -> None:
+    config = overrides(dict(get_method(method).tiny_config))
+    recipe = "tiny" if "tiny" in get_method(method).recipes else "published"
+    finetune(small_finetuning(tmp_path, method, mode="scratch", config_overrides=config, recipe=recipe, max_steps=2))
+    assert 0 <= metrics(tmp_path)["test"]["macro_auroc"]["mean"] <= 1
+
+
+def test_a_method_whose_input_are_beats_takes_all_modes(tmp_path: Path) -> None:
+    """The only view whose samples differ in length."""
+    (method,) = [name for name in list_methods() if get_method(name).view == "beats"]
+    pretrain(small_pretraining(tmp_path / "first", method, max_steps=2))
+    second = get_method(method).stages[-1]
+    pretrain(
+        small_pretraining(
+            tmp_path / "second", method, stage=second, model_name_or_path=str(tmp_path / "first"), max_steps=2
+        )
+    )
+    for mode in ("finetune", "linear"):
+        finetune(small_finetuning(tmp_path / mode, tmp_path / "second", mode=mode, max_steps=2))
+        assert len(predictions(tmp_path / mode))
+
+
+WRONG = {
+    "no such model": ({"model_name_or_path": "/nowhere/model"}, "no model folder /nowhere/model"),
+    "method without weights": ({"model_name_or_path": "st_mem"}, "needs a pre-trained model"),
+    "no such mode": ({"mode": "finetuned"}, "Did you mean 'finetune'"),
+    "no such lead": ({"leads": "I,V9"}, "V9"),
+    "no such task": ({"task": "superclas"}, "superclas"),
+    "fraction of none": ({"label_fraction": 0.0}, "label_fraction"),
+    "seed twice": ({"seeds": "1,1"}, "none twice"),
+    "seed of letters": ({"seeds": "a"}, "whole numbers"),
+    "unknown field": ({"config_overrides": "head_nrom=none"}, "Did you mean 'head_norm'"),
+    "linear attention": ({"mode": "linear", "readout": "attention"}, "no attention readout"),
+    "changed size": ({"config_overrides": "hidden_size=64"}, "another shape"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_arguments_get_one_sentence_and_leave_nothing(
+    tmp_path: Path, pretrained: Path, capsys, case: str
+) -> None:
+    changes, expected = WRONG[case]
+    source = changes.pop("model_name_or_path", pretrained) if "model_name_or_path" in changes else pretrained
+    args = small_finetuning(tmp_path / "out", source, **changes)
+    assert run_command(lambda: finetune(args)) == 2
+    (message,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert expected in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_no_model_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"has no config\.json"):
+        finetune(small_finetuning(tmp_path / "out", tmp_path))
