@@ -43,7 +43,8 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument("--leads", default=None, help="lead names of files that do not state them, comma-separated")
     predict.add_argument("--units", default=None, help="unit of files that do not state it: mV, uV or V")
 
-    command("methods", "List the methods of the package.")
+    methods = command("methods", "List the methods of the package.")
+    methods.add_argument("--markdown", action="store_true", help="as the table of the README")
     command("datasets", "List the corpora and what is known of each.")
     build = command("build", "Read a corpus in its native layout and write parquet shards.")
     build.add_argument("name", help="corpus, as `ecg-transformers datasets` lists them")
@@ -154,8 +155,11 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _methods(options: argparse.Namespace) -> int:
-    from ecg_transformers.models.registry import get_method, list_methods
+    from ecg_transformers.models.registry import get_method, list_methods, method_table
 
+    if options.markdown:
+        print(method_table())
+        return 0
     for name in list_methods():
         method = get_method(name)
         print(f"{name:12}  {method.title:10}  {method.summary}")

@@ -109,7 +109,8 @@ def test_both_cmsc_losses_are_symmetric_in_the_segments():
     patients = torch.tensor([0, 1, 0, 2, 3, 0])
     close(clocs_loss(h.flip(2), patients), clocs_loss(h, patients))
     close(
-        patient_contrastive_loss(*interleaved(h.flip(2), patients)), patient_contrastive_loss(*interleaved(h, patients))
+        patient_contrastive_loss(*interleaved(h.flip(2), patients)),
+        patient_contrastive_loss(*interleaved(h, patients)),
     )
 
 
@@ -274,7 +275,9 @@ def test_scores_do_not_depend_on_how_negatives_are_fetched(monkeypatch):
     expected = torch.einsum("bsd,bskd->bsk", queries, encoded.reshape(18, 4)[indices])
     close(chunked, expected)
     same = same_sequence_negative_indices(2, 9, 3, 5, generator).transpose(0, 1)
-    close(negative_scores(queries, encoded, same), torch.einsum("bsd,bskd->bsk", queries, encoded.reshape(18, 4)[same]))
+    close(
+        negative_scores(queries, encoded, same), torch.einsum("bsd,bskd->bsk", queries, encoded.reshape(18, 4)[same])
+    )
 
 
 def test_cpc_loss_of_uninformed_predictions_is_the_log_of_the_candidates_at_every_step():

@@ -141,9 +141,7 @@ def test_the_encoder_moves_on_to_classification(tmp_path):
     assert not info["unexpected_keys"]
     x = segments()
     assert torch.equal(reloaded.eval()(x).loss, model(x).loss)
-    classifier, info = CMSCForSequenceClassification.from_pretrained(
-        tmp_path, num_labels=3, output_loading_info=True
-    )
+    classifier, info = CMSCForSequenceClassification.from_pretrained(tmp_path, num_labels=3, output_loading_info=True)
     assert set(info["missing_keys"]) == {"classifier.weight", "classifier.bias"}
     assert torch.equal(classifier.eval().cmsc(x[:, 0]).pooler_output, model.cmsc(x[:, 0]).pooler_output)
     assert isinstance(classifier.cmsc, CMSCModel)

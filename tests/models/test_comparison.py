@@ -27,7 +27,7 @@ def test_every_stage_has_a_length_and_a_rate_and_known_config_fields(name, recip
         hyper = settings.stage(stage)
         assert hyper.epochs or hyper.max_steps
         assert hyper.lr or hyper.base_lr
-        assert set(hyper.config) <= {field for field in method.config_class.__dataclass_fields__}
+        assert set(hyper.config) <= set(method.config_class.__dataclass_fields__)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -281,9 +281,7 @@ def test_positions_are_fixed_in_pre_training_and_trained_downstream_also_after_l
     assert not model.mtae.embeddings.position_embeddings.requires_grad
     model.save_pretrained(tmp_path)
     assert not MTAEForPreTraining.from_pretrained(tmp_path).mtae.embeddings.position_embeddings.requires_grad
-    assert MTAEForSequenceClassification.from_pretrained(
-        tmp_path
-    ).mtae.embeddings.position_embeddings.requires_grad
+    assert MTAEForSequenceClassification.from_pretrained(tmp_path).mtae.embeddings.position_embeddings.requires_grad
     frozen = MTAEForSequenceClassification.from_pretrained(tmp_path, train_position_embeddings=False)
     assert not frozen.mtae.embeddings.position_embeddings.requires_grad
 

@@ -41,6 +41,11 @@ def _rebuild(cls: type[ECGDataError], args: tuple, state: dict) -> ECGDataError:
     return error
 
 
+def brief(error: BaseException) -> str:
+    """What another library complained about, short enough for a sentence: it may quote the file."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+
+
 class RecordNotFoundError(ECGDataError):
     """A record, a folder or a file that was named is not there."""
 

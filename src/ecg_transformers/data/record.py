@@ -41,6 +41,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 INVALID = np.int16(-32768)
 """The digital value that means "no value" in a row, as in WFDB format 16."""
 
+_BLOCK = 64
 TASK_KINDS = ("multilabel", "multiclass", "beats", "minutes", "delineation", "unlabelled")
 ANNOTATION_COLUMNS = (
     "beat_samples",
@@ -284,14 +286,30 @@ def to_millivolt(samples: np.ndarray, gain: np.ndarray, offset: np.ndarray) -> n
     exact = bool(np.all(gain.astype(np.float32) == gain) and np.all(offset == np.rint(offset)))
     exact = exact and bool(np.all(np.abs(offset) < 2**23))
     dtype = np.float32 if exact else np.float64
-    divisor = gain.flat[0] if gain.size and np.all(gain == gain.flat[0]) else gain  # a scalar is three times faster
     signal: Any = samples.astype(dtype)
     if offset.any():
-        signal -= offset.astype(dtype)
-    signal /= np.asarray(divisor, dtype=dtype)
+        _by_lead(np.subtract, signal, offset.astype(dtype))
+    _by_lead(np.divide, signal, gain.astype(dtype))
     if samples.size and samples.min() == INVALID:
         signal[samples == INVALID] = np.nan
     return signal if exact else signal.astype(np.float32)
+
+
+def _by_lead(operation: np.ufunc, signal: np.ndarray, values: np.ndarray) -> None:
+    """`signal (T, L) = operation(signal, values (L,))` in place, with long inner loops.
+
+    numpy's inner loop over a handful of leads costs more than the arithmetic: equal values are used as one number, others
+    are repeated over a block of samples.
+    """
+    if np.all(values == values.flat[0]):
+        operation(signal, values.flat[0], out=signal)
+        return
+    length, leads = signal.shape
+    block = min(length, _BLOCK)
+    whole = length // block * block
+    folded = signal[:whole].reshape(whole // block, block * leads)
+    operation(folded, np.tile(values, block), out=folded)
+    operation(signal[whole:], values, out=signal[whole:])
 
 
 def quantize(
@@ -323,6 +341,7 @@ def quantize(
     return samples, gain, offset
 
 
+@lru_cache(maxsize=4096)
 def standard_lead_name(name: str) -> str:
     """`AVR`, `avr` or `ECG aVR` to `aVR`: the usual spelling of known leads; other names stay.
 
@@ -350,7 +369,7 @@ def check_layout(signal: np.ndarray, lead_names: Sequence[str], sampling_rate: f
     if not 1 <= float(sampling_rate) <= 100_000:  # also refuses NaN
         raise HeaderError(f"the sampling rate {sampling_rate} Hz lies outside 1 to 100,000 Hz.", record=record_id)
     seen: set[str] = set()
-    for name in lead_names:
+    for name in lead_names if len({name.lower() for name in lead_names}) < len(lead_names) else ():
         if name.lower() in seen:
             raise DuplicateLeadError(
                 "two signals carry this lead name; a lead may occur once.", record=record_id, lead=name

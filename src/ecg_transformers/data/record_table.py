@@ -52,21 +52,23 @@ class RecordTable:
     def _open(self) -> None:
         table = self.dataset.data
         column = table.column("signal")
-        self._buffers: list[np.ndarray] = []
-        self._offsets: list[np.ndarray] = []
-        starts = [0]
-        for chunk in column.chunks:
+        self._words: list[np.ndarray] = []  # one int16 view a chunk
+        begins, chunks = [], []
+        for number, chunk in enumerate(column.chunks):
             offset_type = np.int64 if str(chunk.type) == "large_binary" else np.int32
             _, offsets, data = chunk.buffers()
             bounds = np.frombuffer(offsets, dtype=offset_type)[chunk.offset : chunk.offset + len(chunk) + 1]
-            self._offsets.append(bounds.astype(np.int64))
-            self._buffers.append(np.frombuffer(data, dtype=np.uint8) if data is not None else np.zeros(0, np.uint8))
-            starts.append(starts[-1] + len(chunk))
-        self._starts = np.array(starts)
-        self._lengths = table.column("num_samples").to_numpy()
+            size = 0 if data is None else data.size // 2
+            self._words.append(np.frombuffer(data, dtype="<i2", count=size) if size else np.zeros(0, "<i2"))
+            begins.append(bounds[:-1].astype(np.int64) // 2)
+            chunks.append(np.full(len(chunk), number))
+        self._begin = np.concatenate([np.zeros(0, np.int64), *begins]).tolist()
+        self._chunk = np.concatenate([np.zeros(0, np.int64), *chunks]).tolist()
+        self._lengths = table.column("num_samples").to_numpy().tolist()
         lists = {name: _ragged(table.column(name)) for name in ("gain", "offset")}
         self._scale_bounds, self._gain = lists["gain"]
         _, self._offset = lists["offset"]
+        self._leads = np.diff(self._scale_bounds).tolist()
         self._plain_gain = self._uniform_gains()
 
     def _uniform_gains(self) -> np.ndarray:
@@ -97,11 +99,11 @@ class RecordTable:
 
     def samples(self, index: int) -> np.ndarray:
         """Read-only int16 view `(T, L)` of a record's digital samples."""
-        row = self._row(index)
-        chunk = int(np.searchsorted(self._starts, row, side="right")) - 1
-        bounds, place = self._offsets[chunk], row - self._starts[chunk]
-        view = self._buffers[chunk][bounds[place] : bounds[place + 1]].view("<i2")
-        return view.reshape(self._lengths[row], -1)
+        return self._view(self._row(index))
+
+    def _view(self, row: int) -> np.ndarray:
+        begin, length, leads = self._begin[row], self._lengths[row], self._leads[row]
+        return self._words[self._chunk[row]][begin : begin + length * leads].reshape(length, leads)
 
     def scale(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Gain and offset per lead."""
@@ -111,7 +113,8 @@ class RecordTable:
 
     def signal(self, index: int) -> np.ndarray:
         """float32 millivolt `(T, L)`."""
-        samples, gain = self.samples(index), self._plain_gain[self._row(index)]
+        row = self._row(index)
+        samples, gain = self._view(row), self._plain_gain[row]
         if not gain:
             return to_millivolt(samples, *self.scale(index))
         signal = samples.astype(np.float32)

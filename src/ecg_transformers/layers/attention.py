@@ -123,4 +123,4 @@ class SelfAttention(nn.Module):
             dropout=self.attention_dropout if self.training else 0.0,
             **kwargs,
         )
-        return self.dropout(self.output(mixed.reshape(batch, num_tokens, -1))), weights
+        return self.dropout(self.output(mixed.flatten(2))), weights

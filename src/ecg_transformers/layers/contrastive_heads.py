@@ -1,5 +1,7 @@
 """Heads of contrastive methods, and figures that tell whether their embeddings collapse."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,7 +23,7 @@ class ProjectionMLP(nn.Sequential):
             raise ValueError(f"a projection needs at least one layer, got {num_layers}")
         widths = [in_dim, *[hidden_dim] * (num_layers - 1), out_dim]
         layers: list[nn.Module] = []
-        for index, (before, after) in enumerate(zip(widths[:-1], widths[1:])):
+        for index, (before, after) in enumerate(pairwise(widths)):
             layers.append(nn.Linear(before, after, bias=False))
             if index < num_layers - 1:
                 layers += [nn.BatchNorm1d(after), nn.ReLU()]
@@ -52,7 +54,7 @@ def uniformity(embeddings: Tensor) -> Tensor:
 
 @torch.no_grad()
 def relative_spread(embeddings: Tensor) -> Tensor:
-    """Mean standard deviation of the dimensions of unit embeddings `(N, D)`, times √D: about 1 when healthy, 0 collapsed."""
+    """Mean standard deviation of the dimensions of unit embeddings `(N, D)`, times √D: about 1; 0 when collapsed."""
     unit = F.normalize(embeddings.float(), dim=1)
     return unit.std(dim=0, correction=0).mean() * unit.shape[1] ** 0.5
 

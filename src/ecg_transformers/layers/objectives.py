@@ -1,4 +1,4 @@
-"""Contrastive objectives as functions of tensors: MoCo v3, CMSC (two published losses) and CPC, and the negatives of CPC.
+"""Contrastive objectives as functions of tensors: MoCo v3, CMSC (two published losses), CPC and its negatives.
 
 None of them draws random numbers but the `*_negative_indices` functions, which take a generator.
 """
@@ -116,9 +116,10 @@ def moco_v3_loss(
 def clocs_loss(embeddings: Tensor, patient_ids: Tensor, temperature: float = 0.1) -> Tensor:
     """The CLOCS loss of contrastive multi-segment coding (Kiyasseh, Zhu and Clifton, ICML 2021).
 
-    With `S_ij = exp(cos(h_i1, h_j2) / τ)`: minus the log of the diagonal against its row sums and against its column
-    sums; and, where the batch holds further pairs of one patient, minus the log of those above the diagonal against row
-    sums and of those below it against column sums. The result is the mean of the terms that exist (two or four).
+    With `S_ij = exp(cos(h_i1, h_j2) / τ)`: minus the log of the diagonal against its row sums and against its
+    column sums; and, where the batch holds further pairs of one patient, minus the log of those above the diagonal
+    against row sums and of those below it against column sums. The result is the mean of the terms that exist (two or
+    four).
 
     Args:
         embeddings: `(B, D, 2)`, two neighbouring segments of each record.
@@ -145,9 +146,9 @@ def patient_contrastive_loss(
 ) -> Tensor:
     """The later variant of the CMSC loss (Oh et al., "Lead-agnostic Self-supervised Learning …", CHIL 2022).
 
-    First against second segments, every pair of one patient is a positive: half the mean over positives of the row-wise
-    minus log-softmax and half that of the column-wise one. The norm of an embedding counts as a constant in the
-    gradient, as released.
+    First against second segments, every pair of one patient is a positive: half the mean over positives of the
+    row-wise minus log-softmax and half that of the column-wise one. The norm of an embedding counts as a constant in
+    the gradient, as released.
 
     Args:
         embeddings: `(N, D)`, both segments of all records in any order.

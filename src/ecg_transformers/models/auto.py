@@ -27,10 +27,7 @@ def register_auto_classes() -> None:
         for role, model_class in method.model_classes.items():
             auto_class = getattr(transformers, AUTO_CLASS_OF_ROLE[role])
             auto_class.register(method.config_class, model_class, exist_ok=True)
-        try:  # while building
-            transformers.AutoFeatureExtractor.register(method.config_class, method.extractor_class, exist_ok=True)
-        except ModuleNotFoundError:
-            continue
+        transformers.AutoFeatureExtractor.register(method.config_class, method.extractor_class, exist_ok=True)
 
 
 def shim_class_names() -> list[str]:

@@ -54,8 +54,9 @@ class ECGConfig(PreTrainedConfig):
         if self.lead_names is None and self.num_leads == len(STANDARD_LEADS) and self.sampling_rate is not None:
             self.lead_names = list(STANDARD_LEADS)
         super().__post_init__(**kwargs)
-        if self.label2id is None and self.id2label is not None:
-            self.label2id = {name: index for index, name in self.id2label.items()}
+        names: dict[int, str] | None = self.id2label
+        if getattr(self, "label2id", None) is None and names is not None:
+            self.label2id = {name: index for index, name in names.items()}
         self._check_bounds()
 
     def _check_bounds(self) -> None:
@@ -384,9 +385,9 @@ def resolve_lead_indices(
             f"give one list of {count} indices, or one a record."
         )
     # a check of values costs a synchronisation on accelerators, where the embedding lookup fails by itself
-    if indices.device.type == "cpu" and not torch.compiler.is_compiling():
-        if indices.numel() and (int(indices.min()) < 0 or int(indices.max()) >= num_leads):
-            raise ValueError(f"lead_indices must lie in 0 … {num_leads - 1}, got {indices.tolist()}.")
+    readable = indices.device.type == "cpu" and indices.numel() and not torch.compiler.is_compiling()
+    if readable and (int(indices.min()) < 0 or int(indices.max()) >= num_leads):
+        raise ValueError(f"lead_indices must lie in 0 … {num_leads - 1}, got {indices.tolist()}.")
     return indices
 
 
@@ -423,8 +424,12 @@ class ECGForSequenceClassification(ECGPreTrainedModel):
         if config.head_norm == "batch_norm":
             self.head_norm = nn.BatchNorm1d(size, affine=False)
         self.dropout = nn.Dropout(config.head_dropout)
-        self.classifier = nn.Linear(size, config.num_labels)
+        self.classifier = self.build_classifier(size)
         self.post_init()
+
+    def build_classifier(self, size: int) -> nn.Module:
+        """The last map, `(B, size)` to `(B, num_labels)`."""
+        return nn.Linear(size, self.config.num_labels)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

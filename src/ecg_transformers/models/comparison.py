@@ -52,8 +52,8 @@ def downstream(**config: Any) -> StageRecipe:
 
 
 EXAMPLE_SETTINGS = (
-    "Sizes and example settings of the released code (its YAML files are for a dummy set; batch size and epochs of the "
-    "paper's own runs are in an appendix that was not available to us)."
+    "Sizes and example settings of the released code (its YAML files are for a dummy set; batch size and epochs of "
+    "the paper's own runs are in an appendix that was not available to us)."
 )
 
 TINY_PREPROCESSING: dict[str, Any] = {

@@ -18,14 +18,14 @@ SIZES = ("patch_size", "hidden_size", "num_hidden_layers", "num_attention_heads"
 class BackboneConfig(ECGConfig):
     """A config around another method's config.
 
-    Lead, length and size fields may be given here or in `backbone_config`; where one is given in neither, the backbone's
-    default holds, and afterwards both places show the same.
+    Lead, length and size fields may be given here or in `backbone_config`; where one is given in neither, the
+    backbone's default holds, and afterwards both places show the same.
 
     Args:
         backbone_config: fields of the backbone's config, with its `model_type`; None takes the method's usual one.
         num_leads, seq_len: 0 takes the backbone's.
-        patch_size, hidden_size, num_hidden_layers, num_attention_heads, intermediate_size: None takes the backbone's, and
-            stays None where the backbone has no such field.
+        patch_size, hidden_size, num_hidden_layers, num_attention_heads, intermediate_size: None takes the backbone's,
+            and stays None where the backbone has no such field.
     """
 
     # what the method uses when no model_type is given, and how it differs from that backbone's own defaults

@@ -24,9 +24,9 @@ class ClassTokenConfig(ECGConfig):
         layer_norm_eps: of every norm but the decoder's last one.
         patch_norm: LayerNorm on the raw values of a token and again after the projection; takes away the amplitude.
         train_position_embeddings: None as published: fixed in pre-training, trainable downstream.
-        initializer: "mae" (published pre-training), "torch_default" (the released code's training from scratch: torch's
-            linear layers, position table and class token drawn with unit variance) or "moco_v3" (Xavier per projection,
-            class token with standard deviation 1e-6).
+        initializer: "mae" (published pre-training), "torch_default" (the released code's training from scratch:
+            torch's linear layers, position table and class token drawn with unit variance) or "moco_v3" (Xavier per
+            projection, class token with standard deviation 1e-6).
         initializer_range: standard deviation of class and mask token with "mae".
     """
 

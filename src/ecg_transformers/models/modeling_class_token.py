@@ -1,9 +1,9 @@
-"""What transformers with a class token share (the plain ECG ViT, MTAE and MLAE): embeddings, encoder, masked pre-training.
+"""What transformers with a class token share (the ECG ViT, MTAE and MLAE): embeddings, encoder, masked pre-training.
 
 Source: the class-token encoder of the code that Na et al. (ICLR 2024, arXiv 2402.09450) released beside ST-MEM.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -45,8 +45,8 @@ class ClassTokenEmbeddings(nn.Module):
         width = config.hidden_size
         self.patch_embeddings = PatchEmbedding(config.token_dim, width, config.layer_norm_eps, config.patch_norm)
         self.cls_token = nn.Parameter(torch.zeros(width))
-        # a parameter, because fine-tuning trains it; pre-training freezes it (freeze_fixed)
-        # (in the default dtype: loading builds the model in the dtype asked for, and an explicit one would stay float32)
+        # a parameter, because fine-tuning trains it; pre-training freezes it (freeze_fixed). In the default dtype:
+        # loading builds the model in the dtype asked for, and a float32 table would stay float32
         table = class_token_table(config.num_tokens, width)
         self.position_embeddings = nn.Parameter(table.to(torch.get_default_dtype()))
 
@@ -77,7 +77,7 @@ class ClassTokenPreTrainedModel(ECGPreTrainedModel):
     """Initialisation, and how a signal becomes raw tokens (windows of time over all leads, unless overridden)."""
 
     config: ClassTokenConfig
-    _no_split_modules = ["ClassTokenEmbeddings", "ECGLayer"]
+    _no_split_modules: ClassVar[list[str]] = ["ClassTokenEmbeddings", "ECGLayer"]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

@@ -8,7 +8,6 @@ import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 # one line per method: its folder below `models/`, which holds `method.py` with METHOD
@@ -24,7 +23,6 @@ METHOD_NAMES = (
     "ecg_vit",
     "ecg_resnet",
 )
-METHOD_NAMES = tuple(n for n in METHOD_NAMES if (Path(__file__).parent / n / "method.py").exists())  # while building
 
 
 @dataclass(frozen=True)
@@ -235,3 +233,13 @@ def get_method(name: str) -> ECGMethod:
 def method_of(config: Any) -> ECGMethod:
     """The registry entry behind a model config (by its `model_type`)."""
     return get_method(config.model_type)
+
+
+def method_table() -> str:
+    """The methods as a Markdown table: what the README shows."""
+    lines = ["| method | name | what it does | recipes | converts official weights | paper |", "|---|---|---|---|---|---|"]
+    for method in map(get_method, list_methods()):
+        convert = "yes" if method.convert else "no"
+        recipes = ", ".join(method.recipes)
+        lines.append(f"| {method.title} | `{method.name}` | {method.summary} | {recipes} | {convert} | {method.paper} |")
+    return "\n".join(lines)

@@ -81,7 +81,7 @@ def detect_r_peaks(signal: ArrayLike, sampling_rate: float, method: str = "zero_
 
 
 def band_pass(signal: ArrayLike, sampling_rate: float, band_hz: tuple[float, float] = DETECTION_BAND_HZ) -> Float:
-    """A band (5-20 Hz of the QRS complex) of one lead ``(T,)``, zero phase, order 2, float64, missing samples bridged."""
+    """One lead ``(T,)`` in a band (QRS: 5-20 Hz), zero phase, order 2, float64, missing samples bridged."""
     from scipy.signal import butter, sosfiltfilt
 
     x = bridge_missing(signal)

@@ -236,6 +236,12 @@ def check_keys(given: Iterable[str], allowed: Iterable[str], what: str) -> None:
             raise UsageError(f"{what} has no field {key!r}. {known(key, allowed)}")
 
 
+def none_as_text(values: Mapping[str, Any], cls: Any) -> dict[str, Any]:
+    """`head_norm=none` means the text "none" where a dataclass's field holds text and cannot be None."""
+    text_fields = {entry.name for entry in dataclasses.fields(cls) if entry.type in (str, "str")}
+    return {key: "none" if value is None and key in text_fields else value for key, value in values.items()}
+
+
 def field_names(cls: Any) -> set[str]:
     """Names of a dataclass's fields."""
     return {entry.name for entry in dataclasses.fields(cls)}

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from ecg_transformers.models.registry import ECGMethod, get_method, list_methods
-from ecg_transformers.training.arguments import FinetuningArguments, check_keys, field_names, parse_overrides
+from ecg_transformers.training.arguments import (
+    FinetuningArguments,
+    check_keys,
+    field_names,
+    parse_overrides,
+    none_as_text,
+)
 from ecg_transformers.training.corpus import Split
 from ecg_transformers.training.errors import UsageError, usage_errors
 from ecg_transformers.training.outputs import quiet_loading
@@ -175,6 +181,7 @@ def _with_head(
     names = train.label_names
     overrides = parse_overrides(args.config_overrides, "config_overrides")
     check_keys(overrides, field_names(config_class), config_class.__name__)
+    overrides = none_as_text(overrides, config_class)
     head = {key: value for key, value in settings.hyper.config.items() if key in field_names(config_class)}
     if args.mode == "linear":
         head["head_norm"] = "none"  # the probe standardises its features itself and folds that into the layer

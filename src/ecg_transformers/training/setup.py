@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from ecg_transformers.models.registry import ECGMethod, Recipe, StageRecipe
-from ecg_transformers.training.arguments import RunArguments, check_keys, field_names, parse_overrides, replace_fields
+from ecg_transformers.training.arguments import (
+    RunArguments,
+    check_keys,
+    field_names,
+    parse_overrides,
+    replace_fields,
+    none_as_text,
+)
 from ecg_transformers.training.errors import UsageError, usage_errors
 from ecg_transformers.training.optimization import Schedule
 
@@ -41,6 +48,7 @@ def resolve_settings(method: ECGMethod, stage: str, args: RunArguments, *, recip
     preprocessing_overrides = parse_overrides(args.preprocessing_overrides, "preprocessing_overrides")
     config_fields, extractor_fields = field_names(method.config_class), extractor_arguments(method)
     check_keys(config_overrides, config_fields, method.config_class.__name__)
+    config_overrides = none_as_text(config_overrides, method.config_class)
     check_keys(preprocessing_overrides, extractor_fields, method.extractor_class.__name__)
     if stage in method.stages and len(method.stages) > 1 and "stage" in config_fields:
         config_overrides = {"stage": stage, **config_overrides}

@@ -16,6 +16,7 @@ from ..errors import (
     TruncatedError,
     UnitError,
     UnsupportedFormatError,
+    brief,
 )
 from ..record import DigitalRecord, standard_lead_name
 from .arrays import Hints, agreed_rate, pick
@@ -43,7 +44,7 @@ def read_edf(path: Path, hints: Hints, limits: Limits) -> DigitalRecord:
         raise
     except Exception as error:  # edfio raises whatever its parsing trips over
         raise UnsupportedFormatError(
-            f"edfio cannot read this file ({type(error).__name__}: {error}).", path=path
+            f"edfio cannot read this file ({brief(error)}).", path=path
         ) from error
     if not signals:
         raise SignalError("the file holds no signals.", path=path)

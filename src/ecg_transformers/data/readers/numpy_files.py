@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import LimitError, SignalError, TruncatedError, UnsupportedFormatError
+from ..errors import LimitError, SignalError, TruncatedError, UnsupportedFormatError, brief
 from ..record import ECGRecord
 from .arrays import Hints, agreed_rate, record_from_array
 from .safety import Limits, read_bytes, safe_file
@@ -85,7 +85,7 @@ def _npy_header(content: bytes, path: Path) -> tuple[tuple[int, ...], bool, np.d
             raise ValueError(f"its shape is {shape}")
         return shape, order, np.dtype(descr), start
     except (ValueError, KeyError, IndexError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
-        raise UnsupportedFormatError(f"this is no readable NPY file ({error}).", path=path) from error
+        raise UnsupportedFormatError(f"this is no readable NPY file ({brief(error)}).", path=path) from error
 
 
 def _members(path: Path, limits: Limits) -> dict[str, np.ndarray]:
@@ -104,7 +104,7 @@ def _members(path: Path, limits: Limits) -> dict[str, np.ndarray]:
                 arrays[name] = parse_npy(content, path, limits, text=name in ("lead_names", "units"))
             return arrays
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
-        raise UnsupportedFormatError(f"this is no readable NPZ archive ({error}).", path=path) from error
+        raise UnsupportedFormatError(f"this is no readable NPZ archive ({brief(error)}).", path=path) from error
 
 
 def _check_directory(entries: list[zipfile.ZipInfo], path: Path, limits: Limits) -> None:

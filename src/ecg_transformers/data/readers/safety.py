@@ -7,7 +7,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import LimitError, RecordNotFoundError, UnsafePathError
+from ..errors import LimitError, RecordNotFoundError, UnsafePathError, brief
 
 
 @dataclass(frozen=True)
@@ -48,32 +48,45 @@ class Limits:
             )
 
 
-def safe_file(path: str | os.PathLike, root: str | os.PathLike | None = None, *, follow_links: bool = False) -> Path:
-    """The resolved path of a regular file below `root` (default: the folder the path itself names).
+def safe_file(
+    path: str | os.PathLike,
+    root: str | os.PathLike | None = None,
+    *,
+    follow_links: bool = False,
+    folder_is_safe: bool = False,
+) -> Path:
+    """The path of a regular file below `root` (default: the folder that the path itself names).
+
+    `folder_is_safe` says that the folder was already found to lie below the root: then only a link need be followed up.
 
     Raises:
         RecordNotFoundError: no such file.
         UnsafePathError: a link or `..` leads out of the root, or the path is a folder, device or pipe.
     """
-    path = Path(path)
-    if "\0" in str(path):
-        raise UnsafePathError("a path holds a NUL character.", path=str(path).replace("\0", "\\0"))
+    text = os.fspath(path)
+    if "\0" in text:
+        raise UnsafePathError("a path holds a NUL character.", path=text.replace("\0", "\\0"))
+    folder = os.path.dirname(text) or "."
     try:
-        resolved = path.resolve(strict=True)
-        base = Path(root if root is not None else path.parent).resolve(strict=True)
-        mode = resolved.stat().st_mode
+        mode = os.lstat(text).st_mode
+        is_link = stat.S_ISLNK(mode)
+        if is_link or not (folder_is_safe or root is None or os.fspath(root) == folder):
+            resolved = os.path.realpath(text, strict=True)
+            base = os.path.realpath(folder if root is None else root, strict=True)
+            mode = os.stat(resolved).st_mode
+            if not follow_links and os.path.commonpath([resolved, base]) != base:
+                raise UnsafePathError(
+                    f"the path leads to {resolved}, outside its folder {base}; copy the file there or pass "
+                    "follow_links=True.",
+                    path=path,
+                )
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RecordNotFoundError("there is no such file.", path=path) from error
-    except (OSError, RuntimeError) as error:  # links in a circle, a name too long, no permission
-        raise UnsafePathError(f"the path cannot be opened ({error}).", path=path) from error
-    if not follow_links and not resolved.is_relative_to(base):
-        raise UnsafePathError(
-            f"the path leads to {resolved}, outside its folder {base}; copy the file there or pass follow_links=True.",
-            path=path,
-        )
+    except OSError as error:  # links in a circle, a name too long, no permission
+        raise UnsafePathError(f"the path cannot be opened ({brief(error)}).", path=path) from error
     if not stat.S_ISREG(mode):
         raise UnsafePathError("this is not a regular file.", path=path)
-    return resolved
+    return path if isinstance(path, Path) else Path(text)
 
 
 def read_bytes(path: Path, max_bytes: int) -> bytes:
@@ -84,4 +97,4 @@ def read_bytes(path: Path, max_bytes: int) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UnsafePathError(f"the file cannot be read ({error}).", path=path) from error
+        raise UnsafePathError(f"the file cannot be read ({brief(error)}).", path=path) from error

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ChecksumError, ECGDataError, HeaderError, LimitError, TruncatedError, UnsupportedFormatError
+from ..errors import ChecksumError, ECGDataError, HeaderError, LimitError, TruncatedError, UnsupportedFormatError, brief
 from ..record import INVALID, DigitalRecord, ECGRecord, standard_lead_name
 from .safety import Limits, safe_file
 from .units import units_per_millivolt
@@ -85,7 +85,7 @@ def check_files(header: Header, path: Path, folder: Path, limits: Limits, follow
             )
         file = safe_file(path.with_name(signal.file_name), folder, follow_links=follow_links)
         size = file.stat().st_size
-        if file == path.resolve():
+        if signal.file_name == path.name:
             raise HeaderError("the header names itself as the signal file.", path=path, record=header.record_name)
         if size > limits.max_file_bytes:
             raise LimitError(f"the file has {size} bytes, more than the limit.", path=file, record=header.record_name)
@@ -111,7 +111,7 @@ def _call_wfdb(path: Path, record: str, **arguments: Any) -> Any:
         raise LimitError("the record does not fit into memory.", path=path, record=record) from error
     except Exception as error:  # wfdb raises whatever its parsing trips over
         raise UnsupportedFormatError(
-            f"wfdb cannot decode this record ({type(error).__name__}: {error}).", path=path, record=record
+            f"wfdb cannot decode this record ({brief(error)}).", path=path, record=record
         ) from error
 
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 import re
+from functools import lru_cache
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from ..errors import HeaderError, LimitError
 from .safety import Limits, read_bytes
@@ -19,14 +21,12 @@ DEFAULT_RATE = 250.0
 
 _NAME = re.compile(r"[^\s/\\\x00]+\Z")
 _RATE = re.compile(r"(?P<fs>[^/()\s]+)(?:/(?P<counter>[^()\s]+)(?:\((?P<base>[^()\s]+)\))?)?\Z")
-_FORMAT = re.compile(r"(?P<fmt>\d+)(?:x(?P<spf>\d+))?(?::(?P<skew>\d+))?(?:\+(?P<offset>\d+))?\Z")
+_FORMAT = re.compile(r"(?P<fmt>\d{1,9})(?:x(?P<spf>\d{1,9}))?(?::(?P<skew>\d{1,9}))?(?:\+(?P<offset>\d{1,18}))?\Z")
 _GAIN = re.compile(r"(?P<gain>[^()/\s]+)(?:\((?P<baseline>[+-]?\d+)\))?(?:/(?P<units>\S+))?\Z")
-_INTEGER = re.compile(r"[+-]?\d{1,18}\Z")
 _SEGMENTS = re.compile(r"\d{1,9}\Z")
 
 
-@dataclass(frozen=True)
-class Signal:
+class Signal(NamedTuple):
     """One signal line: where the samples are and what they mean."""
 
     file_name: str
@@ -69,7 +69,7 @@ def parse_header(content: bytes, path: Path, limits: Limits | None = None) -> He
     text, flags = _decode(content)
     if text.startswith("version https://git-lfs"):
         raise HeaderError("this is a Git LFS pointer, not the header; fetch the file with `git lfs pull`.", path=path)
-    lines = [line.strip() for line in re.split(r"\r\n|\n|\r", text)]
+    lines = [line.strip() for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
     comments = tuple(line.lstrip("#").strip() for line in lines if line.startswith("#"))
     body = [line for line in lines if line and not line.startswith("#")]
     if not body:
@@ -154,29 +154,29 @@ def _signal_line(line: str, index: int, path: Path, record: str) -> Signal:
     fields = line.split(maxsplit=8)
     if len(fields) < 2:
         raise HeaderError(f"signal line {index + 1} lacks the format.", path=path, record=record)
-    layout = _FORMAT.match(fields[1])
+    layout = _layout(fields[1])
     if not _NAME.match(fields[0]) or layout is None:
         raise HeaderError(
             f"signal line {index + 1} does not start with a file name without slashes and a format.",
             path=path,
             record=record,
         )
-    if layout["fmt"] not in FORMATS:
+    if layout[0] not in FORMATS:
         raise HeaderError(
-            f"signal line {index + 1}: there is no WFDB format {layout['fmt'][:9]}.", path=path, record=record
+            f"signal line {index + 1}: there is no WFDB format {layout[0][:9]}.", path=path, record=record
         )
     gain, baseline, units, defaulted = _gain(fields[2] if len(fields) > 2 else "", path, record)
-    numbers = [_integer(text, "signal line", path, record) for text in fields[3:8]]
+    numbers = _integers(fields[3:8], path, record)
     adc_zero = numbers[1] if len(numbers) > 1 else 0
-    samples_per_frame = _integer(layout["spf"] or "1", "samples per frame", path, record)
+    fmt, samples_per_frame, skew, byte_offset = layout
     if not 1 <= samples_per_frame <= 100_000:
         raise HeaderError(f"{samples_per_frame} samples per frame are impossible.", path=path, record=record)
     return Signal(
         file_name=fields[0],
-        fmt=layout["fmt"],
+        fmt=fmt,
         samples_per_frame=samples_per_frame,
-        skew=_integer(layout["skew"] or "0", "skew", path, record),
-        byte_offset=_integer(layout["offset"] or "0", "byte offset", path, record),
+        skew=skew,
+        byte_offset=byte_offset,
         gain=gain,
         baseline=adc_zero if baseline is None else baseline,
         units=units,
@@ -187,24 +187,49 @@ def _signal_line(line: str, index: int, path: Path, record: str) -> Signal:
     )
 
 
+@lru_cache(maxsize=256)
+def _layout(text: str) -> tuple[str, int, int, int] | None:
+    """Format, samples per frame, skew and byte offset; the signals of a record mostly share them."""
+    match = _FORMAT.match(text)
+    if match is None:
+        return None
+    return match["fmt"], int(match["spf"] or 1), int(match["skew"] or 0), int(match["offset"] or 0)
+
+
+@lru_cache(maxsize=1024)
+def _gain_parts(text: str) -> tuple[str, str | None, str] | None:
+    """Gain, baseline and units as text."""
+    match = _GAIN.match(text)
+    return None if match is None else (match["gain"], match["baseline"], match["units"] or "mV")
+
+
 def _gain(text: str, path: Path, record: str) -> tuple[float, int | None, str, bool]:
     """Gain, baseline, units; a gain of 0 or none at all means 200 units per millivolt, by the format's definition."""
     if not text:
         return DEFAULT_GAIN, None, "mV", True
-    match = _GAIN.match(text)
-    if match is None:
+    parts = _gain_parts(text)
+    if parts is None:
         raise HeaderError(f"the gain field {text[:40]!r} is not gain(baseline)/units.", path=path, record=record)
-    gain = _float(match["gain"], "gain", path, record)
-    baseline = None if match["baseline"] is None else _integer(match["baseline"], "baseline", path, record)
+    gain = _float(parts[0], "gain", path, record)
+    baseline = None if parts[1] is None else _integer(parts[1], "baseline", path, record)
     if baseline is not None and abs(baseline) >= 2**31:
         raise HeaderError(f"the baseline {baseline} is no 32-bit number.", path=path, record=record)
-    return gain or DEFAULT_GAIN, baseline, match["units"] or "mV", gain == 0
+    return gain or DEFAULT_GAIN, baseline, parts[2], gain == 0
+
+
+def _integers(texts: list[str], path: Path, record: str) -> list[int]:
+    """The numbers of a signal line."""
+    return [_integer(text, "signal line", path, record) for text in texts]
 
 
 def _integer(text: str, what: str, path: Path, record: str) -> int:
-    if not _INTEGER.match(text):
+    try:
+        value = int(text) if len(text) < 19 else None
+    except ValueError:
+        value = None
+    if value is None or "_" in text:
         raise HeaderError(f"the {what} {text[:40]!r} is not an integer.", path=path, record=record)
-    return int(text)
+    return value
 
 
 def _float(text: str, what: str, path: Path, record: str) -> float:

@@ -143,8 +143,10 @@ def _read_simple(
 ) -> tuple[np.ndarray, bool]:
     """int16 samples `(T, L)`, invalid values as -32768, and whether their checksums can be compared."""
     first, num_leads = header.signals[0], len(header.signals)
-    signal_path = safe_file(path.with_name(first.file_name), folder, follow_links=follow_links)
-    if signal_path == path.resolve():
+    signal_path = safe_file(  # the name holds no slash, so the folder is that of the header
+        path.with_name(first.file_name), folder, follow_links=follow_links, folder_is_safe=True
+    )
+    if first.file_name == path.name:
         raise HeaderError("the header names itself as the signal file.", path=path, record=header.record_name)
     size = signal_path.stat().st_size
     if size > limits.max_file_bytes:
@@ -227,8 +229,8 @@ def verify_checksums(
     if not any(signal.checksum for signal in signals):
         flags.append("checksum_absent")
         return
-    sums = samples.sum(axis=0, dtype=np.int64)
-    if signals[0].fmt == "212":  # the marker of "no value" is -2048 in the file
+    sums = sums_16_bit(samples)
+    if signals[0].fmt == "212" and samples.min() == INVALID:  # the marker of "no value" is -2048 in the file
         sums += (samples == INVALID).sum(axis=0) * (32768 - 2048)
     for signal, total in zip(signals, sums):
         if signal.checksum is None or (int(total) - signal.checksum) % 65536 == 0:
@@ -243,6 +245,15 @@ def verify_checksums(
             record=record,
             lead=signal.name,
         )
+
+
+def sums_16_bit(samples: np.ndarray) -> np.ndarray:
+    """Sum of each lead modulo 65536, of int16 samples `(T, L)`; int64 `(L,)`."""
+    words = np.ascontiguousarray(samples).view(np.uint16)  # sums modulo 65536 need no wider numbers
+    whole = len(words) // 64 * 64
+    folded = words[:whole].reshape(whole // 64, -1).sum(axis=0, dtype=np.uint16)
+    total = folded.reshape(64, -1).astype(np.int64).sum(axis=0) + words[whole:].astype(np.int64).sum(axis=0)
+    return total
 
 
 def choose_signals(signals: tuple[Signal, ...], lead_names: list[str] | None, path: Path, record: str) -> list[int]:
@@ -261,9 +272,9 @@ def choose_signals(signals: tuple[Signal, ...], lead_names: list[str] | None, pa
                     lead=asked,
                 )
         chosen = [names.index(name) for name in wanted]
-    kept = [names[index] for index in chosen]
-    for index in chosen:
-        if kept.count(names[index]) > 1 or names.count(names[index]) > 1:
+    distinct = len(set(names)) == len(names) and len(set(chosen)) == len(chosen)
+    for index in () if distinct else chosen:
+        if names.count(names[index]) > 1 or chosen.count(index) > 1:
             raise DuplicateLeadError(
                 "two signals carry this lead name; a lead may occur once.",
                 path=path,

@@ -11,15 +11,17 @@ from ecg_transformers.models.configuration_backbone import BackboneConfig
 
 @strict
 class CMSCConfig(BackboneConfig):
-    """Configuration of contrastive multi-segment coding. Segment length and head on ECG transformers were not published.
+    """Configuration of contrastive multi-segment coding.
+
+    Segment length and head of the comparison on ECG transformers were not published.
 
     Args:
         seq_len: samples of one segment; two of them fit into a record of 10 s.
         backbone_config: the encoder, with its `model_type`; None is a plain ECG ViT on segments of 4.5 s at 250 Hz.
         projection_size: width of the linear map behind the encoder; 0 compares the encoder's features themselves.
         temperature: of the contrastive loss.
-        objective: "clocs", the loss of the CLOCS paper and code, or "patient", the later variant in which every pair of
-            one patient counts alike and the norm of an embedding is a constant in the gradient.
+        objective: "clocs", the loss of the CLOCS paper and code, or "patient", the later variant in which every pair
+            of one patient counts alike and the norm of an embedding is a constant in the gradient.
     """
 
     model_type = "cmsc"

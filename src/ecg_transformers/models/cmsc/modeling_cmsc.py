@@ -90,8 +90,8 @@ class CMSCForPreTraining(CMSCPreTrainedModel):
             patient_ids: `(B,)` integers; None counts every record as a patient of its own.
 
         Returns:
-            `loss` (NaN for a single record in evaluation) and `embeddings (B, 2, D)`; hidden states and attentions, when
-            asked for, have the two segments of a record in consecutive rows.
+            `loss` (NaN for a single record in evaluation) and `embeddings (B, 2, D)`; hidden states and
+            attentions, when asked for, have the two segments of a record in consecutive rows.
 
         Raises:
             ValueError: when all records of the batch belong to one patient.
@@ -100,9 +100,7 @@ class CMSCForPreTraining(CMSCPreTrainedModel):
         batch = len(input_values)
         if patient_ids is None:
             patient_ids = torch.arange(batch, device=input_values.device) + batch * world()[0]
-        outputs = self.cmsc(
-            input_values.flatten(0, 1), lead_indices=repeat_for_crops(lead_indices, 2), **kwargs
-        )
+        outputs = self.cmsc(input_values.flatten(0, 1), lead_indices=repeat_for_crops(lead_indices, 2), **kwargs)
         embeddings = self.projector(outputs.pooler_output).unflatten(0, (batch, 2))  # (B, 2, D)
         return PairedViewsOutput(
             loss=self.contrast(embeddings, patient_ids.to(input_values.device)),

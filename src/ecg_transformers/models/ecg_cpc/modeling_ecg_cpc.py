@@ -329,12 +329,11 @@ class ECGCPCForSequenceClassification(ECGForSequenceClassification, ECGCPCPreTra
     config: ECGCPCConfig
     base_class = ECGCPCModel
 
-    def __init__(self, config: ECGCPCConfig) -> None:
-        super().__init__(config)
-        if config.classifier_hidden_sizes is not None:
-            width, hidden = self.classifier.in_features, config.classifier_hidden_sizes
-            self.add_module("classifier", NormedHead(width, hidden, config.num_labels, config.classifier_dropout))
-            self.post_init()
+    def build_classifier(self, size: int) -> nn.Module:
+        hidden = self.config.classifier_hidden_sizes
+        if hidden is None:
+            return super().build_classifier(size)
+        return NormedHead(size, hidden, self.config.num_labels, self.config.classifier_dropout)
 
 
 __all__ = ["ECGCPCForPreTraining", "ECGCPCForSequenceClassification", "ECGCPCModel", "ECGCPCPreTrainedModel"]

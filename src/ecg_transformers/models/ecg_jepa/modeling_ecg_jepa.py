@@ -4,7 +4,7 @@ classification."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -77,9 +77,9 @@ class ECGJEPAPreTrainedModel(ECGPreTrainedModel):
 
     config: ECGJEPAConfig
     base_model_prefix = "ecg_jepa"
-    _no_split_modules: ClassVar[list[str]] = ["ECGJEPAEmbeddings", "ECGLayer"]
+    _no_split_modules = ["ECGJEPAEmbeddings", "ECGLayer"]
     # a pre-training checkpoint holds more than the encoder, and its encoder is wanted
-    _keys_to_ignore_on_load_unexpected: ClassVar[list[str]] = [r"^target_encoder\.", r"^predictor\."]
+    _keys_to_ignore_on_load_unexpected = [r"^target_encoder\.", r"^predictor\."]
     _supports_flash_attn = False  # no flash kernel knows the cross pattern
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""MoCo v3 checkpoints whose base encoder is the class-token ViT of the ST-MEM repository, with a projector as its head."""
+"""MoCo v3 checkpoints on the class-token ViT of the ST-MEM repository, whose head is the projector."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -5,8 +5,8 @@ from ecg_transformers.models.registry import ECGMethod, Recipe, StageRecipe
 
 PUBLISHED = Recipe(
     description=(
-        "Objective, heads and optimiser of the published ViT recipe on images (batch 4096, 300 epochs), with the encoder, "
-        "crops and augmentations of the ECG comparison, whose own hyper-parameters are not known."
+        "Objective, heads and optimiser of the published ViT recipe on images (batch 4096, 300 epochs), with the "
+        "encoder, crops and augmentations of the ECG comparison, whose own hyper-parameters are not known."
     ),
     stages={
         "pretrain": StageRecipe(

@@ -1,5 +1,5 @@
-"""MoCo v3 (Chen, Xie and He, "An Empirical Study of Training Self-Supervised Vision Transformers", ICCV 2021) on ECG, as
-one of the baselines of Na et al., ICLR 2024. The two views are random crops of one record, augmented independently."""
+"""MoCo v3 (Chen, Xie and He, "An Empirical Study of Training Self-Supervised Vision Transformers", ICCV 2021) on ECG,
+as one of the baselines of Na et al., ICLR 2024. The views are two random crops of a record, augmented independently."""
 
 from typing import Any
 
@@ -73,9 +73,8 @@ class ECGMoCoV3ForPreTraining(ECGMoCoV3PreTrainedModel):
     def build_projector(self) -> ProjectionMLP:
         """Backbone features to embeddings."""
         config = self.config
-        return ProjectionMLP(
-            self.feature_size, config.projector_hidden_size, config.projection_size, int(config.projector_num_layers or 1)
-        )
+        num_layers = int(config.projector_num_layers or 1)
+        return ProjectionMLP(self.feature_size, config.projector_hidden_size, config.projection_size, num_layers)
 
     def freeze_fixed(self) -> None:
         super().freeze_fixed()

@@ -15,7 +15,8 @@ class ECGViTConfig(ClassTokenConfig):
 
     Args:
         initializer: "torch_default" is how the released code starts its supervised runs.
-        feature_pooling: what `pooler_output` is: "cls", the class token as published, or "mean", the mean of the others.
+        feature_pooling: what `pooler_output` is: "cls", the class token as published, or "mean", the mean of
+            the other tokens.
     """
 
     model_type = "ecg_vit"

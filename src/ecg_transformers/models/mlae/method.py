@@ -41,5 +41,8 @@ METHOD = ECGMethod(
     recipes={"published": PUBLISHED, "tiny": TINY},
     convert=f"{_FOLDER}.convert_mlae.convert_mlae",
     tiny_config={**comparison.SMALLEST_ENCODER, **comparison.SMALLEST_DECODER},
-    notes="The input length is fixed: a token is a whole lead. Fewer leads are served by their rows of the position table.",
+    notes=(
+        "The input length is fixed: a token is a whole lead. Fewer leads are served by their rows of the position "
+        "table."
+    ),
 )

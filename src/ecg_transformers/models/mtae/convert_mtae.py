@@ -26,8 +26,8 @@ def convert_mtae(state_dict: Mapping[str, Tensor], **config_overrides: Any) -> M
 
     Args:
         state_dict: official keys, the encoder's with or without the `encoder.` prefix.
-        config_overrides: what tensors cannot tell (`num_leads`, 12 unless given; `norm_pix_loss`, `mask_ratio`) or should
-            be changed (`seq_len`).
+        config_overrides: what tensors cannot tell (`num_leads`, 12 unless given; `norm_pix_loss`, `mask_ratio`) or
+            should be changed (`seq_len`).
 
     Returns:
         `MTAEForPreTraining` for a full file, `MTAEForSequenceClassification` when there is a head, else `MTAEModel`;

@@ -58,7 +58,7 @@ METHOD = ECGMethod(
     convert=f"{_FOLDER}.convert_mtae.convert_mtae",
     tiny_config={**comparison.SMALLEST_ENCODER, **comparison.SMALLEST_DECODER, "patch_size": 15},
     notes=(
-        "Leads that a record lacks are zeros, because a token holds all leads. Random lead masking in the released code "
-        'changes the target too (`rlm_target="masked"`); `rlm_target="clean"` reconstructs the full signal.'
+        "Leads that a record lacks are zeros, because a token holds all leads. Random lead masking in the released "
+        'code changes the target too (`rlm_target="masked"`); `rlm_target="clean"` reconstructs the full signal.'
     ),
 )
