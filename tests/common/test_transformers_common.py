@@ -97,7 +97,7 @@ class CommonTests(common.ModelTesterMixin):
         if first.shape[1:] != dummy[model_class.main_input_name].shape[1:]:  # pre-training sees two views, say
             inputs[model_class.main_input_name] = first = dummy[model_class.main_input_name].to(first)
         for key, value in dummy.items():
-            if key not in inputs or inputs[key].ndim != value.ndim:
+            if key not in inputs or inputs[key].shape[1:] != value.shape[1:]:
                 rows = value.repeat(len(first), *[1] * (value.ndim - 1))[: len(first)] if len(value) == 2 else value
                 inputs[key] = rows.to(first) if rows.is_floating_point() else rows.to(first.device)
         if return_labels and "labels" in parameters:

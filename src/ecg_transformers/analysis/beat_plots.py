@@ -230,7 +230,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     from transformers import AutoFeatureExtractor, AutoModelForSequenceClassification
 
-    from ecg_transformers import ECGSLFeatureExtractor, read_record
+    from ecg_transformers.data.readers import read_record
+    from ecg_transformers.features.feature_extraction_beats import ECGSLFeatureExtractor
 
     record = read_record(options.record)
     loaded = [

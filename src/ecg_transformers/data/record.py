@@ -283,13 +283,16 @@ def to_millivolt(samples: np.ndarray, gain: np.ndarray, offset: np.ndarray) -> n
     rounding); other gains take the float64 way. Multiplying by 1/gain would not be exact.
     """
     gain, offset = np.asarray(gain, dtype=np.float64), np.asarray(offset, dtype=np.float64)
-    exact = bool(np.all(gain.astype(np.float32) == gain) and np.all(offset == np.rint(offset)))
-    exact = exact and bool(np.all(np.abs(offset) < 2**23))
+    gains, offsets = set(gain.tolist()), set(offset.tolist())
+    exact = all(float(np.float32(g)) == g for g in gains) and all(o == int(o) and abs(o) < 2**23 for o in offsets)
     dtype = np.float32 if exact else np.float64
     signal: Any = samples.astype(dtype)
-    if offset.any():
+    if offsets != {0.0}:
         _by_lead(np.subtract, signal, offset.astype(dtype))
-    _by_lead(np.divide, signal, gain.astype(dtype))
+    if len(gains) == 1:
+        signal /= dtype(gains.pop())
+    else:
+        _by_lead(np.divide, signal, gain.astype(dtype))
     if samples.size and samples.min() == INVALID:
         signal[samples == INVALID] = np.nan
     return signal if exact else signal.astype(np.float32)

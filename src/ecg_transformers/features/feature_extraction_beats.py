@@ -139,7 +139,7 @@ class ECGSLFeatureExtractor(SavedFeatureExtractor):
             raise ValueError(f"beat_len must be at least 2 and max_beats 1; got {self.beat_len} and {self.max_beats}.")
 
     @classmethod
-    def for_method(cls, name: str = "ecg_sl", **overrides: Any) -> "ECGSLFeatureExtractor":
+    def for_method(cls, name: str, **overrides: Any) -> "ECGSLFeatureExtractor":
         """The extractor of a method's registry entry.
 
         Raises:

@@ -155,7 +155,7 @@ def _signal_line(line: str, index: int, path: Path, record: str) -> Signal:
     if len(fields) < 2:
         raise HeaderError(f"signal line {index + 1} lacks the format.", path=path, record=record)
     layout = _layout(fields[1])
-    if not _NAME.match(fields[0]) or layout is None:
+    if not _is_name(fields[0]) or layout is None:
         raise HeaderError(
             f"signal line {index + 1} does not start with a file name without slashes and a format.",
             path=path,
@@ -185,6 +185,11 @@ def _signal_line(line: str, index: int, path: Path, record: str) -> Signal:
         name=fields[8].strip() if len(fields) > 8 else f"signal {index}",
         gain_defaulted=defaulted,
     )
+
+
+@lru_cache(maxsize=256)
+def _is_name(text: str) -> bool:
+    return _NAME.match(text) is not None
 
 
 @lru_cache(maxsize=256)
@@ -218,7 +223,15 @@ def _gain(text: str, path: Path, record: str) -> tuple[float, int | None, str, b
 
 
 def _integers(texts: list[str], path: Path, record: str) -> list[int]:
-    """The numbers of a signal line."""
+    """The numbers of a signal line, at once where they are short and plain."""
+    joined = "".join(texts)
+    if len(joined) < 100 and "_" not in joined:
+        try:
+            numbers = [int(text) for text in texts]
+            if max(map(len, texts), default=0) < 19:
+                return numbers
+        except ValueError:  # the loop below says which of them
+            numbers = []
     return [_integer(text, "signal line", path, record) for text in texts]
 
 

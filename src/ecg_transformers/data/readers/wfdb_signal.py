@@ -24,7 +24,7 @@ from ..errors import (
     UnitError,
 )
 from ..record import INVALID, DigitalRecord, ECGRecord, standard_lead_name
-from .safety import Limits, safe_file
+from .safety import Limits, read_array, safe_file
 from .units import units_per_millivolt
 from .wfdb_header import Header, Signal, read_header
 
@@ -190,7 +190,7 @@ def _read_simple(
 
 def read_format_16(path: Path, count: int, byte_offset: int = 0) -> np.ndarray:
     """The first `count` samples of a file of 16-bit little-endian integers."""
-    return np.fromfile(path, dtype="<i2", count=count, offset=byte_offset).astype(np.int16, copy=False)
+    return read_array(path, "<i2", count, byte_offset).astype(np.int16, copy=False)
 
 
 def read_format_212(path: Path, count: int, byte_offset: int = 0) -> np.ndarray:
@@ -200,7 +200,7 @@ def read_format_212(path: Path, count: int, byte_offset: int = 0) -> np.ndarray:
     top of an int16 and shifted back, which spreads the sign.
     """
     pairs = (count + 1) // 2
-    packed = np.fromfile(path, dtype=np.uint8, count=pairs * 3, offset=byte_offset)
+    packed = read_array(path, "u1", pairs * 3, byte_offset)
     if packed.size < pairs * 3:  # an odd count may end after two bytes
         packed = np.concatenate([packed, np.zeros(pairs * 3 - packed.size, dtype=np.uint8)])
     packed = packed.reshape(pairs, 3)

@@ -1,5 +1,5 @@
 """MoCo v3 (Chen, Xie and He, "An Empirical Study of Training Self-Supervised Vision Transformers", ICCV 2021) on ECG,
-as one of the baselines of Na et al., ICLR 2024. The views are two random crops of a record, augmented independently."""
+as one of the baselines of Na et al., ICLR 2024. The views are two random crops of a record, augmented apart."""
 
 from typing import Any
 
