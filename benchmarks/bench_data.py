@@ -1,7 +1,7 @@
 """The data path: readers against wfdb, record reads and builds against the usual forms of `datasets`.
 
-Run `python benchmarks/bench_data.py [FOLDER]`; FOLDER holds real records (`ptb-xl/`, `mitdb/`), else ones like them are
-written. Each row compares two forms in one run, so a busy machine disturbs the ratio little.
+Run `python benchmarks/bench_data.py [FOLDER]`; FOLDER holds real records (`ptb-xl/`, `mitdb/`), else ones like them
+are written. Each row compares two forms in one run, so a busy machine disturbs the ratio little.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ RECORDS, LEADS, LENGTH = 256, 12, 2500
 
 
 def rows(folder: str | Path | None = None) -> list[dict[str, Any]]:
-    """One dictionary a comparison: `name`, `forms` (seconds by form), `ratio` and `goal` (what the ratio must reach)."""
+    """One dictionary a comparison: `name`, `forms` (seconds by form), `ratio` and `goal` (what the ratio must
+    reach).
+    """
     with tempfile.TemporaryDirectory() as scratch:
-        place = (
-            Path(folder or os.environ.get("ECG_DATA_DIR", "")) if folder or os.environ.get("ECG_DATA_DIR") else None
-        )
+        place = Path(folder or os.environ.get("ECG_DATA_DIR", "")) if folder or os.environ.get("ECG_DATA_DIR") else None
         return [*reader_rows(place, Path(scratch)), *storage_rows(Path(scratch)), build_row(Path(scratch))]
 
 
@@ -106,9 +106,7 @@ def storage_rows(scratch: Path) -> list[dict[str, Any]]:
     volts = samples.astype(np.float32) / 1000
     array = datasets.Features({"signal": datasets.Array2D((LENGTH, LEADS), "float32")})
     lists = datasets.Features({"signal": datasets.List(datasets.Value("float32"))})
-    ours = _save(
-        datasets.Dataset.from_list([_row(x, n) for n, x in enumerate(samples)], features=_features()), scratch
-    )
+    ours = _save(datasets.Dataset.from_list([_row(x, n) for n, x in enumerate(samples)], features=_features()), scratch)
     as_array = _save(datasets.Dataset.from_dict({"signal": list(volts)}, features=array), scratch).with_format("numpy")
     as_lists = _save(datasets.Dataset.from_dict({"signal": [v.ravel() for v in volts]}, features=lists), scratch)
     table = RecordTable(ours)

@@ -27,7 +27,9 @@ LABEL_FRACTION = 0.1
 class DemoArguments:
     """What the demo may be told."""
 
-    output_dir: str = field(default="demo_output", metadata={"help": "Folder for checkpoints, figures and comparison.json."})
+    output_dir: str = field(
+        default="demo_output", metadata={"help": "Folder for checkpoints, figures and comparison.json."}
+    )
     num_records: int = field(default=2000, metadata={"help": "Synthetic records."})
     max_steps: int = field(default=700, metadata={"help": "Updates of the pre-training."})
     seed: int = field(default=0, metadata={"help": "Seed of data and training."})
@@ -158,7 +160,9 @@ def report(folder: Path, runs: dict[str, dict[str, Any]], figures: list[Path]) -
     """The comparison, the figures, and the three lines that load the result."""
     comparison = {name: run["test"]["macro_auroc"] for name, run in runs.items()}
     (folder / "comparison.json").write_text(json.dumps(comparison, indent=2) + "\n", encoding="utf-8")
-    print(f"\nMacro AUROC on the synthetic test records, {LABEL_FRACTION:.0%} of the labels (95 % interval over patients):")
+    print(
+        f"\nMacro AUROC on the synthetic test records, {LABEL_FRACTION:.0%} of the labels (95 % interval over patients):"
+    )
     for name, entry in comparison.items():
         low, high = entry["ci95"]
         print(f"  {name:30} {entry['mean']:.3f}  [{low:.3f}, {high:.3f}]")

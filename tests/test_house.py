@@ -35,13 +35,18 @@ def test_nothing_outside_models_names_a_method(path):
     found = {
         node.value
         for node in ast.walk(tree)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings and node.value in names
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and id(node) not in docstrings
+        and node.value in names
     }
     assert not found
 
 
 @pytest.mark.parametrize(
-    "path", [p for p in FILES if p.name.startswith(("configuration_", "modeling_")) or p.parts[-2:] == ("models", "base.py")], ids=named
+    "path",
+    [p for p in FILES if p.name.startswith(("configuration_", "modeling_")) or p.parts[-2:] == ("models", "base.py")],
+    ids=named,
 )
 def test_annotations_of_configs_and_models_are_real_objects(path):
     """transformers reads them; the future import turns them into strings, and validation silently stops."""
@@ -81,5 +86,9 @@ def test_the_package_works_without_a_home_directory(tmp_path):
 
 def test_no_file_is_large():
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
-    large = [name for name in tracked.split("\0") if name and (ROOT / name).is_file() and (ROOT / name).stat().st_size > 2 * 2**20]
+    large = [
+        name
+        for name in tracked.split("\0")
+        if name and (ROOT / name).is_file() and (ROOT / name).stat().st_size > 2 * 2**20
+    ]
     assert not large

@@ -26,7 +26,7 @@ for _method in map(get_method, list_methods()):
     for _dotted in (_method.config, *_method.classes.values()):
         _LAZY[_dotted.rpartition(".")[2]] = _dotted.rpartition(".")[0]
 
-__all__ = ["__version__", "get_method", "list_methods", *sorted(_LAZY)]  # noqa: PLE0604
+__all__ = ["__version__", "get_method", "list_methods", *sorted(_LAZY)]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,6 @@
 """Print the table of transformers' common tests: test × method, passed or skipped with the reason.
 
-    python tests/common/table.py > common_tests.md
+python tests/common/table.py > common_tests.md
 """
 
 import collections

@@ -133,7 +133,10 @@ class CommonTests(common.ModelTesterMixin):
                 outputs = model(**self._prepare_for_class(inputs, model_class), output_hidden_states=True)
             tokens = outputs.hidden_states[0].shape[1]
             self.model_tester.seq_length = self.model_tester.encoder_seq_length = self.model_tester.key_length = tokens
-            with self.subTest(model_class.__name__), unittest.mock.patch.object(self, "all_model_classes", (model_class,)):
+            with (
+                self.subTest(model_class.__name__),
+                unittest.mock.patch.object(self, "all_model_classes", (model_class,)),
+            ):
                 test()
 
     def test_model_get_set_embeddings(self) -> None:
@@ -157,7 +160,6 @@ def _make(name: str) -> type:
 
 for _name in list_methods():
     globals()[f"Test_{_name}"] = _make(_name)
-del CommonTests, _name  # only the generated classes are collected
 
 
 def test_every_registered_method_has_its_common_tests() -> None:

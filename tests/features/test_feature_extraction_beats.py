@@ -17,9 +17,7 @@ def lead(seconds=10, rate=250, bpm=72, seed=0):
     time = np.arange(seconds * rate) / rate
     signal = 0.01 * rng.standard_normal(time.size)
     for peak in np.arange(0.5, seconds - 0.5, 60 / bpm):
-        signal += np.exp(-0.5 * ((time - peak) / 0.012) ** 2) + 0.25 * np.exp(
-            -0.5 * ((time - peak - 0.28) / 0.05) ** 2
-        )
+        signal += np.exp(-0.5 * ((time - peak) / 0.012) ** 2) + 0.25 * np.exp(-0.5 * ((time - peak - 0.28) / 0.05) ** 2)
     return signal
 
 

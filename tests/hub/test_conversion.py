@@ -47,7 +47,10 @@ def test_every_wrapping_of_a_checkpoint_gives_the_same_model(tmp_path, official,
 
 def test_converting_loads_through_auto_model(tmp_path, official, capsys):
     torch.save({"model": official}, tmp_path / "full.pth")
-    assert main(["convert", "st_mem", str(tmp_path / "full.pth"), str(tmp_path / "out"), "--config", "norm_pix_loss=true"]) == 0
+    assert (
+        main(["convert", "st_mem", str(tmp_path / "full.pth"), str(tmp_path / "out"), "--config", "norm_pix_loss=true"])
+        == 0
+    )
     assert "STMEMForPreTraining" in capsys.readouterr().out
     model = transformers.AutoModelForPreTraining.from_pretrained(tmp_path / "out")
     assert model.config.norm_pix_loss

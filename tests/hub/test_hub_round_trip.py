@@ -68,7 +68,12 @@ print(json.dumps(out))
 
 def python(script, *arguments, env, check=True):
     result = subprocess.run(
-        [sys.executable, "-c", script, *arguments], env=env, capture_output=True, text=True, timeout=280, stdin=subprocess.DEVNULL
+        [sys.executable, "-c", script, *arguments],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        stdin=subprocess.DEVNULL,
     )
     if check:
         assert result.returncode == 0, result.stderr[-3000:]
@@ -97,7 +102,10 @@ def test_every_class_comes_back_from_the_hub_in_a_fresh_process(hub, how):
 def test_a_loaded_model_is_served_from_the_cache_without_a_network(hub):
     server, folder, _ = hub
     env = {**os.environ, **server.env(folder / "cache"), "HF_HUB_OFFLINE": "0"}
-    script = "import ecg_transformers, transformers; print(transformers.AutoModel.from_pretrained('lab/st_mem-base').num_parameters())"
+    script = (
+        "import ecg_transformers, transformers;"
+        "print(transformers.AutoModel.from_pretrained('lab/st_mem-base').num_parameters())"
+    )
     online = python(script, env=env).stdout
     offline = python(script, env={**env, "HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9"}).stdout
     assert online == offline
@@ -120,7 +128,9 @@ def test_a_revision_is_its_own_version(hub):
 def test_without_the_import_and_without_the_flag_loading_stops(hub):
     server, folder, _ = hub
     env = {**os.environ, **server.env(folder / "refused"), "HF_HUB_OFFLINE": "0"}
-    result = python("import transformers; transformers.AutoModel.from_pretrained('lab/st_mem-base')", env=env, check=False)
+    result = python(
+        "import transformers; transformers.AutoModel.from_pretrained('lab/st_mem-base')", env=env, check=False
+    )
     assert result.returncode != 0
     assert "trust_remote_code" in result.stderr
 

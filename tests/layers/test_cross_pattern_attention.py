@@ -19,9 +19,7 @@ FORMS = ("structured", "dense", "sdpa", "auto")
 GRIDS = [(1, 1), (1, 7), (5, 1), (2, 3), (8, 17), (3, 60), (12, 20)]
 
 
-def random_heads(
-    leads: int, patches: int, dtype: torch.dtype = torch.float32, contiguous: bool = True
-) -> list[Tensor]:
+def random_heads(leads: int, patches: int, dtype: torch.dtype = torch.float32, contiguous: bool = True) -> list[Tensor]:
     """Query, key, value and an output gradient, as leaves."""
     generator = torch.Generator().manual_seed(leads * 100 + patches)
     shape = (2, 3, leads * patches, 8)
@@ -78,9 +76,7 @@ def test_any_scale_is_honoured(form: str, scale: float) -> None:
 
 
 @pytest.mark.parametrize("limit", [0, 10**9])
-def test_auto_is_the_same_function_on_both_sides_of_its_break_even(
-    limit: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_auto_is_the_same_function_on_both_sides_of_its_break_even(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "STRUCTURED_FROM_CPU", limit)
     query, key, value, _ = random_heads(3, 5)
     assert choose_implementation(query, 3) == ("structured" if limit == 0 else "sdpa")

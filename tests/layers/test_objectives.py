@@ -275,9 +275,7 @@ def test_scores_do_not_depend_on_how_negatives_are_fetched(monkeypatch):
     expected = torch.einsum("bsd,bskd->bsk", queries, encoded.reshape(18, 4)[indices])
     close(chunked, expected)
     same = same_sequence_negative_indices(2, 9, 3, 5, generator).transpose(0, 1)
-    close(
-        negative_scores(queries, encoded, same), torch.einsum("bsd,bskd->bsk", queries, encoded.reshape(18, 4)[same])
-    )
+    close(negative_scores(queries, encoded, same), torch.einsum("bsd,bskd->bsk", queries, encoded.reshape(18, 4)[same]))
 
 
 def test_cpc_loss_of_uninformed_predictions_is_the_log_of_the_candidates_at_every_step():

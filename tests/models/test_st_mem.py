@@ -33,7 +33,9 @@ def tiny():
 
 @pytest.mark.parametrize("case", CASES)
 def test_pretraining_forward_equals_the_reference(parity, case):
-    model = convert_st_mem(parity("st_mem", f"{case}_weights"), mask_ratio=parity.config("st_mem", f"{case}_io")["mask_ratio"])
+    model = convert_st_mem(
+        parity("st_mem", f"{case}_weights"), mask_ratio=parity.config("st_mem", f"{case}_io")["mask_ratio"]
+    )
     tensors = parity("st_mem", f"{case}_io")
     x, noise = tensors["input.series"], tensors["input.noise"]
     close(patchify(x, model.config.patch_size), tensors["patches"], 0)
@@ -273,7 +275,9 @@ def test_switched_off_lead_indicators_leave_no_parameters():
 
 
 def test_a_series_that_is_no_ecg_is_taken():
-    config = STMEMConfig(**{**get_method("st_mem").tiny_config, "num_leads": 5, "lead_names": None, "sampling_rate": None})
+    config = STMEMConfig(
+        **{**get_method("st_mem").tiny_config, "num_leads": 5, "lead_names": None, "sampling_rate": None}
+    )
     output = STMEMForPreTraining(config)(torch.randn(3, 5, 120))
     assert output.reconstruction.shape == (3, 5, 8, 15)
     assert config.lead_names is None

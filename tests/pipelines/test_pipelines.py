@@ -108,7 +108,8 @@ def test_units_change_nothing_but_the_numbers(classify):
 
 
 @pytest.mark.parametrize(
-    "bad", [np.zeros((3, 1200, 12)), np.zeros(1200), 5, np.full((1200, 12), np.nan), np.zeros((12, 1200)), "no/such.hea"]
+    "bad",
+    [np.zeros((3, 1200, 12)), np.zeros(1200), 5, np.full((1200, 12), np.nan), np.zeros((12, 1200)), "no/such.hea"],
 )
 def test_bad_input_is_an_error_and_not_a_guess(classify, bad):
     with pytest.raises((ValueError, OSError)):

@@ -69,9 +69,7 @@ def test_every_recorded_augmentation_is_reproduced(parity: Any) -> None:
 def test_recorded_randaugment_is_reproduced(parity: Any) -> None:
     tensors, config = parity("st_mem", "augmentations"), parity.config("st_mem", "augmentations")
     augment = RandAugment(config["randaugment.ops"])
-    cases = [
-        name.removesuffix(".out") for name in tensors if name.startswith("randaugment.") and name.endswith(".out")
-    ]
+    cases = [name.removesuffix(".out") for name in tensors if name.startswith("randaugment.") and name.endswith(".out")]
     for case in cases:
         replay = Replay(recorded_draws(tensors, case))
         result = augment(tensors["x"].numpy(), replay)

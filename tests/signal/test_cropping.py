@@ -31,9 +31,7 @@ def test_published_crop_tables_are_reproduced(parity: Any) -> None:
 def test_centre_crops_are_reproduced(parity: Any) -> None:
     tensors, config = parity("st_mem", "preprocess"), parity.config("st_mem", "preprocess")
     for case, settings in config.items():
-        assert center_start(settings["resampled_length"], settings["crop"]) == int(
-            tensors[f"{case}.center_crop_start"]
-        )
+        assert center_start(settings["resampled_length"], settings["crop"]) == int(tensors[f"{case}.center_crop_start"])
 
 
 @pytest.mark.parametrize("room", [0, 1, 2, 3, 7, 250, 253])

@@ -156,5 +156,5 @@ def test_every_label_occurs_and_none_is_nearly_constant():
     ],
 )
 def test_impossible_arguments_are_refused(arguments):
-    with pytest.raises(ValueError, match="synthetic ECG|noise|labels"):
+    with pytest.raises(ValueError, match=r"synthetic ECG|noise|labels"):
         synthesize_ecg(0, 0, **arguments)

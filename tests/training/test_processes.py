@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from ecg_transformers.models.registry import get_method
 from ecg_transformers.training.reporting import read_log
 

@@ -27,9 +27,7 @@ BEAT_COLOUR, PEAK_COLOUR = COLOURS[0], COLOURS[1]
 WAVE_COLOURS = {"P": COLOURS[5], "QRS": COLOURS[4], "ST-T": COLOURS[2]}
 
 
-def plot_beats(
-    record: Any, extractor: Any, *, start_s: float = 0.0, length_s: float = 10.0, title: str = ""
-) -> Figure:
+def plot_beats(record: Any, extractor: Any, *, start_s: float = 0.0, length_s: float = 10.0, title: str = "") -> Figure:
     """The signal with its R peaks and beat windows above, the beats as the model gets them, on top of each other,
     below.
 
@@ -50,9 +48,7 @@ def plot_beats(
     peaks = prepared.samples[shown]
     starts, lengths = _bounds(prepared.samples, rate, extractor)
     for peak, begin, length in zip(peaks, starts[shown], lengths[shown]):
-        above.axvspan(
-            (peak + begin) / rate, (peak + begin + length) / rate, color=BEAT_COLOUR, alpha=0.10, linewidth=0
-        )
+        above.axvspan((peak + begin) / rate, (peak + begin + length) / rate, color=BEAT_COLOUR, alpha=0.10, linewidth=0)
     above.plot(peaks / rate, signal[peaks], linestyle="none", marker="v", markersize=5, color=PEAK_COLOUR)
     above.set(xlim=(first / rate, last / rate), xlabel="time (s)", ylabel=f"{name} (mV)")
     above.set_title(title or f"{record.record_id}: {peaks.size} beats in {length_s:g} s")

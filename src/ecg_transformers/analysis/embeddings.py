@@ -236,9 +236,7 @@ def plot_embedding(
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_visible(False)
-    axes.legend(
-        loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=8, markerscale=1.8, labelcolor=INK
-    )
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=8, markerscale=1.8, labelcolor=INK)
     if scores:
         text = "\n".join(f"{name.replace('_', ' ')}  {value:.3f}" for name, value in scores.items())
         figure.text(0.775, 0.08, text, fontsize=7, color=INK, va="bottom")

@@ -284,7 +284,7 @@ def to_millivolt(samples: np.ndarray, gain: np.ndarray, offset: np.ndarray) -> n
     """
     gain, offset = np.asarray(gain, dtype=np.float64), np.asarray(offset, dtype=np.float64)
     gains, offsets = set(gain.tolist()), set(offset.tolist())
-    exact = all(float(np.float32(g)) == g for g in gains) and all(o == int(o) and abs(o) < 2**23 for o in offsets)
+    exact = all(float(np.float32(g)) == g for g in gains) and all(abs(o) < 2**23 and o == int(o) for o in offsets)
     dtype = np.float32 if exact else np.float64
     signal: Any = samples.astype(dtype)
     if offsets != {0.0}:

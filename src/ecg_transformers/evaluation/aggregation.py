@@ -29,9 +29,7 @@ def aggregate_crops(logits: ArrayLike, task_kind: str) -> tuple[Array, Array]:
     """Mean logits and mean probabilities ``(records, classes)`` of ``(records, crops, classes)`` logits."""
     values = np.asarray(logits, dtype=np.float64)
     if values.ndim != 3 or values.shape[1] == 0:
-        raise ValueError(
-            f"Logits of crops must be (records, crops, classes) with a crop at least, not {values.shape}."
-        )
+        raise ValueError(f"Logits of crops must be (records, crops, classes) with a crop at least, not {values.shape}.")
     return values.mean(axis=1), probabilities(values, task_kind).mean(axis=1)
 
 

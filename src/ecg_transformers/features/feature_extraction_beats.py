@@ -71,7 +71,7 @@ class ECGSLFeatureExtractor(SavedFeatureExtractor):
         (1, 12, 128)
     """
 
-    model_input_names = ["beats", "beat_mask", "rr"]  # noqa: RUF012  (transformers reads it as a plain class attribute)
+    model_input_names = ["beats", "beat_mask", "rr"]
 
     def __init__(
         self,

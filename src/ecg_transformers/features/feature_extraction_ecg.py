@@ -72,7 +72,7 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
         (1, 3, 12, 2250)
     """
 
-    model_input_names = ["input_values"]  # noqa: RUF012  (transformers reads it as a plain class attribute)
+    model_input_names = ["input_values"]
 
     def __init__(
         self,

@@ -114,9 +114,7 @@ def _read_path(path: Any, sampling_rate: Any, lead_names: Any, units: Any) -> An
 
 def _agree(own: float | None, given: float | None, where: str) -> float | None:
     if own is not None and given is not None and float(own) != float(given):
-        raise ValueError(
-            f"{where} says {float(own):g} Hz, the call says {float(given):g} Hz: leave sampling_rate out."
-        )
+        raise ValueError(f"{where} says {float(own):g} Hz, the call says {float(given):g} Hz: leave sampling_rate out.")
     return given if own is None else own
 
 

@@ -15,9 +15,7 @@ class SavedFeatureExtractor(SequenceFeatureExtractor):
     in a process that has not imported it.
     """
 
-    def save_pretrained(
-        self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any
-    ) -> list[str]:
+    def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any) -> list[str]:
         """Write `preprocessor_config.json` and `hub_shim.py`; `push_to_hub` also uploads them (`repo_id`, `token`, …).
 
         Returns the path of `preprocessor_config.json` in a list, as transformers does.
@@ -36,9 +34,7 @@ class SavedFeatureExtractor(SequenceFeatureExtractor):
         content["auto_map"] = {"AutoFeatureExtractor": f"hub_shim.{type(self).__name__}"}
         path = Path(json_file_path)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(
-            json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        temporary.write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
         temporary.replace(path)
 
     @classmethod

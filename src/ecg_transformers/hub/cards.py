@@ -120,7 +120,9 @@ def _body(
     reference: str,
 ) -> str:
     kind = (config.get("architectures") or ["model"])[0]
-    parts = [f"# {name}\n\n{method.title}: {method.summary}\n\n*{kind}* of `ecg_transformers`. Method: {method.paper}.\n"]
+    parts = [
+        f"# {name}\n\n{method.title}: {method.summary}\n\n*{kind}* of `ecg_transformers`. Method: {method.paper}.\n"
+    ]
     if method.notes:
         parts.append(f"{method.notes}\n")
     if converted_from:
@@ -163,14 +165,20 @@ def _training_section(run: Mapping[str, Any]) -> str:
 
 
 def _results_section(run: Mapping[str, Any]) -> str:
-    lines = ["## Results on the test fold\n", "| metric | mean over seeds | per seed | 95 % interval |", "|---|---|---|---|"]
+    lines = [
+        "## Results on the test fold\n",
+        "| metric | mean over seeds | per seed | 95 % interval |",
+        "|---|---|---|---|",
+    ]
     for metric, mean in test_means(run).items():
         entry = run["metrics"]["test"][metric]
         seeds = " ".join(f"{value:.3f}" for value in entry.get("per_seed") or [] if value is not None)
         interval = entry.get("ci95")
         shown = f"{interval[0]:.3f} to {interval[1]:.3f}" if interval and None not in interval else ""
         lines.append(f"| {metric} | {mean:.3f} | {seeds} | {shown} |")
-    lines.append("\nIntervals: percentile bootstrap over the patients of the test fold; they do not hold the spread over seeds.")
+    lines.append(
+        "\nIntervals: percentile bootstrap over the patients of the test fold; they do not hold the spread over seeds."
+    )
     return "\n".join(lines) + "\n"
 
 

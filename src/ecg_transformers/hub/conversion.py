@@ -62,7 +62,9 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such file.")
     if path.stat().st_size > MAX_FILE_BYTES:
-        raise CheckpointError(f"{path}: {path.stat().st_size} bytes are more than a checkpoint of these methods can have.")
+        raise CheckpointError(
+            f"{path}: {path.stat().st_size} bytes are more than a checkpoint of these methods can have."
+        )
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load_file

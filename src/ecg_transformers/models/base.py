@@ -113,9 +113,7 @@ def build_layers(
     rates = drop_path_rates(options.pop("drop_path", 0.0), depth)
     select = functools.partial(select_attention, config)
     return nn.ModuleList(
-        ECGLayer(
-            hidden_size, num_heads, intermediate_size, drop_path=rate, select_attention=select, **options
-        )
+        ECGLayer(hidden_size, num_heads, intermediate_size, drop_path=rate, select_attention=select, **options)
         for rate in rates
     )
 
@@ -360,9 +358,7 @@ def remove_stray_sources(directory: Path) -> None:
 LeadIndices = Sequence[int] | Sequence[Sequence[int]] | Tensor
 
 
-def resolve_lead_indices(
-    lead_indices: LeadIndices | None, input_values: Tensor, num_leads: int
-) -> Tensor:
+def resolve_lead_indices(lead_indices: LeadIndices | None, input_values: Tensor, num_leads: int) -> Tensor:
     """Indices into the model's lead table for every lead of the input: `(L,)` or `(B, L)`, on the input's device.
 
     Args:
@@ -507,7 +503,9 @@ class ECGForSequenceClassification(ECGPreTrainedModel):
         problem = self.config.problem_type
         if problem is None:
             integers = labels.dtype in (torch.long, torch.int)
-            problem = "regression" if self.num_labels == 1 else ("single" if integers else "multi") + "_label_classification"
+            problem = (
+                "regression" if self.num_labels == 1 else ("single" if integers else "multi") + "_label_classification"
+            )
             self.config.problem_type = problem
         if problem == "regression":
             return nn.functional.mse_loss(logits.squeeze(-1) if labels.ndim == 1 else logits, labels.to(logits.dtype))

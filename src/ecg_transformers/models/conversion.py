@@ -40,7 +40,9 @@ class StateDictReader:
         """
         if key not in self.tensors:
             some = ", ".join(sorted(self.tensors)[:6])
-            raise CheckpointError(f"This is no {self.method} checkpoint: the tensor {key!r} is missing (it has {some}, …).")
+            raise CheckpointError(
+                f"This is no {self.method} checkpoint: the tensor {key!r} is missing (it has {some}, …)."
+            )
         self.taken.add(key)
         return self.tensors[key]
 
@@ -84,14 +86,14 @@ def take_packed_qkv(reader: StateDictReader, source: str, target: str, out: dict
         if packed is None:
             continue
         if packed.shape[0] % 3:
-            raise CheckpointError(f"{reader.method}: {source}.{kind} has {packed.shape[0]} rows, not three equal parts.")
+            raise CheckpointError(
+                f"{reader.method}: {source}.{kind} has {packed.shape[0]} rows, not three equal parts."
+            )
         for name, part in zip(("query", "key", "value"), packed.chunk(3, dim=0), strict=True):
             out[f"{target}.{name}.{kind}"] = part.clone()
 
 
-def take_masked_autoencoder_block(
-    reader: StateDictReader, source: str, target: str, out: dict[str, Tensor]
-) -> None:
+def take_masked_autoencoder_block(reader: StateDictReader, source: str, target: str, out: dict[str, Tensor]) -> None:
     """One block of the ST-MEM repository's transformers (ST-MEM, MTAE and MLAE) into a `TransformerBlock`."""
     take_linear(reader, f"{source}.attn.norm", f"{target}.layernorm_before", out)
     take_packed_qkv(reader, f"{source}.attn.fn.to_qkv", f"{target}.attention", out)

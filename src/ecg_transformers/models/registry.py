@@ -197,7 +197,7 @@ class ECGMethod:
 
 
 def known(name: str, names: list[str]) -> str:
-    """"Known: …", with a suggestion when `name` is nearly one of `names`."""
+    """ "Known: …", with a suggestion when `name` is nearly one of `names`."""
     close = difflib.get_close_matches(str(name), names, n=1)
     hint = f"Did you mean {close[0]!r}? " if close else ""
     return f"{hint}Known: {', '.join(names)}."
@@ -237,9 +237,14 @@ def method_of(config: Any) -> ECGMethod:
 
 def method_table() -> str:
     """The methods as a Markdown table: what the README shows."""
-    lines = ["| method | name | what it does | recipes | converts official weights | paper |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| method | name | what it does | recipes | converts official weights | paper |",
+        "|---|---|---|---|---|---|",
+    ]
     for method in map(get_method, list_methods()):
         convert = "yes" if method.convert else "no"
         recipes = ", ".join(method.recipes)
-        lines.append(f"| {method.title} | `{method.name}` | {method.summary} | {recipes} | {convert} | {method.paper} |")
+        lines.append(
+            f"| {method.title} | `{method.name}` | {method.summary} | {recipes} | {convert} | {method.paper} |"
+        )
     return "\n".join(lines)

@@ -50,7 +50,10 @@ class ECGPipeline(ChunkPipeline):
             return
         crops, lead_indices = self._crops(signal, hints, num_crops, max_crops)
         for index, crop in enumerate(crops):
-            chunk = {"input_values": torch.from_numpy(np.ascontiguousarray(crop))[None], "is_last": index == len(crops) - 1}
+            chunk = {
+                "input_values": torch.from_numpy(np.ascontiguousarray(crop))[None],
+                "is_last": index == len(crops) - 1,
+            }
             if lead_indices is not None:
                 chunk["lead_indices"] = torch.tensor([lead_indices])
             yield chunk

@@ -77,9 +77,7 @@ def zero_phase_filter(
     moved = np.moveaxis(np.asarray(signal), axis, -1)
     edge = sections.edge
     if moved.shape[-1] <= edge:
-        raise ValueError(
-            f"a {kind} of order {order} needs more than {edge} samples, the signal has {moved.shape[-1]}."
-        )
+        raise ValueError(f"a {kind} of order {order} needs more than {edge} samples, the signal has {moved.shape[-1]}.")
     extended = _odd_extension(moved, edge)
     initial = sections.initial.reshape((len(sections.sos),) + (1,) * (moved.ndim - 1) + (2,))
     forward, _ = sosfilt(sections.sos, extended, axis=-1, zi=initial * extended[..., :1])

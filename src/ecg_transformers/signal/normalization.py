@@ -40,9 +40,7 @@ def standardize_fixed(signal: np.ndarray, mean: Sequence[float], std: Sequence[f
     means, deviations = (np.asarray(values, dtype=np.float64).reshape(-1) for values in (mean, std))
     for name, values in (("mean", means), ("std", deviations)):
         if values.size not in (1, signal.shape[-2]):
-            raise ValueError(
-                f"{name} holds {values.size} values for {signal.shape[-2]} leads: give one for each lead."
-            )
+            raise ValueError(f"{name} holds {values.size} values for {signal.shape[-2]} leads: give one for each lead.")
     if not (deviations > 0).all():
         raise ValueError("every std of a fixed normalisation must be positive.")
     return (signal - means.astype(signal.dtype)[:, None]) / deviations.astype(signal.dtype)[:, None]

@@ -149,9 +149,7 @@ def _check(
     if labels is not None:
         unknown = [label for label in labels if label not in LABELS]
         if unknown or sum(label in RHYTHMS for label in labels) != 1:
-            raise ValueError(
-                f"the labels {labels} must hold exactly one of {RHYTHMS} and otherwise names of {LABELS}."
-            )
+            raise ValueError(f"the labels {labels} must hold exactly one of {RHYTHMS} and otherwise names of {LABELS}.")
 
 
 def _draw_anatomy(rng: np.random.Generator) -> _Anatomy:
@@ -167,8 +165,9 @@ def _draw_anatomy(rng: np.random.Generator) -> _Anatomy:
 
 def _rotation(angles: np.ndarray) -> np.ndarray:
     """Rotation about x, y, z in turn."""
-    (cx, cy, cz), (sx, sy, sz) = np.cos(angles).tolist(), np.sin(angles).tolist()
-    about_x = np.array([[1.0, 0.0, 0.0], [0.0, cx, -sx], [0.0, sx, cx]], dtype=np.float64)
+    cx, cy, cz = (float(value) for value in np.cos(angles))
+    sx, sy, sz = (float(value) for value in np.sin(angles))
+    about_x = np.array([[1.0, 0.0, 0.0], [0.0, cx, -sx], [0.0, sx, cx]])
     about_y = np.array([[cy, 0.0, sy], [0.0, 1.0, 0.0], [-sy, 0.0, cy]], dtype=np.float64)
     about_z = np.array([[cz, -sz, 0.0], [sz, cz, 0.0], [0.0, 0.0, 1.0]], dtype=np.float64)
     return about_z @ about_y @ about_x
@@ -246,9 +245,7 @@ def _dipole(
             dipole[start : start + length] += beat
     dipole = dipole[margin : margin + num_samples]
     times = np.arange(num_samples) / rate
-    breathing = 1 + rng.uniform(0.01, 0.07) * np.sin(
-        2 * np.pi * rng.uniform(0.18, 0.32) * times + rng.uniform(0, 6.28)
-    )
+    breathing = 1 + rng.uniform(0.01, 0.07) * np.sin(2 * np.pi * rng.uniform(0.18, 0.32) * times + rng.uniform(0, 6.28))
     dipole *= breathing[:, None]
     if "AF" in labels:
         dipole += _fibrillation(rng, times)

@@ -57,9 +57,7 @@ def unit_suspicion(signal: np.ndarray) -> str | None:
     peak = float(np.maximum(np.abs(lowest), np.abs(highest)).max())
     if peak > SUSPICIOUS_MILLIVOLTS:
         return f'the amplitude reaches {peak:.4g} mV, which no surface ECG does: was it in microvolts (units="uV")?'
-    if (
-        float((highest - lowest).max()) < 1000 * SUSPICIOUS_SPREAD_MILLIVOLTS
-    ):  # else the deviation need not be computed
+    if float((highest - lowest).max()) < 1000 * SUSPICIOUS_SPREAD_MILLIVOLTS:  # else the deviation need not be computed
         spread = float(np.std(signal, axis=0).max())
         if 0.0 < spread < SUSPICIOUS_SPREAD_MILLIVOLTS:
             return f'the standard deviation is only {spread:.2g} mV: was it in volts (units="V")?'

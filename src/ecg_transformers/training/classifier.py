@@ -12,8 +12,8 @@ from ecg_transformers.training.arguments import (
     FinetuningArguments,
     check_keys,
     field_names,
-    parse_overrides,
     none_as_text,
+    parse_overrides,
 )
 from ecg_transformers.training.corpus import Split
 from ecg_transformers.training.errors import UsageError, usage_errors

@@ -12,9 +12,9 @@ from ecg_transformers.training.arguments import (
     RunArguments,
     check_keys,
     field_names,
+    none_as_text,
     parse_overrides,
     replace_fields,
-    none_as_text,
 )
 from ecg_transformers.training.errors import UsageError, usage_errors
 from ecg_transformers.training.optimization import Schedule

@@ -1,7 +1,7 @@
 """Damaged and hostile files: every reader gives a record or an `ECGDataError`, in bounded time and memory.
 
-Valid files are written, then damaged by structured mutations (bit flips, truncation, repeated and exchanged parts, numbers
-replaced by extreme ones). Whatever comes out must be a record that makes sense or an error with a sentence.
+Valid files are written, then damaged by structured mutations (bit flips, truncation, repeated and exchanged parts,
+numbers replaced by extreme ones). Whatever comes out must be a record that makes sense or an error with a sentence.
 """
 
 import io
@@ -84,8 +84,9 @@ def survives(path: Path, **hints) -> None:
             warnings.simplefilter("ignore")
             record = read_record(path, limits=LIMITS, **hints)
     except ECGDataError as error:
-        assert str(error)
-        assert len(str(error)) < 2000
+        said = str(error)
+        if not 20 < len(said) < 1000:
+            pytest.fail(f"no sentence: {said[:1000]}")
     else:
         assert record.signal.dtype == np.float32
         assert record.signal.shape == (record.num_samples, len(record.lead_names))

@@ -43,9 +43,7 @@ def read_edf(path: Path, hints: Hints, limits: Limits) -> DigitalRecord:
     except ECGDataError:
         raise
     except Exception as error:  # edfio raises whatever its parsing trips over
-        raise UnsupportedFormatError(
-            f"edfio cannot read this file ({brief(error)}).", path=path
-        ) from error
+        raise UnsupportedFormatError(f"edfio cannot read this file ({brief(error)}).", path=path) from error
     if not signals:
         raise SignalError("the file holds no signals.", path=path)
     names = [standard_lead_name(signal.label) for signal in signals]

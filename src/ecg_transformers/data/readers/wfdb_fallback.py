@@ -11,7 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ChecksumError, ECGDataError, HeaderError, LimitError, TruncatedError, UnsupportedFormatError, brief
+from ..errors import (
+    ChecksumError,
+    ECGDataError,
+    HeaderError,
+    LimitError,
+    TruncatedError,
+    UnsupportedFormatError,
+    brief,
+)
 from ..record import INVALID, DigitalRecord, ECGRecord, standard_lead_name
 from .safety import Limits, safe_file
 from .units import units_per_millivolt

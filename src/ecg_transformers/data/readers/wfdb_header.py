@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 import re
-from functools import lru_cache
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from .safety import Limits, read_bytes
 FORMATS = frozenset({"0", "8", "16", "24", "32", "61", "80", "160", "212", "310", "311", "508", "516", "524"})
 DEFAULT_GAIN = 200.0
 DEFAULT_RATE = 250.0
+_NO_GAIN = (DEFAULT_GAIN, None, "mV", True)
 
 _NAME = re.compile(r"[^\s/\\\x00]+\Z")
 _RATE = re.compile(r"(?P<fs>[^/()\s]+)(?:/(?P<counter>[^()\s]+)(?:\((?P<base>[^()\s]+)\))?)?\Z")
@@ -165,7 +166,7 @@ def _signal_line(line: str, index: int, path: Path, record: str) -> Signal:
         raise HeaderError(
             f"signal line {index + 1}: there is no WFDB format {layout[0][:9]}.", path=path, record=record
         )
-    gain, baseline, units, defaulted = _gain(fields[2] if len(fields) > 2 else "", path, record)
+    gain, baseline, units, defaulted = _gain(fields[2], path, record) if len(fields) > 2 else _NO_GAIN
     numbers = _integers(fields[3:8], path, record)
     adc_zero = numbers[1] if len(numbers) > 1 else 0
     fmt, samples_per_frame, skew, byte_offset = layout
@@ -210,8 +211,6 @@ def _gain_parts(text: str) -> tuple[str, str | None, str] | None:
 
 def _gain(text: str, path: Path, record: str) -> tuple[float, int | None, str, bool]:
     """Gain, baseline, units; a gain of 0 or none at all means 200 units per millivolt, by the format's definition."""
-    if not text:
-        return DEFAULT_GAIN, None, "mV", True
     parts = _gain_parts(text)
     if parts is None:
         raise HeaderError(f"the gain field {text[:40]!r} is not gain(baseline)/units.", path=path, record=record)

@@ -2,8 +2,8 @@
 
 The fast path covers one signal file of format 16 (also behind the header of a MATLAB file) or 212 and returns, in
 float32 millivolt, bit for bit what `wfdb.rdrecord` rounds to. Other formats, several files, skew and several samples
-per frame are decoded by wfdb, after the header passed our own parser (wfdb allocates what a header asks for and verifies
-no checksum); segments are read one by one.
+per frame are decoded by wfdb, after the header passed our own parser (wfdb allocates what a header asks for and
+verifies no checksum); segments are read one by one.
 """
 
 from __future__ import annotations
@@ -248,11 +248,13 @@ def verify_checksums(
 
 
 def sums_16_bit(samples: np.ndarray) -> np.ndarray:
-    """Sum of each lead modulo 65536, of int16 samples `(T, L)`; int64 `(L,)`."""
+    """Sum of each lead of int16 samples `(T, L)`, right modulo 65536; int64 `(L,)`."""
     words = np.ascontiguousarray(samples).view(np.uint16)  # sums modulo 65536 need no wider numbers
-    whole = len(words) // 64 * 64
-    folded = words[:whole].reshape(whole // 64, -1).sum(axis=0, dtype=np.uint16)
-    total = folded.reshape(64, -1).astype(np.int64).sum(axis=0) + words[whole:].astype(np.int64).sum(axis=0)
+    block = 64 if len(words) > 2000 else 1  # long inner loops for long records
+    whole = len(words) // block * block
+    total = np.add.reduce(words[:whole].reshape(whole // block, -1), axis=0, dtype=np.uint16).astype(np.int64)
+    if block > 1:
+        total = total.reshape(block, -1).sum(axis=0) + words[whole:].sum(axis=0, dtype=np.int64)
     return total
 
 

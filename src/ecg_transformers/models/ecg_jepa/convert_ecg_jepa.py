@@ -124,9 +124,7 @@ def sizes_of(reader: StateDictReader, prefix: str, full: bool, overrides: Mappin
         sizes["predictor_intermediate_size"] = reader.take("predictor.predictor_blocks.blocks.0.mlp.fc1.weight").shape[
             0
         ]
-        sizes["predictor_num_attention_heads"] = heads_of_width(
-            sizes["predictor_hidden_size"], "predictor_", overrides
-        )
+        sizes["predictor_num_attention_heads"] = heads_of_width(sizes["predictor_hidden_size"], "predictor_", overrides)
         outputs = reader.take("predictor.predictor_proj.weight").shape[0]
         if outputs != sizes["hidden_size"]:
             raise CheckpointError(

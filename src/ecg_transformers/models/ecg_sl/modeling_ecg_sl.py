@@ -84,7 +84,7 @@ class ECGSLPreTrainedModel(ECGPreTrainedModel):
     config: ECGSLConfig
     base_model_prefix = "ecg_sl"
     main_input_name = "beats"
-    _no_split_modules = ["ECGSLEmbeddings", "ECGLayer", "BeatAggregation"]  # noqa: RUF012  (as in transformers)
+    _no_split_modules = ["ECGSLEmbeddings", "ECGLayer", "BeatAggregation"]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

@@ -78,8 +78,7 @@ class MTAEForPreTraining(MTAEPreTrainedModel, ClassTokenForPreTraining):
             lead_noise = torch.rand(shape, device=signal.device)
         if lead_noise.shape != shape:
             raise ValueError(
-                f"lead_noise must have shape {tuple(shape)} (batch, leads of the model), "
-                f"got {tuple(lead_noise.shape)}."
+                f"lead_noise must have shape {tuple(shape)} (batch, leads of the model), got {tuple(lead_noise.shape)}."
             )
         return random_lead_masking(signal, present, lead_noise, self.config.rlm_prob, self.config.rlm_rescale)
 

@@ -55,7 +55,9 @@ def convert_st_mem(state_dict: Mapping[str, Tensor], **config_overrides: Any) ->
         take_decoder(reader, tensors)
         for index in (1, 2, 3):
             for kind in ("weight", "bias"):
-                reader.take_duplicate(f"to_patch_embedding.{index}.{kind}", f"{prefix}to_patch_embedding.{index}.{kind}")
+                reader.take_duplicate(
+                    f"to_patch_embedding.{index}.{kind}", f"{prefix}to_patch_embedding.{index}.{kind}"
+                )
         reader.finish()
         return load_converted(STMEMForPreTraining(config), tensors)
     if "num_labels" in sizes:
@@ -71,7 +73,9 @@ def encoder_sizes(reader: StateDictReader, prefix: str) -> dict[str, Any]:
     projection = reader.take(f"{prefix}to_patch_embedding.2.weight")  # (d, p)
     table = reader.take(f"{prefix}pos_embedding")  # (1, n + 2, d)
     if table.ndim != 3 or table.shape[1] < 3:
-        raise CheckpointError(f"ST-MEM: the position table has shape {tuple(table.shape)}, expected (1, patches + 2, d).")
+        raise CheckpointError(
+            f"ST-MEM: the position table has shape {tuple(table.shape)}, expected (1, patches + 2, d)."
+        )
     return {
         "hidden_size": projection.shape[0],
         "patch_size": projection.shape[1],

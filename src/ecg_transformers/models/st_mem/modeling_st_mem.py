@@ -110,9 +110,7 @@ class STMEMPreTrainedModel(ECGPreTrainedModel):
         if isinstance(module, STMEMEmbeddings) and config.initializer == "mae":
             init.copy_(module.position_embeddings, separator_table(config.num_patches, config.hidden_size))
         if isinstance(module, MaskedDecoder):
-            init.copy_(
-                module.position_embeddings, separator_table(config.num_patches, config.decoder_hidden_size)
-            )
+            init.copy_(module.position_embeddings, separator_table(config.num_patches, config.decoder_hidden_size))
 
     @property
     def num_separators(self) -> int:
@@ -245,9 +243,7 @@ class STMEMModel(STMEMPreTrainedModel):
         indices = torch.arange(self.config.num_leads, device=input_values.device)
         hidden = self.encode(patchify(repeated, self.config.patch_size), indices, None, dropout=True)
         inner = hidden[:, 1:-1] if self.config.use_sep_embedding else hidden
-        return ECGModelOutput(
-            last_hidden_state=self.layernorm(hidden), pooler_output=self.layernorm(inner.mean(dim=1))
-        )
+        return ECGModelOutput(last_hidden_state=self.layernorm(hidden), pooler_output=self.layernorm(inner.mean(dim=1)))
 
 
 class STMEMForPreTraining(STMEMPreTrainedModel):
