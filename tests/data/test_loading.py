@@ -143,8 +143,8 @@ print(len(made["train"]))
 def test_fact_sheets_name_every_corpus_and_import_nothing_heavy():
     sheets = {sheet["name"]: sheet for sheet in describe_corpora()}
     promised = (
-        "synthetic folder ptb_xl cpsc2018 cinc2017 cinc2020 cinc2021 chapman ningbo georgia ptb incart cpsc_extra code15 "
-        "mitdb apnea_ecg ludb sph mimic_iv_ecg brugada_huca"
+        "synthetic folder ptb_xl cpsc2018 cinc2017 cinc2020 cinc2021 chapman ningbo georgia ptb incart cpsc_extra "
+        "code15 mitdb apnea_ecg ludb sph mimic_iv_ecg brugada_huca"
     )
     assert sorted(sheets) == sorted(promised.split())
     available = {name for name, sheet in sheets.items() if sheet["available"]}

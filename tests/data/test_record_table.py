@@ -87,9 +87,7 @@ def test_negative_and_absent_indices(tmp_path):
 
 
 def test_it_travels_to_worker_processes(tmp_path):
-    table = RecordTable(
-        load_ecg_dataset("synthetic", split="train", num_records=10, cache_dir=tmp_path).select([4, 2])
-    )
+    table = RecordTable(load_ecg_dataset("synthetic", split="train", num_records=10, cache_dir=tmp_path).select([4, 2]))
     copy = pickle.loads(pickle.dumps(table))
     np.testing.assert_array_equal(copy.signal(1), table.signal(1))
 

@@ -15,9 +15,7 @@ class ECGDataError(ValueError):
         lead: the lead concerned.
     """
 
-    def __init__(
-        self, reason: str, *, path: object = None, record: str | None = None, lead: str | None = None
-    ) -> None:
+    def __init__(self, reason: str, *, path: object = None, record: str | None = None, lead: str | None = None) -> None:
         self.reason = reason
         self.path = None if path is None else str(path)
         self.record = record

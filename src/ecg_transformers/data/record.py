@@ -301,8 +301,8 @@ def to_millivolt(samples: np.ndarray, gain: np.ndarray, offset: np.ndarray) -> n
 def _by_lead(operation: np.ufunc, signal: np.ndarray, values: np.ndarray) -> None:
     """`signal (T, L) = operation(signal, values (L,))` in place, with long inner loops.
 
-    numpy's inner loop over a handful of leads costs more than the arithmetic: equal values are used as one number, others
-    are repeated over a block of samples.
+    numpy's inner loop over a handful of leads costs more than the arithmetic: equal values are used as one number,
+    others are repeated over a block of samples.
     """
     if np.all(values == values.flat[0]):
         operation(signal, values.flat[0], out=signal)

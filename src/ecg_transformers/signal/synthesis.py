@@ -315,13 +315,13 @@ def _make_ventricular(
         return
     focus = rng.standard_normal(3)
     focus *= rng.uniform(1.2, 1.7) / np.linalg.norm(focus)
-    waves = vectors.shape[1]
+    qrs, late = np.array([1, 2, 3]), np.array([-2, -1]) + vectors.shape[1]
     vectors[beats] = 0.0
-    vectors[np.ix_(beats, [1, 2, 3])] = np.array([0.45 * focus, focus, -0.25 * focus])
-    centres[np.ix_(beats, [1, 2, 3])] = (-0.048, 0.004, 0.075)
-    widths[np.ix_(beats, [1, 2, 3])] = (0.022, 0.030, 0.026)
-    vectors[np.ix_(beats, [waves - 2, waves - 1])] = -0.33 * focus
-    centres[np.ix_(beats, [waves - 2, waves - 1])] = (0.31, 0.35)
+    vectors[np.ix_(beats, qrs)] = np.array([0.45 * focus, focus, -0.25 * focus])
+    centres[np.ix_(beats, qrs)] = (-0.048, 0.004, 0.075)
+    widths[np.ix_(beats, qrs)] = (0.022, 0.030, 0.026)
+    vectors[np.ix_(beats, late)] = -0.33 * focus
+    centres[np.ix_(beats, late)] = (0.31, 0.35)
 
 
 def _fibrillation(rng: np.random.Generator, times: np.ndarray) -> np.ndarray:

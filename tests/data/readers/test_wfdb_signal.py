@@ -48,9 +48,7 @@ def test_real_records_are_bit_equal_to_wfdb(ecg_data_dir, pattern):
 
 def test_all_ways_to_name_a_record_mean_the_same(tmp_path, write_wfdb, digital_ecg):
     header = write_wfdb(tmp_path, "--all", digital_ecg())
-    signals = [
-        read_record(p).signal for p in (header, header.with_suffix(""), header.with_suffix(".dat"), str(header))
-    ]
+    signals = [read_record(p).signal for p in (header, header.with_suffix(""), header.with_suffix(".dat"), str(header))]
     assert all(np.array_equal(signals[0], signal) for signal in signals)
     np.testing.assert_array_equal(signals[0], reference(header))
 

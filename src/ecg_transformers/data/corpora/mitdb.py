@@ -114,9 +114,7 @@ class MITDBCorpus(Corpus):
         }
         notes = []
         if {"201", "202"} <= present and not options.strict:
-            notes.append(
-                "201 (train) and 202 (test) are the same person, as in the usual split; strict=True drops 202"
-            )
+            notes.append("201 (train) and 202 (test) are the same person, as in the usual split; strict=True drops 202")
         names = list(AAMI_CLASSES) if options.task else []
         files = [item.path.with_suffix(".atr") for items in splits.values() for item in items if item.path]
         return CorpusPlan(splits, names, "beats" if names else "unlabelled", files, [], excluded, notes)

@@ -72,8 +72,7 @@ def record_from_array(
     if len(names) != signal.shape[1]:
         turned = " It looks like (leads, samples): transpose it." if signal.shape[0] == len(names) else ""
         raise SignalError(
-            f"the array of shape {signal.shape} has {signal.shape[1]} leads, but {len(names)} names are "
-            f"given.{turned}",
+            f"the array of shape {signal.shape} has {signal.shape[1]} leads, but {len(names)} names are given.{turned}",
             path=path,
         )
     factor = units_per_millivolt(hints.units or "mV")

@@ -34,9 +34,7 @@ def read_edf(path: Path, hints: Hints, limits: Limits) -> DigitalRecord:
     try:
         import edfio
     except ImportError as error:
-        raise MissingDependencyError(
-            "EDF files need edfio: pip install 'ecg_transformers[edf]'.", path=path
-        ) from error
+        raise MissingDependencyError("EDF files need edfio: pip install 'ecg_transformers[edf]'.", path=path) from error
     try:
         file = edfio.read_edf(resolved)
         signals = [_Signal(signal) for signal in file.signals]
@@ -126,7 +124,6 @@ def check_edf_header(path: Path, limits: Limits) -> None:
         raise LimitError(f"{max(samples) * records} samples are declared, beyond the limit.", path=path)
     if header_bytes + 2 * sum(samples) * records > len(content):
         raise TruncatedError(
-            f"the header promises {2 * sum(samples) * records} bytes of samples, "
-            f"{len(content) - header_bytes} follow.",
+            f"the header promises {2 * sum(samples) * records} bytes of samples, {len(content) - header_bytes} follow.",
             path=path,
         )

@@ -59,7 +59,7 @@ def safe_file(
 ) -> Path:
     """The path of a regular file below `root` (default: the folder that the path itself names).
 
-    `folder_is_safe` says that the folder was already found to lie below the root: then only a link need be followed up.
+    `folder_is_safe` says that the folder was already found to lie below the root: then only a link is followed up.
 
     Raises:
         RecordNotFoundError: no such file.
@@ -106,7 +106,7 @@ def read_bytes(path: Path, max_bytes: int) -> bytes:
 def read_array(path: Path, dtype: str, count: int, byte_offset: int = 0) -> np.ndarray:
     """`count` values of a file from `byte_offset` on, fewer where it ends (numpy's own `fromfile` starts slowly)."""
     array = np.empty(count, dtype=dtype)
-    view = memoryview(array).cast("B")
+    view = memoryview(array.view(np.uint8).data)
     filled = 0
     with open(path, "rb", buffering=0) as stream:
         stream.seek(byte_offset)

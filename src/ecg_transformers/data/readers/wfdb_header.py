@@ -144,9 +144,7 @@ def _segments(lines: list[str], count: int, path: Path, record: str) -> tuple[tu
             raise HeaderError("a segment line is not a name without slashes and a length.", path=path, record=record)
         length = _integer(fields[1], "segment length", path, record)
         if length < 0 or fields[0] == record:
-            raise HeaderError(
-                f"the segment {fields[0]!r} of {length} samples is impossible.", path=path, record=record
-            )
+            raise HeaderError(f"the segment {fields[0]!r} of {length} samples is impossible.", path=path, record=record)
         segments.append((fields[0], length))
     return tuple(segments)
 

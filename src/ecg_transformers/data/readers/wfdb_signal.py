@@ -125,11 +125,8 @@ def _header_path(path: Path, root: str | Path | None, follow_links: bool) -> Pat
 
 def _is_simple(header: Header) -> bool:
     first = header.signals[0]
-    return first.fmt in ("16", "212") and all(
-        (s.file_name, s.fmt, s.samples_per_frame, s.skew, s.byte_offset)
-        == (first.file_name, first.fmt, 1, 0, first.byte_offset)
-        for s in header.signals
-    )
+    where = first[:5]  # file, format, samples per frame, skew, byte offset
+    return where[1] in ("16", "212") and where[2:4] == (1, 0) and all(s[:5] == where for s in header.signals)
 
 
 def _read_simple(
@@ -232,14 +229,14 @@ def verify_checksums(
     sums = sums_16_bit(samples)
     if signals[0].fmt == "212" and samples.min() == INVALID:  # the marker of "no value" is -2048 in the file
         sums += (samples == INVALID).sum(axis=0) * (32768 - 2048)
-    for signal, total in zip(signals, sums):
-        if signal.checksum is None or (int(total) - signal.checksum) % 65536 == 0:
+    for signal, total in zip(signals, sums.tolist()):
+        if signal.checksum is None or (total - signal.checksum) % 65536 == 0:
             continue
         if policy == "warn":
             flags.append("checksum_mismatch")
             continue
         raise ChecksumError(
-            f"the samples have the checksum {int(total) % 65536}, the header states {signal.checksum % 65536}: the "
+            f"the samples have the checksum {total % 65536}, the header states {signal.checksum % 65536}: the "
             f"signal file is damaged or belongs to another header (checksum='ignore' reads it all the same).",
             path=path,
             record=record,
@@ -250,7 +247,7 @@ def verify_checksums(
 def sums_16_bit(samples: np.ndarray) -> np.ndarray:
     """Sum of each lead of int16 samples `(T, L)`, right modulo 65536; int64 `(L,)`."""
     words = np.ascontiguousarray(samples).view(np.uint16)  # sums modulo 65536 need no wider numbers
-    block = 64 if len(words) > 2000 else 1  # long inner loops for long records
+    block = 64 if len(words) > 2000 else 16 if len(words) >= 16 else 1  # long inner loops
     whole = len(words) // block * block
     total = np.add.reduce(words[:whole].reshape(whole // block, -1), axis=0, dtype=np.uint16).astype(np.int64)
     if block > 1:
@@ -301,9 +298,7 @@ def scale_of(
         signal = signals[index]
         if signal.gain_defaulted:
             if strict:
-                raise HeaderError(
-                    "the header gives no gain (strict=True).", path=path, record=record, lead=signal.name
-                )
+                raise HeaderError("the header gives no gain (strict=True).", path=path, record=record, lead=signal.name)
             flags.append("gain_defaulted")
         if signal.gain < 0:
             flags.append("inverted_gain")
