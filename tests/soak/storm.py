@@ -8,6 +8,7 @@ all checkpoints: each folder `step-N` must be whole, and the newest must not be 
 """
 
 import argparse
+import contextlib
 import functools
 import hashlib
 import json
@@ -55,11 +56,20 @@ def same(run: Path, reference: Path) -> bool:
     return all((run / name).read_bytes() == (reference / name).read_bytes() for name in names)
 
 
-def storm(name: str, start: Callable[[Path], int], run: Path, reference: Path, kills: int, longest: float) -> bool:
+def storm(
+    name: str,
+    start: Callable[[Path], int],
+    run: Path,
+    reference: Path,
+    kills: int,
+    longest: float,
+    finish: Callable[[Path], int] | None = None,
+) -> bool:
     """Kill a run `kills` times, then let it finish.
 
     Args:
         start: starts (or resumes) the run in a folder in a process group of its own and returns its pid.
+        finish: the same for the last time, where `start` does not let a run live.
     """
     newest, landed = 0, 0
     for _ in range(kills):
@@ -68,12 +78,14 @@ def storm(name: str, start: Callable[[Path], int], run: Path, reference: Path, k
             newest = 0
         pid = start(run)
         time.sleep(random.uniform(0.005, longest))
-        landed += os.waitpid(pid, os.WNOHANG)[0] == 0
-        kill_group(pid)
+        gone, status = os.waitpid(pid, os.WNOHANG)
+        landed += not gone or os.waitstatus_to_exitcode(status) == -signal.SIGKILL
+        if not gone:
+            kill_group(pid)
         found = check_folder(run / "checkpoints")
         assert found >= newest, f"{name}: step-{newest} was lost"
         newest = found
-    pid = start(run)
+    pid = (finish or start)(run)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     good = code == 0 and same(run, reference)
     print(f"{'pass' if good else 'FAIL'}  {name}: {landed} of {kills} kills hit a live run; exit {code}", flush=True)
@@ -101,10 +113,8 @@ def forked(action: Callable[[], object], log: Path) -> int:
         action()
 
     pid = in_child(leader, log)
-    try:
+    with contextlib.suppress(PermissionError, ProcessLookupError):  # the child did it, or is gone
         os.setpgid(pid, pid)
-    except (PermissionError, ProcessLookupError):
-        pass
     return pid
 
 
@@ -142,9 +152,7 @@ def main() -> int:
     random.seed(options.seed)
     folder = Path(tempfile.mkdtemp(prefix="storm, ü "))
     os.environ.setdefault("ECG_CACHE_DIR", str(folder / "cache"))
-    results = [
-        run() for name, run in storms(folder, options.kills).items() if not options.only or options.only in name
-    ]
+    results = [run() for name, run in storms(folder, options.kills).items() if not options.only or options.only in name]
     shutil.rmtree(folder)
     print(f"{sum(results)} of {len(results)} storms passed")
     return 0 if all(results) else 1
@@ -175,9 +183,20 @@ def storms(folder: Path, kills: int) -> dict[str, Callable[[], bool]]:
         action(path)
         return path
 
-    def storm_of(name: str, kind: str, action: Callable[[Path], object], longest: float = 1.2) -> bool:
-        expected = reference(kind)
-        return storm(name, lambda run: forked(lambda: action(run), log), folder / name, expected, kills, longest)
+    def storm_of(
+        name: str,
+        kind: str,
+        action: Callable[[Path], object],
+        longest: float = 1.2,
+        last: Callable[[Path], object] | None = None,
+    ) -> bool:
+        def start(run: Path) -> int:
+            return forked(lambda: action(run), log)
+
+        def finish(run: Path) -> int:
+            return forked(lambda: (last or action)(run), log)
+
+        return storm(name, start, folder / name, reference(kind), kills, longest, finish)
 
     def two() -> bool:
         arguments = [
@@ -209,7 +228,7 @@ def storms(folder: Path, kills: int) -> dict[str, Callable[[], bool]]:
             "pretraining with workers", "pretraining", lambda run: pretraining(run, num_workers=2)
         ),
         "pretraining inside saves": lambda: storm_of(
-            "pretraining inside saves", "pretraining", lambda run: at_a_point(lambda: pretraining(run)), 3
+            "pretraining inside saves", "pretraining", lambda run: at_a_point(lambda: pretraining(run)), 6, pretraining
         ),
         "finetuning": lambda: storm_of("finetuning", "finetuning", finetuning, 2.5),
         "two processes": two,

@@ -11,8 +11,10 @@ from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
 from ecg_transformers.layers.patching import PatchEmbedding
-from ecg_transformers.models.base import ECGModelOutput, ECGPreTrainedModel, LeadIndices
+from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.models.configuration_backbone import BackboneConfig
+from ecg_transformers.models.lead_indices import LeadIndices
+from ecg_transformers.models.outputs import ECGModelOutput
 
 
 @dataclass

@@ -3,7 +3,7 @@
 Source: the class-token encoder of the code that Na et al. (ICLR 2024, arXiv 2402.09450) released beside ST-MEM.
 """
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,21 +15,15 @@ from transformers.utils.output_capturing import capture_outputs
 from ecg_transformers.layers.attention import SelfAttention
 from ecg_transformers.layers.lead_slots import place_leads
 from ecg_transformers.layers.masked_autoencoder import MaskedDecoder
-from ecg_transformers.layers.masking import NoiseRanking, gather_tokens, masked_mean, no_mask, num_visible, rank_noise
-from ecg_transformers.layers.patching import PatchEmbedding, normalize_patches, time_major_patches
+from ecg_transformers.layers.masking import NoiseRanking, gather_tokens
+from ecg_transformers.layers.patching import PatchEmbedding, time_major_patches
 from ecg_transformers.layers.positions import sincos_1d
 from ecg_transformers.layers.transformer import xavier_qkv_
-from ecg_transformers.models.base import (
-    ECGEncoder,
-    ECGModelOutput,
-    ECGPreTrainedModel,
-    LeadIndices,
-    MaskedReconstructionOutput,
-    build_layers,
-    check_input,
-    resolve_lead_indices,
-)
+from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.models.configuration_class_token import ClassTokenConfig, MaskedClassTokenConfig
+from ecg_transformers.models.lead_indices import LeadIndices, check_input, resolve_lead_indices
+from ecg_transformers.models.masked_reconstruction import MaskedReconstruction, build_decoder_layers, build_encoder
+from ecg_transformers.models.outputs import ECGModelOutput, MaskedReconstructionOutput
 
 
 def class_token_table(num_tokens: int, hidden_size: int) -> Tensor:
@@ -77,7 +71,7 @@ class ClassTokenPreTrainedModel(ECGPreTrainedModel):
     """Initialisation, and how a signal becomes raw tokens (windows of time over all leads, unless overridden)."""
 
     config: ClassTokenConfig
-    _no_split_modules: ClassVar[list[str]] = ["ClassTokenEmbeddings", "ECGLayer"]
+    _no_split_modules = ["ClassTokenEmbeddings", "ECGLayer"]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -144,22 +138,7 @@ class ClassTokenModel(ClassTokenPreTrainedModel):
         super().__init__(config)
         self.embeddings = ClassTokenEmbeddings(config)
         self.dropout = nn.Dropout(config.input_dropout_prob)
-        self.encoder = ECGEncoder(
-            build_layers(
-                config,
-                config.num_hidden_layers,
-                config.hidden_size,
-                config.num_attention_heads,
-                config.intermediate_size,
-                head_dim=config.attention_head_size,
-                layer_norm_eps=config.layer_norm_eps,
-                qkv_bias=config.qkv_bias,
-                output_projection=config.attention_output_projection,
-                dropout=config.hidden_dropout_prob,
-                attention_dropout=config.attention_probs_dropout_prob,
-                drop_path=config.drop_path_rate,
-            )
-        )
+        self.encoder = build_encoder(config)
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.post_init()
 
@@ -195,7 +174,7 @@ class ClassTokenModel(ClassTokenPreTrainedModel):
         return ECGModelOutput(last_hidden_state=tokens, pooler_output=self.pool(tokens))
 
 
-class ClassTokenForPreTraining(ClassTokenPreTrainedModel):
+class ClassTokenForPreTraining(MaskedReconstruction, ClassTokenPreTrainedModel):
     """Masked reconstruction with a class token; a method's class names its encoder in `base_class`."""
 
     config: MaskedClassTokenConfig
@@ -204,23 +183,12 @@ class ClassTokenForPreTraining(ClassTokenPreTrainedModel):
     def __init__(self, config: MaskedClassTokenConfig) -> None:
         super().__init__(config)
         setattr(self, self.base_model_prefix, self.base_class(config))
-        layers = build_layers(
-            config,
-            config.decoder_num_hidden_layers,
-            config.decoder_hidden_size,
-            config.decoder_num_attention_heads,
-            config.decoder_intermediate_size,
-            head_dim=config.decoder_attention_head_size,
-            layer_norm_eps=config.layer_norm_eps,
-            qkv_bias=config.qkv_bias,
-            output_projection=config.attention_output_projection,
-        )
         self.decoder = MaskedDecoder(
             config.hidden_size,
             config.decoder_hidden_size,
             config.token_dim,
             class_token_table(config.num_tokens, config.decoder_hidden_size),
-            layers,
+            build_decoder_layers(config),
             num_prefix=1,
             norm_eps=config.decoder_norm_eps,
         )
@@ -232,31 +200,6 @@ class ClassTokenForPreTraining(ClassTokenPreTrainedModel):
 
     def draw_sample_noise(self, generator: torch.Generator) -> dict[str, Tensor]:
         return {"noise": torch.rand(self.config.num_tokens, generator=generator)}
-
-    def rank(self, values: Tensor, noise: Tensor | None, mask_ratio: float | None) -> NoiseRanking:
-        """Which tokens stay visible; every record is ranked alone."""
-        ratio = self.config.mask_ratio if mask_ratio is None else mask_ratio
-        shape = values.shape[:2]
-        if ratio == 0:
-            return no_mask(shape, values.device)
-        if noise is None:
-            noise = torch.rand(shape, device=values.device)
-        if noise.shape != shape:
-            raise ValueError(f"noise must have shape {tuple(shape)} (batch, tokens), got {tuple(noise.shape)}.")
-        return rank_noise(noise, num_visible(shape[1], ratio))
-
-    def target(self, values: Tensor) -> Tensor:
-        """What is to be predicted: raw tokens, or tokens normalised one by one."""
-        if not self.config.norm_pix_loss:
-            return values
-        return normalize_patches(values, self.config.norm_target_eps, self.config.norm_target_unbiased)
-
-    def reconstruction_loss(self, predicted: Tensor, values: Tensor, mask: Tensor) -> Tensor | None:
-        """Squared error, mean over the values of a token, then over all masked tokens of the batch."""
-        if self.config.loss_without_mask == "none" and not bool(mask.any()):
-            return None
-        errors = (predicted.float() - self.target(values.float())) ** 2
-        return masked_mean(errors.mean(dim=-1), mask)
 
     def reconstruct(
         self,

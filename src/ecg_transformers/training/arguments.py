@@ -37,9 +37,7 @@ class RunArguments:
         "", "Fields of the model config, key=value,…, e.g. hidden_size=64,num_hidden_layers=4."
     )
     preprocessing_overrides: str = option("", "Arguments of the feature extractor, key=value,…, e.g. highpass=0.5.")
-    recipe_overrides: str = option(
-        "", "Hyper-parameters of the recipe's stage, key=value,…, e.g. lr=1e-3,clip_norm=1."
-    )
+    recipe_overrides: str = option("", "Hyper-parameters of the recipe's stage, key=value,…, e.g. lr=1e-3,clip_norm=1.")
     max_steps: int | None = option(None, "Length of the run in optimiser steps (default: as the recipe says).")
     num_epochs: float | None = option(None, "Length of the run in epochs, when --max_steps is not given.")
     per_device_batch_size: int | None = option(

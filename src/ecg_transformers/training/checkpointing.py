@@ -120,8 +120,7 @@ def write_errors(what: str, path: Path) -> Iterator[None]:
         if isinstance(error, TrainingError):
             raise
         raise CheckpointWriteError(
-            f"Writing {what} to {path} failed ({error}); what was written before is intact, free some space and "
-            f"resume."
+            f"Writing {what} to {path} failed ({error}); what was written before is intact, free some space and resume."
         ) from error
 
 
@@ -202,9 +201,7 @@ def verify(path: Path, *, hashes: bool = True) -> Checkpoint:
             raise DamagedCheckpoint(f"{path} is damaged: {name} is missing or not a plain file.")
         size = file.stat().st_size
         if size != files[name].get("size"):
-            raise DamagedCheckpoint(
-                f"{path} is damaged: {name} has {size} bytes instead of {files[name].get('size')}."
-            )
+            raise DamagedCheckpoint(f"{path} is damaged: {name} has {size} bytes instead of {files[name].get('size')}.")
         if hashes and file_sha256(file) != files[name].get("sha256"):
             raise DamagedCheckpoint(f"{path} is damaged: the content of {name} does not fit its SHA-256.")
     return Checkpoint(path=path, step=manifest["step"])

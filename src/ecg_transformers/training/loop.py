@@ -227,10 +227,7 @@ def finish_gradients(run: Run) -> float:
 
     run.accelerator.unscale_gradients(run.optimizer)
     parameters = [
-        parameter
-        for group in run.optimizer.param_groups
-        for parameter in group["params"]
-        if parameter.grad is not None
+        parameter for group in run.optimizer.param_groups for parameter in group["params"] if parameter.grad is not None
     ]
     norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters])
     norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
@@ -403,9 +400,7 @@ def stop_as_not_finite(run: Run, step: int, loss: float, grad_norm: float, seen:
         saved = f"the state could not be saved ({error})"
     names = blamed or everything
     listed = ", ".join(names[:16]) + (", …" if len(names) > 16 else "")
-    which = (
-        "Records that give it by themselves" if blamed else "No single record gives it; the batch holds the records"
-    )
+    which = "Records that give it by themselves" if blamed else "No single record gives it; the batch holds the records"
     return NonFiniteError(f"The {what} of step {run.offset + step + 1} is not finite; {saved}. {which}: {listed}.")
 
 

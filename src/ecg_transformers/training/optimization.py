@@ -34,9 +34,7 @@ def half_cosine_lr(epoch: float, *, lr: float, min_lr: float, warmup_epochs: flo
     return min_lr + (lr - min_lr) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
-def linear_warmup_cosine_lr(
-    step: float, *, lr: float, min_lr: float, warmup_steps: float, total_steps: float
-) -> float:
+def linear_warmup_cosine_lr(step: float, *, lr: float, min_lr: float, warmup_steps: float, total_steps: float) -> float:
     """As `half_cosine_lr` in steps, but the first step already moves: warm-up through `lr / warmup_steps, 2 lr /
     warmup_steps, …`."""
     if step < warmup_steps:

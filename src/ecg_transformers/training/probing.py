@@ -32,9 +32,7 @@ def fit_linear_probe(model: Any, train: Evaluator, validation: Evaluator) -> tup
     # no clipping of outliers: a linear layer cannot clip, and the saved model has to give the probe's numbers
     probe = LinearProbe(kind, clip=None)
     if kind == "multiclass":
-        probe.fit(
-            x, np.asarray(train.split.labels), x_val, np.asarray(validation.split.labels), num_classes=y.shape[1]
-        )
+        probe.fit(x, np.asarray(train.split.labels), x_val, np.asarray(validation.split.labels), num_classes=y.shape[1])
     else:
         probe.fit(x, y, x_val, y_val)
     weight, bias = probe.as_linear_layer()

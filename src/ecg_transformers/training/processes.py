@@ -25,6 +25,7 @@ def start_accelerator(args: RunArguments) -> Accelerator:
     """The accelerator of the run; prints processes, device and precision on the main process."""
     if args.deterministic:
         make_deterministic()
+    die_with_launcher()
     from accelerate import Accelerator
     from accelerate.utils import DistributedDataParallelKwargs
 
@@ -68,15 +69,39 @@ def make_deterministic() -> None:
     torch.backends.cudnn.deterministic = True
 
 
-def processes_asked_for() -> int | None:
-    """The number of processes in the command line (or its config file) of the `accelerate launch` above us, if there
-    is one."""
+def die_with_launcher() -> None:
+    """Processes of a launcher (torchrun, accelerate launch) end when it is killed: they would train on unseen and keep
+    the folder.
+
+    Linux only. A run that a shell started, perhaps with nohup, goes on when the shell ends.
+    """
+    if not sys.platform.startswith("linux") or not ("TORCHELASTIC_RUN_ID" in os.environ or _launcher_words()):
+        return
+    import ctypes
+    import signal
+
+    set_death_signal = 1
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(set_death_signal, signal.SIGKILL)
+    if os.getppid() != parent:  # it died in between
+        os._exit(128 + signal.SIGKILL)
+
+
+def _launcher_words() -> list[str]:
+    """The command line of the `accelerate launch` above us; empty when there is none."""
     try:
         words = Path(f"/proc/{os.getppid()}/cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:
-        return None
-    if not any("accelerate" in Path(word).name for word in words[:3]) or "launch" not in words[:5]:
-        return None
+        return []
+    named = any("accelerate" in Path(word).name for word in words[:3])
+    is_launcher = named and any(word == "launch" or word.endswith("commands.launch") for word in words[:5])
+    return words if is_launcher else []
+
+
+def processes_asked_for() -> int | None:
+    """The number of processes in the command line (or its config file) of the `accelerate launch` above us, if there
+    is one."""
+    words = _launcher_words()
     options = dict(_options(words))
     count = options.get("num_processes")
     if count is None and "config_file" in options:

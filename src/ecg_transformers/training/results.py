@@ -51,9 +51,7 @@ def write_predictions(path: Path, split: Split, scores: Mapping[int, np.ndarray]
     for seed, score in scores.items():
         columns: dict[str, Any] = {
             "record_id": pa.array(split.record_ids, pa.string()),
-            "patient_id": pa.array(
-                [None if value is None else str(value) for value in split.patient_ids], pa.string()
-            ),
+            "patient_id": pa.array([None if value is None else str(value) for value in split.patient_ids], pa.string()),
             "seed": pa.array([seed] * len(split), pa.int64()),
         }
         for index, name in enumerate(split.label_names):
@@ -98,14 +96,10 @@ def test_metrics(
         figures = bootstrap_seeds(
             target, list(stored.values()) if ranked else hard, split.patient_ids, metric=metric, n_boot=n_boot
         )
-        result[metric] = {
-            key: _finite(figures[key]) for key in ("per_seed", "mean", "sd", "ci95", "cluster", "n_boot")
-        }
+        result[metric] = {key: _finite(figures[key]) for key in ("per_seed", "mean", "sd", "ci95", "cluster", "n_boot")}
     result["per_class"] = {name: _class_figures(name, reports) for name in split.label_names}
     first = next(iter(reports.values()))
-    result.update(
-        {key: first[key] for key in ("n_records", "n_classes", "n_defined", "undefined", "multiclass_auroc")}
-    )
+    result.update({key: first[key] for key in ("n_records", "n_classes", "n_defined", "undefined", "multiclass_auroc")})
     result["thresholds"] = {str(seed): None if values is None else list(values) for seed, values in thresholds.items()}
     result["threshold_source"] = "validation" if kind == "multilabel" else "none"
     return result

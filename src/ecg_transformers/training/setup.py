@@ -55,9 +55,7 @@ def resolve_settings(method: ECGMethod, stage: str, args: RunArguments, *, recip
     config = {**recipe.config, **hyper.config, **config_overrides}
     preprocessing = {**recipe.preprocessing, **preprocessing_overrides}
     sources = (config_overrides, preprocessing_overrides, config, preprocessing, method.preprocessing)
-    for field in (
-        config_fields & extractor_fields
-    ):  # sampling rate, lead names, lengths: model and extractor must agree
+    for field in config_fields & extractor_fields:  # sampling rate, lead names, lengths: model and extractor must agree
         value = next((source[field] for source in sources if source.get(field) is not None), None)
         if value is not None:
             config[field] = preprocessing[field] = value

@@ -23,7 +23,7 @@ _NO_GAIN = (DEFAULT_GAIN, None, "mV", True)
 _NAME = re.compile(r"[^\s/\\\x00]+\Z")
 _RATE = re.compile(r"(?P<fs>[^/()\s]+)(?:/(?P<counter>[^()\s]+)(?:\((?P<base>[^()\s]+)\))?)?\Z")
 _FORMAT = re.compile(r"(?P<fmt>\d{1,9})(?:x(?P<spf>\d{1,9}))?(?::(?P<skew>\d{1,9}))?(?:\+(?P<offset>\d{1,18}))?\Z")
-_GAIN = re.compile(r"(?P<gain>[^()/\s]+)(?:\((?P<baseline>[+-]?\d+)\))?(?:/(?P<units>\S+))?\Z")
+_GAIN = re.compile(r"(?P<gain>[^()/\s]+)(?:\((?P<baseline>[+-]?[0-9]{1,10})\))?(?:/(?P<units>\S+))?\Z")
 _SEGMENTS = re.compile(r"\d{1,9}\Z")
 
 
@@ -71,11 +71,11 @@ def parse_header(content: bytes, path: Path, limits: Limits | None = None) -> He
     if text.startswith("version https://git-lfs"):
         raise HeaderError("this is a Git LFS pointer, not the header; fetch the file with `git lfs pull`.", path=path)
     lines = [line.strip() for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
-    comments = tuple(line.lstrip("#").strip() for line in lines if line.startswith("#"))
-    body = [line for line in lines if line and not line.startswith("#")]
+    body = [line for line in lines if line and line[0] != "#"]
+    comments = tuple(line.lstrip("#").strip() for line in lines if line[:1] == "#") if "#" in text else ()
     if not body:
         raise HeaderError("the header holds no record line.", path=path)
-    if "\0" in "".join(body):
+    if "\0" in text:
         raise HeaderError("the header holds NUL bytes, so it is not a text file.", path=path)
     name, num_segments, num_signals, rate, rate_defaulted, num_samples = _record_line(body[0], path, limits)
     if num_segments:
@@ -171,18 +171,18 @@ def _signal_line(line: str, index: int, path: Path, record: str) -> Signal:
     if not 1 <= samples_per_frame <= 100_000:
         raise HeaderError(f"{samples_per_frame} samples per frame are impossible.", path=path, record=record)
     return Signal(
-        file_name=fields[0],
-        fmt=fmt,
-        samples_per_frame=samples_per_frame,
-        skew=skew,
-        byte_offset=byte_offset,
-        gain=gain,
-        baseline=adc_zero if baseline is None else baseline,
-        units=units,
-        initial_value=numbers[2] if len(numbers) > 2 else None,
-        checksum=numbers[3] if len(numbers) > 3 else None,
-        name=fields[8].strip() if len(fields) > 8 else f"signal {index}",
-        gain_defaulted=defaulted,
+        fields[0],
+        fmt,
+        samples_per_frame,
+        skew,
+        byte_offset,
+        gain,
+        adc_zero if baseline is None else baseline,
+        units,
+        numbers[2] if len(numbers) > 2 else None,
+        numbers[3] if len(numbers) > 3 else None,
+        fields[8].strip() if len(fields) > 8 else f"signal {index}",
+        defaulted,
     )
 
 
@@ -201,10 +201,17 @@ def _layout(text: str) -> tuple[str, int, int, int] | None:
 
 
 @lru_cache(maxsize=1024)
-def _gain_parts(text: str) -> tuple[str, str | None, str] | None:
-    """Gain, baseline and units as text."""
+def _gain_parts(text: str) -> tuple[float, int | None, str, bool] | None:
+    """Gain, baseline, units and whether the gain is the default; None for what is no gain field."""
     match = _GAIN.match(text)
-    return None if match is None else (match["gain"], match["baseline"], match["units"] or "mV")
+    try:
+        gain = float(match["gain"]) if match and "_" not in match["gain"] else math.nan
+    except ValueError:
+        gain = math.nan
+    if match is None or not math.isfinite(gain):
+        return None
+    baseline = None if match["baseline"] is None else int(match["baseline"])
+    return gain or DEFAULT_GAIN, baseline, match["units"] or "mV", gain == 0
 
 
 def _gain(text: str, path: Path, record: str) -> tuple[float, int | None, str, bool]:
@@ -212,11 +219,7 @@ def _gain(text: str, path: Path, record: str) -> tuple[float, int | None, str, b
     parts = _gain_parts(text)
     if parts is None:
         raise HeaderError(f"the gain field {text[:40]!r} is not gain(baseline)/units.", path=path, record=record)
-    gain = _float(parts[0], "gain", path, record)
-    baseline = None if parts[1] is None else _integer(parts[1], "baseline", path, record)
-    if baseline is not None and abs(baseline) >= 2**31:
-        raise HeaderError(f"the baseline {baseline} is no 32-bit number.", path=path, record=record)
-    return gain or DEFAULT_GAIN, baseline, parts[2], gain == 0
+    return parts
 
 
 def _integers(texts: list[str], path: Path, record: str) -> list[int]:

@@ -8,6 +8,7 @@ verifies no checksum); segments are read one by one.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -78,7 +79,7 @@ def read_wfdb(
         ECGDataError: a subclass that says what is wrong with the record.
     """
     limits = limits or Limits()
-    header_path = _header_path(Path(path), root, follow_links)
+    header_path = _header_path(path, root, follow_links)
     folder = Path(root) if root is not None else header_path.parent
     header = read_header(header_path, limits)
     flags = list(header.flags) + (["rate_defaulted"] if header.rate_defaulted else [])
@@ -113,14 +114,14 @@ def read_wfdb(
     )
 
 
-def _header_path(path: Path, root: str | Path | None, follow_links: bool) -> Path:
+def _header_path(path: str | Path, root: str | Path | None, follow_links: bool) -> Path:
     """`100`, `100.hea` and `100.dat` all name the record 100."""
-    if path.suffix.lower() in (".hea", ".dat"):
-        path = path.with_suffix(".hea" if path.suffix != ".HEA" else path.suffix)
-    else:
-        path = path.with_name(path.name + ".hea")
-    safe_file(path, root, follow_links=follow_links)
-    return path
+    text = os.fspath(path)
+    if text.lower().endswith(".dat"):
+        text = text[:-4] + ".hea"
+    elif not text.lower().endswith(".hea"):
+        text += ".hea"
+    return safe_file(text, root, follow_links=follow_links)
 
 
 def _is_simple(header: Header) -> bool:

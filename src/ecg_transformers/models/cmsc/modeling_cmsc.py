@@ -17,8 +17,9 @@ from ecg_transformers.layers.objectives import (
     patient_contrastive_loss,
     world,
 )
-from ecg_transformers.models.base import ECGForSequenceClassification, LeadIndices, repeat_for_crops
+from ecg_transformers.models.classification import ECGForSequenceClassification
 from ecg_transformers.models.cmsc.configuration_cmsc import CMSCConfig
+from ecg_transformers.models.lead_indices import LeadIndices, repeat_for_crops
 from ecg_transformers.models.modeling_backbone import (
     BackboneModel,
     BackbonePreTrainedModel,

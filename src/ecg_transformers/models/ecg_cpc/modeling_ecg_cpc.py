@@ -22,14 +22,10 @@ from ecg_transformers.layers.objectives import (
     same_sequence_negative_indices,
 )
 from ecg_transformers.layers.state_space import S4Kernel, S4Layer
-from ecg_transformers.models.base import (
-    ECGForSequenceClassification,
-    ECGPreTrainedModel,
-    LeadIndices,
-    check_input,
-    resolve_lead_indices,
-)
+from ecg_transformers.models.base import ECGPreTrainedModel
+from ecg_transformers.models.classification import ECGForSequenceClassification
 from ecg_transformers.models.ecg_cpc.configuration_ecg_cpc import ECGCPCConfig
+from ecg_transformers.models.lead_indices import LeadIndices, check_input, resolve_lead_indices
 
 
 @dataclass

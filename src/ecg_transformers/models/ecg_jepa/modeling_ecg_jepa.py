@@ -17,14 +17,8 @@ from transformers.utils.output_capturing import capture_outputs
 from ecg_transformers.layers.masking import gather_tokens
 from ecg_transformers.layers.momentum import copy_state, ema_update, linear_momentum
 from ecg_transformers.layers.patching import patchify
-from ecg_transformers.models.base import (
-    ECGForSequenceClassification,
-    ECGModelOutput,
-    ECGPreTrainedModel,
-    LeadIndices,
-    check_input,
-    resolve_lead_indices,
-)
+from ecg_transformers.models.base import ECGPreTrainedModel
+from ecg_transformers.models.classification import ECGForSequenceClassification
 from ecg_transformers.models.ecg_jepa.configuration_ecg_jepa import ECGJEPAConfig
 from ecg_transformers.models.ecg_jepa.layers_ecg_jepa import (
     JEPABlocks,
@@ -42,6 +36,8 @@ from ecg_transformers.models.ecg_jepa.masking_ecg_jepa import (
     split_times,
 )
 from ecg_transformers.models.ecg_jepa.monitoring_ecg_jepa import collapse_figures
+from ecg_transformers.models.lead_indices import LeadIndices, check_input, resolve_lead_indices
+from ecg_transformers.models.outputs import ECGModelOutput
 
 
 class ECGJEPAEmbeddings(nn.Module):

@@ -10,15 +10,11 @@ from transformers.utils.output_capturing import capture_outputs
 from ecg_transformers.layers.heads import NormedHead, time_statistics
 from ecg_transformers.layers.lead_slots import place_leads
 from ecg_transformers.layers.resnet1d import XResNetStage1d, XResNetStem1d, ZeroBatchNorm1d
-from ecg_transformers.models.base import (
-    ECGForSequenceClassification,
-    ECGModelOutput,
-    ECGPreTrainedModel,
-    LeadIndices,
-    check_input,
-    resolve_lead_indices,
-)
+from ecg_transformers.models.base import ECGPreTrainedModel
+from ecg_transformers.models.classification import ECGForSequenceClassification
 from ecg_transformers.models.ecg_resnet.configuration_ecg_resnet import ECGResNetConfig
+from ecg_transformers.models.lead_indices import LeadIndices, check_input, resolve_lead_indices
+from ecg_transformers.models.outputs import ECGModelOutput
 
 
 class ECGResNetStage(nn.Module):

@@ -16,20 +16,15 @@ from transformers.utils.output_capturing import capture_outputs
 from ecg_transformers.layers.beat_aggregation import BeatAggregation
 from ecg_transformers.layers.beat_autoencoder import BeatDecoder, BeatEncoder, map_valid
 from ecg_transformers.layers.positions import sinusoidal_values
-from ecg_transformers.models.base import (
-    ECGEncoder,
-    ECGForSequenceClassification,
-    ECGPreTrainedModel,
-    LeadIndices,
-    build_layers,
-    resolve_lead_indices,
-)
+from ecg_transformers.models.base import ECGEncoder, ECGPreTrainedModel, build_layers
+from ecg_transformers.models.classification import ECGForSequenceClassification
 from ecg_transformers.models.ecg_sl.configuration_ecg_sl import ECGSLConfig
 from ecg_transformers.models.ecg_sl.outputs_ecg_sl import (
     ECGSLClassifierOutput,
     ECGSLForPreTrainingOutput,
     ECGSLModelOutput,
 )
+from ecg_transformers.models.lead_indices import LeadIndices, resolve_lead_indices
 
 IGNORED_LABEL = -100
 

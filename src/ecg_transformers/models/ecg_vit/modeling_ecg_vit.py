@@ -6,7 +6,7 @@ and equals the encoder of their masked time autoencoder.
 
 from torch import Tensor
 
-from ecg_transformers.models.base import ECGForSequenceClassification
+from ecg_transformers.models.classification import ECGForSequenceClassification
 from ecg_transformers.models.ecg_vit.configuration_ecg_vit import ECGViTConfig
 from ecg_transformers.models.modeling_class_token import ClassTokenModel, ClassTokenPreTrainedModel
 

@@ -11,28 +11,15 @@ from transformers.utils.output_capturing import capture_outputs
 
 from ecg_transformers.layers.attention import SelfAttention
 from ecg_transformers.layers.masked_autoencoder import MaskedDecoder
-from ecg_transformers.layers.masking import (
-    NoiseRanking,
-    gather_tokens,
-    masked_mean,
-    no_mask,
-    num_visible,
-    rank_noise,
-)
-from ecg_transformers.layers.patching import PatchEmbedding, normalize_patches, patchify
+from ecg_transformers.layers.masking import gather_tokens
+from ecg_transformers.layers.patching import PatchEmbedding, patchify
 from ecg_transformers.layers.positions import sincos_1d
 from ecg_transformers.layers.transformer import xavier_qkv_
-from ecg_transformers.models.base import (
-    ECGEncoder,
-    ECGForSequenceClassification,
-    ECGModelOutput,
-    ECGPreTrainedModel,
-    LeadIndices,
-    MaskedReconstructionOutput,
-    build_layers,
-    check_input,
-    resolve_lead_indices,
-)
+from ecg_transformers.models.base import ECGPreTrainedModel
+from ecg_transformers.models.classification import ECGForSequenceClassification
+from ecg_transformers.models.lead_indices import LeadIndices, check_input, resolve_lead_indices
+from ecg_transformers.models.masked_reconstruction import MaskedReconstruction, build_decoder_layers, build_encoder
+from ecg_transformers.models.outputs import ECGModelOutput, MaskedReconstructionOutput
 from ecg_transformers.models.st_mem.configuration_st_mem import STMEMConfig
 
 
@@ -177,22 +164,7 @@ class STMEMModel(STMEMPreTrainedModel):
         super().__init__(config)
         self.embeddings = STMEMEmbeddings(config)
         self.dropout = nn.Dropout(config.input_dropout_prob)
-        self.encoder = ECGEncoder(
-            build_layers(
-                config,
-                config.num_hidden_layers,
-                config.hidden_size,
-                config.num_attention_heads,
-                config.intermediate_size,
-                head_dim=config.attention_head_size,
-                layer_norm_eps=config.layer_norm_eps,
-                qkv_bias=config.qkv_bias,
-                output_projection=config.attention_output_projection,
-                dropout=config.hidden_dropout_prob,
-                attention_dropout=config.attention_probs_dropout_prob,
-                drop_path=config.drop_path_rate,
-            )
-        )
+        self.encoder = build_encoder(config)
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.post_init()
 
@@ -246,29 +218,18 @@ class STMEMModel(STMEMPreTrainedModel):
         return ECGModelOutput(last_hidden_state=self.layernorm(hidden), pooler_output=self.layernorm(inner.mean(dim=1)))
 
 
-class STMEMForPreTraining(STMEMPreTrainedModel):
+class STMEMForPreTraining(MaskedReconstruction, STMEMPreTrainedModel):
     """ST-MEM with its decoder: reconstructs the masked patches of every lead."""
 
     def __init__(self, config: STMEMConfig) -> None:
         super().__init__(config)
         self.st_mem = STMEMModel(config)
-        layers = build_layers(
-            config,
-            config.decoder_num_hidden_layers,
-            config.decoder_hidden_size,
-            config.decoder_num_attention_heads,
-            config.decoder_intermediate_size,
-            head_dim=config.decoder_attention_head_size,
-            layer_norm_eps=config.layer_norm_eps,
-            qkv_bias=config.qkv_bias,
-            output_projection=config.attention_output_projection,
-        )
         self.decoder = MaskedDecoder(
             config.hidden_size,
             config.decoder_hidden_size,
             config.patch_size,
             separator_table(config.num_patches, config.decoder_hidden_size),
-            layers,
+            build_decoder_layers(config),
             num_prefix=self.num_separators // 2,
             num_suffix=self.num_separators // 2,
             norm_eps=config.decoder_norm_eps,
@@ -283,17 +244,6 @@ class STMEMForPreTraining(STMEMPreTrainedModel):
         shape = (self.config.num_leads, self.config.num_patches)
         return {"noise": torch.rand(shape, generator=generator)}
 
-    def rank(self, patches: Tensor, noise: Tensor | None, mask_ratio: float) -> NoiseRanking:
-        """Which patches stay visible; every lead of every record is ranked alone."""
-        shape = patches.shape[:3]
-        if mask_ratio == 0:
-            return no_mask(shape, patches.device)
-        if noise is None:
-            noise = torch.rand(shape, device=patches.device)
-        if noise.shape != shape:
-            raise ValueError(f"noise must have shape {tuple(shape)} (batch, leads, patches), got {tuple(noise.shape)}.")
-        return rank_noise(noise, num_visible(shape[2], mask_ratio))
-
     def decode(self, latent: Tensor, ids_restore: Tensor) -> Tensor:
         """Predicted patches `(B, L, n, p)`; the leads are one batch of `B·L` sequences for the shared decoder."""
         batch, num_leads, _ = ids_restore.shape
@@ -301,19 +251,6 @@ class STMEMForPreTraining(STMEMPreTrainedModel):
         together = num_leads if self.config.decoder_mode == "joint" else 1
         predicted = self.decoder(sequences, ids_restore.flatten(0, 1), sequences_together=together)
         return predicted.unflatten(0, (batch, num_leads))
-
-    def target(self, patches: Tensor) -> Tensor:
-        """What is to be predicted: raw patches, or patches normalised one by one."""
-        if not self.config.norm_pix_loss:
-            return patches
-        return normalize_patches(patches, self.config.norm_target_eps, self.config.norm_target_unbiased)
-
-    def reconstruction_loss(self, predicted: Tensor, patches: Tensor, mask: Tensor) -> Tensor | None:
-        """Squared error, mean over the samples of a patch, then over all masked patches of the batch."""
-        if self.config.loss_without_mask == "none" and not bool(mask.any()):
-            return None
-        errors = (predicted.float() - self.target(patches.float())) ** 2
-        return masked_mean(errors.mean(dim=-1), mask)
 
     @can_return_tuple
     def forward(
@@ -338,8 +275,7 @@ class STMEMForPreTraining(STMEMPreTrainedModel):
         """
         check_input(input_values)
         patches = patchify(input_values, self.config.patch_size)  # (B, L, n, p)
-        ratio = self.config.mask_ratio if mask_ratio is None else mask_ratio
-        ranking = self.rank(patches, noise, ratio)
+        ranking = self.rank(patches, noise, mask_ratio)
         outputs = self.st_mem(input_values, lead_indices=lead_indices, ids_keep=ranking.ids_keep, **kwargs)
         predicted = self.decode(outputs.last_hidden_state, ranking.ids_restore)  # (B, L, n, p)
         return MaskedReconstructionOutput(

@@ -1,0 +1,285 @@
+"""What tools of the ecosystem ask of every registered class: adapters, compilation, export, checkpointing, copies."""
+
+import copy
+import functools
+import io
+import pickle
+
+import pytest
+import torch
+
+from ecg_transformers.layers.attention import SelfAttention
+from ecg_transformers.models.registry import get_method, list_methods
+
+CLASSES = [(name, role) for name in list_methods() for role in get_method(name).model_classes]
+NO_DROPOUT = (
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "input_dropout_prob",
+    "drop_path_rate",
+    "downstream_drop_path_rate",
+    "context_dropout",
+    "classifier_dropout",
+    "head_dropout",
+)
+
+
+def build(name, role, seed=0, **overrides):
+    method = get_method(name)
+    torch.manual_seed(seed)
+    return method.model_classes[role](method.config_class(**{**method.tiny_config, **overrides})).eval()
+
+
+def without_dropout(name):
+    fields = get_method(name).config_class().to_dict()
+    return dict.fromkeys((field for field in NO_DROPOUT if field in fields), 0.0)
+
+
+def tensors(output):
+    return {key: value for key, value in output.items() if isinstance(value, torch.Tensor)}
+
+
+@torch.no_grad()
+def run(model, **options):
+    return model(**model.dummy_inputs, **options)
+
+
+def assert_equal(found, expected, **tolerance):
+    found, expected = tensors(found), tensors(expected)
+    assert set(found) == set(expected)
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value, msg=lambda text, key=key: f"{key}: {text}", **tolerance)
+
+
+def has_attention(name, role="base"):
+    return any(isinstance(module, SelfAttention) for module in build(name, role).modules())
+
+
+@functools.cache
+def methods_with_attention():
+    return [name for name in list_methods() if has_attention(name)]
+
+
+def gradients(model):
+    model.zero_grad()
+    torch.manual_seed(1)
+    output = model(**model.dummy_inputs)
+    loss = output.loss if getattr(output, "loss", None) is not None else output[0].square().mean()
+    loss.backward()
+    return {key: value.grad.clone() for key, value in model.named_parameters() if value.grad is not None}
+
+
+# ---- adapters ----------------------------------------------------------------------------------------------------------
+
+
+def lora_config(**options):
+    from peft import LoraConfig
+
+    return LoraConfig(r=2, lora_alpha=8, target_modules=["query", "value"], **options)
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.mark.parametrize("name", methods_with_attention())
+def test_lora_on_query_and_value_trains_and_its_adapter_round_trips(tmp_path, name, no_network):
+    from peft import PeftModel, get_peft_model
+
+    options = {"num_labels": 3, "problem_type": "single_label_classification", **without_dropout(name)}
+    base = build(name, "classification", **options)
+    frozen = {key: value.clone() for key, value in base.state_dict().items()}
+    model = get_peft_model(base, lora_config(modules_to_save=["classifier"]))
+    projections = sum(isinstance(module, SelfAttention) for module in base.modules())
+    adapted = [key for key, value in model.named_parameters() if value.requires_grad and "lora_A" in key]
+    assert len(adapted) == 2 * projections
+    assert all(key for key, value in model.named_parameters() if value.requires_grad and "classifier" in key)
+
+    optimizer = torch.optim.AdamW([value for value in model.parameters() if value.requires_grad], lr=1e-2)
+    losses = []
+    for _ in range(6):
+        loss = model(**base.dummy_inputs, labels=torch.tensor([0, 2])).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    for key, value in model.named_parameters():
+        plain = key.removeprefix("base_model.model.").replace(".base_layer.", ".")
+        if plain in frozen and not value.requires_grad:
+            assert torch.equal(value, frozen[plain]), f"{key} moved"
+
+    trained = run_peft(model, base.dummy_inputs)
+    model.save_pretrained(tmp_path)
+    assert (tmp_path / "adapter_model.safetensors").is_file()
+    again = PeftModel.from_pretrained(build(name, "classification", **options), tmp_path).eval()
+    torch.testing.assert_close(run_peft(again, base.dummy_inputs), trained, rtol=0, atol=0)
+    merged = again.merge_and_unload()
+    torch.testing.assert_close(run_peft(merged, base.dummy_inputs), trained, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def run_peft(model, inputs):
+    return model.eval()(**inputs).logits
+
+
+def test_adapters_of_transformers_itself_can_be_added_switched_off_and_on(no_network):
+    model = build("st_mem", "base")
+    plain = run(model)
+    model.add_adapter(lora_config(init_lora_weights=False))
+    changed = run(model.eval())
+    assert not torch.equal(changed.pooler_output, plain.pooler_output)
+    model.disable_adapters()
+    assert_equal(run(model), plain, rtol=0, atol=0)
+    model.enable_adapters()
+    assert_equal(run(model), changed, rtol=0, atol=0)
+
+
+# ---- compilation and export --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "role"), [pair for pair in CLASSES if pair[1] != "pretraining"])
+def test_compiles_without_graph_breaks_and_gives_the_same(name, role):
+    """The eager backend: what is tested is that one graph holds the whole model, not a code generator."""
+    model = build(name, role)
+    torch.compiler.reset()
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    with torch.no_grad():
+        assert_equal(compiled(**model.dummy_inputs), run(model), rtol=1e-5, atol=1e-6)
+    torch.compiler.reset()
+
+
+@pytest.mark.parametrize("name", list_methods())
+def test_encoder_exports_as_one_graph_and_gives_the_same(name):
+    model = build(name, "base")
+    with torch.no_grad():
+        program = torch.export.export(model, (), kwargs=model.dummy_inputs)
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)
+    buffer.seek(0)
+    loaded = torch.export.load(buffer).module()
+    assert_equal(loaded(**model.dummy_inputs), run(model), rtol=1e-5, atol=1e-6)
+
+
+# ---- gradient checkpointing, mixed precision ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "role"), CLASSES)
+def test_gradient_checkpointing_gives_the_same_gradients(name, role):
+    model = build(name, role).train()  # dropout and stochastic depth stay on: their draws must be repeated
+    statistics = {key: value.clone() for key, value in model.named_buffers()}
+    expected = gradients(model)
+    for key, value in model.named_buffers():  # running statistics of the first pass are not part of the comparison
+        value.copy_(statistics[key])
+    model.gradient_checkpointing_enable()
+    assert model.is_gradient_checkpointing
+    found = gradients(model)
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value, rtol=1e-5, atol=1e-7, msg=lambda text, key=key: f"{key}: {text}")
+    model.gradient_checkpointing_disable()
+    assert not model.is_gradient_checkpointing
+
+
+@pytest.mark.parametrize(("name", "role"), CLASSES)
+def test_autocast_to_bfloat16_trains_near_the_float32_pass(name, role):
+    model = build(name, role, **without_dropout(name)).train()
+    expected = model(**model.dummy_inputs)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = model(**model.dummy_inputs)
+    key = "loss" if getattr(output, "loss", None) is not None else "logits" if "logits" in output else "pooler_output"
+    found, wanted = output[key].float(), expected[key]
+    scale = wanted.abs().mean().clamp(min=0.1)
+    assert (found - wanted).abs().mean() < 0.1 * scale, key
+    found.square().mean().backward()
+    assert any(parameter.grad is not None for parameter in model.parameters())
+    for name_, parameter in model.named_parameters():
+        assert parameter.dtype == torch.float32
+        if parameter.grad is not None:
+            assert parameter.grad.dtype == torch.float32, name_
+            assert torch.isfinite(parameter.grad).all(), name_
+
+
+# ---- hidden states and attention weights -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "role"), CLASSES)
+def test_hidden_states_come_when_asked_for_and_change_nothing_else(name, role):
+    model = build(name, role)
+    plain, full = run(model), run(model, output_hidden_states=True)
+    assert plain.hidden_states is None
+    assert isinstance(full.hidden_states, tuple)
+    assert_equal(full, plain, rtol=0, atol=0)
+    assert len(full.hidden_states) >= 2
+    assert all(torch.isfinite(state).all() for state in full.hidden_states)
+    if role == "base" and full.hidden_states[-1].shape == full.last_hidden_state.shape:
+        assert torch.equal(full.hidden_states[-1], full.last_hidden_state)
+    by_config = build(name, role, output_hidden_states=True)
+    assert len(run(by_config).hidden_states) == len(full.hidden_states)
+
+
+@pytest.mark.parametrize("name", list_methods())
+def test_single_hidden_states_can_be_selected(name):
+    """What a backbone is for: the features of chosen depths, and no others are kept."""
+    model = build(name, "base")
+    full = run(model, output_hidden_states=True).hidden_states
+    chosen = run(model, output_hidden_states=[0, -1]).hidden_states
+    assert len(chosen) == len(full)
+    assert all(state is None for state in chosen[1:-1])
+    for index in (0, -1):
+        assert torch.equal(chosen[index], full[index])
+
+
+@pytest.mark.parametrize("name", methods_with_attention())
+def test_attention_weights_come_from_eager_attention_layer_by_layer(name):
+    model = build(name, "base", attn_implementation="eager")
+    output = run(model, output_attentions=True)
+    layers = sum(isinstance(module, SelfAttention) for module in model.modules())
+    assert len(output.attentions) == layers
+    tokens = output.last_hidden_state.shape[1]
+    for weights in output.attentions:
+        assert weights.shape == (2, model.config.num_attention_heads, tokens, tokens)
+        torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
+    assert run(model).attentions is None
+    torch.manual_seed(0)
+    assert_equal(run(build(name, "base", attn_implementation="sdpa")), run(model), rtol=1e-4, atol=1e-5)
+
+
+# ---- copies ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "role"), CLASSES)
+def test_a_fresh_model_survives_pickling(name, role):
+    """Data loaders and process pools send models; nothing of ours is ever read back from a file in this way."""
+    model = build(name, role)
+    again = pickle.loads(pickle.dumps(model))
+    assert_equal(run(again), run(model), rtol=0, atol=0)
+    frozen = {key for key, value in model.named_parameters() if not value.requires_grad}
+    assert frozen == {key for key, value in again.named_parameters() if not value.requires_grad}
+
+
+@pytest.mark.parametrize(("name", "role"), CLASSES)
+def test_a_deep_copy_shares_nothing(name, role):
+    model = build(name, role)
+    before = run(model)
+    other = copy.deepcopy(model)
+    assert_equal(run(other), before, rtol=0, atol=0)
+    own = {tensor.untyped_storage().data_ptr() for tensor in model.state_dict().values()}
+    assert not own & {tensor.untyped_storage().data_ptr() for tensor in other.state_dict().values()}
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(1.0)
+    other.config.num_labels = 5
+    assert_equal(run(model), before, rtol=0, atol=0)
+    assert model.config.num_labels != 5
+
+
+@pytest.mark.parametrize("name", methods_with_attention())
+def test_the_attention_of_a_copy_is_its_own(name):
+    model = build(name, "base", attn_implementation="sdpa")
+    other = copy.deepcopy(model)
+    other.set_attn_implementation("eager")
+    assert len(run(other, output_attentions=True).attentions) > 0
+    assert all(config_name != "eager" for config_name in (model.config._attn_implementation,))
+    assert_equal(run(other), run(model), rtol=1e-4, atol=1e-5)
