@@ -120,7 +120,10 @@ def _command_section(results: Mapping[str, Any]) -> str:
               for key, value in given.items() if value not in (None, "", False)]  # fmt: skip
     text = "## How to make it again\n\n```bash\n" + " \\\n    ".join(words) + "\n```\n"
     if "BASELINES" in text:
-        text += "\n`BASELINES` is the output folder of `python benchmarks/simple_baselines.py --data_dir DATA --output_dir BASELINES`.\n"
+        text += (
+            "\n`BASELINES`: the output folder of "
+            "`python benchmarks/simple_baselines.py --data_dir DATA --output_dir BASELINES`.\n"
+        )
     if results["pretraining"]:
         text += "\nThe models then lie in `OUT/pretrained/seed-…`, and `AutoModel.from_pretrained` loads them.\n"
     return text + "\nVersions: " + ", ".join(f"{key} {value}" for key, value in results["versions"].items()) + ".\n"
@@ -153,8 +156,9 @@ def _table_section(results: Mapping[str, Any]) -> str:
 def _rows(results: Mapping[str, Any]) -> list[tuple[str, str]]:
     pairs = dict.fromkeys((cell["arm"], cell["readout"]) for cell in results["cells"])
     readouts = list(dict.fromkeys(readout for arm, readout in pairs if arm == "pretrained"))
-    probes = [(arm, readout) for readout in readouts for arm in ("pretrained", "random")]
-    return probes + [pair for pair in pairs if pair not in probes]
+    ordered = [(arm, readout) for readout in readouts for arm in ("pretrained", "random")]
+    ordered += [(arm, "") for arm in ("finetune", "scratch")]
+    return [pair for pair in ordered if pair in pairs] + [pair for pair in pairs if pair not in ordered]
 
 
 def _difference_section(results: Mapping[str, Any]) -> str:
@@ -204,21 +208,22 @@ def _limit_section(results: Mapping[str, Any]) -> str:
         lines += [
             "- Random initialisation is the same network with the weights that the seed gave it before its first update, "
             "read by the same probe.",
-            f"- Probes: {f'{crops} evenly spaced crops' if crops else 'the whole record'}, encoder in evaluation mode, features "
-            "standardised on the training records; L2 logistic regression (the attention probe is trained by gradient descent "
-            "on stored tokens). Amplitudes: log SD, maximum and minimum of each lead in millivolts.",
+            f"- Probes: {f'{crops} evenly spaced crops' if crops else 'the whole record'}, encoder in evaluation mode, "
+            "features standardised on the training records; L2 logistic regression (the attention probe is trained by "
+            "gradient descent on stored tokens). Amplitudes: log SD, maximum and minimum of each lead in millivolts.",
         ]
     for cell in results["cells"]:
         if cell["arm"] in ("finetune", "scratch"):
             fact = next(iter(cell["facts"].values()))
             name = _title(cell["arm"], "")
             lines.append(
-                f"- {name}, {100 * cell['fraction']:g} % labels: {fact['steps']} updates of {fact['batch_size']}, peak learning rate "
-                f"{fact['recipe']['lr']:g}, readout {fact['readout']}, {fact['num_crops']} test crops."
+                f"- {name}, {100 * cell['fraction']:g} % labels: {fact['steps']} updates of {fact['batch_size']}, peak "
+                f"learning rate {fact['recipe']['lr']:g}, readout {fact['readout']}, {fact['num_crops']} test crops."
             )
     if any(cell["arm"] == "finetune" for cell in results["cells"]):
         lines.append(
-            "- Both arms have the same budget and untuned settings: their difference is one at this budget, and more updates may close it."
+            "- Both arms have the same budget and untuned settings: their difference is one at this budget, and more "
+            "updates may close it."
         )
     if results["notes"]:
         lines.append(f"- {results['notes']}")

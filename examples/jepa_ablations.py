@@ -37,6 +37,7 @@ CELLS: dict[str, tuple[str, str]] = {  # name: config overrides, recipe override
     "random_0.7_0.8": ("mask_type=random,mask_ratio_range=[0.7,0.8]", ""),
 }
 MONITORED = ("loss", "content", "token_effective_rank", "mean_pairwise_cosine")
+SCORES = "scores.npz"
 LAST_STEPS = 20  # the monitor's figures are means over so many steps at the end of the log
 
 
@@ -91,13 +92,15 @@ def run_cell(args: AblationArguments, cell: str, folder: Path) -> dict[str, Any]
             return found
     seeds = [int(part) for part in args.seeds.split(",")]
     sources = [pretrain_once(args, cell, seed, folder / f"seed-{seed}") for seed in seeds]
+    rows, arrays = probe(args, sources, seeds)
+    np.savez_compressed(folder / SCORES, **arrays)
     result = {
         "cell": cell,
         "settings": args.probe_settings(),
         "config_overrides": CELLS[cell][0],
         "recipe_overrides": CELLS[cell][1],
         "monitor": [last_figures(source) for source in sources],
-        "probes": probe(args, sources, seeds),
+        "probes": rows,
     }
     path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return result
@@ -146,15 +149,22 @@ def last_figures(source: Path) -> dict[str, float]:
     return {name: float(np.mean([row[name] for row in rows if name in row])) for name in MONITORED}
 
 
-def probe(args: AblationArguments, sources: list[Path], seeds: list[int]) -> list[dict[str, Any]]:
-    """Frozen probes of all seeds against the untrained network: one row a lead set, readout and label fraction."""
+def probe(
+    args: AblationArguments, sources: list[Path], seeds: list[int]
+) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+    """Frozen probes of all seeds against the untrained network: one row a lead set, readout and label fraction.
+
+    Returns:
+        the rows, and the test records' labels, patients and probabilities, from which cells can be compared.
+    """
     from ecg_transformers.evaluation.metrics import macro_auroc
-    from ecg_transformers.evaluation.statistics import bootstrap_seeds, compare_models
+    from ecg_transformers.evaluation.statistics import bootstrap_seeds, cluster_index, compare_models
     from ecg_transformers.training.corpus import load_split
 
     splits = [load_split(_data(args), name, task=args.task, labelled=True) for name in ("train", "validation", "test")]
     test = splits[-1]
-    rows = []
+    truth = (test.multi_hot(), cluster_index(test.patient_ids, len(test))[0].tolist())
+    rows, arrays = [], {"labels": truth[0], "patients": np.array(truth[1])}
     for leads in args.lead_sets.split(";"):
         features = [features_of_seed(args, source, seed, leads, splits) for source, seed in zip(sources, seeds)]
         for readout in ("per_lead", "mean"):
@@ -163,7 +173,7 @@ def probe(args: AblationArguments, sources: list[Path], seeds: list[int]) -> lis
                     [probe_scores(each[name][readout], splits, fraction, seed) for each, seed in zip(features, seeds)]
                     for name in ("pretrained", "untrained")
                 ]
-                truth = (test.multi_hot(), test.patient_ids)
+                arrays |= {f"{leads}/{readout}/{fraction}/{seed}": score for seed, score in zip(seeds, scores[0])}
                 interval = bootstrap_seeds(truth[0], scores[0], truth[1], n_boot=args.n_boot)
                 row = {
                     "leads": leads,
@@ -175,7 +185,7 @@ def probe(args: AblationArguments, sources: list[Path], seeds: list[int]) -> lis
                     "gain": compare_models(truth[0], scores[0], scores[1], truth[1], n_boot=args.n_boot),
                 }
                 rows.append(row)
-    return rows
+    return rows, arrays
 
 
 def _data(args: AblationArguments) -> PretrainingArguments:
@@ -233,28 +243,48 @@ def write_table(folder: Path) -> str:
     """A Markdown table of all finished cells in `folder`, written to `table.md`."""
     lines = [
         "| cell | leads | readout | labels | probe | untrained | difference, 95 % interval | seeds above 0 "
-        "| loss | content | token rank |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| against reference, same seeds | loss | content | token rank |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for cell in CELLS:
         path = folder / cell / "probes.json"
         if not path.is_file():
             continue
         result = json.loads(path.read_text(encoding="utf-8"))
-        monitor = [_mean([entry[name] for entry in result["monitor"]]) for name in MONITORED[:3]]
+        loss, content, rank = (_mean([entry[name] for entry in result["monitor"]]) for name in MONITORED[:3])
         for row in result["probes"]:
             gain = row["gain"]
-            low, high = gain["ci95"]
             positive = sum(value > 0 for value in gain["per_seed"])
             lines.append(
                 f"| {cell} | {row['leads']} | {row['readout']} | {row['fraction']:.0%} "
-                f"| {_mean(row['pretrained']):.3f} | {_mean(row['untrained']):.3f} "
-                f"| {gain['difference']:+.3f} [{low:+.3f}, {high:+.3f}] | {positive} of {len(gain['per_seed'])} "
-                f"| {monitor[0]:.3f} | {monitor[1]:.3f} | {monitor[2]:.1f} |"
+                f"| {_mean(row['pretrained']):.3f} | {_mean(row['untrained']):.3f} | {_difference(gain)} "
+                f"| {positive} of {len(gain['per_seed'])} | {against_reference(folder, cell, row)} "
+                f"| {loss:.3f} | {content:.3f} | {rank:.1f} |"
             )
     text = "\n".join(lines) + "\n"
     (folder / "table.md").write_text(text, encoding="utf-8")
     return text
+
+
+def against_reference(folder: Path, cell: str, row: dict[str, Any]) -> str:
+    """Paired difference of a cell's probe to that of the reference cell, over the seeds that both have."""
+    from ecg_transformers.evaluation.statistics import compare_models
+
+    paths = [folder / name / SCORES for name in (cell, "reference")]
+    if cell == "reference" or not paths[1].is_file():
+        return "–"
+    own, reference = (dict(np.load(path)) for path in paths)
+    prefix = f"{row['leads']}/{row['readout']}/{row['fraction']}/"
+    keys = [key for key in own if key.startswith(prefix) and key in reference]
+    if not keys or not np.array_equal(own["labels"], reference["labels"]):
+        return "–"
+    scores = [[part[key] for key in keys] for part in (own, reference)]
+    return _difference(compare_models(own["labels"], scores[0], scores[1], own["patients"].tolist()))
+
+
+def _difference(figures: dict[str, Any]) -> str:
+    low, high = figures["ci95"]
+    return f"{figures['difference']:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 def _mean(values: list[float]) -> float:

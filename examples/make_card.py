@@ -13,6 +13,7 @@ are trained from scratch only.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import sys
 from dataclasses import dataclass, field
@@ -117,19 +118,20 @@ def make_card(args: CardArguments) -> Path:
     cells: Cells = {}
     checkpoints: dict[int, Path] = {}
     facts: dict[str, Any] = {}
-    if method.stages:
+    classifiers = [] if args.skip_finetuning else args.fraction_list(args.finetune_fractions)
+    if method.stages:  # first what needs no pre-training
         prober = build_prober(args, method, folder / "probes", splits, readouts, fractions)
+        facts["num_crops"] = prober.num_crops
         for seed in seeds:
             prober.probe(random_encoder(args, method, seed), "random", seed, cells)
+    for fraction, seed in itertools.product(classifiers, seeds):
+        train_classifier(args, folder, splits, "scratch", fraction, seed, None, cells)
+    if method.stages:
         for seed in seeds:
             checkpoints[seed] = pretrained_folder(args, method, folder, seed)
             prober.probe(pretrained_encoder(method, checkpoints[seed]), "pretrained", seed, cells)
-        facts["num_crops"] = prober.num_crops
-    if not args.skip_finetuning:
-        for fraction in args.fraction_list(args.finetune_fractions):
-            for seed in seeds:
-                for mode in ("finetune", "scratch") if method.stages else ("scratch",):
-                    train_classifier(args, method, folder, splits, mode, fraction, seed, checkpoints.get(seed), cells)
+        for fraction, seed in itertools.product(classifiers, seeds):
+            train_classifier(args, folder, splits, "finetune", fraction, seed, checkpoints[seed], cells)
     say("Intervals and differences")
     results = collect(args, method, splits, cells, checkpoints, facts)
     (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
@@ -216,10 +218,11 @@ def check_pretrained(args: CardArguments, folder: Path, seed: int) -> None:
     if not path.is_file() or not (folder / "model.safetensors").is_file():
         raise UsageError(f"{folder} holds no finished pre-training (no run.json and model.safetensors).")
     run = json.loads(path.read_text(encoding="utf-8"))
-    found = {"method": run["method"], "recipe": run["recipe"]["name"], "seed": run["seeds"][0], "dataset": run["dataset"]["name"],
-             "config_overrides": run["arguments"]["config_overrides"]}  # fmt: skip
-    asked = {"method": args.method, "recipe": args.recipe, "seed": seed, "dataset": args.dataset,
-             "config_overrides": args.config_overrides}  # fmt: skip
+    given = run["arguments"]
+    found = {"method": run["method"], "recipe": run["recipe"]["name"], "seed": run["seeds"][0]}
+    found |= {name: given[name] for name in ("dataset", "config_overrides", "recipe_overrides")}
+    asked: dict[str, Any] = {name: getattr(args, name) for name in found if name != "seed"}
+    asked["seed"] = seed
     if args.max_steps is not None:
         found["max_steps"], asked["max_steps"] = run["steps"], args.max_steps
     for name, value in asked.items():
@@ -237,7 +240,6 @@ def pretrained_encoder(method: ECGMethod, folder: Path) -> Any:
 
 def train_classifier(
     args: CardArguments,
-    method: ECGMethod,
     folder: Path,
     splits: dict[str, Split],
     mode: str,

@@ -50,6 +50,9 @@ def build_parser() -> argparse.ArgumentParser:
     build.add_argument("name", help="corpus, as `ecg-transformers datasets` lists them")
     build.add_argument("--data_dir", default=None, help="folder with the corpus")
     build.add_argument("--output_dir", required=True, help="folder for the shards")
+    build.add_argument("--engine", choices=("local", "ray"), default="local", help="local is what this version has")
+    build.add_argument("--shard", default=None, metavar="I/N", help="build part I of N only, counted from 0")
+    build.add_argument("--num_proc", type=int, default=None, help="processes")
     build.add_argument("--option", action="append", default=[], metavar="K=V", help="builder option (repeatable)")
 
     info = command("info", "Describe one record: format, rate, leads, units, what is odd.")
@@ -177,7 +180,24 @@ def _datasets(options: argparse.Namespace) -> int:
 def _build(options: argparse.Namespace) -> int:
     from ecg_transformers.data.building import build_corpus
 
-    report = build_corpus(options.name, options.data_dir, options.output_dir, **_assignments(options.option))
+    if options.engine == "ray":
+        raise ValueError(
+            "the engine ray is not available in this version; use --engine local, with --shard for machines."
+        )
+    shard = None
+    if options.shard is not None:
+        index, separator, count = options.shard.partition("/")
+        if not separator or not index.isdigit() or not count.isdigit():
+            raise ValueError(f"--shard takes I/N, for example 0/4, not {options.shard!r}.")
+        shard = (int(index), int(count))
+    report = build_corpus(
+        options.name,
+        options.data_dir,
+        options.output_dir,
+        num_proc=options.num_proc,
+        shard=shard,
+        **_assignments(options.option),
+    )
     print(report)
     return 0
 

@@ -54,7 +54,9 @@ def measured(command: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> t
 def test_every_arm_is_measured_with_every_seed(measured: tuple[Any, dict[str, Any], str]) -> None:
     cells = {(cell["arm"], cell["readout"], cell["fraction"]): cell for cell in measured[1]["cells"]}
     readouts = ("per_lead", "per_lead+amplitude", "pooler")
-    probes = {(arm, readout, fraction) for arm in ("pretrained", "random") for readout in readouts for fraction in (1, 0.5)}
+    probes = {
+        (arm, readout, fraction) for arm in ("pretrained", "random") for readout in readouts for fraction in (1, 0.5)
+    }
     assert set(cells) == probes | {("finetune", "", 1.0), ("scratch", "", 1.0)}
     assert all(cell["seeds"] == [0, 1] and len(cell["per_seed"]) == 2 for cell in cells.values())
 
@@ -74,7 +76,8 @@ def test_differences_are_those_of_the_cells(measured: tuple[Any, dict[str, Any],
         a, b = (cells[(*entry[side], entry["fraction"])] for side in "ab")
         assert entry["difference"] == pytest.approx(a["mean"] - b["mean"])
         np.testing.assert_allclose(entry["per_seed"], np.subtract(a["per_seed"], b["per_seed"]))
-        assert entry["ci95"][0] <= entry["difference"] + 0.05 and entry["ci95"][1] >= entry["difference"] - 0.05
+        assert entry["ci95"][0] <= entry["difference"] + 0.05
+        assert entry["ci95"][1] >= entry["difference"] - 0.05
     named = {(entry["a"][0], entry["b"][0]) for entry in measured[1]["differences"]}
     assert {("pretrained", "random"), ("finetune", "scratch"), ("finetune", "pretrained")} <= named
 
@@ -86,7 +89,9 @@ def test_the_card_shows_the_measured_figures_and_no_path_of_this_machine(
     for cell in results["cells"]:
         assert f"**{cell['mean']:.3f}** [{cell['ci95'][0]:.3f}, {cell['ci95'][1]:.3f}]" in card
     assert results["data"]["splits"]["test"]["fingerprint"] in card
-    assert "Not a medical device" in card and "--method st_mem" in card and "--max_steps 2" in card
+    assert "Not a medical device" in card
+    assert "--method st_mem" in card
+    assert "--max_steps 2" in card
     assert args.output_dir not in card
     assert not re.search(r"(?<![\w.:/])/(tmp|home|root|work|usr)/", card + json.dumps(results))
 

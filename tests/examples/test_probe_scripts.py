@@ -21,7 +21,8 @@ SMALL = ",".join(f"{key}={json.dumps(value)}" for key, value in get_method("ecg_
 
 def script(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
@@ -117,7 +118,7 @@ def test_cross_fitting_tests_every_record_once_and_never_on_what_it_was_fitted()
     rounds = regression.plan_rounds(folds, cross_fit=True)
     assert sorted(np.concatenate([test for _, _, test in rounds]).tolist()) == list(range(20))
     for train, validation, test in rounds:
-        assert not (set(train) & set(validation) or set(train) & set(test) or set(validation) & set(test))
+        assert len(set(train) | set(validation) | set(test)) == 20
         assert len(train) + len(validation) + len(test) == 20
 
 
@@ -147,7 +148,8 @@ def test_the_control_is_the_network_before_its_first_update(tmp_path):
             method="ecg_jepa",
             dataset_options="num_records=60",
             config_overrides=SMALL,
-            recipe_overrides="lr=0,min_lr=0",
+            recipe="tiny",
+            recipe_overrides="lr=0",
             max_steps=1,
             per_device_batch_size=4,
             seed=7,
@@ -210,6 +212,16 @@ def test_the_table_has_a_line_for_each_probe_of_each_finished_cell(finished, abl
     table = ablations.write_table(Path(ablation_args.output_dir))
     assert table.count("| reference |") == 4
     assert table.count("| signal_target |") == 4
+    own, reference = (float(_cells(table, cell)[4]) for cell in ("signal_target", "reference"))
+    compared = _cells(table, "signal_target")[8]
+    assert float(compared.split()[0]) == pytest.approx(own - reference, abs=0.0016)
+    assert _cells(table, "reference")[8] == "–"
+
+
+def _cells(table: str, cell: str) -> list[str]:
+    """The first line of a cell, without the bars."""
+    line = next(line for line in table.splitlines() if line.startswith(f"| {cell} |"))
+    return [part.strip() for part in line.strip("|").split("|")]
 
 
 def test_every_cell_is_a_run_that_pretraining_accepts():

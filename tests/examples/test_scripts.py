@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from ecg_transformers.models.registry import get_method
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -94,7 +94,7 @@ def test_lora_on_query_and_value_trains_and_its_adapter_round_trips(tmp_path, na
     projections = sum(isinstance(module, SelfAttention) for module in base.modules())
     adapted = [key for key, value in model.named_parameters() if value.requires_grad and "lora_A" in key]
     assert len(adapted) == 2 * projections
-    assert all(key for key, value in model.named_parameters() if value.requires_grad and "classifier" in key)
+    assert any(value.requires_grad and "classifier" in key for key, value in model.named_parameters())
 
     optimizer = torch.optim.AdamW([value for value in model.parameters() if value.requires_grad], lr=1e-2)
     losses = []
@@ -139,15 +139,37 @@ def test_adapters_of_transformers_itself_can_be_added_switched_off_and_on(no_net
 # ---- compilation and export --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "role"), [pair for pair in CLASSES if pair[1] != "pretraining"])
-def test_compiles_without_graph_breaks_and_gives_the_same(name, role):
-    """The eager backend: what is tested is that one graph holds the whole model, not a code generator."""
-    model = build(name, role)
+# networks that a method has beside its usual one
+VARIANTS = [
+    ("st_mem", {"lead_mode": "official_broadcast", "use_sep_embedding": False}),
+    ("ecg_jepa", {"positions": "learnable", "cross_pattern_implementation": "structured"}),
+    ("ecg_jepa", {"positions": "rotary", "cross_pattern_implementation": "dense"}),
+    ("ecg_cpc", {"context": "s4"}),
+    ("ecg_sl", {"position": "time", "norm": "group"}),
+]
+
+
+def compiled_in_one_graph(model):
+    """What one graph must hold; torch traces recurrent layers only when told so (its flag is off for them)."""
+    recurrent = any(isinstance(module, torch.nn.RNNBase) for module in model.modules())
     torch.compiler.reset()
-    compiled = torch.compile(model, fullgraph=True, backend="eager")
-    with torch.no_grad():
-        assert_equal(compiled(**model.dummy_inputs), run(model), rtol=1e-5, atol=1e-6)
+    with torch.no_grad(), torch._dynamo.config.patch(allow_rnn=recurrent):
+        output = torch.compile(model, fullgraph=True, backend="eager")(**model.dummy_inputs)
     torch.compiler.reset()
+    return output
+
+
+@pytest.mark.parametrize("name", list_methods())
+def test_compiles_without_graph_breaks_and_gives_the_same(name):
+    """With the eager backend: what is tested is that one graph holds the whole model, not torch's code generator."""
+    model = build(name, "classification", num_labels=3)  # holds the encoder
+    assert_equal(compiled_in_one_graph(model), run(model), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_other_networks_of_a_method_compile_without_graph_breaks_too(name, options):
+    model = build(name, "base", **options)
+    assert_equal(compiled_in_one_graph(model), run(model), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", list_methods())
@@ -168,6 +190,10 @@ def test_encoder_exports_as_one_graph_and_gives_the_same(name):
 @pytest.mark.parametrize(("name", "role"), CLASSES)
 def test_gradient_checkpointing_gives_the_same_gradients(name, role):
     model = build(name, role).train()  # dropout and stochastic depth stay on: their draws must be repeated
+    if not model.supports_gradient_checkpointing:  # batch norms would count every batch twice
+        with pytest.raises(ValueError, match="does not support"):
+            model.gradient_checkpointing_enable()
+        return
     statistics = {key: value.clone() for key, value in model.named_buffers()}
     expected = gradients(model)
     for key, value in model.named_buffers():  # running statistics of the first pass are not part of the comparison
@@ -242,7 +268,6 @@ def test_attention_weights_come_from_eager_attention_layer_by_layer(name):
         assert weights.shape == (2, model.config.num_attention_heads, tokens, tokens)
         torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
     assert run(model).attentions is None
-    torch.manual_seed(0)
     assert_equal(run(build(name, "base", attn_implementation="sdpa")), run(model), rtol=1e-4, atol=1e-5)
 
 
@@ -281,5 +306,5 @@ def test_the_attention_of_a_copy_is_its_own(name):
     other = copy.deepcopy(model)
     other.set_attn_implementation("eager")
     assert len(run(other, output_attentions=True).attentions) > 0
-    assert all(config_name != "eager" for config_name in (model.config._attn_implementation,))
+    assert model.config._attn_implementation != "eager"
     assert_equal(run(other), run(model), rtol=1e-4, atol=1e-5)

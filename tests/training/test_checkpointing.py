@@ -86,9 +86,7 @@ def test_a_death_at_any_point_of_a_save_leaves_a_valid_checkpoint(tmp_path: Path
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("unexpected pos 64 vs 0")])
 @pytest.mark.parametrize("point", ["write model.safetensors", "write manifest.json", "rename"])
-def test_a_failed_save_changes_nothing_and_cleans_up(
-    tmp_path: Path, monkeypatch, point: str, error: Exception
-) -> None:
+def test_a_failed_save_changes_nothing_and_cleans_up(tmp_path: Path, monkeypatch, point: str, error: Exception) -> None:
     save(tmp_path, 1)
 
     def fail(name: str) -> None:

@@ -37,9 +37,7 @@ def test_the_order_is_a_pure_function_that_never_changes() -> None:
 @pytest.mark.parametrize(
     ("per_device", "accumulation", "processes"), [(4, 1, 2), (2, 2, 2), (4, 2, 1), (1, 8, 1), (2, 1, 4)]
 )
-def test_the_global_batch_is_the_same_however_it_is_divided(
-    per_device: int, accumulation: int, processes: int
-) -> None:
+def test_the_global_batch_is_the_same_however_it_is_divided(per_device: int, accumulation: int, processes: int) -> None:
     whole = BatchPlan(num_records=50, per_device_batch_size=8, seed=1)
     divided = BatchPlan(50, per_device, accumulation, processes, seed=1)
     for step in range(13):

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ecg_transformers.analysis.figures import COLOURS, INK, new_figure, save_figure, tidy
+from ecg_transformers.analysis.saliency import WAVES, explain_record, input_saliency
 from ecg_transformers.signal.beat_segments import relative_bounds
-
-from .figures import COLOURS, INK, new_figure, save_figure, tidy
-from .saliency import WAVES, explain_record, input_saliency
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -15,9 +15,9 @@ from typing import Any
 
 import datasets
 
-from .corpora.base import Corpus, CorpusPlan
-from .errors import ECGDataError
-from .record import record_features
+from ecg_transformers.data.corpora.base import Corpus, CorpusPlan
+from ecg_transformers.data.errors import ECGDataError
+from ecg_transformers.data.record import record_features
 
 
 class ECGCorpusBuilder(datasets.GeneratorBasedBuilder):
@@ -84,7 +84,7 @@ class ECGCorpusBuilder(datasets.GeneratorBasedBuilder):
 
     def _check_streamed(self, split: str, record: str, reason: str) -> None:
         """A stream has no end to wait for: it stops as soon as too many records of the split have failed."""
-        from .building import check_skipped
+        from ecg_transformers.data.building import check_skipped
 
         failed = self.streamed_failures.setdefault(split, {})
         failed[record] = reason

@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .corpora import corpus_class, make_corpus
-from .corpora.base import Corpus, CorpusPlan
-from .errors import DuplicateRecordError, ECGDataError, OptionError, SkippedRecordsError
+from ecg_transformers.data.corpora import corpus_class, make_corpus
+from ecg_transformers.data.corpora.base import Corpus, CorpusPlan
+from ecg_transformers.data.errors import DuplicateRecordError, ECGDataError, OptionError, SkippedRecordsError
 
 REPORT_NAME = "build_report.json"
 SKIPPED_NAME = "skipped.jsonl"
@@ -235,7 +235,7 @@ def _run_builder(
     import datasets
     from datasets.exceptions import DatasetGenerationError
 
-    from .builder import ECGCorpusBuilder
+    from ecg_transformers.data.builder import ECGCorpusBuilder
 
     failures_dir = staging / "failures"
     failures_dir.mkdir()

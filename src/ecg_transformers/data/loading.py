@@ -13,12 +13,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .building import MAX_SKIPPED, BuildReport, _writable, cache_root, check_skipped, plan_of, prepare, split_files
-from .corpora import CORPORA, PLANNED, corpus_class, make_corpus
-from .corpora.base import Corpus, CorpusPlan
-from .errors import ECGDataError, OptionError
-from .options import nearest
-from .record_table import RecordTable
+from ecg_transformers.data.building import (
+    MAX_SKIPPED,
+    BuildReport,
+    _writable,
+    cache_root,
+    check_skipped,
+    plan_of,
+    prepare,
+    split_files,
+)
+from ecg_transformers.data.corpora import CORPORA, PLANNED, corpus_class, make_corpus
+from ecg_transformers.data.corpora.base import Corpus, CorpusPlan
+from ecg_transformers.data.errors import ECGDataError, OptionError
+from ecg_transformers.data.options import nearest
+from ecg_transformers.data.record_table import RecordTable
 
 if TYPE_CHECKING:
     import datasets
@@ -106,7 +115,7 @@ def _open(folder: Path, name: str, split: str | None) -> datasets.Dataset | data
 def _stream(
     corpus: Corpus, plan: CorpusPlan, split: str | None, max_skipped: float, cache_dir: str | Path | None
 ) -> datasets.IterableDataset | datasets.IterableDatasetDict:
-    from .builder import ECGCorpusBuilder
+    from ecg_transformers.data.builder import ECGCorpusBuilder
 
     total = len(plan.items) + len(plan.skipped)
     check_skipped(plan.skipped, total, max_skipped, corpus.facts.name)
@@ -175,7 +184,7 @@ def _folder_of(name: str, position: int, data_dir: Any, names: list[str]) -> Any
 
 def _without_labels(dataset: Any) -> Any:
     """The same rows without the label columns' content; the label texts stay."""
-    from .record import record_features
+    from ecg_transformers.data.record import record_features
 
     empty = record_features(())
     columns = ["label_ids", "label_vector", "task_kind"]

@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Sequence
 from typing import Any
 
-from .errors import OptionError
+from ecg_transformers.data.errors import OptionError
 
 
 def nearest(name: Any, known: Sequence[Any]) -> str:

@@ -46,8 +46,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..signal.leads import canonical_lead
-from .errors import DuplicateLeadError, HeaderError, LabelError, SignalError
+from ecg_transformers.data.errors import DuplicateLeadError, HeaderError, LabelError, SignalError
+from ecg_transformers.signal.leads import canonical_lead
 
 if TYPE_CHECKING:
     import datasets

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .record import ANNOTATION_COLUMNS, INVALID, ECGRecord, to_millivolt
+from ecg_transformers.data.record import ANNOTATION_COLUMNS, INVALID, ECGRecord, to_millivolt
 
 if TYPE_CHECKING:
     import datasets

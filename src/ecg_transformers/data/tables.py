@@ -7,8 +7,8 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from .errors import LimitError, RecordNotFoundError, TableError
-from .readers.safety import Limits, read_bytes, safe_file
+from ecg_transformers.data.errors import LimitError, RecordNotFoundError, TableError
+from ecg_transformers.data.readers.safety import Limits, read_bytes, safe_file
 
 MAX_FIELD = 2**20
 

@@ -7,10 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from ..signal import filtering
-from ..signal.cropping import take_crops
-from ..signal.resampling import resampled_length
-from .steps import Crop, Filter, Normalize, Pad, Resample, Scale, Step, filter_chain, run_signal_steps
+from ecg_transformers.features.steps import (
+    Crop,
+    Filter,
+    Normalize,
+    Pad,
+    Resample,
+    Scale,
+    Step,
+    filter_chain,
+    run_signal_steps,
+)
+from ecg_transformers.signal import filtering
+from ecg_transformers.signal.cropping import take_crops
+from ecg_transformers.signal.resampling import resampled_length
 
 
 @dataclass

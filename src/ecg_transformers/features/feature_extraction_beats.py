@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from transformers.feature_extraction_utils import BatchFeature
 
-from ..signal import leads as lead_tools
-from ..signal.beat_segments import MODES, NORMS, BeatSegments, segment_beats
-from ..signal.beats import METHODS, detect_r_peaks
-from ..signal.units import to_millivolts
-from .inputs import Given, Signal, read_inputs
-from .saving import SavedFeatureExtractor
-from .steps import SelectLeads
+from ecg_transformers.features.inputs import Given, Signal, read_inputs
+from ecg_transformers.features.saving import SavedFeatureExtractor
+from ecg_transformers.features.steps import SelectLeads
+from ecg_transformers.signal import leads as lead_tools
+from ecg_transformers.signal.beat_segments import MODES, NORMS, BeatSegments, segment_beats
+from ecg_transformers.signal.beats import METHODS, detect_r_peaks
+from ecg_transformers.signal.units import to_millivolts
 
 PEAK_SOURCES = ("detect", "annotations")
 IGNORED_LABEL = -100
@@ -145,7 +145,7 @@ class ECGSLFeatureExtractor(SavedFeatureExtractor):
         Raises:
             ValueError: the method does not work on beats.
         """
-        from ..models.registry import get_method
+        from ecg_transformers.models.registry import get_method
 
         method = get_method(name)
         if method.extractor.rpartition(".")[2] != cls.__name__:
@@ -328,7 +328,7 @@ class ECGSLFeatureExtractor(SavedFeatureExtractor):
 
 
 def _subset(prepared: PreparedBeats, keep: Any) -> PreparedBeats:
-    from ..signal.beat_segments import select_beats
+    from ecg_transformers.signal.beat_segments import select_beats
 
     labels = None if prepared.labels is None else prepared.labels[keep]
     return PreparedBeats(select_beats(prepared.segments, keep), labels)

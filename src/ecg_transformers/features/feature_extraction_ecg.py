@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from transformers.feature_extraction_utils import BatchFeature
 
-from ..signal import leads as lead_tools
-from ..signal.cropping import sliding_starts
-from .execution import Chain, CropRequest, Item, naming, run_groups
-from .inputs import Given, Signal, read_inputs
-from .saving import SavedFeatureExtractor
-from .settings import derive_steps, statistics_of
-from .steps import Crop, Normalize, RecordStep, Step, step_from_dict
+from ecg_transformers.features.execution import Chain, CropRequest, Item, naming, run_groups
+from ecg_transformers.features.inputs import Given, Signal, read_inputs
+from ecg_transformers.features.saving import SavedFeatureExtractor
+from ecg_transformers.features.settings import derive_steps, statistics_of
+from ecg_transformers.features.steps import Crop, Normalize, RecordStep, Step, step_from_dict
+from ecg_transformers.signal import leads as lead_tools
+from ecg_transformers.signal.cropping import sliding_starts
 
 _WRITTEN_BY_TRANSFORMERS = ("feature_extractor_type", "auto_map", "processor_class", "image_processor_type")
 _OF_THE_BASE_CLASS = ("padding_side", "return_attention_mask")
@@ -161,7 +161,7 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
             ValueError: an unknown method or setting, a lead that the method does not have, or a method whose extractor
                 is another class.
         """
-        from ..models.registry import get_method
+        from ecg_transformers.models.registry import get_method
 
         method = get_method(name)
         if not issubclass(cls, method.extractor_class):

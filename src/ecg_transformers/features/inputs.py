@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..signal.resampling import check_rate
-from .steps import RecordReport, RecordState
+from ecg_transformers.features.steps import RecordReport, RecordState
+from ecg_transformers.signal.resampling import check_rate
 
 Signal = Any
 """`(T, L)` array | ECGRecord | dataset row | path | list of these."""
@@ -86,7 +86,7 @@ def read_input(
         item = _read_path(item, sampling_rate, lead_names, units)
         lead_names, units, sampling_rate = None, "mV", None
     elif isinstance(item, Mapping) and not _is_array(item.get("signal")):
-        from ..data.record import ECGRecord
+        from ecg_transformers.data.record import ECGRecord
 
         item = ECGRecord.from_row(item)
     elif isinstance(item, Mapping):
@@ -106,7 +106,7 @@ def read_input(
 
 
 def _read_path(path: Any, sampling_rate: Any, lead_names: Any, units: Any) -> Any:
-    from ..data.readers import read_record
+    from ecg_transformers.data.readers import read_record
 
     hints = {"sampling_rate": sampling_rate, "lead_names": lead_names, "units": None if units == "mV" else units}
     return read_record(path, **{name: value for name, value in hints.items() if value is not None})

@@ -20,7 +20,7 @@ class SavedFeatureExtractor(SequenceFeatureExtractor):
 
         Returns the path of `preprocessor_config.json` in a list, as transformers does.
         """
-        from ..models.auto import write_shim
+        from ecg_transformers.models.auto import write_shim
 
         written = super().save_pretrained(save_directory, push_to_hub=False)
         write_shim(Path(save_directory))

@@ -4,9 +4,20 @@ from collections.abc import Sequence
 from numbers import Integral
 from typing import Any, Protocol
 
-from ..signal.resampling import check_rate
-from ..signal.units import canonical_unit
-from .steps import CheckSignal, ConvertUnits, Crop, Filter, Normalize, Pad, Resample, Scale, SelectLeads, Step
+from ecg_transformers.features.steps import (
+    CheckSignal,
+    ConvertUnits,
+    Crop,
+    Filter,
+    Normalize,
+    Pad,
+    Resample,
+    Scale,
+    SelectLeads,
+    Step,
+)
+from ecg_transformers.signal.resampling import check_rate
+from ecg_transformers.signal.units import canonical_unit
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "missing_leads": ("derive", "error", "drop", "zero"),

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..signal import cropping, filtering, leads, normalization, quality, resampling, units
+from ecg_transformers.signal import cropping, filtering, leads, normalization, quality, resampling, units
 
 
 @dataclass

@@ -97,7 +97,8 @@ def encoder_of(model: "ECGPreTrainedModel") -> "ECGPreTrainedModel":
     Raises:
         ValueError: for anything that is no model of this package.
     """
-    from ecg_transformers.models.base import ECGForSequenceClassification, ECGPreTrainedModel
+    from ecg_transformers.models.base import ECGPreTrainedModel
+    from ecg_transformers.models.classification import ECGForSequenceClassification
 
     if not isinstance(model, ECGPreTrainedModel):
         raise ValueError(f"A {type(model).__name__} is no model of this package; only those can be exported.")
@@ -144,7 +145,7 @@ def _quiet_evaluation(model: "nn.Module") -> Iterator[None]:
 
 
 def _outputs(model: "ECGPreTrainedModel") -> tuple[str, ...]:
-    from ecg_transformers.models.base import ECGForSequenceClassification
+    from ecg_transformers.models.classification import ECGForSequenceClassification
 
     return OUTPUTS[:2] if isinstance(model, ECGForSequenceClassification) else OUTPUTS[2:]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .beats import bridge_missing
+from ecg_transformers.signal.beats import bridge_missing
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]

@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from .quality import flat_leads
+from ecg_transformers.signal.quality import flat_leads
 
 Normalization = Literal["joint", "per_lead", "fixed"]
 

@@ -140,7 +140,7 @@ class FinetuningArguments(RunArguments):
         "macro_auroc", "What chooses on the validation split: macro_auroc, or loss (as published for ST-MEM)."
     )
     evaluations: int | None = option(None, "Checks on the validation split during the run; the best one is kept.")
-    n_boot: int = option(2000, "Resamples of the patient bootstrap for the 95 % intervals.")
+    n_boot: int = option(2000, "Resamples of the patient bootstrap for the 95 %% intervals.")
 
     def check(self) -> None:
         super().check()

@@ -222,14 +222,21 @@ class RunSummary:
     is_main_process: bool = field(default=True, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as plain values, for `run.json`."""
+        """All fields as plain values, for `run.json`, which travels to the Hub: of paths only the last part is kept."""
         values = dataclasses.asdict(self)
         del values["is_main_process"]
+        values["arguments"] = {key: _without_folders(value) for key, value in values["arguments"].items()}
+        values["parent"] = _without_folders(self.parent)
         return values
 
     def save(self, output_dir: Path) -> None:
         """Write `run.json`."""
         write_json(output_dir / "run.json", self.to_dict())
+
+
+def _without_folders(value: Any) -> Any:
+    """An absolute path without the folders that only this machine has; anything else as it is."""
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from ..errors import OptionError
-from ..options import make_options, nearest
-from .base import Corpus, CorpusFacts
+from ecg_transformers.data.corpora.base import Corpus, CorpusFacts
+from ecg_transformers.data.errors import OptionError
+from ecg_transformers.data.options import make_options, nearest
 
 CORPORA = {
     "synthetic": "synthetic:SyntheticCorpus",

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import AnnotationError, ECGDataError, OptionError, RecordNotFoundError
-from ..options import check_choice
-from ..readers import read_digital
-from ..readers.safety import read_bytes, safe_file
-from ..readers.wfdb_annotations import read_annotations
-from .base import Corpus, CorpusFacts, CorpusPlan, Item, every_fifth
+from ecg_transformers.data.corpora.base import Corpus, CorpusFacts, CorpusPlan, Item, every_fifth
+from ecg_transformers.data.errors import AnnotationError, ECGDataError, OptionError, RecordNotFoundError
+from ecg_transformers.data.options import check_choice
+from ecg_transformers.data.readers import read_digital
+from ecg_transformers.data.readers.safety import read_bytes, safe_file
+from ecg_transformers.data.readers.wfdb_annotations import read_annotations
 
 LEARNING = (
     *(f"a{n:02d}" for n in range(1, 21)),

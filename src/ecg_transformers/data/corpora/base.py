@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ..errors import OptionError, RecordNotFoundError
-from ..readers.safety import Limits
+from ecg_transformers.data.errors import OptionError, RecordNotFoundError
+from ecg_transformers.data.readers.safety import Limits
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import OptionError, TableError
-from ..options import check_choice
-from ..readers import read_digital
-from ..tables import integer, number, read_table
-from .base import Corpus, CorpusFacts, CorpusPlan, Item
-from .folder_files import FileIndex
-from .folder_labels import LabelRule, label_rule
-from .splitting import check_patients, split_of_fold, split_of_name, split_patients
+from ecg_transformers.data.corpora.base import Corpus, CorpusFacts, CorpusPlan, Item
+from ecg_transformers.data.corpora.folder_files import FileIndex
+from ecg_transformers.data.corpora.folder_labels import LabelRule, label_rule
+from ecg_transformers.data.corpora.splitting import check_patients, split_of_fold, split_of_name, split_patients
+from ecg_transformers.data.errors import OptionError, TableError
+from ecg_transformers.data.options import check_choice
+from ecg_transformers.data.readers import read_digital
+from ecg_transformers.data.tables import integer, number, read_table
 
 RECORD_COLUMNS = ("file", "record", "filename", "file_name", "path", "record_id", "id")
 _RESERVED = {

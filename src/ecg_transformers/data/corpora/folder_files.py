@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import LimitError, TableError, UnsafePathError
+from ecg_transformers.data.errors import LimitError, TableError, UnsafePathError
 
 # In the order of preference when files share a name: a header describes the others.
 _SUFFIXES = (".hea", ".mat", ".npy", ".npz", ".edf")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import LabelError, TableError
-from ..options import nearest
+from ecg_transformers.data.errors import LabelError, TableError
+from ecg_transformers.data.options import nearest
 
 _TRUE, _FALSE = {"1", "1.0", "true", "yes"}, {"", "0", "0.0", "false", "no"}
 

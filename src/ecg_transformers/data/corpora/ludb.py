@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import OptionError, RecordNotFoundError
-from ..options import check_choice
-from ..readers import read_digital
-from ..readers.wfdb_annotations import read_annotations
-from ..record import standard_lead_name
-from ..tables import number, read_table
-from .base import Corpus, CorpusFacts, CorpusPlan, Item
+from ecg_transformers.data.corpora.base import Corpus, CorpusFacts, CorpusPlan, Item
+from ecg_transformers.data.errors import OptionError, RecordNotFoundError
+from ecg_transformers.data.options import check_choice
+from ecg_transformers.data.readers import read_digital
+from ecg_transformers.data.readers.wfdb_annotations import read_annotations
+from ecg_transformers.data.record import standard_lead_name
+from ecg_transformers.data.tables import number, read_table
 
 NUM_FOLDS = 5
 

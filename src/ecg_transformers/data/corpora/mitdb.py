@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import LeadNotFoundError, OptionError, RecordNotFoundError
-from ..options import check_choice
-from ..readers import read_digital
-from ..readers.wfdb_annotations import read_annotations
-from ..record import DigitalRecord
-from .base import Corpus, CorpusFacts, CorpusPlan, Item, every_fifth
+from ecg_transformers.data.corpora.base import Corpus, CorpusFacts, CorpusPlan, Item, every_fifth
+from ecg_transformers.data.errors import LeadNotFoundError, OptionError, RecordNotFoundError
+from ecg_transformers.data.options import check_choice
+from ecg_transformers.data.readers import read_digital
+from ecg_transformers.data.readers.wfdb_annotations import read_annotations
+from ecg_transformers.data.record import DigitalRecord
 
 DS1 = tuple(
     map(

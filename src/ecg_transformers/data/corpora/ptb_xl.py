@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import ECGDataError, LabelError, OptionError, TableError
-from ..options import check_choice
-from ..readers.wfdb_signal import read_wfdb
-from ..record import DigitalRecord
-from ..tables import integer, number, read_table
-from .base import Corpus, CorpusFacts, CorpusPlan, Item
+from ecg_transformers.data.corpora.base import Corpus, CorpusFacts, CorpusPlan, Item
+from ecg_transformers.data.errors import ECGDataError, LabelError, OptionError, TableError
+from ecg_transformers.data.options import check_choice
+from ecg_transformers.data.readers.wfdb_signal import read_wfdb
+from ecg_transformers.data.record import DigitalRecord
+from ecg_transformers.data.tables import integer, number, read_table
 
 TASKS = ("all", "diagnostic", "subclass", "superclass", "form", "rhythm")
 _SPLIT_OF_FOLD = {**dict.fromkeys(range(1, 9), "train"), 9: "validation", 10: "test"}

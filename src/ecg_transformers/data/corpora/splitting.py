@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import OptionError, TableError
-from .base import Item
+from ecg_transformers.data.corpora.base import Item
+from ecg_transformers.data.errors import OptionError, TableError
 
 _NAMES = {
     "train": ("train", "training"),

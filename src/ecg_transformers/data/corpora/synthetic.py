@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ...signal.synthesis import LABELS, LEAD_NAMES, synthesize_ecg
-from ..errors import OptionError
-from ..options import check_choice
-from ..record import DigitalRecord
-from .base import Corpus, CorpusFacts, CorpusPlan, Item
+from ecg_transformers.data.corpora.base import Corpus, CorpusFacts, CorpusPlan, Item
+from ecg_transformers.data.errors import OptionError
+from ecg_transformers.data.options import check_choice
+from ecg_transformers.data.record import DigitalRecord
+from ecg_transformers.signal.synthesis import LABELS, LEAD_NAMES, synthesize_ecg
 
 _GAIN = 1000.0  # 1 uV a unit, as in PTB-XL
 _GOLDEN = 0.6180339887498949

@@ -8,10 +8,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import DuplicateLeadError, LeadNotFoundError, MissingHintError, OptionError, SignalError, UnitError
-from ..record import ECGRecord, standard_lead_name
-from .safety import Limits
-from .units import units_per_millivolt
+from ecg_transformers.data.errors import (
+    DuplicateLeadError,
+    LeadNotFoundError,
+    MissingHintError,
+    OptionError,
+    SignalError,
+    UnitError,
+)
+from ecg_transformers.data.readers.safety import Limits
+from ecg_transformers.data.readers.units import units_per_millivolt
+from ecg_transformers.data.record import ECGRecord, standard_lead_name
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import SignalError, UnsupportedFormatError
-from ..record import ECGRecord
-from .arrays import Hints, record_from_array
-from .safety import Limits, read_bytes, safe_file
+from ecg_transformers.data.errors import SignalError, UnsupportedFormatError
+from ecg_transformers.data.readers.arrays import Hints, record_from_array
+from ecg_transformers.data.readers.safety import Limits, read_bytes, safe_file
+from ecg_transformers.data.record import ECGRecord
 
 _TIME_COLUMNS = {"", "time", "time_s", "time_ms", "t", "sample", "index", "n"}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import (
+from ecg_transformers.data.errors import (
     ECGDataError,
     HeaderError,
     LimitError,
@@ -18,10 +18,10 @@ from ..errors import (
     UnsupportedFormatError,
     brief,
 )
-from ..record import DigitalRecord, standard_lead_name
-from .arrays import Hints, agreed_rate, pick
-from .safety import Limits, read_bytes, safe_file
-from .units import units_per_millivolt
+from ecg_transformers.data.readers.arrays import Hints, agreed_rate, pick
+from ecg_transformers.data.readers.safety import Limits, read_bytes, safe_file
+from ecg_transformers.data.readers.units import units_per_millivolt
+from ecg_transformers.data.record import DigitalRecord, standard_lead_name
 
 
 def read_edf(path: Path, hints: Hints, limits: Limits) -> DigitalRecord:

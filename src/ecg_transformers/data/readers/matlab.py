@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ECGDataError, MissingHintError, SignalError
-from ..record import DigitalRecord, ECGRecord
-from .arrays import Hints, record_from_array
-from .safety import Limits, read_bytes, safe_file
+from ecg_transformers.data.errors import ECGDataError, MissingHintError, SignalError
+from ecg_transformers.data.readers.arrays import Hints, record_from_array
+from ecg_transformers.data.readers.safety import Limits, read_bytes, safe_file
+from ecg_transformers.data.record import DigitalRecord, ECGRecord
 
 _CPSC_LEADS = ["I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"]
 _CPSC_RATE = 500.0
@@ -48,7 +48,7 @@ def read_matlab(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECG
 
 def load(path: Path, limits: Limits) -> dict[str, Any]:
     """The variables of a file."""
-    from .matlab_file import load_mat
+    from ecg_transformers.data.readers.matlab_file import load_mat
 
     content = read_bytes(path, limits.max_file_bytes)
     if content.startswith(b"version https://git-lfs"):
@@ -58,8 +58,8 @@ def load(path: Path, limits: Limits) -> dict[str, Any]:
 
 def _with_header(value: np.ndarray, path: Path, header_path: Path, hints: Hints, limits: Limits) -> DigitalRecord:
     """Integers of `val` with the scale of the WFDB header."""
-    from .wfdb_header import read_header
-    from .wfdb_signal import choose_signals, scale_of, verify_checksums
+    from ecg_transformers.data.readers.wfdb_header import read_header
+    from ecg_transformers.data.readers.wfdb_signal import choose_signals, scale_of, verify_checksums
 
     header = read_header(safe_file(header_path, hints.root, follow_links=hints.follow_links), limits)
     name = header.record_name
@@ -110,7 +110,7 @@ def _cpsc_2018(struct: dict[str, Any], path: Path, hints: Hints, limits: Limits)
 
 def select_leads(record: ECGRecord, lead_names: list[str], path: Path) -> ECGRecord:
     """Some leads of a record whose file names its leads, in the order asked for."""
-    from .arrays import pick
+    from ecg_transformers.data.readers.arrays import pick
 
     chosen = pick(record.lead_names, lead_names, path, record.record_id)
     record.signal = np.ascontiguousarray(record.signal[:, chosen])

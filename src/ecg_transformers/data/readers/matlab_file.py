@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import LimitError, SignalError, TruncatedError, UnsupportedFormatError
-from .safety import Limits
+from ecg_transformers.data.errors import LimitError, SignalError, TruncatedError, UnsupportedFormatError
+from ecg_transformers.data.readers.safety import Limits
 
 _STORED = {
     1: "i1",

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import LimitError, SignalError, TruncatedError, UnsupportedFormatError, brief
-from ..record import ECGRecord
-from .arrays import Hints, agreed_rate, record_from_array
-from .safety import Limits, read_bytes, safe_file
+from ecg_transformers.data.errors import LimitError, SignalError, TruncatedError, UnsupportedFormatError, brief
+from ecg_transformers.data.readers.arrays import Hints, agreed_rate, record_from_array
+from ecg_transformers.data.readers.safety import Limits, read_bytes, safe_file
+from ecg_transformers.data.record import ECGRecord
 
 _KEYS = ("signal", "sampling_rate", "lead_names", "units")
 _MAX_MEMBERS = 64

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ECGDataError, OptionError, RecordNotFoundError, UnsupportedFormatError
-from ..options import nearest
-from ..record import DigitalRecord, ECGRecord
-from .arrays import Hints, agreed_rate
-from .safety import Limits
-from .wfdb_signal import read_wfdb
+from ecg_transformers.data.errors import ECGDataError, OptionError, RecordNotFoundError, UnsupportedFormatError
+from ecg_transformers.data.options import nearest
+from ecg_transformers.data.readers.arrays import Hints, agreed_rate
+from ecg_transformers.data.readers.safety import Limits
+from ecg_transformers.data.readers.wfdb_signal import read_wfdb
+from ecg_transformers.data.record import DigitalRecord, ECGRecord
 
 Reader = Callable[[Path, Hints, Limits], "DigitalRecord | ECGRecord"]
 FORMATS = {
@@ -105,18 +105,18 @@ def _reader_of(path: Path) -> Reader:
     if kind == "wfdb":
         return _read_wfdb
     if kind == "mat":
-        from .matlab import read_matlab
+        from ecg_transformers.data.readers.matlab import read_matlab
 
         return read_matlab
     if kind == "edf":
-        from .edf import read_edf
+        from ecg_transformers.data.readers.edf import read_edf
 
         return read_edf
     if kind == "csv":
-        from .csv_file import read_csv_record
+        from ecg_transformers.data.readers.csv_file import read_csv_record
 
         return read_csv_record
-    from .numpy_files import read_npy, read_npz
+    from ecg_transformers.data.readers.numpy_files import read_npy, read_npz
 
     return read_npy if kind == "npy" else read_npz
 

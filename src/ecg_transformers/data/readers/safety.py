@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import LimitError, RecordNotFoundError, UnsafePathError, brief
+from ecg_transformers.data.errors import LimitError, RecordNotFoundError, UnsafePathError, brief
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from ...signal.units import MILLIVOLTS_PER_UNIT, canonical_unit
+from ecg_transformers.signal.units import MILLIVOLTS_PER_UNIT, canonical_unit
 
 
 @lru_cache(maxsize=256)

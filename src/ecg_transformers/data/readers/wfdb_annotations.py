@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import AnnotationError
-from .safety import Limits, read_bytes, safe_file
+from ecg_transformers.data.errors import AnnotationError
+from ecg_transformers.data.readers.safety import Limits, read_bytes, safe_file
 
 _SKIP, _NUM, _SUB, _CHN, _AUX = 59, 60, 61, 62, 63
 # Symbols of the types 1 to 41, by the format's definition; unassigned types have none.

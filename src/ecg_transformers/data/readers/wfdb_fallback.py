@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import (
+from ecg_transformers.data.errors import (
     ChecksumError,
     ECGDataError,
     HeaderError,
@@ -20,11 +20,11 @@ from ..errors import (
     UnsupportedFormatError,
     brief,
 )
-from ..record import INVALID, DigitalRecord, ECGRecord, standard_lead_name
-from .safety import Limits, safe_file
-from .units import units_per_millivolt
-from .wfdb_header import Header
-from .wfdb_signal import Request, choose_signals, scale_of
+from ecg_transformers.data.readers.safety import Limits, safe_file
+from ecg_transformers.data.readers.units import units_per_millivolt
+from ecg_transformers.data.readers.wfdb_header import Header
+from ecg_transformers.data.readers.wfdb_signal import Request, choose_signals, scale_of
+from ecg_transformers.data.record import INVALID, DigitalRecord, ECGRecord, standard_lead_name
 
 # Bits per sample in the file; FLAC (508, 516, 524) has no fixed size.
 _BITS = {"8": 8, "16": 16, "24": 24, "32": 32, "61": 16, "80": 8, "160": 16, "212": 12, "310": 32 / 3, "311": 32 / 3}

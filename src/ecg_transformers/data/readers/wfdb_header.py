@@ -12,8 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import HeaderError, LimitError
-from .safety import Limits, read_bytes
+from ecg_transformers.data.errors import HeaderError, LimitError
+from ecg_transformers.data.readers.safety import Limits, read_bytes
 
 FORMATS = frozenset({"0", "8", "16", "24", "32", "61", "80", "160", "212", "310", "311", "508", "516", "524"})
 DEFAULT_GAIN = 200.0

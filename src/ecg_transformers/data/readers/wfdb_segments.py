@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import HeaderError, LeadNotFoundError, LimitError
-from ..record import DigitalRecord, ECGRecord, standard_lead_name
-from .safety import Limits, safe_file
-from .wfdb_header import Header, read_header
-from .wfdb_signal import Request, read_wfdb
+from ecg_transformers.data.errors import HeaderError, LeadNotFoundError, LimitError
+from ecg_transformers.data.readers.safety import Limits, safe_file
+from ecg_transformers.data.readers.wfdb_header import Header, read_header
+from ecg_transformers.data.readers.wfdb_signal import Request, read_wfdb
+from ecg_transformers.data.record import DigitalRecord, ECGRecord, standard_lead_name
 
 
 def read_segments(

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import (
+from ecg_transformers.data.errors import (
     ChecksumError,
     DuplicateLeadError,
     HeaderError,
@@ -24,10 +24,10 @@ from ..errors import (
     TruncatedError,
     UnitError,
 )
-from ..record import INVALID, DigitalRecord, ECGRecord, standard_lead_name
-from .safety import Limits, read_array, safe_file
-from .units import units_per_millivolt
-from .wfdb_header import Header, Signal, read_header
+from ecg_transformers.data.readers.safety import Limits, read_array, safe_file
+from ecg_transformers.data.readers.units import units_per_millivolt
+from ecg_transformers.data.readers.wfdb_header import Header, Signal, read_header
+from ecg_transformers.data.record import INVALID, DigitalRecord, ECGRecord, standard_lead_name
 
 ChecksumPolicy = Literal["error", "warn", "ignore"]
 
@@ -85,11 +85,11 @@ def read_wfdb(
     flags = list(header.flags) + (["rate_defaulted"] if header.rate_defaulted else [])
     request = Request(lead_names, units, checksum, strict, follow_links)
     if header.segments:
-        from .wfdb_segments import read_segments
+        from ecg_transformers.data.readers.wfdb_segments import read_segments
 
         return read_segments(header, header_path, folder, request, limits, flags)
     if not _is_simple(header):
-        from .wfdb_fallback import read_with_wfdb
+        from ecg_transformers.data.readers.wfdb_fallback import read_with_wfdb
 
         return read_with_wfdb(header, header_path, folder, request, limits, flags)
     samples, sum_ok = _read_simple(header, header_path, folder, limits, allow_truncated, follow_links, flags)
