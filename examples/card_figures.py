@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,10 @@ def collect(
 ) -> dict[str, Any]:
     """All figures of the card, as JSON holds them."""
     everything = {**cells, **baseline_cells(args, splits["test"])}
-    public = {key: value for key, value in vars(args).items() if key not in ("data_dir", "output_dir", "card")}
-    public["baselines"] = bool(args.baselines)
-    public.pop("pretrained")
+    kept_out = ("data_dir", "output_dir", "card", "pretrained")  # folders of one machine
+    given = {entry.name: getattr(args, entry.name) for entry in fields(args) if entry.name not in kept_out}
+    changed = {entry.name for entry in fields(args) if getattr(args, entry.name) != entry.default}
+    given["baselines"] = "BASELINES" if args.baselines else None
     recipe = method.recipe(args.recipe)
     return {
         "method": method.name,
@@ -44,7 +46,9 @@ def collect(
         "paper": method.paper,
         "notes": method.notes,
         "recipe": {"name": args.recipe, "description": recipe.description},
-        "arguments": public,
+        "arguments": given,
+        "not_default": sorted(changed & set(given)),
+        "has_folder": args.data_dir is not None,
         "card": Path(args.card).name if args.card else "card.md",
         "data": describe_data(list(splits.values())),
         "pretraining": [pretraining_facts(path, seed) for seed, path in checkpoints.items()],

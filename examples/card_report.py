@@ -37,12 +37,12 @@ def render(results: Mapping[str, Any]) -> str:
         f"# {results['title']}, recipe `{results['recipe']['name']}`, on {results['data']['dataset']}\n",
         f"{results['summary']}\n\nMethod: {results['paper']}.\n",
         "**Not a medical device.** For research only; nothing here may guide the care of a patient.\n",
-        _data_section(results),
-        _training_section(results),
-        _command_section(results),
         _table_section(results),
         _difference_section(results),
         _class_section(results),
+        _training_section(results),
+        _data_section(results),
+        _command_section(results),
         _limit_section(results),
     ]
     return "\n".join(part for part in parts if part)
@@ -53,7 +53,7 @@ def _data_section(results: Mapping[str, Any]) -> str:
     lines = [
         "## Data\n",
         f"`{data['dataset']}`, task `{data['task']}` ({data['kind']}); records without a label of the task are left out of the "
-        "supervised parts, not of pre-training.\n",
+        "supervised parts, not of pre-training. Columns of classes count positives.\n",
         "| split | records | patients | " + " | ".join(data["classes"]) + " | fingerprint |",
         "|---" * (len(data["classes"]) + 4) + "|",
     ]
@@ -102,22 +102,15 @@ def _training_section(results: Mapping[str, Any]) -> str:
 
 
 def _command_section(results: Mapping[str, Any]) -> str:
-    given = dict(results["arguments"])
-    if given.pop("baselines"):
-        given["baselines"] = "BASELINES"
+    given = results["arguments"]
+    words = ["python examples/make_card.py"] + [f"--{name} {given[name]}" for name in ("method", "recipe", "dataset")]
+    words += ["--data_dir DATA"] if results["has_folder"] else []
+    words += ["--output_dir OUT", f"--card model_cards/{results['card']}"]
+    rest = {name: given[name] for name in results["not_default"] if name not in ("method", "recipe", "dataset", "note")}
     steps = {run["max_steps"] for run in results["pretraining"]}
-    if given["max_steps"] is None and len(steps) == 1:
-        given["max_steps"] = steps.pop()
-    words = ["python examples/make_card.py", f"--method {given.pop('method')}", f"--recipe {given.pop('recipe')}"]
-    words += [
-        f"--dataset {given.pop('dataset')}",
-        "--data_dir DATA",
-        "--output_dir OUT",
-        f"--card model_cards/{results['card']}",
-    ]
-    given.pop("note")
-    words += [f"--{key} {'' if value is True else shlex.quote(str(value))}".strip()
-              for key, value in given.items() if value not in (None, "", False)]  # fmt: skip
+    if len(steps) == 1 and None not in steps:
+        rest["max_steps"] = steps.pop()
+    words += [f"--{name} {shlex.quote(str(value))}" for name, value in rest.items()]
     text = "## How to make it again\n\n```bash\n" + " \\\n    ".join(words) + "\n```\n"
     if "BASELINES" in text:
         text += (

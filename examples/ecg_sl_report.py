@@ -5,10 +5,12 @@
     python examples/ecg_sl_report.py cost --model DIR --model DIR --data_dir PTB_XL
     python examples/ecg_sl_report.py waves --model DIR --model DIR --data_dir PTB_XL
     python examples/ecg_sl_report.py attention --model DIR --data_dir MITDB
+    python examples/ecg_sl_report.py beat_saliency --model DIR --record RECORD -o PICTURE
 
 `runs` and `segmentation` read the `metrics.json` of `ecg_sl_tasks.py` and of the common fine-tuning. `cost` measures CPU
 time per record of preparing and of the forward pass. `waves` says how much of the saliency falls on P, QRS and ST-T, per
-class; `attention` how much weight the aggregation gives to abnormal beats. A table goes between `<!-- NAME -->` and
+class; `attention` how much weight the aggregation gives to abnormal beats; `beat_saliency` draws the median beat of a
+record and the saliency over it. A table goes between `<!-- NAME -->` and
 `<!-- end of NAME -->`; without `--card` it is printed.
 """
 
@@ -24,9 +26,11 @@ from typing import Any
 
 import numpy as np
 
-from ecg_transformers.analysis.beat_plots import abnormal_weight_ratio, attention_entropy
+from ecg_transformers.analysis.beat_plots import abnormal_weight_ratio, attention_entropy, plot_beat_saliency
+from ecg_transformers.analysis.figures import save_figure
 from ecg_transformers.analysis.saliency import WAVES, explain_record
 from ecg_transformers.data.loading import RecordTable, label_names, load_ecg_dataset
+from ecg_transformers.data.readers import read_record
 from ecg_transformers.training.errors import UsageError, run_command
 from ecg_transformers.training.views import collate
 
@@ -40,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", action="append", default=[], help="folder of a classifier")
     parser.add_argument("--data_dir", help="PTB-XL, or MIT-BIH for the attention table")
     parser.add_argument("--num_records", type=int, default=200, help="test records that are looked at, at most")
+    parser.add_argument("--record", help="path of the record to draw")
+    parser.add_argument("-o", "--output", help="picture to write")
     parser.add_argument("--card", help="file whose marked part is replaced")
     parser.add_argument("--table", help="name of the marker (default: KIND)")
     options = parser.parse_args(arguments)
@@ -226,6 +232,15 @@ def attention_table(options: argparse.Namespace) -> str:
     return markdown(["run", "entropy / log n", *(f"{name} over N (windows)" for name in ABNORMAL)], rows)
 
 
+def beat_saliency(options: argparse.Namespace) -> str:
+    """The median beat of a record with the saliency over it, as a picture."""
+    if options.record is None or options.output is None:
+        raise UsageError("beat_saliency needs --record and --output.")
+    _, model, extractor = _models(options.model)[0]
+    save_figure(plot_beat_saliency(read_record(options.record), model, extractor), options.output)
+    return f"wrote {options.output}"
+
+
 def _test_records(options: argparse.Namespace, corpus: str, **settings: Any) -> tuple[RecordTable, list[str]]:
     dataset = load_ecg_dataset(corpus, options.data_dir, split="test", **settings)
     return RecordTable(dataset), list(label_names(dataset))
@@ -252,6 +267,7 @@ TABLES: dict[str, Callable[[argparse.Namespace], str]] = {
     "cost": cost_table,
     "waves": waves_table,
     "attention": attention_table,
+    "beat_saliency": beat_saliency,
 }
 
 

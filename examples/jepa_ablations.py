@@ -38,6 +38,7 @@ CELLS: dict[str, tuple[str, str]] = {  # name: config overrides, recipe override
 }
 MONITORED = ("loss", "content", "token_effective_rank", "mean_pairwise_cosine")
 SCORES = "scores.npz"
+BATCH = 32
 LAST_STEPS = 20  # the monitor's figures are means over so many steps at the end of the log
 
 
@@ -166,7 +167,7 @@ def probe(
     truth = (test.multi_hot(), cluster_index(test.patient_ids, len(test))[0].tolist())
     rows, arrays = [], {"labels": truth[0], "patients": np.array(truth[1])}
     for leads in args.lead_sets.split(";"):
-        features = [features_of_seed(args, source, seed, leads, splits) for source, seed in zip(sources, seeds)]
+        features = encode(args, sources, seeds, leads, splits)
         for readout in ("per_lead", "mean"):
             for fraction in (float(part) for part in args.fractions.split(",")):
                 scores = [
@@ -194,29 +195,40 @@ def _data(args: AblationArguments) -> PretrainingArguments:
     )
 
 
-def features_of_seed(
-    args: AblationArguments, source: Path, seed: int, leads: str, splits: list[Any]
-) -> dict[str, dict[str, list[np.ndarray]]]:
-    """Features of each split by network ("pretrained", "untrained") and readout ("per_lead", "mean")."""
+def encode(
+    args: AblationArguments, sources: list[Path], seeds: list[int], leads: str, splits: list[Any]
+) -> list[dict[str, dict[str, list[np.ndarray]]]]:
+    """For each seed the features of each split, by network ("pretrained", "untrained") and readout."""
     from transformers import AutoFeatureExtractor, AutoModel, AutoModelForPreTraining
 
-    from ecg_transformers.evaluation.readouts import extract_features
+    from ecg_transformers.evaluation.readouts import encode_batch
     from ecg_transformers.training.randomness import seed_global_generators
 
     changes = {} if leads == "all" else {"lead_names": leads.split(",")}
-    extractor = AutoFeatureExtractor.from_pretrained(source, **changes)
-    pretrained = AutoModel.from_pretrained(source)
-    seed_global_generators(seed, "initial weights")  # as pre-training drew it
-    models = {"pretrained": pretrained, "untrained": AutoModelForPreTraining.from_config(pretrained.config).base_model}
-    result: dict[str, dict[str, list[np.ndarray]]] = {}
-    for name, model in models.items():
-        per_lead = [
-            extract_features(model, extractor, split.records, num_crops=args.num_crops, readout="per_lead")
-            for split in splits
-        ]
-        width = pretrained.config.hidden_size
-        mean = [block.reshape(len(block), -1, width).mean(axis=1) for block in per_lead]
-        result[name] = {"per_lead": per_lead, "mean": mean}
+    extractor = AutoFeatureExtractor.from_pretrained(sources[0], **changes)
+    networks = []
+    for source, seed in zip(sources, seeds):
+        pretrained = AutoModel.from_pretrained(source)
+        seed_global_generators(seed, "initial weights")  # as pre-training drew it
+        untrained = AutoModelForPreTraining.from_config(pretrained.config).base_model
+        networks.append({"pretrained": pretrained, "untrained": untrained})
+    result: list[dict[str, dict[str, list[np.ndarray]]]] = [
+        {name: {"per_lead": [], "mean": []} for name in each} for each in networks
+    ]
+    for split in splits:
+        blocks: list[dict[str, list[np.ndarray]]] = [{name: [] for name in each} for each in networks]
+        for start in range(0, len(split), BATCH):
+            rows = [split.records[index] for index in range(start, min(start + BATCH, len(split)))]
+            batch = extractor(rows, num_crops=args.num_crops, return_tensors="pt")
+            for each, block in zip(networks, blocks):
+                for name, network in each.items():
+                    block[name].append(encode_batch(network, batch, "per_lead").numpy())
+        for each, block in zip(result, blocks):
+            for name, parts in block.items():
+                per_lead = np.concatenate(parts)  # (N, L · D)
+                width = networks[0][name].config.hidden_size
+                each[name]["per_lead"].append(per_lead)
+                each[name]["mean"].append(per_lead.reshape(len(per_lead), -1, width).mean(axis=1))
     return result
 
 

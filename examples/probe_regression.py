@@ -23,6 +23,7 @@ from transformers import HfArgumentParser
 
 from ecg_transformers.training.errors import UsageError, run_command, usage_errors
 
+BATCH = 32
 UNITS = {"heart_rate": "beats per minute", "qrs_duration": "ms"}
 PRETRAINED, UNTRAINED, MEAN = "pretrained", "untrained network", "mean of the training labels"
 
@@ -185,20 +186,22 @@ def plan_rounds(splits: np.ndarray, cross_fit: bool) -> list[tuple[np.ndarray, n
 
 def both_features(args: RegressionArguments, source: str, records: list[Any]) -> dict[str, np.ndarray]:
     """Features `(records, F)` of the checkpoint, and of the same network before its first update."""
-    import torch
     from transformers import AutoFeatureExtractor, AutoModel
 
-    from ecg_transformers.evaluation.readouts import extract_features
+    from ecg_transformers.evaluation.readouts import encode_batch
 
     changes = {"lead_names": [lead.strip() for lead in args.leads.split(",")]} if args.leads else {}
     with usage_errors():
         extractor = AutoFeatureExtractor.from_pretrained(source, **changes)
         models = {PRETRAINED: AutoModel.from_pretrained(source)}
     models[UNTRAINED] = untrained(models[PRETRAINED].config, seed_of(source, args.seed))
-    device = "cuda" if torch.cuda.is_available() else None
-    options: dict[str, Any] = {"num_crops": args.num_crops, "readout": args.readout, "device": device}
+    blocks: dict[str, list[np.ndarray]] = {name: [] for name in models}
     with usage_errors():
-        return {name: extract_features(model, extractor, records, **options) for name, model in models.items()}
+        for start in range(0, len(records), BATCH):
+            batch = extractor(records[start : start + BATCH], num_crops=args.num_crops, return_tensors="pt")
+            for name, model in models.items():
+                blocks[name].append(encode_batch(model, batch, args.readout).cpu().numpy())
+    return {name: np.concatenate(parts) for name, parts in blocks.items()}
 
 
 def untrained(config: Any, seed: int) -> Any:

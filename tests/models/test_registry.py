@@ -223,7 +223,17 @@ def test_device_map_and_low_memory_loading_equal_plain_loading(tmp_path, name, r
 @pytest.mark.parametrize("name", list_methods())
 def test_a_hostile_config_is_refused(name):
     method = get_method(name)
-    for field, value in (("hidden_size", 10**9), ("num_leads", -1), ("seq_len", 10**12), ("num_hidden_layers", 10**6)):
+    length = "beat_len" if "beat_len" in method.config_class().to_dict() else "seq_len"
+    for field, value in (("hidden_size", 10**9), ("num_leads", -1), (length, 10**12), ("num_hidden_layers", 10**6)):
         if field in method.config_class().to_dict():
             with pytest.raises(ValueError):  # noqa: PT011  (each class words its own sentence)
                 method.config_class(**{**method.tiny_config, field: value})
+
+
+@pytest.mark.parametrize("name", list_methods())
+def test_a_head_norm_that_no_checkpoint_holds_starts_at_zero_and_one(tmp_path, name):
+    build(name, "base").save_pretrained(tmp_path)
+    classifier = get_method(name).model_classes["classification"]
+    model = classifier.from_pretrained(tmp_path, head_norm="batch_norm")
+    assert torch.equal(model.head_norm.running_mean, torch.zeros_like(model.head_norm.running_mean))
+    assert torch.equal(model.head_norm.running_var, torch.ones_like(model.head_norm.running_var))

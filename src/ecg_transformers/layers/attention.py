@@ -59,6 +59,19 @@ def sdpa_attention(
     return output.transpose(1, 2).contiguous(), None
 
 
+class KeyProjection(nn.Linear):
+    """A linear layer whose bias has gradient zero, exactly.
+
+    Softmax does not see a bias of the keys (it adds the same number to all scores of a query), so its gradient is zero in
+    exact arithmetic. In floating point it is rounding noise, which Adam divides by its own size into full steps: two
+    otherwise equal runs then drift apart in a parameter that means nothing.
+    """
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        bias = self.bias if self.bias is None else self.bias.detach() + 0.0 * self.bias
+        return nn.functional.linear(hidden_states, self.weight, bias)
+
+
 class SelfAttention(nn.Module):
     """Self-attention with separate query, key and value projections.
 
@@ -96,7 +109,7 @@ class SelfAttention(nn.Module):
         self.select_attention = select_attention
         inner = num_heads * self.head_dim
         self.query = nn.Linear(hidden_size, inner, bias=qkv_bias)
-        self.key = nn.Linear(hidden_size, inner, bias=qkv_bias)
+        self.key = KeyProjection(hidden_size, inner, bias=qkv_bias)
         self.value = nn.Linear(hidden_size, inner, bias=qkv_bias)
         if output_projection == "auto":
             output_projection = not (num_heads == 1 and inner == hidden_size)

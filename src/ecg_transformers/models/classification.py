@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import initialization as init
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple
@@ -51,6 +52,10 @@ class ECGForSequenceClassification(ECGPreTrainedModel):
         self.base_class._init_weights(self, module)
         if isinstance(module, AttentionPooling):
             init_attention_pooling(module)
+        elif isinstance(module, nn.BatchNorm1d) and module.running_mean is not None:  # a head norm that is not loaded
+            init.zeros_(module.running_mean)
+            init.ones_(module.running_var)
+            init.zeros_(module.num_batches_tracked)
 
     def pool(self, outputs: Any, num_leads: int) -> Tensor:
         """`(B, features)` for the head."""
@@ -135,8 +140,6 @@ class ECGForSequenceClassification(ECGPreTrainedModel):
 
 def init_attention_pooling(module: AttentionPooling) -> None:
     """Raw parameters must be set here: loading leaves missing ones as uninitialised memory."""
-    from transformers import initialization as init
-
     init.normal_(module.query, std=0.02)
     init.xavier_uniform_(module.attention.in_proj_weight)
     init.zeros_(module.attention.in_proj_bias)

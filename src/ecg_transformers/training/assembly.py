@@ -12,10 +12,11 @@ from ecg_transformers.models.registry import StageRecipe
 from ecg_transformers.training.arguments import RunArguments
 from ecg_transformers.training.checkpointing import Checkpoint, debris, find_checkpoint, logger
 from ecg_transformers.training.corpus import Split
-from ecg_transformers.training.loop import CHECKPOINTS, Run, restore_model, restore_training
+from ecg_transformers.training.loop import Run
 from ecg_transformers.training.optimization import Schedule, build_optimizer, parameter_groups
 from ecg_transformers.training.processes import with_sync_batch_norm
 from ecg_transformers.training.sampling import BatchPlan
+from ecg_transformers.training.saving import CHECKPOINTS, restore_model, restore_training
 from ecg_transformers.training.views import PreparedRecords, TrainingSamples, View, patient_keys
 
 if TYPE_CHECKING:

@@ -66,18 +66,7 @@ class ClassifierPlan:
         if wrong or encoder <= set(info["missing_keys"]):
             what = f"its {wrong[0]} has another shape" if wrong else "it holds no encoder"
             raise UsageError(f"{self.source} does not fit {cls.__name__} with this config: {what}.")
-        _reset_new_norms(model, set(info["missing_keys"]))
         return model
-
-
-def _reset_new_norms(model: Any, missing: set[str]) -> None:
-    """Running statistics that the checkpoint does not hold start at mean 0 and variance 1 (loading leaves raw memory
-    there)."""
-    from torch import nn
-
-    for name, module in model.named_modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and f"{name}.running_var" in missing:
-            module.reset_running_stats()
 
 
 def plan_classifier(args: FinetuningArguments, train: Split) -> ClassifierPlan:

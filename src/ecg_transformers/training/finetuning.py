@@ -9,7 +9,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from ecg_transformers.training.errors import usage_errors
 from ecg_transformers.training.evaluating import Evaluator
 from ecg_transformers.training.interruption import StopRequest
 from ecg_transformers.training.locking import OutputLock
-from ecg_transformers.training.loop import Run, on_main_process, train
+from ecg_transformers.training.loop import Run, train
 from ecg_transformers.training.outputs import quiet_loading, save_folder, save_model
 from ecg_transformers.training.probing import fit_linear_probe
 from ecg_transformers.training.processes import main_process_speaks, start_accelerator
@@ -40,7 +40,6 @@ from ecg_transformers.training.reporting import (
 )
 from ecg_transformers.training.results import (
     describe_data,
-    selection_score,
     test_metrics,
     thresholds_from_validation,
     validation_figures,
@@ -48,15 +47,15 @@ from ecg_transformers.training.results import (
 )
 from ecg_transformers.training.resuming import check_identity, model_facts
 from ecg_transformers.training.sampling import BatchPlan
+from ecg_transformers.training.saving import on_main_process
+from ecg_transformers.training.selection import BEST, Best, evaluation_steps
 from ecg_transformers.training.setup import plain, resolve_batches, resolve_length, resolve_schedule
 from ecg_transformers.training.state import FrozenGuard, model_tensors
 from ecg_transformers.training.views import build_augmentation, build_view
 
 if TYPE_CHECKING:
-    import torch
     from accelerate import Accelerator
 
-BEST = "best.safetensors"
 SEEDS = "seeds"
 
 
@@ -212,37 +211,6 @@ def train_all_seeds(job: Job, stop: StopRequest, checkpoint: Checkpoint | None) 
         reporter.close()
 
 
-@dataclass
-class Best:
-    """The best state of a seed so far, by the validation split."""
-
-    criterion: str
-    score: float = float("-inf")
-    step: int = 0
-    tensors: dict[str, torch.Tensor] = field(default_factory=dict)
-    history: list[dict[str, Any]] = field(default_factory=list)
-
-    def note(self, done: int, figures: dict[str, Any], model: Any) -> None:
-        """Remember the model when it is better than all before."""
-        self.history.append({"step": done, **figures})
-        score = selection_score(figures, self.criterion)
-        if score > self.score or not self.tensors:
-            self.score, self.step = score, done
-            self.tensors = {name: value.to("cpu", copy=True) for name, value in model_tensors(model).items()}
-
-    def facts(self) -> dict[str, Any]:
-        """What a checkpoint keeps beside the tensors."""
-        return {"best": {"step": self.step, "history": self.history}}
-
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Continue from a checkpoint."""
-        saved = checkpoint.json()["best"]
-        self.history, self.step = saved["history"], saved["step"]
-        if self.history:
-            self.tensors = checkpoint.tensors(BEST)
-            self.score = max(selection_score(figures, self.criterion) for figures in self.history)
-
-
 def train_seed(job: Job, seed: SeedPlan, reporter: Reporter, stop: StopRequest, checkpoint: Checkpoint | None) -> None:
     """One gradient-trained repetition, from a fresh model (or its checkpoint) to its folder."""
     run = seed_run(job, seed, checkpoint)
@@ -273,11 +241,6 @@ def train_seed(job: Job, seed: SeedPlan, reporter: Reporter, stop: StopRequest, 
 def frozen(job: Job) -> bool:
     """Whether the encoder of this run is frozen."""
     return job.args.mode in ("linear", "attention")
-
-
-def evaluation_steps(total_steps: int, count: int) -> set[int]:
-    """`count` evenly spaced numbers of steps; the last is the end of the run."""
-    return {max(1, round(total_steps * part / count)) for part in range(1, count + 1)}
 
 
 def seed_run(job: Job, seed: SeedPlan, checkpoint: Checkpoint | None) -> Run:

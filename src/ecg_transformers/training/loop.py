@@ -3,34 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ecg_transformers.training.checkpointing import STATE, Checkpoint, write_checkpoint
-from ecg_transformers.training.errors import (
-    CheckpointWriteError,
-    Interrupted,
-    NonFiniteError,
-    TrainingError,
-    UsageError,
-)
+from ecg_transformers.training.errors import Interrupted, TrainingError, UsageError
+from ecg_transformers.training.failures import stop_as_not_finite
 from ecg_transformers.training.interruption import StopRequest, ignore_stop_signals_in_worker
 from ecg_transformers.training.optimization import Schedule, set_learning_rate
 from ecg_transformers.training.randomness import seed_global_generators, torch_generator
 from ecg_transformers.training.reporting import Reporter
 from ecg_transformers.training.sampling import BatchPlan, MicroBatch, StepSampler
-from ecg_transformers.training.state import (
-    load_model_tensors,
-    load_optimizer_tensors,
-    model_tensors,
-    optimizer_tensors,
-    scaler_state,
-)
+from ecg_transformers.training.saving import save
 from ecg_transformers.training.views import BadSample, TrainingSamples, collate
 
 if TYPE_CHECKING:
@@ -38,10 +24,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from torch import nn
 
-logger = logging.getLogger(__name__)
-
 Batch = dict[str, Any]
-CHECKPOINTS = "checkpoints"
 
 
 @dataclass
@@ -310,113 +293,3 @@ def sample_noise(run: Run, micro_batch: MicroBatch) -> Batch:
 def accelerator_rank(run: Run) -> int:
     """The number of this process."""
     return int(run.accelerator.process_index)
-
-
-# ---- saving, resuming, failing
-# ---------------------------------------------------------------------------------------
-
-
-def save(run: Run, reporter: Reporter, done: int, folder: Path | None = None, **state: Any) -> None:
-    """Write a checkpoint of the state after `done` steps; every process takes part, the main one writes."""
-    tensors = {
-        "model.safetensors": model_tensors(run.plain_model),
-        "optimizer.safetensors": optimizer_tensors(run.optimizer, run.plain_model),
-        **run.extra_tensors(),
-    }
-    trainer_state = {
-        "step": run.offset + done,
-        "identity": run.identity,
-        "scaler": scaler_state(run.accelerator.scaler),
-        **run.extra_state(),
-        **state,
-    }
-    objects = {STATE: trainer_state, "config.json": json.loads(run.plain_model.config.to_json_string(use_diff=False))}
-
-    def write() -> None:
-        reporter.sync()
-        write_checkpoint(folder or run.output_dir / CHECKPOINTS, run.offset + done, tensors, objects, keep=run.keep)
-
-    on_main_process(run.accelerator, write)
-    reporter.skip_time()
-
-
-def on_main_process(accelerator: Accelerator, action: Callable[[], None]) -> None:
-    """Do something on the main process; when it fails there, all processes raise instead of waiting for it."""
-    failure: list[TrainingError | None] = [None]
-    if accelerator.is_main_process:
-        try:
-            action()
-        except TrainingError as error:
-            failure = [error]
-    if accelerator.num_processes > 1:
-        from accelerate.utils import broadcast_object_list
-
-        message = [None if failure[0] is None else (type(failure[0]).__name__, str(failure[0]))]
-        broadcast_object_list(message)
-        if message[0] is not None and failure[0] is None:
-            kinds = {kind.__name__: kind for kind in (CheckpointWriteError, UsageError)}
-            failure = [kinds.get(message[0][0], TrainingError)(message[0][1])]
-    if failure[0] is not None:
-        raise failure[0]
-
-
-def restore_training(run: Run, checkpoint: Checkpoint) -> None:
-    """Bring optimiser and scaler to the state of a checkpoint (the model was loaded before it was prepared)."""
-    load_optimizer_tensors(run.optimizer, run.plain_model, checkpoint.tensors("optimizer.safetensors"))
-    scaler = checkpoint.json()["scaler"]
-    if scaler and run.accelerator.scaler is not None:
-        run.accelerator.scaler.load_state_dict(scaler)
-
-
-def restore_model(model: nn.Module, checkpoint: Checkpoint) -> None:
-    """Load a checkpoint's weights and buffers into a model that is not yet prepared."""
-    load_model_tensors(model, checkpoint.tensors("model.safetensors"))
-
-
-def stop_as_not_finite(run: Run, step: int, loss: float, grad_norm: float, seen: list[Batch]) -> NonFiniteError:
-    """Save the state before the step and name the records that are to blame."""
-    micro_batches = run.plan.micro_batches(step, accelerator_rank(run))
-    blamed = [
-        run.record_ids[index]
-        for micro_batch, batch in zip(micro_batches, seen, strict=True)
-        for position, index in enumerate(micro_batch.indices)
-        if not _sample_is_finite(run, batch, position)
-    ]
-    everything = [run.record_ids[index] for index in run.plan.global_batch(step)]
-    if run.accelerator.num_processes > 1:
-        from accelerate.utils import gather_object
-
-        blamed = gather_object(blamed)
-    blamed = sorted(set(blamed))
-    run.optimizer.zero_grad(set_to_none=True)
-    what = f"loss {loss}" if not math.isfinite(loss) else f"gradient norm {grad_norm}"
-    quiet = Reporter(run.output_dir, first_step=0, total_steps=1, is_main=False)
-    folder = run.output_dir / "crash"
-    crash = {"failed_step": run.offset + step + 1, "what": what, "blamed_records": blamed, "records": everything}
-    saved = f"the state before the step is in {folder / f'step-{run.offset + step}'}"
-    try:
-        save(run, quiet, step, folder=folder, crash=crash)
-    except CheckpointWriteError as error:
-        saved = f"the state could not be saved ({error})"
-    names = blamed or everything
-    listed = ", ".join(names[:16]) + (", …" if len(names) > 16 else "")
-    which = "Records that give it by themselves" if blamed else "No single record gives it; the batch holds the records"
-    return NonFiniteError(f"The {what} of step {run.offset + step + 1} is not finite; {saved}. {which}: {listed}.")
-
-
-def _sample_is_finite(run: Run, batch: Batch, position: int) -> bool:
-    import torch
-
-    one = {key: value[position : position + 1] if value.ndim else value for key, value in batch.items()}
-    if not all(bool(torch.isfinite(value).all()) for value in one.values() if value.is_floating_point()):
-        return False
-    was_training = run.plain_model.training
-    run.plain_model.eval()
-    try:
-        with torch.no_grad():
-            loss = run.plain_model(**one, **run.forward_arguments).loss
-    except (RuntimeError, ValueError, IndexError):  # an objective over several samples cannot be asked about one
-        return True
-    finally:
-        run.plain_model.train(was_training)
-    return bool(torch.isfinite(loss).all())

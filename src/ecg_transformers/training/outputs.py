@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecg_transformers.training.checkpointing import sync_folder, write_errors
-from ecg_transformers.training.loop import on_main_process
 from ecg_transformers.training.reporting import write_json
+from ecg_transformers.training.saving import on_main_process
 from ecg_transformers.training.state import model_tensors
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from ecg_transformers.training.corpus import Split, load_split, representative_r
 from ecg_transformers.training.errors import UsageError, usage_errors
 from ecg_transformers.training.interruption import StopRequest
 from ecg_transformers.training.locking import OutputLock
-from ecg_transformers.training.loop import Run, on_main_process, train
+from ecg_transformers.training.loop import Run, train
 from ecg_transformers.training.outputs import quiet_loading, save_model
 from ecg_transformers.training.processes import main_process_speaks, start_accelerator
 from ecg_transformers.training.randomness import seed_global_generators
@@ -30,6 +30,7 @@ from ecg_transformers.training.reporting import (
 )
 from ecg_transformers.training.resuming import check_identity, model_facts
 from ecg_transformers.training.sampling import BatchPlan
+from ecg_transformers.training.saving import on_main_process
 from ecg_transformers.training.setup import (
     Settings,
     build_config,
