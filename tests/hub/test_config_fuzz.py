@@ -24,7 +24,7 @@ CLEAN = (
     ValueError,
     TypeError,
     OSError,
-    KeyError,
+    LookupError,
     AttributeError,
     OverflowError,
     ImportError,
@@ -174,18 +174,25 @@ def test_a_few_bytes_cannot_ask_for_a_huge_model(tmp_path, name, bomb):
         '{"model_type": "st_mem"',
         '{"model_type": "st_mem", "hidden_size": ' + "9" * 10_000 + "}",
         '{"model_type": "st_mem", "a": ' + "[" * 200_000 + "]" * 200_000 + "}",
-        '{"model_type": "cmsc", "backbone_config": ' * 40 + "null" + "}" * 40,
         '{"model_type": "st_mem\\u0000"}',
         '{"model_type": ["st_mem"]}',
         '{"model_type": "../st_mem"}',
         '{"model_type": null}',
     ],
-    ids=range(13),
+    ids=range(12),
 )
 def test_text_that_is_no_config_is_refused(tmp_path, text):
     (tmp_path / "config.json").write_text(text, encoding="utf-8")
     with bounded(), pytest.raises((*CLEAN, RecursionError)):
         transformers.AutoConfig.from_pretrained(tmp_path)
+
+
+def test_configs_inside_configs_take_bounded_time(tmp_path):
+    nested = {"model_type": "st_mem"}
+    for _ in range(40):
+        nested = {"model_type": "cmsc", "backbone_config": nested}
+    found = outcome(tmp_path, nested, "cmsc")
+    assert isinstance(found, Exception) or found <= MAX_PARAMETERS
 
 
 def test_bytes_that_are_no_text_are_refused(tmp_path):

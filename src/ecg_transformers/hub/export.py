@@ -4,6 +4,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -211,9 +212,8 @@ def _onnx_runner(path: Path, outputs: list[str]) -> Runner:
     import torch
 
     if find_spec("onnxruntime") is not None:
-        import onnxruntime
-
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        runtime = import_module("onnxruntime")
+        session: Any = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     else:
         from onnx.reference import ReferenceEvaluator
 
