@@ -1,6 +1,8 @@
 """What all models of the package share: config fields, loading and saving, lead indices, the classification head."""
 
+import dataclasses
 import functools
+import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +21,7 @@ from ecg_transformers.models.auto import SHIM_NAME, auto_map_of, rewrite_json, u
 from ecg_transformers.signal.leads import STANDARD_LEADS
 
 MAX_HIDDEN_SIZE, MAX_LAYERS, MAX_POSITIONS, MAX_LEADS = 16_384, 256, 1_000_000, 1_024
+MAX_LABELS, MAX_PARAMETERS = 100_000, 20_000_000_000
 
 
 @strict
@@ -48,6 +51,9 @@ class ECGConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         if self.lead_names is None and self.num_leads == len(STANDARD_LEADS) and self.sampling_rate is not None:
             self.lead_names = list(STANDARD_LEADS)
+        labels = kwargs.get("num_labels")
+        if isinstance(labels, int) and not 0 <= labels <= MAX_LABELS:  # before a name is made for each of them
+            raise ValueError(f"{type(self).__name__}: num_labels must be between 0 and {MAX_LABELS}, got {labels}.")
         super().__post_init__(**kwargs)
         names: dict[int, str] | None = self.id2label
         if getattr(self, "label2id", None) is None and names is not None:
@@ -60,16 +66,26 @@ class ECGConfig(PreTrainedConfig):
             "num_leads": MAX_LEADS,
             "seq_len": MAX_POSITIONS,
             "patch_size": MAX_POSITIONS,
-            "intermediate_size": 4 * MAX_HIDDEN_SIZE,
-            "num_attention_heads": MAX_LAYERS,
         }
         for prefix in ("", "decoder_", "predictor_"):
             bounds[f"{prefix}hidden_size"] = MAX_HIDDEN_SIZE
+            bounds[f"{prefix}intermediate_size"] = 4 * MAX_HIDDEN_SIZE
             bounds[f"{prefix}num_hidden_layers"] = MAX_LAYERS
+            bounds[f"{prefix}num_attention_heads"] = MAX_LAYERS
+            bounds[f"{prefix}attention_head_size"] = MAX_HIDDEN_SIZE
         for name, limit in bounds.items():
             value = getattr(self, name, None)
             if isinstance(value, int) and not 0 <= value <= limit:
                 raise ValueError(f"{type(self).__name__}: {name} must be between 0 and {limit}, got {value}.")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name, None)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{type(self).__name__}: {field.name} must be a finite number, got {value}.")
+        if "/" in str(self._attn_implementation):  # code from a Hub repository, at the word of a data file
+            raise ValueError(
+                f"{type(self).__name__}: a config may not name an attention kernel of a repository "
+                f"({self._attn_implementation!r}); pass attn_implementation to from_pretrained instead."
+            )
         if self.num_leads < 1 or self.seq_len < 1:
             raise ValueError(f"{type(self).__name__}: num_leads and seq_len must be positive.")
         if self.lead_names is not None and len(self.lead_names) != self.num_leads:
@@ -208,6 +224,12 @@ class ECGPreTrainedModel(PreTrainedModel):
     # ---- building, loading, saving ----------------------------------------------------------------------------------
 
     def post_init(self) -> None:
+        # loading builds the model without memory first, so this comes before anything of that size is allocated
+        count = sum(tensor.numel() for tensor in (*self.parameters(), *self.buffers()))
+        if count > MAX_PARAMETERS:
+            raise ValueError(
+                f"{type(self).__name__}: this config asks for {count:.2g} parameters, more than {MAX_PARAMETERS:.0g}."
+            )
         super().post_init()
         self.freeze_fixed()
 

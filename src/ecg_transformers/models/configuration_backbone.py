@@ -9,6 +9,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
 from ecg_transformers.models.base import ECGConfig
+from ecg_transformers.models.registry import list_methods
 
 GEOMETRY = ("num_leads", "seq_len", "sampling_rate", "lead_names")
 SIZES = ("patch_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
@@ -53,6 +54,11 @@ class BackboneConfig(ECGConfig):
         """The backbone's config, with what is given at the top filled in."""
         settings = copy.deepcopy(self.backbone_config or {})
         settings.setdefault("model_type", self.default_backbone["model_type"])
+        if settings["model_type"] not in list_methods():
+            raise ValueError(
+                f"{type(self).__name__}: a backbone must be a method of this package, got model_type "
+                f"{settings['model_type']!r}. Known: {', '.join(list_methods())}."
+            )
         config_class = type(AutoConfig.for_model(settings["model_type"]))
         known = {field.name for field in fields(config_class)}
         for name in (*GEOMETRY, *SIZES):

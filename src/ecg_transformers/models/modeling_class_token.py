@@ -63,7 +63,7 @@ class ClassTokenEmbeddings(nn.Module):
             values = gather_tokens(values, ids_keep)
             positions = positions[ids_keep] if positions.ndim == 2 else gather_tokens(positions, ids_keep)
         tokens = self.patch_embeddings(values) + positions  # (B, m, D)
-        cls_token = (self.cls_token + table[0]).to(tokens.dtype).expand(len(tokens), 1, -1)
+        cls_token = (self.cls_token + table[0]).to(tokens.dtype).expand(tokens.shape[0], 1, -1)
         return torch.cat([cls_token, tokens], dim=1)
 
 

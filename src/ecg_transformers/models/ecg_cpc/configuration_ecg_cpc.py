@@ -6,8 +6,10 @@ from typing import Any
 
 from huggingface_hub.dataclasses import strict
 
-from ecg_transformers.models.base import MAX_HIDDEN_SIZE, ECGConfig, check_choice
+from ecg_transformers.models.base import MAX_HIDDEN_SIZE, MAX_LAYERS, MAX_POSITIONS, ECGConfig, check_choice
 from ecg_transformers.models.ecg_cpc.method import LEADS
+
+MAX_STATE = 1_024  # the basis of a system needs the eigenvectors of a matrix of this size
 
 
 @strict
@@ -105,11 +107,15 @@ class ECGCPCConfig(ECGConfig):
         sizes = [*self.conv_dims, *self.conv_kernels, *self.conv_strides, self.state_size, self.num_hidden_layers]
         if any(not 1 <= size <= MAX_HIDDEN_SIZE for size in sizes):
             raise ValueError(f"ECGCPCConfig: sizes of layers must lie between 1 and {MAX_HIDDEN_SIZE}, got {sizes}.")
+        if len(self.conv_dims) > MAX_LAYERS or self.state_size > MAX_STATE:
+            raise ValueError(f"ECGCPCConfig: at most {MAX_LAYERS} convolutions and state_size {MAX_STATE} are possible.")
+        if not (self.s4_max_length or 0) <= MAX_POSITIONS or not 1 <= self.num_negatives <= MAX_POSITIONS:
+            raise ValueError(f"ECGCPCConfig: s4_max_length and num_negatives must not exceed {MAX_POSITIONS}.")
         check_choice(self, "context", ("lstm", "gru", "s4"))
         check_choice(self, "negatives", ("same_sequence", "everywhere"))
         check_choice(self, "loss_reduction", ("sum_time", "mean"))
         check_choice(self, "s4_odd_length", ("official", "exact"))
-        if not self.pooling or set(self.pooling) - {"mean", "max", "last"}:
+        if not 1 <= len(self.pooling) <= 3 or set(self.pooling) - {"mean", "max", "last"}:
             raise ValueError(f"ECGCPCConfig: pooling takes some of mean, max, last; got {self.pooling}.")
         if self.context == "s4" and self.hidden_size != self.feature_dim:
             raise ValueError(

@@ -49,7 +49,7 @@ class ECGResNetConfig(ECGConfig):
             )
         sizes = [*self.stem_dims, *self.stage_dims, *self.depths, self.stem_kernel_size, self.kernel_size]
         fits = all(1 <= size <= MAX_HIDDEN_SIZE for size in [*sizes, self.hidden_size])
-        if not fits or sum(self.depths) > MAX_LAYERS:
+        if not fits or sum(self.depths) > MAX_LAYERS or len(self.stem_dims) > MAX_LAYERS:
             raise ValueError(
                 f"ECGResNetConfig: widths and kernels must lie between 1 and {MAX_HIDDEN_SIZE}, with at most "
                 f"{MAX_LAYERS} blocks; got {sizes} and expansion {self.expansion}."
@@ -59,7 +59,7 @@ class ECGResNetConfig(ECGConfig):
                 "ECGResNetConfig: kernels must be odd, so that path and shortcut keep one length; got "
                 f"stem_kernel_size {self.stem_kernel_size} and kernel_size {self.kernel_size}."
             )
-        if not self.pooling or set(self.pooling) - {"mean", "max", "last"}:
+        if not 1 <= len(self.pooling) <= 3 or set(self.pooling) - {"mean", "max", "last"}:
             raise ValueError(f"ECGResNetConfig: pooling takes some of mean, max, last; got {self.pooling}.")
 
     @property

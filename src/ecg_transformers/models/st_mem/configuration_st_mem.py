@@ -83,7 +83,7 @@ class STMEMConfig(ECGConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
-        if self.seq_len % self.patch_size:
+        if self.patch_size < 1 or self.seq_len % self.patch_size:
             raise ValueError(f"STMEMConfig: seq_len {self.seq_len} is not a multiple of patch_size {self.patch_size}.")
         if not 0 <= self.mask_ratio < 1:
             raise ValueError(f"STMEMConfig: mask_ratio must lie in [0, 1), got {self.mask_ratio}.")
