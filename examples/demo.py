@@ -15,9 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transformers import HfArgumentParser
-
-from ecg_transformers.training.arguments import FinetuningArguments, PretrainingArguments
+from ecg_transformers.training.arguments import FinetuningArguments, PretrainingArguments, parse_arguments
 from ecg_transformers.training.errors import run_command
 
 LABEL_FRACTION = 0.1
@@ -36,7 +34,7 @@ class DemoArguments:
 
 
 def main() -> None:
-    (args,) = HfArgumentParser(DemoArguments, description="Demo of ecg_transformers.").parse_args_into_dataclasses()
+    args = parse_arguments(DemoArguments, "Demo of ecg_transformers.")
     folder = Path(args.output_dir)
     pretrained = pretrain_once(args, folder / "pretrained")
     untrained = save_untrained(pretrained, folder / "untrained", args.seed)

@@ -14,26 +14,21 @@ and `checkpoints/`.
 
 import sys
 
-from transformers import HfArgumentParser
-
-from ecg_transformers.training.arguments import FinetuningArguments
+from ecg_transformers.training.arguments import FinetuningArguments, parse_arguments
 from ecg_transformers.training.errors import run_command
 from ecg_transformers.training.finetuning import finetune
 
 
 def main() -> None:
-    parser = HfArgumentParser(FinetuningArguments, description="Train and evaluate a classifier.")
-    (args,) = parser.parse_args_into_dataclasses()
+    args = parse_arguments(FinetuningArguments, "Train and evaluate a classifier.")
     summary = finetune(args)
     if summary.is_main_process:
         from ecg_transformers.hub.cards import write_card
 
         write_card(args.output_dir)
         auroc = summary.metrics["test"]["macro_auroc"]
-        print(
-            f"saved {summary.model_class} to {args.output_dir}; test macro AUROC {auroc['mean']:.3f}, 95 % interval "
-            f"{auroc['ci95']}"
-        )
+        shown = "undefined" if auroc["mean"] is None else f"{auroc['mean']:.3f}, 95 % interval {auroc['ci95']}"
+        print(f"saved {summary.model_class} to {args.output_dir}; test macro AUROC {shown}")
 
 
 if __name__ == "__main__":

@@ -10,16 +10,13 @@
 
 import sys
 
-from transformers import HfArgumentParser
-
-from ecg_transformers.training.arguments import PretrainingArguments
+from ecg_transformers.training.arguments import PretrainingArguments, parse_arguments
 from ecg_transformers.training.errors import run_command
 from ecg_transformers.training.pretraining import pretrain
 
 
 def main() -> None:
-    parser = HfArgumentParser(PretrainingArguments, description="Pre-train a method on a corpus.")
-    (args,) = parser.parse_args_into_dataclasses()
+    args = parse_arguments(PretrainingArguments, "Pre-train a method on a corpus.")
     summary = pretrain(args)
     if summary.is_main_process:
         from ecg_transformers.hub.cards import write_card

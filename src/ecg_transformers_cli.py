@@ -108,8 +108,9 @@ def _assignments(texts: Sequence[str]) -> dict[str, Any]:
 
 def _convert(options: argparse.Namespace) -> int:
     from ecg_transformers.hub.publishing import convert_to_folder
+    from ecg_transformers.training.arguments import parse_overrides
 
-    overrides = _assignments([text for text in options.config.split(",") if text])
+    overrides = parse_overrides(options.config, "config")
     model = convert_to_folder(options.method, options.file, options.output_dir, **overrides)
     print(f"{type(model).__name__} with {model.num_parameters():,} parameters written to {options.output_dir}")
     return 0

@@ -59,6 +59,40 @@ def test_converting_loads_through_auto_model(tmp_path, official, capsys):
     assert main(["convert", "st_mem", str(tmp_path / "full.pth"), str(tmp_path / "out")]) == 2
 
 
+def test_the_licence_of_the_source_stays_with_everything_made_from_it(tmp_path, official):
+    torch.save(official, tmp_path / "full.pth")
+    assert main(["convert", "st_mem", str(tmp_path / "full.pth"), str(tmp_path / "out")]) == 0
+    classifier = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
+    classifier.save_pretrained(tmp_path / "again")
+    card = (tmp_path / "again" / "README.md").read_text()
+    assert "license: other" in card
+    assert "CC BY-NC" in card
+    assert "full.pth" in card
+
+
+def test_seq_len_and_leads_can_be_asked_for(official):
+    shorter = ecg.convert_checkpoint("st_mem", official, seq_len=300)
+    assert shorter.st_mem.embeddings.position_embeddings.shape[1] == 6
+    table = official["encoder.pos_embedding"]
+    assert torch.equal(shorter.st_mem.embeddings.position_embeddings[:, -1], table[:, -1])
+    assert ecg.convert_checkpoint("st_mem", official, num_leads=6)(torch.randn(1, 6, 600)).loss > 0
+
+
+def test_an_unknown_override_is_refused(official):
+    with pytest.raises(ValueError, match="norm_pix_loss"):
+        ecg.convert_checkpoint("st_mem", official, norm_pix_los=True)
+
+
+def test_a_folder_with_a_pickle_is_refused(tmp_path):
+    method = ecg.get_method("st_mem")
+    model = method.model_classes["base"](method.config_class(**method.tiny_config))
+    model.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="pickle"):
+        transformers.AutoModel.from_pretrained(tmp_path)
+
+
 def test_code_in_a_checkpoint_is_never_run(tmp_path, official):
     canary = tmp_path / "canary"
     for content in (Canary(canary), {"model": official, "extra": Canary(canary)}):

@@ -237,3 +237,19 @@ def test_a_head_norm_that_no_checkpoint_holds_starts_at_zero_and_one(tmp_path, n
     model = classifier.from_pretrained(tmp_path, head_norm="batch_norm")
     assert torch.equal(model.head_norm.running_mean, torch.zeros_like(model.head_norm.running_mean))
     assert torch.equal(model.head_norm.running_var, torch.ones_like(model.head_norm.running_var))
+
+
+def test_the_kind_of_problem_is_settled_before_probabilities_are_made():
+    model = build("st_mem", "classification", num_labels=3)
+    labels = torch.tensor([[1, 0, 1], [0, 1, 1]])
+    first, second = (model(**model.dummy_inputs, labels=labels).probabilities for _ in range(2))
+    assert torch.equal(first, second)
+    assert float((first.sum(-1) - 1).abs().min()) > 1e-3  # sigmoids, not a softmax
+
+
+@pytest.mark.parametrize("name", ["st_mem", "mtae", "mlae"])
+def test_a_mask_ratio_outside_its_range_is_refused(name):
+    model = build(name, "pretraining")
+    for ratio in (1.0, 1.5, -0.2):
+        with pytest.raises(ValueError, match="mask_ratio"):
+            model(model.dummy_inputs["input_values"], mask_ratio=ratio)

@@ -341,3 +341,10 @@ def test_the_large_initialisation_of_training_from_scratch_is_an_option():
     embeddings = STMEMModel(config).embeddings
     for tensor in (embeddings.position_embeddings, embeddings.sep_token, embeddings.lead_embeddings.weight):
         assert 0.85 < float(tensor.std()) < 1.15
+
+
+def test_broadcasting_a_single_lead_leaves_pretraining_alone():
+    settings = {**get_method("st_mem").tiny_config, "num_leads": 1, "lead_names": None}
+    model = STMEMForPreTraining(STMEMConfig(**settings, lead_mode="official_broadcast")).eval()
+    output = model(**model.dummy_inputs)
+    assert output.last_hidden_state.shape[1] == 2 + int(model.config.num_patches * 0.25)

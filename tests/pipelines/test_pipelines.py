@@ -136,6 +136,14 @@ def test_predict_prints_what_the_pipeline_says_and_goes_on_past_a_bad_file(tmp_p
     same(lines[0]["predictions"], classify(str(tmp_path / "r 0.npz")))
 
 
+def test_a_checkpoint_without_a_classifier_is_refused(tmp_path, capsys):
+    method = get_method("st_mem")
+    method.model_classes["pretraining"](method.config_class(**method.tiny_config)).save_pretrained(tmp_path / "model")
+    np.savez(tmp_path / "a.npz", signal=array(), sampling_rate=100, lead_names=LEADS)
+    assert main(["predict", str(tmp_path / "a.npz"), "--model", str(tmp_path / "model")]) == 2
+    assert "fine-tune" in capsys.readouterr().err
+
+
 def test_predict_reads_a_list_from_standard_input(tmp_path, st_mem, capsys, monkeypatch):
     np.savez(tmp_path / "a.npz", signal=array(), sampling_rate=100, lead_names=LEADS)
     monkeypatch.setattr(sys, "stdin", io.StringIO(f"{tmp_path / 'a.npz'}\n"))

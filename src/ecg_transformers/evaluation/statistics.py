@@ -260,6 +260,10 @@ def bootstrap_p_value(draws: ArrayLike) -> float:
     return min(1.0, (1 + 2 * smaller) / (len(values) + 1))
 
 
+class UndefinedMetricError(ValueError):
+    """No class has both the positives and the negatives that a metric needs."""
+
+
 class _Statistic:
     """The macro metric of each seed as a function of record weights, over classes fixed on the full set."""
 
@@ -271,7 +275,7 @@ class _Statistic:
         every_class = [build(target, score, threshold) for score in scores]
         self.defined = np.isfinite(every_class[0](full)[0])
         if not self.defined.any():
-            raise ValueError(f"{metric} is undefined: no class has what it needs among the records.")
+            raise UndefinedMetricError(f"{metric} is undefined: no class has what it needs among the records.")
         self.functions = every_class
 
     def per_class(self, weights: Array, seed_index: int) -> Array:

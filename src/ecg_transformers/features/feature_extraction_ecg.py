@@ -347,6 +347,10 @@ def _requests(
     """One request for each record."""
     if num_crops is not None and (isinstance(num_crops, bool) or num_crops != int(num_crops) or num_crops < 1):
         raise ValueError(f"num_crops must be a positive whole number, got {num_crops!r}.")
+    if generator is not None and not isinstance(generator, np.random.Generator):
+        raise ValueError(f"generator must be a numpy.random.Generator, got {type(generator).__name__}.")
+    if isinstance(crop_start, float):
+        raise ValueError(f"crop_start is a sample, a whole number; got {crop_start}.")
     if crop_start is None or isinstance(crop_start, int | np.integer):
         return [CropRequest(crop_start, num_crops, generator)] * count
     if len(crop_start) != count:

@@ -19,8 +19,6 @@ def write_card(
     directory: str | Path,
     summary: Mapping[str, Any] | Any | None = None,
     *,
-    converted_from: str | None = None,
-    licence: str | None = None,
     model_name: str | None = None,
 ) -> Path:
     """Render `README.md` of a checkpoint folder.
@@ -28,9 +26,7 @@ def write_card(
     Args:
         directory: holds `config.json`; `run.json` is read when no summary is given.
         summary: what training did (an object with `to_dict` or a mapping); None for an untrained or converted model.
-        converted_from: name of the official file, for converted models.
-        licence: licence text of the source, for converted models.
-        model_name: name in the card; the folder's name when not given.
+        model_name: name in the card; the folder's name when not given (the class's name in a temporary folder).
 
     Raises:
         ValueError: when the folder holds no model, or a metric is not a finite number.
@@ -41,14 +37,15 @@ def write_card(
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     run = _run_description(folder, summary)
     method = get_method(config["model_type"])
-    name = model_name or folder.resolve().name
-    card = _front_matter(method, config, run, converted_from, name) + _body(
-        method, config, run, converted_from, licence, name, str(folder)
-    )
+    kind = (config.get("architectures") or [method.title])[0]
+    temporary = folder.resolve().name.startswith((".", "tmp"))  # saved here, to be moved or uploaded
+    name = model_name or (kind if temporary else folder.resolve().name)
+    reference = "." if temporary else folder.as_posix()
+    card = _front_matter(method, config, run, name) + _body(method, config, run, name, reference)
     path = folder / "README.md"
-    temporary = path.with_name(".README.md.tmp")
-    temporary.write_text(card, encoding="utf-8")
-    temporary.replace(path)
+    written = path.with_name(".README.md.tmp")
+    written.write_text(card, encoding="utf-8")
+    written.replace(path)
     return path
 
 
@@ -63,9 +60,7 @@ def _is_classifier(config: Mapping[str, Any]) -> bool:
     return any("Classification" in name for name in config.get("architectures") or [])
 
 
-def _front_matter(
-    method: ECGMethod, config: Mapping[str, Any], run: Mapping[str, Any], converted_from: str | None, name: str
-) -> str:
+def _front_matter(method: ECGMethod, config: Mapping[str, Any], run: Mapping[str, Any], name: str) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     dataset = str((run.get("dataset") or {}).get("name") or "")
@@ -81,7 +76,7 @@ def _front_matter(
         for metric, value in test_means(run).items()
     ]
     data = ModelCardData(
-        license="other" if converted_from else "apache-2.0",
+        license="other" if config.get("weights_licence") else "apache-2.0",
         library_name="transformers",
         pipeline_tag=None,
         tags=["ecg", "electrocardiogram", "ecg_transformers", method.name]
@@ -114,8 +109,6 @@ def _body(
     method: ECGMethod,
     config: Mapping[str, Any],
     run: Mapping[str, Any],
-    converted_from: str | None,
-    licence: str | None,
     name: str,
     reference: str,
 ) -> str:
@@ -125,10 +118,10 @@ def _body(
     ]
     if method.notes:
         parts.append(f"{method.notes}\n")
-    if converted_from:
+    if config.get("weights_licence"):
         parts.append(
-            f"## Origin\n\nConverted from the authors' file `{converted_from}`. Licence of the source: "
-            f"{licence or method.licence}. It binds these weights too; do not redistribute them against it.\n"
+            f"## Origin\n\nConverted, or trained on, from the authors' file `{config.get('converted_from')}`. "
+            f"Licence of the source: {config['weights_licence']}. It binds these weights too; do not redistribute them against it.\n"
         )
     if run:
         parts.append(_training_section(run))

@@ -1,12 +1,13 @@
 """Official checkpoints into models of the package."""
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecg_transformers.models.conversion import CheckpointError
-from ecg_transformers.models.registry import get_method, list_methods, resolve
+from ecg_transformers.models.registry import ECGMethod, get_method, known, list_methods, resolve
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,14 +40,25 @@ def convert_checkpoint(
         able = ", ".join(name for name in list_methods() if get_method(name).convert)
         raise ValueError(f"{entry.title} has no published checkpoint layout to convert. Convertible: {able}.")
     if isinstance(path_or_state_dict, Mapping):
-        source, content = "the state dict", path_or_state_dict
+        source, name, content = "the state dict", "a state dict", path_or_state_dict
     else:
-        source, content = str(path_or_state_dict), read_checkpoint(Path(path_or_state_dict))
+        source, name = str(path_or_state_dict), Path(path_or_state_dict).name
+        content = read_checkpoint(Path(path_or_state_dict))
+    check_overrides(entry, config_overrides)
     try:
         model: PreTrainedModel = resolve(entry.convert)(state_dict_of(content), **config_overrides)
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from error
+    model.config.converted_from, model.config.weights_licence = name, entry.licence
     return model
+
+
+def check_overrides(entry: ECGMethod, overrides: Mapping[str, Any]) -> None:
+    """Raise a ValueError for a config field that the method does not have: transformers would accept it in silence."""
+    fields = sorted({field.name for field in dataclasses.fields(entry.config_class)} | {"num_labels"})
+    for name in overrides:
+        if name not in fields:
+            raise ValueError(f"The config of {entry.title} has no field {name!r}. {known(name, fields)}")
 
 
 def read_checkpoint(path: Path) -> Mapping[str, Any]:

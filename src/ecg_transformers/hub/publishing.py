@@ -57,15 +57,11 @@ def convert_to_folder(method: str, source: str | Path, directory: str | Path, **
     Raises:
         ValueError: see `convert_checkpoint`; also when the folder already holds a model.
     """
-    from ecg_transformers.hub.cards import write_card
     from ecg_transformers.hub.conversion import convert_checkpoint
-    from ecg_transformers.models.registry import get_method
 
     target = Path(directory)
     if (target / "config.json").exists():
         raise ValueError(f"{target} already holds a model; name a new folder.")
     model = convert_checkpoint(method, source, **config_overrides)
-    model.config._name_or_path = ""
     model.save_pretrained(target)
-    write_card(target, converted_from=Path(source).name, licence=get_method(method).licence)
     return model

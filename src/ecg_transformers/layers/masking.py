@@ -43,8 +43,8 @@ def no_mask(shape: torch.Size | tuple[int, ...], device: torch.device) -> NoiseR
 def gather_tokens(tokens: Tensor, ids: Tensor) -> Tensor:
     """Rows of `(…, n, d)` at `ids (…, m)`: one flat `index_select`, which is faster than a broadcast gather."""
     *batch, n, dim = tokens.shape
-    rows = torch.arange(ids.numel() // ids.shape[-1], device=ids.device)[:, None] * n
-    flat = ids.reshape(-1, ids.shape[-1]) + rows
+    rows = torch.arange(tokens.shape[:-2].numel(), device=ids.device)[:, None] * n
+    flat = ids.reshape(rows.shape[0], ids.shape[-1]) + rows
     return tokens.reshape(-1, dim).index_select(0, flat.flatten()).view(*batch, ids.shape[-1], dim)
 
 

@@ -129,6 +129,7 @@ def clocs_loss(embeddings: Tensor, patient_ids: Tensor, temperature: float = 0.1
     Raises:
         ValueError: for a batch of a single patient, which has no negatives.
     """
+    patient_ids = torch.as_tensor(patient_ids)
     _require_two_patients(patient_ids)
     first, second = F.normalize(embeddings.float(), dim=1).unbind(dim=2)
     logits = first @ second.T / temperature  # (B, B)
@@ -159,6 +160,7 @@ def patient_contrastive_loss(
     Raises:
         ValueError: for a batch of a single patient, or when first and second segments differ in number.
     """
+    patient_ids, segment_ids = torch.as_tensor(patient_ids), torch.as_tensor(segment_ids)
     _require_two_patients(patient_ids)
     embeddings = embeddings.float()
     unit = embeddings / embeddings.detach().norm(dim=1, keepdim=True).clamp(min=1e-8)

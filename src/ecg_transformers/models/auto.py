@@ -85,6 +85,17 @@ def rewrite_json(path: Path, **changes: Any) -> None:
     temporary.replace(path)
 
 
+def name_card(text: str, repo_id: str) -> str:
+    """A card under the name of its repository: title, model-index and usage snippet."""
+    title = re.search(r"^# (.+)$", text, re.MULTILINE)
+    if title:
+        old = re.escape(title.group(1))
+        text = re.sub(
+            rf"^(# |- name: |  name: ){old}$", rf"\g<1>{repo_id.rpartition('/')[2]}", text, flags=re.MULTILINE
+        )
+    return re.sub(r'^MODEL = ".*"', f'MODEL = "{repo_id}"', text, flags=re.MULTILINE)
+
+
 UPLOADED = ("*.safetensors", "config.json", "preprocessor_config.json", "model.safetensors.index.json", "run.json")
 UPLOADED_TEXT = ("README.md", SHIM_NAME, "metrics.json", "*.png")
 
@@ -111,8 +122,7 @@ def upload_checkpoint(
         api.create_branch(repo_id, branch=revision, exist_ok=True)
     card = Path(folder) / "README.md"
     if card.is_file():
-        text = card.read_text(encoding="utf-8")
-        card.write_text(re.sub(r'^MODEL = ".*"', f'MODEL = "{repo_id}"', text, flags=re.MULTILINE), encoding="utf-8")
+        card.write_text(name_card(card.read_text(encoding="utf-8"), repo_id), encoding="utf-8")
     return api.upload_folder(
         repo_id=repo_id,
         folder_path=folder,

@@ -38,6 +38,8 @@ class ECGConfig(PreTrainedConfig):
         head_norm: "none", or "batch_norm" (without affine) before the linear head: records share most of their mean
             token, and a head of small initialisation hardly moves without it.
         head_dropout: before the linear head.
+        converted_from: name of the official file that the weights come from; stays with everything made from them.
+        weights_licence: licence of that source, which binds these weights too.
     """
 
     num_leads: int = 12
@@ -47,6 +49,8 @@ class ECGConfig(PreTrainedConfig):
     head_pooling: str = "pooler"
     head_norm: str = "none"
     head_dropout: float | int = 0.0
+    converted_from: str | None = None
+    weights_licence: str | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.lead_names is None and self.num_leads == len(STANDARD_LEADS) and self.sampling_rate is not None:
@@ -246,6 +250,8 @@ class ECGPreTrainedModel(PreTrainedModel):
             ValueError: when some tensors of the encoder are in the checkpoint and others are missing.
         """
         wants_info = kwargs.pop("output_loading_info", False)
+        kwargs.setdefault("use_safetensors", True)
+        refuse_pickles(args[0] if args else kwargs.get("pretrained_model_name_or_path"))
         model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
         missing = set(info["missing_keys"])
         model._refuse_holes(missing)
@@ -308,6 +314,19 @@ class ECGPreTrainedModel(PreTrainedModel):
                 revision=revision,
                 create_pr=create_pr,
             )
+
+
+def refuse_pickles(source: Any) -> None:
+    """Raise a ValueError for a folder whose only weights are pickles: loading them could execute what they hold."""
+    folder = Path(str(source)) if source is not None else None
+    if folder is None or not folder.is_dir() or any(folder.glob("*.safetensors")):
+        return
+    pickles = sorted(path.name for path in folder.glob("*") if path.suffix in (".bin", ".pt", ".pth", ".ckpt"))
+    if pickles:
+        raise ValueError(
+            f"{folder} holds its weights as {pickles[0]}, a pickle, which is not loaded. An official checkpoint becomes a "
+            "model by `ecg-transformers convert METHOD FILE OUT_DIR`, which executes nothing in it."
+        )
 
 
 def remove_stray_sources(directory: Path) -> None:

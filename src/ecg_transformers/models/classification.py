@@ -24,6 +24,7 @@ class ECGForSequenceClassification(ECGPreTrainedModel):
     """
 
     base_class: type[ECGPreTrainedModel]
+    head_is_new = False  # loading found no head in the checkpoint: its predictions would be noise
 
     def __init__(self, config: ECGConfig) -> None:
         super().__init__(config)
@@ -46,6 +47,15 @@ class ECGForSequenceClassification(ECGPreTrainedModel):
     def build_classifier(self, size: int) -> nn.Module:
         """The last map, `(B, size)` to `(B, num_labels)`."""
         return nn.Linear(size, self.config.num_labels)
+
+    def after_loading(self, missing_keys: set[str]) -> None:
+        super().after_loading(missing_keys)
+        self.head_is_new = any(key.startswith("classifier.") for key in missing_keys)
+
+    def train(self, mode: bool = True) -> "ECGForSequenceClassification":
+        if mode:  # a head that is being trained is no longer the random one that loading made
+            self.head_is_new = False
+        return super().train(mode)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -101,6 +111,8 @@ class ECGForSequenceClassification(ECGPreTrainedModel):
         check_input(input_values)
         outputs = self.base_model(input_values, lead_indices=lead_indices, **kwargs)
         logits = self.head(self.pool(outputs, input_values.shape[1]))
+        if labels is not None:
+            self.settle_problem_type(labels)
         probabilities = self.probabilities(logits)
         if num_crops is not None:
             logits = logits.unflatten(0, (-1, num_crops)).mean(dim=1)
@@ -122,15 +134,18 @@ class ECGForSequenceClassification(ECGPreTrainedModel):
             return logits.sigmoid()
         return logits.softmax(dim=-1)
 
+    def settle_problem_type(self, labels: Tensor) -> None:
+        """Set `config.problem_type` from the first labels seen, where nobody has."""
+        if self.config.problem_type is None:
+            if self.num_labels == 1:
+                self.config.problem_type = "regression"
+            else:
+                kind = "multi" if labels.ndim == 2 or labels.is_floating_point() else "single"
+                self.config.problem_type = f"{kind}_label_classification"
+
     def classification_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy, binary cross-entropy or squared error, by `problem_type` (guessed from the labels if unset)."""
+        """Cross-entropy, binary cross-entropy or squared error, by `problem_type`."""
         problem = self.config.problem_type
-        if problem is None:
-            integers = labels.dtype in (torch.long, torch.int)
-            problem = (
-                "regression" if self.num_labels == 1 else ("single" if integers else "multi") + "_label_classification"
-            )
-            self.config.problem_type = problem
         if problem == "regression":
             return nn.functional.mse_loss(logits.squeeze(-1) if labels.ndim == 1 else logits, labels.to(logits.dtype))
         if problem == "multi_label_classification":

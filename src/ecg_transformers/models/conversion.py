@@ -110,7 +110,7 @@ def heads_of(reader: StateDictReader, packed_key: str, head_size: int) -> int:
     Raises:
         CheckpointError: when the rows are no multiple of three heads.
     """
-    rows = reader.tensors[packed_key].shape[0] if packed_key in reader else 0
+    rows = reader.take(packed_key).shape[0]
     heads, rest = divmod(rows, 3 * head_size)
     if not heads or rest:
         raise CheckpointError(

@@ -24,7 +24,10 @@ def resolve_lead_indices(lead_indices: LeadIndices | None, input_values: Tensor,
         if count > num_leads:
             raise ValueError(f"The input has {count} leads, the model knows {num_leads}.")
         return torch.arange(count, device=input_values.device)
-    indices = torch.as_tensor(lead_indices, dtype=torch.long, device=input_values.device)
+    given = torch.as_tensor(lead_indices, device=input_values.device)
+    if given.is_floating_point():
+        raise ValueError(f"lead_indices are whole numbers, rows of the model's lead table; got {given.tolist()}.")
+    indices = given.long()
     if indices.shape not in ((count,), (batch, count)):
         raise ValueError(
             f"lead_indices of shape {tuple(indices.shape)} do not fit an input of {batch} records with {count} leads: "

@@ -52,6 +52,8 @@ class MaskedReconstruction:
     def rank(self, values: Tensor, noise: Tensor | None, mask_ratio: float | None) -> NoiseRanking:
         """Which tokens of `values (…, n, values of a token)` stay visible; every sequence is ranked alone."""
         ratio = self.config.mask_ratio if mask_ratio is None else mask_ratio
+        if not 0 <= ratio < 1:
+            raise ValueError(f"mask_ratio must lie in [0, 1), got {ratio}.")
         shape = values.shape[:-1]
         if ratio == 0:
             return no_mask(shape, values.device)

@@ -18,6 +18,14 @@ class ECGClassificationPipeline(ECGPipeline):
         [{'label': 'NORM', 'score': 0.91}, {'label': 'STTC', 'score': 0.07}]
     """
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if getattr(self.model, "head_is_new", False):
+            raise ValueError(
+                f"The checkpoint {self.model.name_or_path or type(self.model).__name__} holds no classifier, so its "
+                "predictions would be noise: fine-tune it first, or name a fine-tuned model."
+            )
+
     def _sanitize_parameters(
         self, top_k: int | None = None, **parameters: Any
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:

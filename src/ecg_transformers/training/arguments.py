@@ -96,7 +96,7 @@ class RunArguments:
 class PretrainingArguments(RunArguments):
     """Pre-train a method of the registry on a corpus."""
 
-    method: str = option("", "Name of the method, e.g. st_mem; `ecg-transformers doctor` lists them.")
+    method: str = option("", "Name of the method, e.g. st_mem; `ecg-transformers methods` lists them.")
     stage: str | None = option(None, "Stage of a method that has several (default: its first).")
     model_name_or_path: str | None = option(
         None, "Start from the weights of this checkpoint, e.g. those of the stage before."
@@ -172,6 +172,22 @@ class FinetuningArguments(RunArguments):
         for seed in seeds:
             check_seed(seed)
         return seeds
+
+
+def parse_arguments(cls: Any, description: str, arguments: list[str] | None = None) -> Any:
+    """The command line as a dataclass.
+
+    Raises:
+        UsageError: an option that does not exist, with the nearest one that does.
+    """
+    from transformers import HfArgumentParser
+
+    parser = HfArgumentParser(cls, description=description)
+    args, rest = parser.parse_args_into_dataclasses(args=arguments, return_remaining_strings=True)
+    if rest:
+        options = [f"--{name}" for name in sorted(field_names(cls))]
+        raise UsageError(f"There is no option {rest[0]!r}. {known(rest[0], options)}")
+    return args
 
 
 def check_seed(seed: int) -> None:

@@ -10,30 +10,56 @@ import numpy as np
 
 from ecg_transformers.models.registry import StageRecipe
 from ecg_transformers.training.arguments import RunArguments
-from ecg_transformers.training.checkpointing import Checkpoint, debris, find_checkpoint, logger
+from ecg_transformers.training.checkpointing import (
+    STATE,
+    Checkpoint,
+    debris,
+    find_checkpoint,
+    logger,
+    set_newer_aside,
+    write_errors,
+)
 from ecg_transformers.training.corpus import Split
 from ecg_transformers.training.loop import Run
 from ecg_transformers.training.optimization import Schedule, build_optimizer, parameter_groups
 from ecg_transformers.training.processes import with_sync_batch_norm
 from ecg_transformers.training.sampling import BatchPlan
-from ecg_transformers.training.saving import CHECKPOINTS, restore_model, restore_training
+from ecg_transformers.training.saving import CHECKPOINTS, on_main_process, restore_model, restore_training
 from ecg_transformers.training.views import PreparedRecords, TrainingSamples, View, patient_keys
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+NEEDED_TO_RESUME = ("model.safetensors", "optimizer.safetensors", STATE)
 
 
 def checkpoint_to_resume(args: RunArguments, output_dir: Path) -> Checkpoint | None:
     """The checkpoint that the arguments ask for; None when the run starts from the beginning."""
     folder = output_dir / CHECKPOINTS
     for path in debris(folder):
-        logger.warning("%s is what an interrupted or damaged save left; it is not used and may be deleted.", path)
+        logger.warning(
+            "%s is what an interrupted, damaged or rolled-back save left; it is not used and may be deleted.", path
+        )
     if args.resume_from_checkpoint is None:
         return None
-    checkpoint = find_checkpoint(args.resume_from_checkpoint, folder, hashes=args.verify_checkpoint)
+    checkpoint = find_checkpoint(
+        args.resume_from_checkpoint, folder, hashes=args.verify_checkpoint, needed=NEEDED_TO_RESUME
+    )
     if checkpoint is None:
         logger.warning("%s holds no checkpoint yet: the run starts from the beginning.", folder)
     return checkpoint
+
+
+def leave_later_steps(accelerator: Accelerator, checkpoint: Checkpoint, output_dir: Path) -> None:
+    """When a run goes on from one of its older checkpoints, the newer ones are no longer its own."""
+    folder = output_dir / CHECKPOINTS
+
+    def rename() -> None:
+        with write_errors("the names of later checkpoints", folder):
+            set_newer_aside(folder, checkpoint.step)
+
+    if checkpoint.path.resolve().parent == folder.resolve():  # else its first own checkpoint takes their place
+        on_main_process(accelerator, rename)
 
 
 def training_samples(
@@ -102,4 +128,5 @@ def assemble_run(
     )
     if checkpoint is not None:
         restore_training(run, checkpoint)
+        leave_later_steps(accelerator, checkpoint, output_dir)
     return run

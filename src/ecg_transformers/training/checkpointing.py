@@ -15,7 +15,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,14 +89,17 @@ def write_checkpoint(
     temporary = folder / f"step-{step}.tmp-{os.getpid()}-{secrets.token_hex(4)}"
     with write_errors(f"the checkpoint of step {step}", target):
         folder.mkdir(parents=True, exist_ok=True)
-        if _already_written(target):
+        if _already_written(target, objects.get(STATE)):
             return target
         try:
             temporary.mkdir()
             _write_files(temporary, step, tensors, objects)
             fault_point("rename")
+            if target.exists():
+                set_aside(target)
             os.rename(temporary, target)
             sync_folder(folder)
+            set_newer_aside(folder, step)
             fault_point("latest")
             write_text_atomically(folder / "latest", f"{target.name}\n")
         except BaseException:
@@ -124,17 +127,34 @@ def write_errors(what: str, path: Path) -> Iterator[None]:
         ) from error
 
 
-def _already_written(target: Path) -> bool:
+def set_newer_aside(folder: Path, step: int) -> None:
+    """Rename the checkpoints of later steps: a run writes them in order, so they are of a run that was rolled back."""
+    for path in list_checkpoints(folder):
+        if int(path.name.split("-")[1]) > step:
+            set_aside(path)
+
+
+def set_aside(path: Path) -> None:
+    """Rename a checkpoint so that it is no longer taken for one."""
+    aside = path.with_name(f"stale-{path.name}-{secrets.token_hex(4)}")
+    os.rename(path, aside)
+    logger.warning("%s is of a run that was resumed before it; it is renamed to %s.", path, aside.name)
+
+
+def _already_written(target: Path, state: Mapping[str, Any] | None) -> bool:
+    """Whether the checkpoint is there: valid, and of this run. One of another run stays until the new one is whole."""
     if not target.exists():
         return False
     try:
-        verify(target)
+        checkpoint = verify(target)
     except DamagedCheckpoint as damage:
         aside = target.with_name(f"{target.name}.damaged-{secrets.token_hex(4)}")
         logger.warning("%s It is renamed to %s and written again.", damage, aside.name)
         os.rename(target, aside)
         return False
-    return True
+    if state is None or not checkpoint.holds(STATE):
+        return True
+    return bool(checkpoint.json().get("identity") == state.get("identity"))
 
 
 def _write_files(
@@ -176,18 +196,22 @@ def _separate(values: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return result
 
 
-def verify(path: Path, *, hashes: bool = True) -> Checkpoint:
+def verify(path: Path, *, hashes: bool = True, needed: Sequence[str] = ()) -> Checkpoint:
     """Check a checkpoint folder against its manifest.
 
     Args:
         path: a folder `step-N`.
         hashes: also read every file and compare its SHA-256 (sizes are always compared).
+        needed: files without which it is of no use.
 
     Raises:
         DamagedCheckpoint: with a sentence that names the folder and what is wrong with it.
     """
     manifest = _read_manifest(path)
     files: dict[str, Any] = manifest["files"]
+    for name in needed:
+        if name not in files:
+            raise DamagedCheckpoint(f"{path} is damaged: its manifest does not name {name}.")
     present = {entry.name for entry in os.scandir(path)} - {MANIFEST}
     for name in sorted(present | set(files)):
         if name not in files:
@@ -216,7 +240,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             manifest = json.loads(file.read(2**20))
     except FileNotFoundError:
         raise DamagedCheckpoint(f"{path} is damaged: it has no {MANIFEST}.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DamagedCheckpoint(f"{path} is damaged: its {MANIFEST} cannot be read ({error}).") from error
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
         raise DamagedCheckpoint(f"{path} is damaged: its {MANIFEST} lists no files.")
@@ -247,7 +271,9 @@ def debris(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.name != "latest" and not _NAME.fullmatch(path.name))
 
 
-def find_checkpoint(choice: str, folder: Path, *, hashes: bool = True) -> Checkpoint | None:
+def find_checkpoint(
+    choice: str, folder: Path, *, hashes: bool = True, needed: Sequence[str] = ()
+) -> Checkpoint | None:
     """The checkpoint that `--resume_from_checkpoint` means.
 
     Args:
@@ -255,19 +281,20 @@ def find_checkpoint(choice: str, folder: Path, *, hashes: bool = True) -> Checkp
             over; None when the folder has no checkpoint yet), or the path of one checkpoint, which must be valid.
         folder: the `checkpoints` folder of the run.
         hashes: verify the content as well.
+        needed: files without which a checkpoint is damaged.
 
     Raises:
         UsageError: the named checkpoint is damaged or absent, or every checkpoint of the folder is damaged.
     """
     if choice != "latest":
         try:
-            return verify(Path(choice), hashes=hashes)
+            return verify(Path(choice), hashes=hashes, needed=needed)
         except DamagedCheckpoint as damage:
             raise UsageError(f"{damage} Choose another one or resume from 'latest'.") from damage
     candidates = list_checkpoints(folder)
     for path in candidates:
         try:
-            return verify(path, hashes=hashes)
+            return verify(path, hashes=hashes, needed=needed)
         except DamagedCheckpoint as damage:
             logger.warning("%s The one before it is tried.", damage)
     if candidates:

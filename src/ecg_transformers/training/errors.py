@@ -17,9 +17,15 @@ from contextlib import contextmanager
 
 
 class TrainingError(RuntimeError):
-    """A run stopped for a reason that one sentence explains."""
+    """A run stopped for a reason that one sentence explains.
+
+    Attributes:
+        exit_code: of the command.
+        is_shared: all processes of the run raise it together, so that the main one's message is enough.
+    """
 
     exit_code = 1
+    is_shared = False
 
 
 class UsageError(TrainingError, ValueError):
@@ -36,6 +42,7 @@ class NonFiniteError(TrainingError):
     """The loss or the gradient was not finite; the state before the step was saved."""
 
     exit_code = 4
+    is_shared = True
 
 
 class CheckpointWriteError(TrainingError):
@@ -52,6 +59,8 @@ class OutputInUseError(TrainingError):
 
 class Interrupted(TrainingError):
     """The run was asked to stop by a signal; the state was saved."""
+
+    is_shared = True
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)

@@ -30,7 +30,7 @@ def half_cosine_lr(epoch: float, *, lr: float, min_lr: float, warmup_epochs: flo
     """
     if epoch < warmup_epochs:
         return lr * epoch / warmup_epochs
-    progress = (epoch - warmup_epochs) / (epochs - warmup_epochs)
+    progress = (epoch - warmup_epochs) / (epochs - warmup_epochs) if epochs > warmup_epochs else 0.0
     return min_lr + (lr - min_lr) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 

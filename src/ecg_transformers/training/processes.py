@@ -5,20 +5,25 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ecg_transformers.training.arguments import RunArguments
-from ecg_transformers.training.errors import TrainingError, usage_errors
+from ecg_transformers.training.errors import TrainingError, one_sentence, usage_errors
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
     from torch import nn
 
 logger = logging.getLogger(__name__)
+
+LAST_MINUTE = 60.0
 
 
 def start_accelerator(args: RunArguments) -> Accelerator:
@@ -70,21 +75,30 @@ def make_deterministic() -> None:
 
 
 def die_with_launcher() -> None:
-    """Processes of a launcher (torchrun, accelerate launch) end when it is killed: they would train on unseen and keep
-    the folder.
+    """Processes of a launcher (torchrun, accelerate launch) stop when it dies: they would train on unseen and keep the
+    folder.
 
-    Linux only. A run that a shell started, perhaps with nohup, goes on when the shell ends.
+    They are asked to (SIGTERM: finish the step, save, leave), and after `LAST_MINUTE` seconds no longer asked. Linux
+    only. A run that a shell started, perhaps with nohup, goes on when the shell ends.
     """
     if not sys.platform.startswith("linux") or not ("TORCHELASTIC_RUN_ID" in os.environ or _launcher_words()):
         return
     import ctypes
-    import signal
 
     set_death_signal = 1
     parent = os.getppid()
-    ctypes.CDLL(None, use_errno=True).prctl(set_death_signal, signal.SIGKILL)
-    if os.getppid() != parent:  # it died in between
-        os._exit(128 + signal.SIGKILL)
+    ctypes.CDLL(None, use_errno=True).prctl(set_death_signal, signal.SIGTERM)
+    if os.getppid() != parent:  # it died in between, and nothing was trained yet
+        os._exit(128 + signal.SIGTERM)
+    threading.Thread(target=_leave_after, args=(parent,), name="launcher-watch", daemon=True).start()
+
+
+def _leave_after(launcher: int) -> None:
+    """End this process when it is still there `LAST_MINUTE` seconds after its launcher."""
+    while os.getppid() == launcher:
+        time.sleep(min(1.0, LAST_MINUTE))
+    time.sleep(LAST_MINUTE)
+    os._exit(128 + signal.SIGTERM)
 
 
 def _launcher_words() -> list[str]:
@@ -135,10 +149,15 @@ def with_sync_batch_norm(model: nn.Module, accelerator: Accelerator, wanted: boo
 
 @contextmanager
 def main_process_speaks(accelerator: Accelerator) -> Iterator[None]:
-    """A foreseen error that all processes meet alike is printed by the main process only."""
+    """A foreseen error that all processes meet together is printed by the main process only; one that another process
+    may have met alone is printed there, with its number."""
     try:
         yield
     except TrainingError as error:
         if not accelerator.is_main_process:
+            if not error.is_shared:
+                print(
+                    f"error on process {accelerator.process_index}: {one_sentence(error)}", file=sys.stderr, flush=True
+                )
             raise SystemExit(error.exit_code) from error
         raise

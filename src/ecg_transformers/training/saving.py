@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecg_transformers.training.checkpointing import STATE, Checkpoint, write_checkpoint
-from ecg_transformers.training.errors import CheckpointWriteError, TrainingError, UsageError
+from ecg_transformers.training.errors import CheckpointWriteError, OutputInUseError, TrainingError, UsageError
 from ecg_transformers.training.reporting import Reporter
 from ecg_transformers.training.state import (
     load_model_tensors,
@@ -65,9 +65,10 @@ def on_main_process(accelerator: Accelerator, action: Callable[[], None]) -> Non
         message = [None if failure[0] is None else (type(failure[0]).__name__, str(failure[0]))]
         broadcast_object_list(message)
         if message[0] is not None and failure[0] is None:
-            kinds = {kind.__name__: kind for kind in (CheckpointWriteError, UsageError)}
+            kinds = {kind.__name__: kind for kind in (CheckpointWriteError, UsageError, OutputInUseError)}
             failure = [kinds.get(message[0][0], TrainingError)(message[0][1])]
     if failure[0] is not None:
+        failure[0].is_shared = True
         raise failure[0]
 
 

@@ -116,7 +116,8 @@ def check_spelling(counts: Counter[str], table: Path) -> None:
         other = by_case.setdefault(label.casefold(), label)
         if other != label:
             raise LabelError(f"the labels {other!r} and {label!r} differ in case only; write them alike.", path=table)
-    common = [label for label, count in counts.items() if count >= 10]
+    bar = min(10, max(2, counts.total() // 4))  # a common label of this folder, however small it is
+    common = [label for label, count in counts.items() if count >= bar]
     for label, count in counts.items():
         alike = difflib.get_close_matches(label, common, n=1, cutoff=0.8) if count == 1 and len(label) >= 4 else []
         if alike and _letters(alike[0]) != _letters(label):

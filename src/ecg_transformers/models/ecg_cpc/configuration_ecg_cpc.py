@@ -108,7 +108,9 @@ class ECGCPCConfig(ECGConfig):
         if any(not 1 <= size <= MAX_HIDDEN_SIZE for size in sizes):
             raise ValueError(f"ECGCPCConfig: sizes of layers must lie between 1 and {MAX_HIDDEN_SIZE}, got {sizes}.")
         if len(self.conv_dims) > MAX_LAYERS or self.state_size > MAX_STATE:
-            raise ValueError(f"ECGCPCConfig: at most {MAX_LAYERS} convolutions and state_size {MAX_STATE} are possible.")
+            raise ValueError(
+                f"ECGCPCConfig: at most {MAX_LAYERS} convolutions and state_size {MAX_STATE} are possible."
+            )
         if not (self.s4_max_length or 0) <= MAX_POSITIONS or not 1 <= self.num_negatives <= MAX_POSITIONS:
             raise ValueError(f"ECGCPCConfig: s4_max_length and num_negatives must not exceed {MAX_POSITIONS}.")
         check_choice(self, "context", ("lstm", "gru", "s4"))

@@ -20,6 +20,7 @@ from ecg_transformers.models.st_mem.modeling_st_mem import (
     STMEMForSequenceClassification,
     STMEMModel,
     STMEMPreTrainedModel,
+    separator_table,
 )
 
 HEAD_SIZE = 64  # fixed in the released code, so the number of heads follows from the tensors
@@ -47,12 +48,16 @@ def convert_st_mem(state_dict: Mapping[str, Tensor], **config_overrides: Any) ->
         sizes |= decoder_sizes(reader)
     elif "head.weight" in reader:
         sizes["num_labels"] = reader.tensors["head.weight"].shape[0]
-    if sizes["num_leads"] != STMEMConfig().num_leads:
+    if config_overrides.get("num_leads", sizes["num_leads"]) != STMEMConfig().num_leads:
         sizes["lead_names"] = None
     config = STMEMConfig(**{**sizes, **config_overrides})
-    tensors = encoder_tensors(reader, prefix, "" if not full and "num_labels" not in sizes else "st_mem.")
+    target = "" if not full and "num_labels" not in sizes else "st_mem."
+    tensors = encoder_tensors(reader, prefix, target)
+    fit_encoder(tensors, target, config)
     if full:
         take_decoder(reader, tensors)
+        name = "decoder.position_embeddings"
+        tensors[name] = fit_table(tensors[name], config.num_patches)
         for index in (1, 2, 3):
             for kind in ("weight", "bias"):
                 reader.take_duplicate(
@@ -66,6 +71,34 @@ def convert_st_mem(state_dict: Mapping[str, Tensor], **config_overrides: Any) ->
         return load_converted(STMEMForSequenceClassification(config), tensors)
     reader.finish()
     return load_converted(STMEMModel(config), tensors)
+
+
+def fit_table(table: Tensor, num_patches: int) -> Tensor:
+    """A position table, separator rows at both ends, for another number of patches.
+
+    Fewer patches take the first rows and the right separator's row, as a shorter input does. More rows can only be made
+    while the table still is the fixed sine-cosine one.
+
+    Raises:
+        CheckpointError: when a trained table would have to grow.
+    """
+    stored = table.shape[1] - 2
+    if num_patches <= stored:
+        return torch.cat([table[:, : num_patches + 1], table[:, -1:]], dim=1)
+    if torch.allclose(table.float(), separator_table(stored, table.shape[2]), atol=1e-5):
+        return separator_table(num_patches, table.shape[2]).to(table.dtype)
+    raise CheckpointError(
+        f"ST-MEM: the checkpoint has positions for {stored} patches and they were trained, so {num_patches} patches "
+        "cannot be served: take a shorter seq_len."
+    )
+
+
+def fit_encoder(tensors: dict[str, Tensor], prefix: str, config: STMEMConfig) -> None:
+    """Positions for the length asked for, and the first `num_leads` lead embeddings (the published route to fewer leads)."""
+    positions, leads = f"{prefix}embeddings.position_embeddings", f"{prefix}embeddings.lead_embeddings.weight"
+    tensors[positions] = fit_table(tensors[positions], config.num_patches)
+    if config.num_leads < len(tensors[leads]):
+        tensors[leads] = tensors[leads][: config.num_leads].clone()
 
 
 def encoder_sizes(reader: StateDictReader, prefix: str) -> dict[str, Any]:

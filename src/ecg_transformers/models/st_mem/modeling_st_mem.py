@@ -200,7 +200,8 @@ class STMEMModel(STMEMPreTrainedModel):
             `pooler_output (B, D)`: the norm of the mean of all patch tokens, the published downstream feature.
         """
         check_input(input_values)
-        if self.config.lead_mode == "official_broadcast" and input_values.shape[1] == 1 and lead_indices is None:
+        downstream = ids_keep is None and lead_indices is None
+        if self.config.lead_mode == "official_broadcast" and input_values.shape[1] == 1 and downstream:
             return self._forward_broadcast(input_values)
         indices = resolve_lead_indices(lead_indices, input_values, self.config.num_leads)
         patches = patchify(input_values, self.config.patch_size)
