@@ -202,7 +202,7 @@ def _limit_section(results: Mapping[str, Any]) -> str:
             "- Random initialisation is the same network with the weights that the seed gave it before its first update, "
             "read by the same probe.",
             f"- Probes: {f'{crops} evenly spaced crops' if crops else 'the whole record'}, encoder in evaluation mode, "
-            "features standardised on the training records; L2 logistic regression (the attention probe is trained by "
+            "features standardised on the labelled training records; L2 logistic regression (the attention probe is trained by "
             "gradient descent on stored tokens). Amplitudes: log SD, maximum and minimum of each lead in millivolts.",
         ]
     for cell in results["cells"]:

@@ -18,10 +18,10 @@ from ecg_transformers.training.checkpointing import (
 from ecg_transformers.training.errors import CheckpointWriteError, UsageError
 
 
-def save(folder: Path, step: int, keep: int | None = None) -> Path:
+def save(folder: Path, step: int, keep: int | None = None, **state: object) -> Path:
     weights = {"weight": torch.full((100,), float(step)), "counter": torch.tensor(step)}
     return write_checkpoint(
-        folder, step, {"model.safetensors": weights}, {"trainer_state.json": {"step": step}}, keep=keep
+        folder, step, {"model.safetensors": weights}, {"trainer_state.json": {"step": step, **state}}, keep=keep
     )
 
 
@@ -115,6 +115,7 @@ DAMAGES = {
     "truncated manifest": lambda path: (path / "manifest.json").write_bytes(
         (path / "manifest.json").read_bytes()[:-20]
     ),
+    "nested manifest": lambda path: (path / "manifest.json").write_text("[" * 200_000),
     "folder": lambda path: ((path / "model.safetensors").unlink(), (path / "model.safetensors").mkdir()),
     "symlink": lambda path: (
         (path / "model.safetensors").rename(path.parent / "elsewhere"),
@@ -196,6 +197,37 @@ def test_a_step_that_is_there_and_valid_is_not_written_again(tmp_path: Path) -> 
     flip(tmp_path / "step-1" / "model.safetensors", 300)
     save(tmp_path, 1)
     assert verify(tmp_path / "step-1").step == 1
+
+
+def test_a_rolled_back_run_takes_the_place_of_the_later_steps_of_the_old_one(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        save(tmp_path, step, identity={"total_steps": 3})
+    save(tmp_path, 2, identity={"total_steps": 9})
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-2", "step-1"]
+    found = find_checkpoint("latest", tmp_path)
+    assert found is not None
+    assert found.json()["identity"] == {"total_steps": 9}
+    assert sorted(path.name[:12] for path in debris(tmp_path)) == ["stale-step-2", "stale-step-3"]
+
+
+def test_a_failed_save_leaves_the_checkpoint_of_the_other_run(tmp_path: Path, monkeypatch) -> None:
+    save(tmp_path, 2, identity={"total_steps": 3})
+
+    def fail(name: str) -> None:
+        if name == "write manifest.json":
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpointing, "fault_point", fail)
+    with pytest.raises(CheckpointWriteError):
+        save(tmp_path, 2, identity={"total_steps": 9})
+    assert verify(tmp_path / "step-2").json()["identity"] == {"total_steps": 3}
+
+
+def test_a_checkpoint_without_what_resuming_needs_is_damaged(tmp_path: Path) -> None:
+    path = save(tmp_path, 1)
+    assert verify(path, needed=["model.safetensors"]).step == 1
+    with pytest.raises(UsageError, match=r"does not name optimizer\.safetensors"):
+        find_checkpoint(str(path), tmp_path, needed=["model.safetensors", "optimizer.safetensors"])
 
 
 def test_a_file_size_limit_is_reported_as_a_failed_save(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -32,6 +33,14 @@ def finetuned(tmp_path_factory: pytest.TempPathFactory, pretrained: Path) -> Pat
     """Two seeds, uninterrupted."""
     folder = tmp_path_factory.mktemp("finetuned") / "run"
     finetune(small_finetuning(folder, pretrained, seeds="0,3"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def probed(tmp_path_factory: pytest.TempPathFactory, pretrained: Path) -> Path:
+    """A linear probe."""
+    folder = tmp_path_factory.mktemp("probed") / "run"
+    finetune(small_finetuning(folder, pretrained, mode="linear"))
     return folder
 
 
@@ -191,6 +200,54 @@ def test_kill_9_at_random_moments_loses_nothing(tmp_path: Path, pretrained: Path
     finetune(small_finetuning(run, pretrained, seeds="0,3", resume_from_checkpoint="latest"))
     assert run_files(run) == run_files(finetuned)
     assert predictions(run).equals(predictions(finetuned))
+
+
+@pytest.mark.parametrize("changes", [{"label_fraction": 0.5}, {"num_crops": 1}, {"mode": "attention"}])
+def test_a_finished_seed_of_another_run_is_refused(
+    tmp_path: Path, pretrained: Path, probed: Path, changes: dict[str, Any]
+) -> None:
+    shutil.copytree(probed, tmp_path / "run")
+    settings = {"mode": "linear", **changes, "resume_from_checkpoint": "latest"}
+    with pytest.raises(UsageError, match=rf"seed-0 belongs to another run.*{next(iter(changes))}"):
+        finetune(small_finetuning(tmp_path / "run", pretrained, **settings))
+    assert metrics(tmp_path / "run") == metrics(probed)
+
+
+def test_a_stop_request_ends_a_probe_between_its_parts(
+    tmp_path: Path, pretrained: Path, probed: Path, monkeypatch
+) -> None:
+    original = finetuning.fit_linear_probe
+
+    def signalled(*arguments: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        return original(*arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted) as caught:
+        patch.setattr(finetuning, "fit_linear_probe", signalled)
+        finetune(small_finetuning(tmp_path, pretrained, mode="linear"))
+    assert caught.value.exit_code == 130
+    finetune(small_finetuning(tmp_path, pretrained, mode="linear", resume_from_checkpoint="latest"))
+    assert run_files(tmp_path) == run_files(probed)
+
+
+def test_a_stop_request_ends_the_final_evaluation(tmp_path: Path, probed: Path, pretrained: Path, monkeypatch) -> None:
+    shutil.copytree(probed, tmp_path / "run")
+    (tmp_path / "run" / "metrics.json").unlink()
+    original = finetuning.load_split
+
+    def signalled(args: Any, split: str, **options: Any) -> Any:
+        if split == "test":
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(args, split, **options)
+
+    args = small_finetuning(tmp_path / "run", pretrained, mode="linear", resume_from_checkpoint="latest")
+    with monkeypatch.context() as patch, pytest.raises(Interrupted) as caught:
+        patch.setattr(finetuning, "load_split", signalled)
+        finetune(args)
+    assert caught.value.exit_code == 143
+    assert not (tmp_path / "run" / "metrics.json").exists()
+    finetune(args)
+    assert metrics(tmp_path / "run")["test"] == metrics(probed)["test"]
 
 
 def test_label_subsets_are_nested_and_named(tmp_path: Path, pretrained: Path) -> None:

@@ -246,6 +246,57 @@ def test_a_loss_that_is_not_finite_stops_with_the_state_and_the_records(tmp_path
     assert state["step"] == state["crash"]["failed_step"] - 1
 
 
+@pytest.mark.parametrize("method", sorted({name for name, _ in STAGES if get_method(name).has_batch_norm}))
+def test_the_state_of_a_failed_step_is_the_one_before_it(tmp_path: Path, monkeypatch, method: str) -> None:
+    """Running statistics and momentum encoders have moved by then; the third of five batches is the bad one."""
+    from ecg_transformers.training import loop
+
+    interrupted(tmp_path / "whole", 2, method=method, max_steps=5)
+    original = loop.next_batch
+
+    def poisoned(run, batches, micro_batch):
+        batch = original(run, batches, micro_batch)
+        bad = float("inf") if micro_batch.step == 2 else 1.0
+        return {key: value * bad if value.is_floating_point() else value for key, value in batch.items()}
+
+    monkeypatch.setattr(loop, "next_batch", poisoned)
+    with pytest.raises(NonFiniteError):
+        pretrain(small_pretraining(tmp_path / "run", method, max_steps=5))
+    expected = verify(tmp_path / "whole" / "checkpoints" / "step-2").path / "model.safetensors"
+    saved = verify(tmp_path / "run" / "crash" / "step-2").path / "model.safetensors"
+    assert saved.read_bytes() == expected.read_bytes()
+
+
+def test_a_batch_with_nothing_to_predict_is_named(tmp_path: Path, monkeypatch) -> None:
+    from ecg_transformers.training import loop
+
+    monkeypatch.setattr(loop, "loss_count", lambda outputs, micro_batch: 0.0)
+    with pytest.raises(UsageError, match="loss of step 1 is over nothing.*records: "):
+        pretrain(small_pretraining(tmp_path))
+
+
+def test_a_run_that_goes_on_from_an_older_step_keeps_nothing_of_the_newer_ones(tmp_path: Path) -> None:
+    pretrain(small_pretraining(tmp_path))
+    older = tmp_path / "checkpoints" / "step-4"
+    changes = {"max_steps": 12, "new_schedule": True}
+    interrupted(tmp_path, 5, resume_from_checkpoint=str(older), **changes)
+    assert [path.name for path in list_checkpoints(tmp_path / "checkpoints")] == ["step-5", "step-4"]
+    pretrain(small_pretraining(tmp_path, resume_from_checkpoint="latest", max_steps=12))
+    assert [row["step"] for row in read_log(tmp_path / "train_log.jsonl")] == list(range(1, 13))
+
+
+def test_divided_batches_are_warned_of_at_the_start(tmp_path: Path, capsys) -> None:
+    (method, *_) = [name for name, _ in STAGES if get_method(name).has_batch_norm]
+    pretrain(small_pretraining(tmp_path, method, max_steps=1, gradient_accumulation_steps=2))
+    assert "depends on all records of a forward pass together" in capsys.readouterr().err
+
+
+def test_the_help_names_the_command_that_lists_the_methods() -> None:
+    from ecg_transformers.training.arguments import PretrainingArguments
+
+    assert "`ecg-transformers methods`" in PretrainingArguments.__dataclass_fields__["method"].metadata["help"]
+
+
 WRONG = {
     "no such method": ({"method": "st_men"}, "Did you mean 'st_mem'"),
     "no such corpus": ({"dataset": "ptb_xxl"}, "ptb_xl"),

@@ -271,9 +271,7 @@ def debris(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.name != "latest" and not _NAME.fullmatch(path.name))
 
 
-def find_checkpoint(
-    choice: str, folder: Path, *, hashes: bool = True, needed: Sequence[str] = ()
-) -> Checkpoint | None:
+def find_checkpoint(choice: str, folder: Path, *, hashes: bool = True, needed: Sequence[str] = ()) -> Checkpoint | None:
     """The checkpoint that `--resume_from_checkpoint` means.
 
     Args:

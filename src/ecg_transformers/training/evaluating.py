@@ -10,7 +10,8 @@ import numpy as np
 
 from ecg_transformers.data.errors import ECGDataError
 from ecg_transformers.training.corpus import Split
-from ecg_transformers.training.errors import UsageError, one_sentence
+from ecg_transformers.training.errors import Interrupted, UsageError, one_sentence
+from ecg_transformers.training.interruption import StopRequest
 from ecg_transformers.training.views import PreparedRecords, View, collate
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Evaluator:
         batch_size: records of one forward pass.
         forward_arguments: fixed keyword arguments of each forward pass (lead indices).
         cache_mb: memory for prepared records.
+        stop: where given, a stop request on any process ends the evaluation on all of them.
     """
 
     accelerator: Accelerator
@@ -39,13 +41,18 @@ class Evaluator:
     batch_size: int
     forward_arguments: dict[str, Any] = field(default_factory=dict)
     cache_mb: float = 512
+    stop: StopRequest | None = None
 
     def __post_init__(self) -> None:
         self._prepared = PreparedRecords(self.split.records, self.view.prepare, self.cache_mb)
 
     def apply(self, model: Any, function: Callable[[Mapping[str, torch.Tensor]], torch.Tensor]) -> np.ndarray:
         """`function(batch)` for all records in evaluation mode: one row a record, in the split's order, on every
-        process."""
+        process.
+
+        Raises:
+            Interrupted: after a batch, when a stop was requested.
+        """
         import torch
 
         rank, count = self.accelerator.process_index, self.accelerator.num_processes
@@ -56,14 +63,22 @@ class Evaluator:
         try:
             with torch.no_grad():
                 for indices, batch in self._batches(own):
+                    if self.stop is not None and self.stop.exit_code:
+                        break
                     rows += zip(indices, function(batch).float().cpu().numpy(), strict=True)
         finally:
             for module, training in was_training.items():
                 module.training = training
+        code = 0 if self.stop is None else self.stop.exit_code
         if count > 1:
             from accelerate.utils import gather_object
 
+            code = max(gather_object([code]))
             rows = gather_object(rows)
+        if code:
+            raise Interrupted(
+                "Stopped during an evaluation; continue with --resume_from_checkpoint latest.", exit_code=code
+            )
         rows.sort(key=lambda row: row[0])  # every record is in exactly one process's share: no padding to drop
         return np.stack([row for _, row in rows])
 

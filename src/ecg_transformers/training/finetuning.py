@@ -45,7 +45,7 @@ from ecg_transformers.training.results import (
     validation_figures,
     write_predictions,
 )
-from ecg_transformers.training.resuming import check_identity, model_facts
+from ecg_transformers.training.resuming import IDENTITY, check_identity, check_result, model_facts
 from ecg_transformers.training.sampling import BatchPlan
 from ecg_transformers.training.saving import on_main_process
 from ecg_transformers.training.selection import BEST, Best, evaluation_steps
@@ -82,7 +82,7 @@ def finetune(args: FinetuningArguments) -> RunSummary:
         checkpoint = checkpoint_to_resume(args, output_dir)
         job = prepare_job(args, output_dir, accelerator)
         train_all_seeds(job, stop, checkpoint)
-        return evaluate_all_seeds(job)
+        return evaluate_all_seeds(job, stop)
 
 
 @dataclass
@@ -119,8 +119,8 @@ class Job:
         """Where the result of a finished seed is."""
         return self.output_dir / SEEDS / f"seed-{seed}"
 
-    def evaluator(self, split: Split) -> Evaluator:
-        """Runs classifiers over a split."""
+    def evaluator(self, split: Split, stop: StopRequest | None = None) -> Evaluator:
+        """Runs classifiers over a split; a stop request ends it there where nothing is lost by that."""
         view = build_view(evaluation_view(self.classifier), self.classifier.extractor)
         batch_size = max(1, 2 * self.seeds[0].plan.per_device_batch_size // self.num_crops)
         return Evaluator(
@@ -131,6 +131,7 @@ class Job:
             batch_size,
             self.classifier.forward_arguments,
             self.args.cache_mb,
+            stop,
         )
 
 
@@ -187,6 +188,9 @@ def train_all_seeds(job: Job, stop: StopRequest, checkpoint: Checkpoint | None) 
     """Train seed after seed; finished ones are passed over, an interrupted one continues at its checkpoint."""
     if checkpoint is not None:
         check_identity(checkpoint, run_identity(job), allow_new_schedule=job.args.new_schedule)
+    finished = [job.folder(seed.seed) for seed in job.seeds if job.folder(seed.seed).exists()]
+    for folder in finished if job.args.resume_from_checkpoint is not None else []:
+        check_result(folder, run_identity(job), allow_new_schedule=job.args.new_schedule)
     done = 0 if checkpoint is None else checkpoint.step
     if job.args.mode == "linear" and job.args.resume_from_checkpoint is not None:
         done = sum(seed.total_steps for seed in job.seeds if job.folder(seed.seed).exists())
@@ -203,7 +207,7 @@ def train_all_seeds(job: Job, stop: StopRequest, checkpoint: Checkpoint | None) 
             if job.folder(seed.seed).exists() and done >= seed.offset + seed.total_steps:
                 continue
             if job.args.mode == "linear":
-                probe_seed(job, seed, reporter)
+                probe_seed(job, seed, reporter, stop)
                 continue
             inside = checkpoint is not None and seed.offset < done <= seed.offset + seed.total_steps
             train_seed(job, seed, reporter, stop, checkpoint if inside else None)
@@ -234,6 +238,7 @@ def train_seed(job: Job, seed: SeedPlan, reporter: Reporter, stop: StopRequest, 
     train(run, reporter, stop, first_step, evaluate)
     guard.check()
     run.plain_model.load_state_dict(best.tensors)
+    evaluator.stop = stop  # the last checkpoint is written: from here on nothing is lost
     finish_seed(job, seed, run.plain_model, evaluator, {"best_step": best.step, "history": best.history})
     job.accelerator.free_memory()
 
@@ -273,14 +278,14 @@ def seed_run(job: Job, seed: SeedPlan, checkpoint: Checkpoint | None) -> Run:
     )
 
 
-def probe_seed(job: Job, seed: SeedPlan, reporter: Reporter) -> None:
+def probe_seed(job: Job, seed: SeedPlan, reporter: Reporter, stop: StopRequest) -> None:
     """One linear probe on frozen features; its solution becomes the linear head of the saved model."""
     model = job.classifier.build(seed.seed)
     freeze_encoder(model)
     model.to(job.accelerator.device)
     guard = FrozenGuard({model.base_model_prefix: model.base_model})
-    evaluator = job.evaluator(job.validation)
-    facts, loss = fit_linear_probe(model, job.evaluator(seed.train), evaluator)
+    evaluator = job.evaluator(job.validation, stop)
+    facts, loss = fit_linear_probe(model, job.evaluator(seed.train, stop), evaluator)
     row = {"step": seed.offset + 1, "seed": seed.seed, "epoch": 1.0, "loss": loss, "lr": 0.0, **facts["log"]}
     reporter.step(row, len(seed.train))
     guard.check()
@@ -298,14 +303,15 @@ def finish_seed(job: Job, seed: SeedPlan, model: Any, evaluator: Evaluator, fact
         **facts,
     }
     tensors = {name: value.to("cpu") for name, value in model_tensors(model).items()}
+    objects = {"selection.json": selection, IDENTITY: run_identity(job)}
 
     def write() -> None:
-        save_folder(job.folder(seed.seed), model, job.classifier.extractor, tensors, {"selection.json": selection})
+        save_folder(job.folder(seed.seed), model, job.classifier.extractor, tensors, objects)
 
     on_main_process(job.accelerator, write)
 
 
-def evaluate_all_seeds(job: Job) -> RunSummary:
+def evaluate_all_seeds(job: Job, stop: StopRequest) -> RunSummary:
     """Write the selection, then load the test split for the first time, predict and report."""
     args, accelerator = job.args, job.accelerator
     selections = {
@@ -315,7 +321,7 @@ def evaluate_all_seeds(job: Job) -> RunSummary:
     record = {"metric": args.selection_metric, "seeds": {str(seed): facts for seed, facts in selections.items()}}
     on_main_process(accelerator, lambda: write_json(job.output_dir / "selection.json", record))
     test = load_split(args, "test", task=args.task, labelled=True)
-    evaluator = job.evaluator(test)
+    evaluator = job.evaluator(test, stop)
     cls = job.classifier.method.model_classes["classification"]
     scores: dict[int, np.ndarray] = {}
     saved: Any = None

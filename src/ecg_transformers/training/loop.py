@@ -17,6 +17,7 @@ from ecg_transformers.training.randomness import seed_global_generators, torch_g
 from ecg_transformers.training.reporting import Reporter
 from ecg_transformers.training.sampling import BatchPlan, MicroBatch, StepSampler
 from ecg_transformers.training.saving import save
+from ecg_transformers.training.state import BeforeStep
 from ecg_transformers.training.views import BadSample, TrainingSamples, collate
 
 if TYPE_CHECKING:
@@ -92,7 +93,9 @@ def train(
     total_steps = run.schedule.total_steps
     batches = load_batches(run, first_step)
     reporter.skip_time()
+    before = before_step(run)
     for step in range(first_step, total_steps):
+        before.remember()
         run.train_mode()
         run.plain_model.training_step_started(step, total_steps)
         lr = run.schedule(step)
@@ -100,12 +103,14 @@ def train(
         try:
             loss, monitored, stop_code, seen = accumulate_gradients(run, step, batches, stop)
         except UsageError:  # a record that cannot be used: the steps before it are not lost
+            before.restore()
             if step > first_step and run.accelerator.num_processes == 1:
                 save(run, reporter, step)
             raise
         grad_norm = finish_gradients(run)
         fp16 = run.accelerator.scaler is not None
         if not math.isfinite(loss) or (not math.isfinite(grad_norm) and not fp16):
+            before.restore()
             raise stop_as_not_finite(run, step, loss, grad_norm, seen)
         run.optimizer.step()
         run.optimizer.zero_grad(set_to_none=True)
@@ -166,8 +171,30 @@ def accumulate_gradients(
     totals[2] = stop.exit_code
     totals, monitored = reduce_over_processes(run, totals, monitored)
     loss_sum, count_sum, code = totals.tolist()
+    if count_sum == 0:
+        raise nothing_to_learn(run, step)
     correct_gradients(run, usual_count * accelerator.num_processes / count_sum)
     return loss_sum / count_sum, monitored, int(code), seen
+
+
+def before_step(run: Run) -> BeforeStep:
+    """Keeps what a step changes before the optimiser does, for the state that is saved when the step fails."""
+    from ecg_transformers.models.base import ECGPreTrainedModel
+
+    has_hook = type(run.plain_model).training_step_started is not ECGPreTrainedModel.training_step_started
+    return BeforeStep(run.plain_model, parameters=has_hook)
+
+
+def nothing_to_learn(run: Run, step: int) -> UsageError:
+    """The error of a batch whose loss is a mean over nothing; all processes meet it together."""
+    names = [run.record_ids[index] for index in run.plan.global_batch(step)]
+    listed = ", ".join(names[:16]) + (", …" if len(names) > 16 else "")
+    error = UsageError(
+        f"The loss of step {run.offset + step + 1} is over nothing: none of its records has anything to predict (no "
+        f"masked part, or no label). Leave them out or take a larger batch. The records: {listed}."
+    )
+    error.is_shared = True
+    return error
 
 
 def loss_count(outputs: Any, micro_batch: MicroBatch) -> float:

@@ -40,6 +40,7 @@ from ecg_transformers.training.setup import (
     resolve_length,
     resolve_schedule,
     resolve_settings,
+    warn_of_divided_batches,
 )
 from ecg_transformers.training.views import build_augmentation, build_view
 
@@ -123,6 +124,7 @@ def prepare_run(
 ) -> tuple[Run, Any, int]:
     """Everything that the loop needs, the extractor, and the step to start from."""
     batches = resolve_batches(args, settings.hyper, accelerator.num_processes)
+    warn_of_divided_batches(settings.method, batches, is_main=accelerator.is_main_process)
     plan = BatchPlan(
         len(split),
         batches.per_device,

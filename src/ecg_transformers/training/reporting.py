@@ -154,10 +154,13 @@ class Reporter:
 
     def scalars(self, step: int, values: Mapping[str, Any]) -> None:
         """Figures of a step (those of validation are not in the train log) to TensorBoard."""
-        if self._writer is not None:
+        try:
             for name, value in values.items():
-                if isinstance(value, (int, float)):
+                if self._writer is not None and isinstance(value, (int, float)):
                     self._writer.add_scalar(name, value, step)
+        except (OSError, RuntimeError, ValueError) as error:
+            self._writer = None
+            _say_tensorboard_is_dropped(error)
 
     def skip_time(self) -> None:
         """What just passed (a checkpoint, an evaluation) does not count for samples per second."""
@@ -169,10 +172,16 @@ class Reporter:
             self._log.sync()
 
     def close(self) -> None:
-        """Close bar, logs and writer."""
-        for part in (self._bar, self._log, self._performance, self._writer):
+        """Close bar, logs and writer; what fails here is said, and hides no error of the run."""
+        for part in (self._bar, self._log, self._performance):
             if part is not None:
                 part.close()
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            try:
+                writer.close()
+            except (OSError, RuntimeError, ValueError) as error:
+                _say_tensorboard_is_dropped(error)
 
 
 def _tensorboard_writer(folder: Path, first_step: int) -> Any:
@@ -181,8 +190,16 @@ def _tensorboard_writer(folder: Path, first_step: int) -> Any:
     except ImportError:
         logger.warning("tensorboard is not installed; the figures are in %s only.", TRAIN_LOG)
         return None
-    with write_errors("the TensorBoard events", folder):
+    try:
         return SummaryWriter(str(folder), purge_step=first_step + 1 if first_step else None)
+    except (OSError, RuntimeError, ValueError) as error:
+        _say_tensorboard_is_dropped(error)
+        return None
+
+
+def _say_tensorboard_is_dropped(error: Exception) -> None:
+    """The JSON log is the record of a run; TensorBoard is a view of it that a run can do without."""
+    logger.warning("TensorBoard gets no further figures (%s); all of them are in %s.", error, TRAIN_LOG)
 
 
 @dataclass

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from ecg_transformers.training.checkpointing import Checkpoint
-from ecg_transformers.training.errors import UsageError
+from ecg_transformers.training.errors import UsageError, one_sentence
 
+IDENTITY = "identity.json"  # beside a finished result
 _NOT_THE_MODEL = ("transformers_version", "_name_or_path", "architectures", "auto_map", "dtype", "torch_dtype")
 _SCHEDULE_ONLY = ("total_steps", "recipe.epochs", "recipe.max_steps")
 
@@ -27,7 +29,27 @@ def check_identity(checkpoint: Checkpoint, identity: Mapping[str, Any], *, allow
 
     Paths, number of workers, number of processes, logging and intervals may change.
     """
-    before = checkpoint.json().get("identity", {})
+    compare_identities(
+        checkpoint.path, checkpoint.json().get("identity", {}), identity, allow_new_schedule=allow_new_schedule
+    )
+
+
+def check_result(folder: Path, identity: Mapping[str, Any], *, allow_new_schedule: bool = False) -> None:
+    """Raise `UsageError` when the finished result in a folder is that of another run, or does not say of which."""
+    try:
+        before = json.loads((folder / IDENTITY).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{folder} does not say which run it is the result of ({one_sentence(error)}); remove it, or choose "
+            f"another --output_dir."
+        ) from error
+    compare_identities(folder, before, identity, allow_new_schedule=allow_new_schedule)
+
+
+def compare_identities(
+    path: Path, before: Mapping[str, Any], identity: Mapping[str, Any], *, allow_new_schedule: bool = False
+) -> None:
+    """Raise `UsageError` when what lies at `path` has another identity than this run."""
     differences = [
         (key, old, new)
         for key, old, new in _differences(before, identity)
@@ -39,7 +61,7 @@ def check_identity(checkpoint: Checkpoint, identity: Mapping[str, Any], *, allow
     more = f" (and {len(differences) - 1} further differences)" if len(differences) > 1 else ""
     hint = " Pass --new_schedule true if the change of length is meant." if key.startswith(_SCHEDULE_ONLY) else ""
     raise UsageError(
-        f"{checkpoint.path} belongs to another run: its {key} is {_short(old)}, this run's is {_short(new)}{more}; "
+        f"{path} belongs to another run: its {key} is {_short(old)}, this run's is {_short(new)}{more}; "
         f"resume with the same settings or choose another --output_dir.{hint}"
     )
 

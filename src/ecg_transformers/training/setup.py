@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -84,6 +85,9 @@ def build_extractor(settings: Settings) -> Any:
         return settings.method.extractor_class.for_method(settings.method.name, **settings.preprocessing)
 
 
+VIEWS_OF_PAIRS = ("two_crops", "adjacent_segments")  # their losses compare records of a batch with one another
+
+
 @dataclass(frozen=True)
 class Batches:
     """Sizes of a step."""
@@ -112,6 +116,20 @@ def resolve_batches(
         wanted = min(hyper.batch_size, num_records) if num_records is not None else hyper.batch_size
         per_device = max(1, wanted // (num_processes * accumulation))
     return Batches(per_device, accumulation, num_processes)
+
+
+def warn_of_divided_batches(method: ECGMethod, batches: Batches, *, is_main: bool) -> None:
+    """Say at the start when a loss over a whole micro-batch is computed on parts of the batch."""
+    if not is_main or not (method.has_batch_norm or method.view in VIEWS_OF_PAIRS):
+        return
+    if batches.num_processes > 1 or batches.accumulation > 1:
+        print(
+            f"warning: the loss of {method.title} depends on all records of a forward pass together, so "
+            f"{batches.num_processes} x {batches.accumulation} passes of {batches.per_device} records do not give the "
+            f"results of one batch of {batches.total}.",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def resolve_length(

@@ -98,6 +98,36 @@ def tensors_hash(tensors: Iterable[tuple[str, torch.Tensor]]) -> str:
     return digest.hexdigest()
 
 
+class BeforeStep:
+    """What forward passes and the hook before them change, although no optimiser does: running statistics, and, in
+    models with such a hook, the parameters without gradient (a momentum encoder).
+
+    Args:
+        model: the plain model of a run.
+        parameters: whether the parameters without gradient change, too.
+    """
+
+    def __init__(self, model: nn.Module, *, parameters: bool) -> None:
+        self._watched = [
+            buffer
+            for module in model.modules()
+            if getattr(module, "running_mean", None) is not None
+            for buffer in module.buffers(recurse=False)
+        ]
+        if parameters:
+            self._watched += [parameter for parameter in model.parameters() if not parameter.requires_grad]
+        self._copies: list[torch.Tensor] = []
+
+    def remember(self) -> None:
+        """Copy it; called before each step."""
+        self._copies = [value.detach().clone() for value in self._watched]
+
+    def restore(self) -> None:
+        """Bring it back: the model is the one before the step."""
+        for value, copy in zip(self._watched, self._copies, strict=True):
+            value.detach().copy_(copy)
+
+
 class FrozenGuard:
     """Remembers the content of everything frozen at the start of a run and compares it at the end.
 
