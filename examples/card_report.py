@@ -90,7 +90,7 @@ def _training_section(results: Mapping[str, Any]) -> str:
     if results["arguments"]["note"]:
         lines.append(f"- {results['arguments']['note']}")
     names = list(first["monitors"])
-    head = "".join(f" {name.replace('_', ' ')}, start → end |" for name in names)
+    head = "".join(f" {name.replace('_', ' ')}, first → last {LAST_STEPS} |" for name in names)
     lines += [
         f"\n| seed | loss at the start | loss, mean of the last {LAST_STEPS} updates |{head}",
         "|---|---|---|" + "---|" * len(names),

@@ -222,9 +222,10 @@ def test_a_stop_request_ends_a_probe_between_its_parts(
         os.kill(os.getpid(), signal.SIGINT)
         return original(*arguments)
 
-    with monkeypatch.context() as patch, pytest.raises(Interrupted) as caught:
-        patch.setattr(finetuning, "fit_linear_probe", signalled)
+    monkeypatch.setattr(finetuning, "fit_linear_probe", signalled)
+    with pytest.raises(Interrupted) as caught:
         finetune(small_finetuning(tmp_path, pretrained, mode="linear"))
+    monkeypatch.undo()
     assert caught.value.exit_code == 130
     finetune(small_finetuning(tmp_path, pretrained, mode="linear", resume_from_checkpoint="latest"))
     assert run_files(tmp_path) == run_files(probed)
@@ -241,9 +242,10 @@ def test_a_stop_request_ends_the_final_evaluation(tmp_path: Path, probed: Path, 
         return original(args, split, **options)
 
     args = small_finetuning(tmp_path / "run", pretrained, mode="linear", resume_from_checkpoint="latest")
-    with monkeypatch.context() as patch, pytest.raises(Interrupted) as caught:
-        patch.setattr(finetuning, "load_split", signalled)
+    monkeypatch.setattr(finetuning, "load_split", signalled)
+    with pytest.raises(Interrupted) as caught:
         finetune(args)
+    monkeypatch.undo()
     assert caught.value.exit_code == 143
     assert not (tmp_path / "run" / "metrics.json").exists()
     finetune(args)

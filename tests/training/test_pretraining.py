@@ -271,7 +271,7 @@ def test_a_batch_with_nothing_to_predict_is_named(tmp_path: Path, monkeypatch) -
     from ecg_transformers.training import loop
 
     monkeypatch.setattr(loop, "loss_count", lambda outputs, micro_batch: 0.0)
-    with pytest.raises(UsageError, match="loss of step 1 is over nothing.*records: "):
+    with pytest.raises(UsageError, match=r"loss of step 1 is over nothing.*records: "):
         pretrain(small_pretraining(tmp_path))
 
 

@@ -40,11 +40,15 @@ def test_closing_hides_no_error_of_the_run(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(reporting, "_tensorboard_writer", lambda *_: FullDisk(fails_at_once=False))
     reporter = Reporter(tmp_path, first_step=0, total_steps=3, progress=False)
     reporter.step({"step": 1, "loss": 1.0, "lr": 0.1}, 4)
-    with pytest.raises(KeyError, match="the error of the run"):
+
+    def fail() -> None:
         try:
             raise KeyError("the error of the run")
         finally:
             reporter.close()
+
+    with pytest.raises(KeyError, match="the error of the run"):
+        fail()
 
 
 def test_a_test_split_without_a_defined_class_has_no_number_but_a_result() -> None:
