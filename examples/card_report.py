@@ -107,6 +107,8 @@ def _command_section(results: Mapping[str, Any]) -> str:
     words += ["--data_dir DATA"] if results["has_folder"] else []
     words += ["--output_dir OUT", f"--card model_cards/{results['card']}"]
     rest = {name: given[name] for name in results["not_default"] if name not in ("method", "recipe", "dataset", "note")}
+    if results["probes"].get("num_crops"):
+        rest["num_crops"] = results["probes"]["num_crops"]
     steps = {run["max_steps"] for run in results["pretraining"]}
     if len(steps) == 1 and None not in steps:
         rest["max_steps"] = steps.pop()

@@ -18,7 +18,13 @@ def write_record(path: Path, signal: np.ndarray) -> None:
         import wfdb
 
         wfdb.wrsamp(
-            path.stem, fs=500, units=["mV"] * 12, sig_name=LEADS, p_signal=signal, fmt=["16"] * 12, write_dir=str(path.parent)
+            path.stem,
+            fs=500,
+            units=["mV"] * 12,
+            sig_name=LEADS,
+            p_signal=signal,
+            fmt=["16"] * 12,
+            write_dir=str(path.parent),
         )
     elif path.suffix == ".npz":
         np.savez(path, signal=signal, sampling_rate=500, lead_names=LEADS)
