@@ -119,9 +119,10 @@ def _body(
     if method.notes:
         parts.append(f"{method.notes}\n")
     if config.get("weights_licence"):
+        source = f"Converted, or trained on, from the authors' file `{config.get('converted_from')}`."
+        licence = f"Licence of the source: {config['weights_licence']}."
         parts.append(
-            f"## Origin\n\nConverted, or trained on, from the authors' file `{config.get('converted_from')}`. "
-            f"Licence of the source: {config['weights_licence']}. It binds these weights too; do not redistribute them against it.\n"
+            f"## Origin\n\n{source} {licence} It binds these weights too; do not redistribute them against it.\n"
         )
     if run:
         parts.append(_training_section(run))
