@@ -87,8 +87,6 @@ def _training_section(results: Mapping[str, Any]) -> str:
         f"- Model: {sizes}",
         f"- Hyper-parameters: `{json.dumps(hyper)}`",
     ]
-    if results["arguments"]["note"]:
-        lines.append(f"- {results['arguments']['note']}")
     names = list(first["monitors"])
     head = "".join(f" {name.replace('_', ' ')}, first → last {LAST_STEPS} |" for name in names)
     lines += [
@@ -220,8 +218,7 @@ def _limit_section(results: Mapping[str, Any]) -> str:
             "- Both arms have the same budget and untuned settings: their difference is one at this budget, and more "
             "updates may close it."
         )
-    if results["notes"]:
-        lines.append(f"- {results['notes']}")
+    lines += [f"- {text}" for text in (results["arguments"]["note"], results["notes"]) if text]
     lines.append(f"- {LIMITS}")
     return "\n".join(lines) + "\n"
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -231,7 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     record = read_record(options.record)
     loaded = [
         (
-            name,
+            Path(name).name,
             AutoModelForSequenceClassification.from_pretrained(name).eval(),
             AutoFeatureExtractor.from_pretrained(name),
         )
