@@ -72,7 +72,7 @@ class Inputs:
 
 
 def evaluation_crops(extractor: Any, split: Split, wanted: int | None) -> int | None:
-    """Crops of a record for the probe: twelve where a crop is shorter than the shortest record, else the whole record.
+    """Crops of a record for the probe: four where a crop is shorter than the shortest record, else the whole record.
 
     Tokens depend on where a patch falls within a beat: the mean over few crops is mostly that chance.
     """
@@ -82,7 +82,7 @@ def evaluation_crops(extractor: Any, split: Split, wanted: int | None) -> int | 
     seconds = min(
         n / r for n, r in zip(split.records.column("num_samples"), split.records.column("sampling_rate"), strict=True)
     )
-    return None if length / rate >= seconds else wanted or 12
+    return None if length / rate >= seconds else wanted or 4
 
 
 def read_batch(encoder: Any, batch: Mapping[str, torch.Tensor], kinds: Iterable[str]) -> dict[str, Array]:

@@ -57,7 +57,7 @@ class CardArguments:
         "per_lead,per_lead+amplitude,pooler",
         "Readouts of the frozen encoder, the main one first: per_lead, per_lead+amplitude, pooler, attention.",
     )
-    num_crops: int | None = option(None, "Crops of a record for the probes (default: 12, or the whole record).")
+    num_crops: int | None = option(None, "Crops of a record for the probes (default: 4, or the whole record).")
     pretrained: str | None = option(None, "Folders of finished pre-training runs, e.g. runs/st_mem_s{seed}.")
     max_steps: int | None = option(None, "Updates of each pre-training stage (default: as the recipe says).")
     config_overrides: str = option("", "Fields of the model config, key=value,…")
