@@ -66,7 +66,7 @@ def test_importing_the_package_opens_no_socket():
         "socket.socket.connect = refuse\nsocket.create_connection = refuse\n"
         "import ecg_transformers\nprint(len(ecg_transformers.list_methods()))"
     )
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=280)
     assert result.returncode == 0, result.stderr[-1000:]
 
 
@@ -79,7 +79,7 @@ def test_the_package_works_without_a_home_directory(tmp_path):
         f"rows = ecg.load_ecg_dataset('synthetic', split='train', num_records=4, cache_dir={str(tmp_path / 'ä cache')!r})\n"
         "print(ecg.ECGFeatureExtractor.for_method('st_mem')(rows[0])['input_values'].shape)"
     )
-    result = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=120)
+    result = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=280)
     assert result.returncode == 0, result.stderr[-1000:]
     assert "(1, 12, 2250)" in result.stdout
 

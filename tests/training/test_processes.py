@@ -184,7 +184,7 @@ def test_the_state_of_a_sharded_model_is_saved_and_loaded_whole(tmp_path: Path) 
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=280,
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("equal") == 2
