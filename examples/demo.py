@@ -29,7 +29,7 @@ class DemoArguments:
         default="demo_output", metadata={"help": "Folder for checkpoints, figures and comparison.json."}
     )
     num_records: int = field(default=2000, metadata={"help": "Synthetic records."})
-    max_steps: int = field(default=700, metadata={"help": "Updates of the pre-training."})
+    max_steps: int = field(default=2000, metadata={"help": "Updates of the pre-training."})
     seed: int = field(default=0, metadata={"help": "Seed of data and training."})
 
 
