@@ -1,22 +1,9 @@
 """Registry entry of ST-MEM."""
 
+from ecg_transformers.models import comparison
 from ecg_transformers.models.registry import ECGMethod, Recipe, StageRecipe
-from ecg_transformers.signal.leads import STANDARD_LEADS
 
-PREPROCESSING = {
-    "sampling_rate": 250,
-    "seq_len": 2250,
-    "lead_names": list(STANDARD_LEADS),
-    "resample": "fourier",
-    "crop": "center",
-    "crop_before_filter": True,  # the filters see the crop only, as published
-    "highpass": 0.67,
-    "lowpass": 40.0,
-    "filter_order": 5,
-    "normalize": "joint",
-    "normalize_eps": 0.0,
-    "patch_size": 75,
-}
+PREPROCESSING = {**comparison.PREPROCESSING, "patch_size": 75}
 
 PUBLISHED = Recipe(
     description=(
