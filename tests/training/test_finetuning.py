@@ -112,6 +112,20 @@ def test_the_saved_model_gives_the_stored_predictions(tmp_path: Path, pretrained
     assert metrics(tmp_path)["mode"] == mode
 
 
+def test_new_weights_owe_nothing_to_the_checkpoint_that_only_lent_its_sizes(tmp_path: Path, pretrained: Path) -> None:
+    converted = tmp_path / "converted"
+    shutil.copytree(pretrained, converted)
+    config = json.loads((converted / "config.json").read_text())
+    config.update(converted_from="full.pth", weights_licence="CC BY-NC 4.0")
+    (converted / "config.json").write_text(json.dumps(config))
+    kept = {}
+    for mode in ("finetune", "scratch"):
+        finetune(small_finetuning(tmp_path / mode, converted, mode=mode, max_steps=1))
+        config = json.loads((tmp_path / mode / "config.json").read_text())
+        kept[mode] = config.get("weights_licence"), config.get("converted_from")
+    assert kept == {"finetune": ("CC BY-NC 4.0", "full.pth"), "scratch": (None, None)}
+
+
 def test_chosen_leads_are_what_the_saved_model_sees(tmp_path: Path, pretrained: Path) -> None:
     finetune(small_finetuning(tmp_path, pretrained, leads="V2,I", max_steps=3))
     frame = predictions(tmp_path)

@@ -184,7 +184,10 @@ def _with_head(
         "label2id": {name: index for index, name in enumerate(names)},
         "problem_type": problem,
     }
-    fields = {key: value for key, value in fields.items() if key not in ("num_labels", "architectures", "auto_map")}
+    not_kept = ["num_labels", "architectures", "auto_map"]
+    if args.mode == "scratch":
+        not_kept += ["converted_from", "weights_licence"]  # new weights owe nothing to those of the checkpoint
+    fields = {key: value for key, value in fields.items() if key not in not_kept}
     with usage_errors(StrictDataclassError, TypeError):
         config = config_class.from_dict({**fields, **head, **overrides, **classes})
     if args.mode == "linear" and config.head_pooling == "attention":
