@@ -6,21 +6,14 @@ Only ratios inside one run mean anything on a shared machine. Every row says how
 better than another; the goal is a floor.
 """
 
-import statistics
-import time
-from collections.abc import Callable
-from typing import Any
-
 import torch
+from timing import Form, Row, gemm, rotate, row, share_of_peak
 from torch import Tensor
 
 from ecg_transformers.layers.cross_pattern_attention import cross_pattern_attention
 from ecg_transformers.models.base import ECGLayer
 from ecg_transformers.models.ecg_jepa.configuration_ecg_jepa import ECGJEPAConfig
 from ecg_transformers.models.ecg_jepa.layers_ecg_jepa import JEPABlocks
-
-Form = Callable[[], Any]
-GEMM_SIZE = 1024
 
 # leads, patches, batch, heads, head width; goals over eager dense and over masked SDPA, forward and forward + backward
 GRIDS = (
@@ -32,42 +25,19 @@ GRIDS = (
 MEMORY_GOALS = {(8, 50): 0.50, (12, 100): 0.22, (12, 400): 0.07}
 
 
-def rows() -> list[dict[str, Any]]:
+def rows() -> list[Row]:
     """One dict a goal: `name`, `forms` (name to median CPU seconds, or bytes, or errors), `ratio`, `goal` (ratio at
     least).
     """
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    table: list[dict[str, Any]] = []
+    table: list[Row] = []
     for leads, patches, batch, heads, width, over_dense, over_sdpa in GRIDS:
         table += attention_rows(leads, patches, batch, heads, width, over_dense, over_sdpa)
     table += block_rows()
     table += [memory_row(*grid, share) for grid, share in MEMORY_GOALS.items()]
     table.append(exactness_row())
     return table
-
-
-def rotate(forms: dict[str, Form], repeats: int) -> dict[str, float]:
-    """Median CPU seconds of each form; every repetition begins with another one, so that none always runs cold or
-    hot.
-    """
-    names = list(forms)
-    for form in forms.values():
-        form()
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    for repetition in range(repeats):
-        for offset in range(len(names)):
-            name = names[(repetition + offset) % len(names)]
-            start = time.process_time()
-            forms[name]()
-            seconds[name].append(time.process_time() - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}
-
-
-def gemm() -> Form:
-    """The machine's matmul rate, measured among the forms."""
-    left, right = torch.randn(2, GEMM_SIZE, GEMM_SIZE)
-    return lambda: left @ right
 
 
 def attention_inputs(leads: int, patches: int, batch: int, heads: int, width: int) -> list[Tensor]:
@@ -84,7 +54,7 @@ def attention_rows(
     width: int,
     over_dense: tuple[float, float] | None,
     over_sdpa: tuple[float, float],
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     """The chosen path ("auto") against eager dense and masked SDPA."""
     *inputs, grad = attention_inputs(leads, patches, batch, heads, width)
 
@@ -111,14 +81,7 @@ def attention_rows(
         for competitor, goals in (("dense", over_dense), ("sdpa", over_sdpa)):
             if goals is not None:
                 label = {"dense": "eager dense", "sdpa": "masked SDPA"}[competitor]
-                table.append(
-                    {
-                        "name": f"{name}: over {label}",
-                        "forms": seconds,
-                        "ratio": seconds[competitor] / seconds["auto"],
-                        "goal": goals[index],
-                    }
-                )
+                table.append(row(f"{name}: over {label}", seconds, competitor, "auto", goals[index]))
     return table
 
 
@@ -141,7 +104,7 @@ def block(width: int, heads: int, implementation: str) -> ECGLayer:
     return layer
 
 
-def block_rows() -> list[dict[str, Any]]:
+def block_rows() -> list[Row]:
     """A whole transformer block of the published width, linear layers included."""
     table = []
     for leads, patches, batch, heads, share_goal, ratio_goals in (
@@ -167,12 +130,10 @@ def block_rows() -> list[dict[str, Any]]:
             seconds = rotate(forms | {"GEMM 1024": gemm()}, 5)
             name = f"block {leads} x {patches} of width 768, B{batch} H{heads}, {kind}"
             if ratio_goals is not None:
-                ratio = seconds["sdpa"] / seconds["auto"]
-                goal = ratio_goals[index]
-                table.append({"name": f"{name}: over masked SDPA", "forms": seconds, "ratio": ratio, "goal": goal})
+                table.append(row(f"{name}: over masked SDPA", seconds, "sdpa", "auto", ratio_goals[index]))
             elif index == 1:
-                peak = 2.0 * GEMM_SIZE**3 / seconds["GEMM 1024"]
-                share = 3.0 * block_flops(leads, patches, batch, 768) / seconds["auto"] / peak
+                flops = 3.0 * block_flops(leads, patches, batch, 768)
+                share = share_of_peak(flops, seconds["auto"], seconds["GEMM 1024"])
                 table.append(
                     {"name": f"{name}: share of GEMM peak", "forms": seconds, "ratio": share, "goal": share_goal}
                 )
@@ -194,7 +155,7 @@ def kept_for_backward(leads: int, patches: int, form: str) -> int:
     return sum(storages.values())
 
 
-def memory_row(leads: int, patches: int, share: float) -> dict[str, Any]:
+def memory_row(leads: int, patches: int, share: float) -> Row:
     """How many times less the structured form keeps for its backward pass than eager dense."""
     kept = {form: float(kept_for_backward(leads, patches, form)) for form in ("dense", "sdpa", "structured")}
     return {
@@ -205,7 +166,7 @@ def memory_row(leads: int, patches: int, share: float) -> dict[str, Any]:
     }
 
 
-def exactness_row() -> dict[str, Any]:
+def exactness_row() -> Row:
     """Largest error of outputs and gradients against float64, d 64, 12 x 100: how many times it fits into 1e-5."""
     *inputs, grad = attention_inputs(12, 100, 1, 4, 64)
 
@@ -226,16 +187,7 @@ def exactness_row() -> dict[str, Any]:
     return {"name": name, "forms": errors, "ratio": 1e-5 / errors["structured"], "goal": 1.0}
 
 
-def main() -> int:
-    """Print the table; 1 when a goal is missed."""
-    missed = 0
-    for row in rows():
-        forms = ", ".join(f"{name} {value:.3g}" for name, value in row["forms"].items())
-        met = row["ratio"] >= row["goal"]
-        missed += not met
-        print(f"{'ok  ' if met else 'MISS'} {row['ratio']:7.2f} (goal {row['goal']:.2f})  {row['name']}  [{forms}]")
-    return int(missed > 0)
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    from run import main
+
+    raise SystemExit(main(["--only", "cropa"]))

@@ -1,44 +1,34 @@
 """The data path: readers against wfdb, record reads and builds against the usual forms of `datasets`.
 
-Run `python benchmarks/bench_data.py [FOLDER]`; FOLDER holds real records (`ptb-xl/`, `mitdb/`), else ones like them
-are written. Each row compares two forms in one run, so a busy machine disturbs the ratio little.
+    python benchmarks/bench_data.py          # one thread; under a minute of CPU
+
+`ECG_DATA_DIR` may name a folder of real records (`ptb-xl/`, `mitdb/`); without it ones like them are written.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from timing import Row, rotate, row
 
 RECORDS, LEADS, LENGTH = 256, 12, 2500
 
 
-def rows(folder: str | Path | None = None) -> list[dict[str, Any]]:
-    """One dictionary a comparison: `name`, `forms` (seconds by form), `ratio` and `goal` (what the ratio must
-    reach).
-    """
+def rows() -> list[Row]:
+    """One dictionary a comparison: `name`, `forms` (median CPU seconds), `ratio` and `goal`."""
+    folder = os.environ.get("ECG_DATA_DIR")
     with tempfile.TemporaryDirectory() as scratch:
-        place = Path(folder or os.environ.get("ECG_DATA_DIR", "")) if folder or os.environ.get("ECG_DATA_DIR") else None
-        return [*reader_rows(place, Path(scratch)), *storage_rows(Path(scratch)), build_row(Path(scratch))]
+        place = Path(scratch)
+        return [*reader_rows(Path(folder) if folder else None, place), *storage_rows(place), build_row(place)]
 
 
-def best(function: Callable[[], Any], repeats: int = 3) -> float:
-    """Smallest CPU time of some runs."""
-    times = []
-    for _ in range(repeats):
-        started = time.process_time()
-        function()
-        times.append(time.process_time() - started)
-    return min(times)
-
-
-def reader_rows(folder: Path | None, scratch: Path) -> list[dict[str, Any]]:
+def reader_rows(folder: Path | None, scratch: Path) -> list[Row]:
     """`read_record` against `wfdb.rdrecord`, bit-equal in float32."""
     import wfdb
 
@@ -60,11 +50,9 @@ def reader_rows(folder: Path | None, scratch: Path) -> list[dict[str, Any]]:
         equal = all(np.array_equal(a, b, equal_nan=True) for a, b in zip(own(), reference()))
         if not equal:
             raise RuntimeError(f"{name}: the fast reader differs from wfdb")
-        # wfdb verifies no checksum, so the like of it is compared; the default, which does, is timed beside it
-        forms = {"wfdb.rdrecord": best(reference), "read_wfdb": best(own, 5), "with checksums": best(verified, 5)}
-        result.append(
-            {"name": name, "forms": forms, "ratio": forms["wfdb.rdrecord"] / forms["read_wfdb"], "goal": goal}
-        )
+        # wfdb verifies no checksum, so the like of it is compared; the default, which does, stands beside it
+        forms = {"wfdb.rdrecord": reference, "read_wfdb": own, "with checksums": verified}
+        result.append(row(name, rotate(forms, 5), "wfdb.rdrecord", "read_wfdb", goal))
     return result
 
 
@@ -100,7 +88,7 @@ def _write(folder: Path, name: str, seed: int, rate: int, duration: int, fmt: st
     return folder / f"{name}.hea"
 
 
-def storage_rows(scratch: Path) -> list[dict[str, Any]]:
+def storage_rows(scratch: Path) -> list[Row]:
     """Reading records one by one in random order to float32 millivolt."""
     import datasets
 
@@ -118,32 +106,39 @@ def storage_rows(scratch: Path) -> list[dict[str, Any]]:
     few = order[:48]
     if not np.array_equal(table.signal(3), volts[3]):
         raise RuntimeError("the table does not give the samples back")
-    view = best(lambda: [table.signal(n) for n in order], 7) / len(order)
-    forms = {
-        "int16 view": view,
-        "Array2D float32, numpy format": best(lambda: [as_array[n]["signal"] for n in few]) / len(few),
-        "list of float32, python format": best(lambda: [np.asarray(as_lists[n]["signal"], np.float32) for n in few])
-        / len(few),
-    }
+    seconds = rotate(
+        {
+            "int16 view": lambda: read_each(table.signal, order),
+            "Array2D float32, numpy format": lambda: read_each(lambda n: as_array[n]["signal"], few),
+            "list of float32, python format": lambda: read_each(
+                lambda n: np.asarray(as_lists[n]["signal"], np.float32), few
+            ),
+        },
+        5,
+    )
+    forms = {name: value / len(order if name == "int16 view" else few) for name, value in seconds.items()}
     stored = sum(Path(file["filename"]).stat().st_size for file in ours.cache_files)
     plain = sum(Path(file["filename"]).stat().st_size for file in as_array.cache_files)
     return [
-        {"name": "record reads, view over Array2D", "forms": forms, "ratio": _over(forms, 1), "goal": 15.0},
-        {"name": "record reads, view over lists", "forms": forms, "ratio": _over(forms, 2), "goal": 60.0},
-        {
-            "name": "bytes per record, float32 over int16",
-            "forms": {"int16 row": stored / RECORDS, "float32 row": plain / RECORDS},
-            "ratio": plain / stored,
-            "goal": 1 / 0.51,
-        },
+        row("record reads, view over Array2D", forms, "Array2D float32, numpy format", "int16 view", 15.0),
+        row("record reads, view over lists", forms, "list of float32, python format", "int16 view", 60.0),
+        row(
+            "bytes per record, float32 over int16",
+            {"int16 row": stored / RECORDS, "float32 row": plain / RECORDS},
+            "float32 row",
+            "int16 row",
+            1 / 0.51,
+        ),
     ]
 
 
-def _over(forms: dict[str, float], position: int) -> float:
-    return list(forms.values())[position] / forms["int16 view"]
+def read_each(read: Callable[[int], np.ndarray], indices: Sequence[int]) -> None:
+    """Records one by one, each let go before the next, as a loader hands them on."""
+    for index in indices:
+        read(index)
 
 
-def build_row(scratch: Path) -> dict[str, Any]:
+def build_row(scratch: Path) -> Row:
     """Writing: one buffer of int16 bytes against `from_dict` with lists of float arrays, saving included."""
     import datasets
 
@@ -157,9 +152,9 @@ def build_row(scratch: Path) -> dict[str, Any]:
     def lists_of_floats() -> None:
         _save(datasets.Dataset.from_dict({"signal": [v.ravel() for v in volts]}, features=lists), scratch)
 
-    forms = {"binary int16": best(rows_of_bytes), "lists of float32": best(lists_of_floats, 2)}
-    ratio = forms["lists of float32"] / forms["binary int16"]
-    return {"name": "dataset build, int16 bytes over lists", "forms": forms, "ratio": ratio, "goal": 15.0}
+    forms = {"binary int16": rows_of_bytes, "lists of float32": lists_of_floats}
+    name = "dataset build, int16 bytes over lists"
+    return row(name, rotate(forms, 3), "lists of float32", "binary int16", 15.0)
 
 
 def _samples() -> np.ndarray:
@@ -188,26 +183,16 @@ def _save(dataset: Any, scratch: Path) -> Any:
     return datasets.load_from_disk(folder)
 
 
-def _no_bars(module: Any) -> Any:
-    import contextlib
-
-    @contextlib.contextmanager
-    def silent() -> Any:
-        module.disable_progress_bars()
-        try:
-            yield
-        finally:
-            module.enable_progress_bars()
-
-    return silent()
-
-
-def main() -> None:
-    """Print the table."""
-    for row in rows(sys.argv[1] if len(sys.argv) > 1 else None):
-        verdict = "ok" if row["ratio"] >= row["goal"] else "SHORT"
-        print(f"{row['name']:<42} {row['ratio']:8.2f}  goal {row['goal']:6.2f}  {verdict}")
+@contextlib.contextmanager
+def _no_bars(module: Any) -> Iterator[None]:
+    module.disable_progress_bars()
+    try:
+        yield
+    finally:
+        module.enable_progress_bars()
 
 
 if __name__ == "__main__":
-    main()
+    from run import main
+
+    raise SystemExit(main(["--only", "data"]))

@@ -35,7 +35,7 @@ def test_limits_encodings_and_missing_files(tmp_path):
     with pytest.raises(RecordNotFoundError):
         read_table(tmp_path / "none.csv")
     (tmp_path / "t.csv").write_bytes("a\nü\n".encode("latin-1"))
-    with pytest.raises(TableError, match="not UTF-8"):
+    with pytest.raises(TableError, match=r"not UTF-8.*save it as UTF-8"):
         read_table(tmp_path / "t.csv")
     (tmp_path / "t.csv").write_text("a\n" + "x" * 2**21)
     with pytest.raises(LimitError):

@@ -1,8 +1,8 @@
-"""From a corpus to files: cache key, build, report, parquet shards.
+"""From a corpus to files: cache key, build, parquet shards.
 
 A build is whole or absent: it is made in a temporary folder beside its place and renamed when every record is in and
-    not
-too many had to be skipped. What was read, left out and skipped, and why, is in `build_report.json` next to the data.
+not too many had to be skipped. What was read, left out and skipped, and why, is in `build_report.json` next to the
+data (`data.build_report`).
 """
 
 from __future__ import annotations
@@ -11,79 +11,25 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
 import uuid
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ecg_transformers.data.build_report import REPORT_NAME, BuildReport, make_report
 from ecg_transformers.data.corpora import corpus_class, make_corpus
 from ecg_transformers.data.corpora.base import Corpus, CorpusPlan
 from ecg_transformers.data.errors import DuplicateRecordError, ECGDataError, OptionError, SkippedRecordsError
 
-REPORT_NAME = "build_report.json"
-SKIPPED_NAME = "skipped.jsonl"
 SCHEMA_VERSION = 1
 """Part of every cache key; raised when the row schema or the reading of signals changes."""
 
 MAX_SKIPPED = 0.01
-
-
-@dataclass
-class BuildReport:
-    """What a build did.
-
-    Attributes:
-        corpus: its name.
-        options: the options as they took effect.
-        records: rows by split.
-        read: records read.
-        skipped: records that failed, each with `record`, `kind` (error class) and `reason`.
-        reasons: number of skipped records by kind.
-        excluded: records left out on purpose (task, folds, protocol), counted by reason.
-        flags: what readers repaired or assumed, counted (`gain_defaulted`, `length_inferred`, …).
-        notes: further sentences.
-        label_counts: records per label and split.
-        path: folder of the data.
-    """
-
-    corpus: str
-    options: dict[str, Any]
-    records: dict[str, int] = field(default_factory=dict)
-    read: int = 0
-    skipped: list[dict[str, str]] = field(default_factory=list)
-    reasons: dict[str, int] = field(default_factory=dict)
-    excluded: dict[str, int] = field(default_factory=dict)
-    flags: dict[str, int] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    label_counts: dict[str, dict[str, int]] = field(default_factory=dict)
-    path: str = ""
-
-    def save(self, folder: Path) -> None:
-        """Write `build_report.json` and `skipped.jsonl`."""
-        text = json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False, default=str)
-        (folder / REPORT_NAME).write_text(text + "\n", encoding="utf-8")
-        lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in self.skipped)
-        (folder / SKIPPED_NAME).write_text(lines, encoding="utf-8")
-
-    @classmethod
-    def load(cls, folder: str | Path) -> BuildReport:
-        """The report of a finished build."""
-        path = Path(folder) / REPORT_NAME
-        if not path.is_file():
-            raise ECGDataError("there is no build report here.", path=path)
-        return cls(**json.loads(path.read_text(encoding="utf-8")))
-
-    def __str__(self) -> str:
-        parts = ", ".join(f"{split} {count}" for split, count in self.records.items())
-        text = f"{self.corpus}: {self.read} records read ({parts}), {len(self.skipped)} skipped"
-        text += f" ({', '.join(f'{kind} {count}' for kind, count in self.reasons.items())})" if self.reasons else ""
-        left_out = sum(self.excluded.values())
-        return text + (f", {left_out} left out by choice" if left_out else "") + "."
 
 
 def check_skipped(skipped: list[tuple[str, str]], total: int, max_skipped: float, corpus: str) -> None:
@@ -91,9 +37,10 @@ def check_skipped(skipped: list[tuple[str, str]], total: int, max_skipped: float
     if not skipped or len(skipped) <= max_skipped * total:
         return
     record, reason = skipped[0]
+    way_out = f" (max_skipped={math.ceil(1000 * len(skipped) / total) / 1000} would go on without them.)"
     raise SkippedRecordsError(
         f"{len(skipped)} of {total} records of {corpus!r} cannot be read, more than the {max_skipped:.0%} allowed. "
-        f"The first is {record!r}: {reason} (max_skipped={len(skipped) / total:.3f} would go on without them.)"
+        f"The first is {record!r}: {reason}{way_out if len(skipped) < total else ''}"
     )
 
 
@@ -104,7 +51,8 @@ def plan_of(corpus: Corpus) -> CorpusPlan:
     repeated = [name for name, count in counts.items() if count > 1]
     if repeated:
         raise DuplicateRecordError(
-            f"{len(repeated)} record ids of {corpus.facts.name!r} occur more than once, for example {repeated[:3]}."
+            f"{len(repeated)} record id(s) of {corpus.facts.name!r} occur more than once, for example {repeated[:3]}.",
+            path=corpus.data_dir if corpus.needs_data_dir else None,
         )
     if not plan.items:
         detail = "; ".join(f"{count} left out: {reason}" for reason, count in plan.excluded.items())
@@ -220,7 +168,7 @@ def build_into(
             max_skipped,
             corpus.facts.name,
         )
-        report = _make_report(corpus, plan, staging / "data", skipped, folder)
+        report = make_report(corpus, plan, staging / "data", skipped, folder)
         report.save(staging / "data")
         _publish(staging / "data", folder)
         return report
@@ -287,59 +235,6 @@ def _publish(finished: Path, folder: Path) -> None:
     except OSError:
         if not (folder / REPORT_NAME).is_file():
             raise
-
-
-def _make_report(
-    corpus: Corpus, plan: CorpusPlan, data: Path, skipped: list[dict[str, str]], folder: Path
-) -> BuildReport:
-    report = BuildReport(
-        corpus=corpus.facts.name,
-        options=dataclasses.asdict(corpus.options),
-        skipped=skipped,
-        reasons=dict(Counter(entry["kind"] for entry in skipped)),
-        excluded=dict(plan.excluded),
-        notes=list(plan.notes),
-        path=str(folder),
-    )
-    flags: Counter[str] = Counter()
-    for split in plan.splits:
-        table = _light_columns(data, corpus.facts.name, split)
-        if table is None:
-            continue
-        labels, metadata = table
-        report.records[split] = len(metadata)
-        counted = Counter(label for row in labels for label in row or [])
-        report.label_counts[split] = {name: counted.get(name, 0) for name in plan.label_names or sorted(counted)}
-        flags.update(flag for text in metadata for flag in json.loads(text).get("flags", []))
-    report.flags = dict(flags)
-    report.read = len(plan.items) - sum(entry["kind"] != "Listed" for entry in skipped)
-    return report
-
-
-def _light_columns(data: Path, name: str, split: str) -> tuple[list, list[str]] | None:
-    """Labels and metadata of a split, without its signals."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    labels: list = []
-    metadata: list[str] = []
-    found = False
-    for path in split_files(data, name, split):
-        found = True
-        if path.suffix == ".parquet":
-            table = pq.read_table(path, columns=["labels", "metadata"])
-        else:
-            with pa.memory_map(str(path)) as source:
-                table = pa.ipc.open_stream(source).read_all().select(["labels", "metadata"])
-                table = pa.table({key: table[key].combine_chunks() for key in table.column_names})
-        labels += table["labels"].to_pylist()
-        metadata += table["metadata"].to_pylist()
-    return (labels, metadata) if found else None
-
-
-def split_files(folder: Path, name: str, split: str) -> list[Path]:
-    """Data files of one split in their order."""
-    return sorted(path for path in Path(folder).glob(f"{name}-{split}*") if path.suffix in (".arrow", ".parquet"))
 
 
 def build_corpus(

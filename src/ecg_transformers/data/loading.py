@@ -13,16 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ecg_transformers.data.building import (
-    MAX_SKIPPED,
-    BuildReport,
-    _writable,
-    cache_root,
-    check_skipped,
-    plan_of,
-    prepare,
-    split_files,
-)
+from ecg_transformers.data.build_report import BuildReport, split_files
+from ecg_transformers.data.building import MAX_SKIPPED, _writable, cache_root, check_skipped, plan_of, prepare
 from ecg_transformers.data.corpora import CORPORA, PLANNED, corpus_class, make_corpus
 from ecg_transformers.data.corpora.base import Corpus, CorpusPlan
 from ecg_transformers.data.errors import ECGDataError, OptionError

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ecg_transformers.data.errors import LimitError, RecordNotFoundError, TableError
-from ecg_transformers.data.readers.safety import Limits, read_bytes, safe_file
+from ecg_transformers.data.readers.safety import Limits, read_bytes
 
 MAX_FIELD = 2**20
 
@@ -31,11 +31,15 @@ def read_table(
     path = Path(path)
     if not path.exists():
         raise RecordNotFoundError("there is no such table.", path=path)
-    content = read_bytes(safe_file(path, root), (limits or Limits()).max_table_bytes)
+    content = read_bytes(path, (limits or Limits()).max_table_bytes, root)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise TableError(f"the table is not UTF-8 text ({error.reason} at byte {error.start}).", path=path) from error
+        raise TableError(
+            f"the table is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8 (a spreadsheet calls "
+            f"that 'CSV UTF-8').",
+            path=path,
+        ) from error
     return parse_table(text, path, required)
 
 

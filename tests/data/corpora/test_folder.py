@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ecg_transformers.data.errors import (
+    DuplicateRecordError,
     ECGDataError,
     LabelError,
     OptionError,
@@ -120,7 +121,7 @@ def test_a_patient_in_two_parts_is_refused_unless_accepted(folder):
         (lambda r: [x.update(wo=x.pop("file")) for x in r], {}, TableError, "no column names the records"),
         (lambda r: r[3].update(file="r99"), {}, SkippedRecordsError, r"'r99'.*no such file"),
         (lambda r: r[3].update(file="../r03"), {}, ECGDataError, "outside the folder"),
-        (lambda r: r[3].update(file="r04"), {}, ECGDataError, "more than once"),
+        (lambda r: r[3].update(file="r04"), {}, DuplicateRecordError, "rows 5 and 6 name the same record"),
         (
             lambda r: [x.update(split="training" if x["file"] != "r05" else "tset") for x in r],
             {},
@@ -131,6 +132,8 @@ def test_a_patient_in_two_parts_is_refused_unless_accepted(folder):
         (lambda r: None, {"label_column": "lable"}, TableError, "did you mean 'label'"),
         (lambda r: None, {"label_names": "sinus"}, OptionError, "is a list"),
         (lambda r: None, {"lables": None}, OptionError, "did you mean 'labels'"),
+        (lambda r: None, {"labels": 5}, OptionError, "labels takes a text or none, not 5"),
+        (lambda r: None, {"test_fraction": "most"}, OptionError, "test_fraction takes a number, not 'most'"),
     ],
 )
 def test_mistakes_are_named_in_a_sentence(folder, change, options, error, message):
@@ -147,6 +150,10 @@ def test_a_typing_error_that_looks_like_a_common_label_is_caught(folder, write_w
     with pytest.raises(LabelError, match="'sinnus' occurs once and looks like 'sinus'"):
         load(folder)
     assert label_names(load(folder, label_names=["sinus", "sinnus"])) == ["sinus", "sinnus"]
+    content[4]["label"] = "siuns"
+    table(folder, content)
+    with pytest.raises(LabelError, match="'siuns' occurs once and looks like 'sinus'"):
+        load(folder)
 
 
 def test_numbered_labels_are_no_typing_errors(folder):

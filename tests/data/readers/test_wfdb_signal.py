@@ -101,7 +101,8 @@ def test_format_212_reads_odd_counts_signs_and_missing_values(tmp_path):
         packed += bytes([low & 0xFF, (low >> 8) | (high >> 8 << 4), high & 0xFF])
     (tmp_path / "x").write_bytes(bytes(packed[:-1]))  # the last byte belongs to no sample
     expected = np.where(values == -2048, -32768, values)
-    np.testing.assert_array_equal(read_format_212(tmp_path / "x", 7), expected)
+    with (tmp_path / "x").open("rb") as file:
+        np.testing.assert_array_equal(read_format_212(file.fileno(), 7), expected)
 
 
 def test_a_wrong_checksum_is_an_error_by_default(tmp_path, write_wfdb, digital_ecg):
@@ -276,6 +277,30 @@ def test_multi_segment_records_are_read_with_their_gaps(tmp_path, write_wfdb, di
     (tmp_path / "m.hea").write_text("m/2 2 100 1000\ns1 400\n../s2 600\n")
     with pytest.raises(ECGDataError):
         read_record(tmp_path / "m")
+
+
+def test_gaps_cannot_fill_the_memory(tmp_path, write_wfdb, digital_ecg):
+    """A header of 40 bytes may claim a gap of any length; found by `tests/soak/readers.py`."""
+    write_wfdb(tmp_path, "a", digital_ecg()[:20])
+    (tmp_path / "m.hea").write_text("m/2 12 100\na 20\n~ 40000000\n")
+    with pytest.raises(LimitError, match="gaps are too long"):
+        read_record(tmp_path / "m")
+
+
+def test_a_file_that_became_shorter_while_it_was_read_is_truncated(tmp_path, write_wfdb, digital_ecg, monkeypatch):
+    from ecg_transformers.data.readers import wfdb_signal
+
+    path = write_wfdb(tmp_path, "r", digital_ecg())
+    opened = wfdb_signal.open_file
+
+    def shrink(*arguments, **options):
+        found = opened(*arguments, **options)
+        (tmp_path / "r.dat").write_bytes(b"\0" * 48)
+        return found
+
+    monkeypatch.setattr(wfdb_signal, "open_file", shrink)
+    with pytest.raises(TruncatedError, match="promises 1000 samples of 12 leads, the file holds 2"):
+        read_record(path)
 
 
 def test_a_layout_header_names_leads_that_come_and_go(tmp_path, write_wfdb, digital_ecg):

@@ -99,8 +99,9 @@ class Corpus(ABC):
                     f"{self.facts.layout or 'its files'}."
                 )
             if not Path(data_dir).is_dir():
+                what = "this is a file, not a folder" if Path(data_dir).exists() else "there is no such folder"
                 raise RecordNotFoundError(
-                    f"there is no such folder; data_dir must hold {self.facts.layout or 'the corpus'}.", path=data_dir
+                    f"{what}; data_dir must hold {self.facts.layout or 'the corpus'}.", path=data_dir
                 )
         self.data_dir = Path(data_dir) if data_dir is not None else Path()
 

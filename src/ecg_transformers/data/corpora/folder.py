@@ -18,7 +18,7 @@ from ecg_transformers.data.corpora.base import Corpus, CorpusFacts, CorpusPlan, 
 from ecg_transformers.data.corpora.folder_files import FileIndex
 from ecg_transformers.data.corpora.folder_labels import LabelRule, label_rule
 from ecg_transformers.data.corpora.splitting import check_patients, split_of_fold, split_of_name, split_patients
-from ecg_transformers.data.errors import OptionError, TableError
+from ecg_transformers.data.errors import DuplicateRecordError, OptionError, TableError
 from ecg_transformers.data.options import check_choice
 from ecg_transformers.data.readers import read_digital
 from ecg_transformers.data.tables import integer, number, read_table
@@ -131,13 +131,21 @@ class FolderCorpus(Corpus):
         taken = {*_RESERVED, *RECORD_COLUMNS, self.options.patient_column.lower(), column.lower()}
         rule = label_rule(rows, self.options, taken, table) if self.options.task is not None else LabelRule()
         items, skipped, excluded = [], [], Counter[str]()
+        row_of: dict[Path, int] = {}
         for position, row in enumerate(rows):
             name = row[column]
             labels = rule.labels_of(row, position, table)
             path = index.find(name, table)
             if path is None:
                 skipped.append((name or f"row {position + 2}", "the table names it, but there is no such file"))
-            elif rule.names and not labels and (self.options.drop_unlabelled or rule.kind == "multiclass"):
+                continue
+            if row_of.setdefault(path, position) != position:
+                raise DuplicateRecordError(
+                    f"the rows {row_of[path] + 2} and {position + 2} name the same record; keep one of them.",
+                    path=table,
+                    record=name,
+                )
+            if rule.names and not labels and (self.options.drop_unlabelled or rule.kind == "multiclass"):
                 excluded["no label"] += 1
             else:
                 items.append(self._item(row, path, labels, table))

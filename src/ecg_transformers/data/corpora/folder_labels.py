@@ -119,13 +119,20 @@ def check_spelling(counts: Counter[str], table: Path) -> None:
     bar = min(10, max(2, counts.total() // 4))  # a common label of this folder, however small it is
     common = [label for label, count in counts.items() if count >= bar]
     for label, count in counts.items():
-        alike = difflib.get_close_matches(label, common, n=1, cutoff=0.8) if count == 1 and len(label) >= 4 else []
+        alike = _like(label, common) if count == 1 and len(label) >= 4 else []
         if alike and _letters(alike[0]) != _letters(label):
             raise LabelError(
                 f"the label {label!r} occurs once and looks like {alike[0]!r} ({counts[alike[0]]} records); correct "
                 f"it, or pass label_names=[…] with every label that is meant.",
                 path=table,
             )
+
+
+def _like(label: str, common: list[str]) -> list[str]:
+    """A common label that this one may have been meant to be: nearly the same, or the same letters in disorder."""
+    letters = sorted(label.casefold())
+    disorder = [name for name in common if name != label and sorted(name.casefold()) == letters]
+    return disorder[:1] or difflib.get_close_matches(label, common, n=1, cutoff=0.8)
 
 
 def _letters(label: str) -> str:

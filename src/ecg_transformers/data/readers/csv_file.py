@@ -10,7 +10,7 @@ import numpy as np
 
 from ecg_transformers.data.errors import SignalError, UnsupportedFormatError
 from ecg_transformers.data.readers.arrays import Hints, record_from_array
-from ecg_transformers.data.readers.safety import Limits, read_bytes, safe_file
+from ecg_transformers.data.readers.safety import Limits, read_bytes
 from ecg_transformers.data.record import ECGRecord
 
 _TIME_COLUMNS = {"", "time", "time_s", "time_ms", "t", "sample", "index", "n"}
@@ -22,7 +22,7 @@ def read_csv_record(path: Path, hints: Hints, limits: Limits) -> ECGRecord:
     Empty cells are NaN. A first column called time, sample or index is left out (the rate is a hint all the same: a
     column of times does not say its unit). Without a line of names `lead_names` must name the columns.
     """
-    content = read_bytes(safe_file(path, hints.root, follow_links=hints.follow_links), limits.max_table_bytes)
+    content = read_bytes(path, limits.max_table_bytes, hints.root, follow_links=hints.follow_links)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -112,7 +112,7 @@ def check_edf_header(path: Path, limits: Limits) -> None:
             f"bytes; a recording that was not closed has -1 records.",
             path=path,
         )
-    content = read_bytes(path, limits.max_file_bytes)
+    content = read_bytes(path, limits.max_file_bytes, follow_links=True)  # whether a link may be followed is decided
     start = 256 + num_signals * 216
     try:
         samples = [int(content[start + 8 * i : start + 8 * i + 8]) for i in range(num_signals)]

@@ -9,7 +9,7 @@ import numpy as np
 
 from ecg_transformers.data.errors import ECGDataError, MissingHintError, SignalError
 from ecg_transformers.data.readers.arrays import Hints, record_from_array
-from ecg_transformers.data.readers.safety import Limits, read_bytes, safe_file
+from ecg_transformers.data.readers.safety import Limits, read_bytes
 from ecg_transformers.data.record import DigitalRecord, ECGRecord
 
 _CPSC_LEADS = ["I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"]
@@ -23,8 +23,7 @@ def read_matlab(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECG
     come from there (and checksums are verified); without one the hints must give them. The struct `ECG` of CPSC 2018
     holds millivolts of the twelve leads at 500 Hz in `data`.
     """
-    resolved = safe_file(path, hints.root, follow_links=hints.follow_links)
-    variables = load(resolved, limits)
+    variables = load(path, hints, limits)
     header = path.with_suffix(".hea")
     struct = variables.get("ECG")
     if isinstance(struct, dict) and "data" in struct:
@@ -46,11 +45,11 @@ def read_matlab(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECG
     return record_from_array(value.T, path, hints, limits)
 
 
-def load(path: Path, limits: Limits) -> dict[str, Any]:
+def load(path: Path, hints: Hints, limits: Limits) -> dict[str, Any]:
     """The variables of a file."""
     from ecg_transformers.data.readers.matlab_file import load_mat
 
-    content = read_bytes(path, limits.max_file_bytes)
+    content = read_bytes(path, limits.max_file_bytes, hints.root, follow_links=hints.follow_links)
     if content.startswith(b"version https://git-lfs"):
         raise ECGDataError("this is a Git LFS pointer, not the signals; fetch them with `git lfs pull`.", path=path)
     return load_mat(content, path, limits)
@@ -61,7 +60,7 @@ def _with_header(value: np.ndarray, path: Path, header_path: Path, hints: Hints,
     from ecg_transformers.data.readers.wfdb_header import read_header
     from ecg_transformers.data.readers.wfdb_signal import choose_signals, scale_of, verify_checksums
 
-    header = read_header(safe_file(header_path, hints.root, follow_links=hints.follow_links), limits)
+    header = read_header(header_path, limits, hints.root, follow_links=hints.follow_links)
     name = header.record_name
     if value.shape[0] != len(header.signals) or (header.num_samples or value.shape[1]) != value.shape[1]:
         raise SignalError(

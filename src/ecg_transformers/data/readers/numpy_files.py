@@ -23,7 +23,7 @@ _MAX_HEADER = 10_000
 
 def read_npy(path: Path, hints: Hints, limits: Limits) -> ECGRecord:
     """One array `(samples, leads)`; floats are millivolt unless `units` says otherwise."""
-    content = read_bytes(safe_file(path, hints.root, follow_links=hints.follow_links), limits.max_file_bytes)
+    content = read_bytes(path, limits.max_file_bytes, hints.root, follow_links=hints.follow_links)
     return record_from_array(parse_npy(content, path, limits), path, hints, limits)
 
 

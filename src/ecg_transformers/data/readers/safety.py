@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from ecg_transformers.data.errors import LimitError, RecordNotFoundError, UnsafePathError, brief
+
+_OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # without waiting for the other end of a pipe
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Limits:
         max_header_bytes: size of a header or annotation header.
         max_annotation_bytes: size of an annotation file.
         max_segments: segments of a multi-segment record.
-        max_ratio: expansion of a compressed file.
+        max_ratio: expansion of a compressed file, or of a record with gaps.
         max_table_bytes: size of a table of labels.
     """
 
@@ -91,28 +94,64 @@ def safe_file(
     return path if isinstance(path, Path) else Path(text)
 
 
-def read_bytes(path: Path, max_bytes: int) -> bytes:
-    """The whole of a small file, or a :class:`LimitError`."""
+def open_file(
+    path: str | os.PathLike,
+    root: str | os.PathLike | None = None,
+    *,
+    follow_links: bool = False,
+    folder_is_safe: bool = False,
+) -> tuple[int, int]:
+    """Descriptor and size in bytes of a file that :func:`safe_file` accepts; the caller closes it.
+
+    What was opened is looked at, so nobody can exchange the file between check and use; and a file in its own folder,
+    the usual case, costs two system calls.
+
+    Raises:
+        ECGDataError: as `safe_file`; also when the file may not be read.
+    """
+    text = os.fspath(path)
+    descriptor = -1
+    if folder_is_safe or root is None or os.fspath(root) == (os.path.dirname(text) or "."):
+        with contextlib.suppress(OSError, ValueError):  # no such file, a link, a NUL: safe_file says or permits it
+            descriptor = os.open(text, _OPEN | os.O_NOFOLLOW)
+    if descriptor < 0:
+        safe_file(path, root, follow_links=follow_links, folder_is_safe=folder_is_safe)
+        try:
+            descriptor = os.open(text, _OPEN)
+        except OSError as error:
+            raise UnsafePathError(f"the file cannot be read ({brief(error)}).", path=path) from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise UnsafePathError("this is not a regular file.", path=path)
+    return descriptor, status.st_size
+
+
+def read_bytes(
+    path: str | os.PathLike, max_bytes: int, root: str | os.PathLike | None = None, *, follow_links: bool = False
+) -> bytes:
+    """The whole of a file that :func:`safe_file` accepts, or a :class:`LimitError`."""
+    descriptor, size = open_file(path, root, follow_links=follow_links)
     try:
-        with open(path, "rb", buffering=0) as stream:
-            size = os.fstat(stream.fileno()).st_size
-            if size > max_bytes:
-                raise LimitError(f"the file has {size} bytes, more than the {max_bytes} allowed here.", path=path)
-            return stream.readall()
+        if size > max_bytes:
+            raise LimitError(f"the file has {size} bytes, more than the {max_bytes} allowed here.", path=path)
+        content = os.read(descriptor, size)
+        while len(content) < size and (more := os.read(descriptor, size - len(content))):  # beyond 2 GiB, or a signal
+            content += more
+        return content
     except OSError as error:
         raise UnsafePathError(f"the file cannot be read ({brief(error)}).", path=path) from error
+    finally:
+        os.close(descriptor)
 
 
-def read_array(path: Path, dtype: str, count: int, byte_offset: int = 0) -> np.ndarray:
-    """`count` values of a file from `byte_offset` on, fewer where it ends (numpy's own `fromfile` starts slowly)."""
+def read_array(descriptor: int, dtype: str, count: int, byte_offset: int = 0) -> np.ndarray:
+    """`count` values of an open file from `byte_offset` on, fewer where it ends (numpy's `fromfile` starts slowly)."""
     array = np.empty(count, dtype=dtype)
     view = memoryview(array.view(np.uint8).data)
+    if byte_offset:
+        os.lseek(descriptor, byte_offset, os.SEEK_SET)
     filled = 0
-    with open(path, "rb", buffering=0) as stream:
-        stream.seek(byte_offset)
-        while filled < len(view):
-            got = stream.readinto(view[filled:])
-            if not got:
-                break
-            filled += got
+    while filled < len(view) and (got := os.readv(descriptor, [view[filled:]])):
+        filled += got
     return array[: filled // array.itemsize]

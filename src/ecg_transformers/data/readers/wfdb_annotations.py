@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ecg_transformers.data.errors import AnnotationError
-from ecg_transformers.data.readers.safety import Limits, read_bytes, safe_file
+from ecg_transformers.data.readers.safety import Limits, read_bytes
 
 _SKIP, _NUM, _SUB, _CHN, _AUX = 59, 60, 61, 62, 63
 # Symbols of the types 1 to 41, by the format's definition; unassigned types have none.
@@ -48,9 +48,8 @@ def read_annotations(
     Raises:
         AnnotationError: the file is truncated, goes back before the start, or is no annotation file.
     """
-    path = safe_file(path, root)
-    content = read_bytes(path, (limits or Limits()).max_annotation_bytes)
-    return parse_annotations(content, path, record)
+    content = read_bytes(path, (limits or Limits()).max_annotation_bytes, root)
+    return parse_annotations(content, Path(path), record)
 
 
 def parse_annotations(content: bytes, path: Path, record: str | None = None) -> Annotations:

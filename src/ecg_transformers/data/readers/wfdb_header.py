@@ -6,10 +6,9 @@ The layout follows header(5) of the WFDB documentation: a record line, one line 
 from __future__ import annotations
 
 import math
+import os
 import re
-from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
 
 from ecg_transformers.data.errors import HeaderError, LimitError
@@ -18,13 +17,19 @@ from ecg_transformers.data.readers.safety import Limits, read_bytes
 FORMATS = frozenset({"0", "8", "16", "24", "32", "61", "80", "160", "212", "310", "311", "508", "516", "524"})
 DEFAULT_GAIN = 200.0
 DEFAULT_RATE = 250.0
-_NO_GAIN = (DEFAULT_GAIN, None, "mV", True)
 
 _NAME = re.compile(r"[^\s/\\\x00]+\Z")
 _RATE = re.compile(r"(?P<fs>[^/()\s]+)(?:/(?P<counter>[^()\s]+)(?:\((?P<base>[^()\s]+)\))?)?\Z")
 _FORMAT = re.compile(r"(?P<fmt>\d{1,9})(?:x(?P<spf>\d{1,9}))?(?::(?P<skew>\d{1,9}))?(?:\+(?P<offset>\d{1,18}))?\Z")
 _GAIN = re.compile(r"(?P<gain>[^()/\s]+)(?:\((?P<baseline>[+-]?[0-9]{1,10})\))?(?:/(?P<units>\S+))?\Z")
 _SEGMENTS = re.compile(r"\d{1,9}\Z")
+# A signal line with all nine fields: file, format, gain, resolution, zero, first value, checksum, block size, name.
+_NUMBER = r"[+-]?\d{1,18}"
+_WHOLE_LINE = re.compile(
+    rf"([^\s/\\\x00]+)\s+(\S+)\s+(\S+)\s+{_NUMBER}\s+({_NUMBER})\s+({_NUMBER})\s+({_NUMBER})\s+{_NUMBER}\s+(.+)\Z"
+)
+
+PathLike = str | os.PathLike
 
 
 class Signal(NamedTuple):
@@ -44,8 +49,7 @@ class Signal(NamedTuple):
     gain_defaulted: bool
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(NamedTuple):
     """A parsed header. `num_samples` is None where the header does not say; `segments` is empty for one segment."""
 
     record_name: str
@@ -55,22 +59,30 @@ class Header:
     comments: tuple[str, ...]
     segments: tuple[tuple[str, int], ...] = ()
     rate_defaulted: bool = False
-    flags: tuple[str, ...] = field(default=())
+    flags: tuple[str, ...] = ()
 
 
-def read_header(path: Path, limits: Limits | None = None) -> Header:
-    """The header in a file."""
+def read_header(
+    path: PathLike,
+    limits: Limits | None = None,
+    root: PathLike | None = None,
+    *,
+    follow_links: bool = False,
+) -> Header:
+    """The header in a file that may not lie outside `root` (default: its own folder)."""
     limits = limits or Limits()
-    return parse_header(read_bytes(path, limits.max_header_bytes), path, limits)
+    return parse_header(read_bytes(path, limits.max_header_bytes, root, follow_links=follow_links), path, limits)
 
 
-def parse_header(content: bytes, path: Path, limits: Limits | None = None) -> Header:
+def parse_header(content: bytes, path: PathLike, limits: Limits | None = None) -> Header:
     """The header in some bytes; `path` is only named in errors."""
     limits = limits or Limits()
     text, flags = _decode(content)
     if text.startswith("version https://git-lfs"):
         raise HeaderError("this is a Git LFS pointer, not the header; fetch the file with `git lfs pull`.", path=path)
-    lines = [line.strip() for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    lines = [line.strip() for line in text.split("\n")]
     body = [line for line in lines if line and line[0] != "#"]
     comments = tuple(line.lstrip("#").strip() for line in lines if line[:1] == "#") if "#" in text else ()
     if not body:
@@ -99,7 +111,7 @@ def _decode(content: bytes) -> tuple[str, tuple[str, ...]]:
         return content.decode("latin-1"), ("header_latin1",)
 
 
-def _record_line(line: str, path: Path, limits: Limits) -> tuple[str, int, int, float, bool, int | None]:
+def _record_line(line: str, path: PathLike, limits: Limits) -> tuple[str, int, int, float, bool, int | None]:
     fields = line.split()
     if len(fields) < 2:
         raise HeaderError(
@@ -126,7 +138,7 @@ def _record_line(line: str, path: Path, limits: Limits) -> tuple[str, int, int, 
     return name, num_segments, num_signals, rate, defaulted, num_samples or None
 
 
-def _rate(text: str, path: Path, record: str) -> tuple[float, bool]:
+def _rate(text: str, path: PathLike, record: str) -> tuple[float, bool]:
     match = _RATE.match(text)
     rate = _float(match["fs"] if match else text, "sampling rate", path, record)
     if not 1 <= rate <= 100_000:
@@ -134,7 +146,7 @@ def _rate(text: str, path: Path, record: str) -> tuple[float, bool]:
     return rate, False
 
 
-def _segments(lines: list[str], count: int, path: Path, record: str) -> tuple[tuple[str, int], ...]:
+def _segments(lines: list[str], count: int, path: PathLike, record: str) -> tuple[tuple[str, int], ...]:
     if len(lines) < count:
         raise HeaderError(f"{count} segments are declared, but {len(lines)} lines follow.", path=path, record=record)
     segments = []
@@ -149,55 +161,59 @@ def _segments(lines: list[str], count: int, path: Path, record: str) -> tuple[tu
     return tuple(segments)
 
 
-def _signal_line(line: str, index: int, path: Path, record: str) -> Signal:
-    fields = line.split(maxsplit=8)
+def _signal_line(line: str, index: int, path: PathLike, record: str) -> Signal:
+    """One signal; a line with all its fields in order is taken apart at once, others field by field."""
+    whole = _WHOLE_LINE.match(line)
+    if whole is not None:
+        file_name, layout_text, gain_text, zero, initial, checksum, name = whole.groups()
+        layout, scale = _layout(layout_text), _gain_parts(gain_text)
+        if layout is not None and scale is not None:
+            gain, baseline, units, defaulted = scale
+            baseline = int(zero) if baseline is None else baseline
+            return Signal(file_name, *layout, gain, baseline, units, int(initial), int(checksum), name, defaulted)
+    return _signal_by_fields(line.split(maxsplit=8), index, path, record)
+
+
+def _signal_by_fields(fields: list[str], index: int, path: PathLike, record: str) -> Signal:
+    """A signal from the fields of a short or unusual line; says which of them is wrong."""
     if len(fields) < 2:
         raise HeaderError(f"signal line {index + 1} lacks the format.", path=path, record=record)
-    layout = _layout(fields[1])
-    if not _is_name(fields[0]) or layout is None:
+    match = _FORMAT.match(fields[1])
+    if not _NAME.match(fields[0]) or match is None:
         raise HeaderError(
             f"signal line {index + 1} does not start with a file name without slashes and a format.",
             path=path,
             record=record,
         )
-    if layout[0] not in FORMATS:
+    if match["fmt"] not in FORMATS:
         raise HeaderError(
-            f"signal line {index + 1}: there is no WFDB format {layout[0][:9]}.", path=path, record=record
+            f"signal line {index + 1}: there is no WFDB format {match['fmt'][:9]}.", path=path, record=record
         )
-    gain, baseline, units, defaulted = _gain(fields[2], path, record) if len(fields) > 2 else _NO_GAIN
-    numbers = _integers(fields[3:8], path, record)
-    adc_zero = numbers[1] if len(numbers) > 1 else 0
-    fmt, samples_per_frame, skew, byte_offset = layout
-    if not 1 <= samples_per_frame <= 100_000:
-        raise HeaderError(f"{samples_per_frame} samples per frame are impossible.", path=path, record=record)
-    return Signal(
-        fields[0],
-        fmt,
-        samples_per_frame,
-        skew,
-        byte_offset,
-        gain,
-        adc_zero if baseline is None else baseline,
-        units,
-        numbers[2] if len(numbers) > 2 else None,
-        numbers[3] if len(numbers) > 3 else None,
-        fields[8].strip() if len(fields) > 8 else f"signal {index}",
-        defaulted,
-    )
-
-
-@lru_cache(maxsize=256)
-def _is_name(text: str) -> bool:
-    return _NAME.match(text) is not None
+    scale = _gain_parts(fields[2]) if len(fields) > 2 else _gain_parts("0")
+    if scale is None:
+        raise HeaderError(f"the gain field {fields[2][:40]!r} is not gain(baseline)/units.", path=path, record=record)
+    numbers = [_integer(text, "signal line", path, record) for text in fields[3:8]]
+    layout = _layout(fields[1])
+    if layout is None:
+        raise HeaderError(f"{match['spf']} samples per frame are impossible.", path=path, record=record)
+    gain, baseline, units, defaulted = scale
+    if baseline is None:
+        baseline = numbers[1] if len(numbers) > 1 else 0
+    initial, checksum = [*numbers[2:4], None, None][:2]
+    name = fields[8].strip() if len(fields) > 8 else f"signal {index}"
+    return Signal(fields[0], *layout, gain, baseline, units, initial, checksum, name, defaulted)
 
 
 @lru_cache(maxsize=256)
 def _layout(text: str) -> tuple[str, int, int, int] | None:
-    """Format, samples per frame, skew and byte offset; the signals of a record mostly share them."""
+    """Format, samples per frame, skew and byte offset, which the signals of a record mostly share; None if impossible."""
     match = _FORMAT.match(text)
-    if match is None:
+    if match is None or match["fmt"] not in FORMATS:
         return None
-    return match["fmt"], int(match["spf"] or 1), int(match["skew"] or 0), int(match["offset"] or 0)
+    samples_per_frame = int(match["spf"] or 1)
+    if not 1 <= samples_per_frame <= 100_000:
+        return None
+    return match["fmt"], samples_per_frame, int(match["skew"] or 0), int(match["offset"] or 0)
 
 
 @lru_cache(maxsize=1024)
@@ -214,28 +230,7 @@ def _gain_parts(text: str) -> tuple[float, int | None, str, bool] | None:
     return gain or DEFAULT_GAIN, baseline, match["units"] or "mV", gain == 0
 
 
-def _gain(text: str, path: Path, record: str) -> tuple[float, int | None, str, bool]:
-    """Gain, baseline, units; a gain of 0 or none at all means 200 units per millivolt, by the format's definition."""
-    parts = _gain_parts(text)
-    if parts is None:
-        raise HeaderError(f"the gain field {text[:40]!r} is not gain(baseline)/units.", path=path, record=record)
-    return parts
-
-
-def _integers(texts: list[str], path: Path, record: str) -> list[int]:
-    """The numbers of a signal line, at once where they are short and plain."""
-    joined = "".join(texts)
-    if len(joined) < 100 and "_" not in joined:
-        try:
-            numbers = [int(text) for text in texts]
-            if max(map(len, texts), default=0) < 19:
-                return numbers
-        except ValueError:  # the loop below says which of them
-            numbers = []
-    return [_integer(text, "signal line", path, record) for text in texts]
-
-
-def _integer(text: str, what: str, path: Path, record: str) -> int:
+def _integer(text: str, what: str, path: PathLike, record: str) -> int:
     try:
         value = int(text) if len(text) < 19 else None
     except ValueError:
@@ -245,7 +240,7 @@ def _integer(text: str, what: str, path: Path, record: str) -> int:
     return value
 
 
-def _float(text: str, what: str, path: Path, record: str) -> float:
+def _float(text: str, what: str, path: PathLike, record: str) -> float:
     try:
         value = float(text)
     except ValueError:

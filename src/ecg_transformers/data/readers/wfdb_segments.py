@@ -40,8 +40,7 @@ def read_segments(
             record=header.record_name,
         )
     limits.check_shape(length, len(wanted), path=path, record=header.record_name)
-    if length * len(wanted) * 4 > limits.max_file_bytes:
-        raise LimitError("the record is larger than the limit.", path=path, record=header.record_name)
+    _check_size(length * len(wanted) * 4, header, headers, path, folder, request, limits)
     signal = np.full((length, len(wanted)), np.nan, dtype=np.float32)
     position = 0
     for name, size in header.segments:
@@ -63,8 +62,8 @@ def _names(header: Header) -> list[str]:
 
 
 def _segment_header(name: str, header: Header, path: Path, folder: Path, request: Request, limits: Limits) -> Header:
-    file = safe_file(path.with_name(name + ".hea"), folder, follow_links=request.follow_links)
-    segment = read_header(file, limits)
+    file = path.with_name(name + ".hea")
+    segment = read_header(file, limits, folder, follow_links=request.follow_links)
     if segment.segments:
         raise HeaderError("a segment that has segments of its own is not supported.", path=file, record=name)
     if segment.sampling_rate != header.sampling_rate:
@@ -72,6 +71,31 @@ def _segment_header(name: str, header: Header, path: Path, folder: Path, request
             f"a segment has {segment.sampling_rate} Hz, the record {header.sampling_rate} Hz.", path=file, record=name
         )
     return segment
+
+
+def _check_size(
+    size: int, header: Header, headers: dict[str, Header], path: Path, folder: Path, request: Request, limits: Limits
+) -> None:
+    """Refuse a record whose array would be beyond the limit, or out of all proportion to its files: gaps cost nothing
+    in a header, and fill memory.
+    """
+    if size > limits.max_file_bytes:
+        raise LimitError("the record is larger than the limit.", path=path, record=header.record_name)
+    named = {
+        signal.file_name
+        for name, samples in header.segments
+        if samples and name != "~"
+        for signal in headers[name].signals
+    }
+    files = [safe_file(path.with_name(name), folder, follow_links=request.follow_links) for name in sorted(named)]
+    stored = sum(file.stat().st_size for file in files)
+    if size > max(stored * limits.max_ratio, 2**24):
+        raise LimitError(
+            f"the record expands to {size} bytes, more than {limits.max_ratio} times the {stored} bytes of its "
+            "segments: its gaps are too long.",
+            path=path,
+            record=header.record_name,
+        )
 
 
 def _read_segment(

@@ -9,9 +9,8 @@ verifies no checksum); segments are read one by one.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -23,17 +22,18 @@ from ecg_transformers.data.errors import (
     LimitError,
     TruncatedError,
     UnitError,
+    UnsafePathError,
+    brief,
 )
-from ecg_transformers.data.readers.safety import Limits, read_array, safe_file
+from ecg_transformers.data.readers.safety import Limits, open_file, read_array
 from ecg_transformers.data.readers.units import units_per_millivolt
-from ecg_transformers.data.readers.wfdb_header import Header, Signal, read_header
+from ecg_transformers.data.readers.wfdb_header import Header, PathLike, Signal, read_header
 from ecg_transformers.data.record import INVALID, DigitalRecord, ECGRecord, standard_lead_name
 
 ChecksumPolicy = Literal["error", "warn", "ignore"]
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """What the caller wants of a record, handed on to the slow path."""
 
     lead_names: list[str] | None
@@ -79,20 +79,13 @@ def read_wfdb(
         ECGDataError: a subclass that says what is wrong with the record.
     """
     limits = limits or Limits()
-    header_path = _header_path(path, root, follow_links)
-    folder = Path(root) if root is not None else header_path.parent
-    header = read_header(header_path, limits)
+    header_path = _header_path(path)
+    header = read_header(header_path, limits, root, follow_links=follow_links)
     flags = list(header.flags) + (["rate_defaulted"] if header.rate_defaulted else [])
-    request = Request(lead_names, units, checksum, strict, follow_links)
-    if header.segments:
-        from ecg_transformers.data.readers.wfdb_segments import read_segments
-
-        return read_segments(header, header_path, folder, request, limits, flags)
-    if not _is_simple(header):
-        from ecg_transformers.data.readers.wfdb_fallback import read_with_wfdb
-
-        return read_with_wfdb(header, header_path, folder, request, limits, flags)
-    samples, sum_ok = _read_simple(header, header_path, folder, limits, allow_truncated, follow_links, flags)
+    if header.segments or not _is_simple(header):
+        request = Request(lead_names, units, checksum, strict, follow_links)
+        return _read_unusual(header, Path(header_path), root, request, limits, flags)
+    samples, sum_ok = _read_simple(header, header_path, root, limits, allow_truncated, follow_links, flags)
     if checksum != "ignore" and sum_ok:
         verify_checksums(samples, header.signals, header_path, header.record_name, checksum, flags)
     chosen = choose_signals(header.signals, lead_names, header_path, header.record_name)
@@ -108,20 +101,18 @@ def read_wfdb(
         offset=offset,
         sampling_rate=header.sampling_rate,
         lead_names=names,
-        record_id=header_path.stem,
+        record_id=os.path.splitext(os.path.basename(header_path))[0],
         source=str(path),
         metadata=metadata,
     )
 
 
-def _header_path(path: str | Path, root: str | Path | None, follow_links: bool) -> Path:
+def _header_path(path: PathLike) -> str:
     """`100`, `100.hea` and `100.dat` all name the record 100."""
     text = os.fspath(path)
     if text.lower().endswith(".dat"):
-        text = text[:-4] + ".hea"
-    elif not text.lower().endswith(".hea"):
-        text += ".hea"
-    return safe_file(text, root, follow_links=follow_links)
+        return text[:-4] + ".hea"
+    return text if text.lower().endswith(".hea") else text + ".hea"
 
 
 def _is_simple(header: Header) -> bool:
@@ -130,75 +121,98 @@ def _is_simple(header: Header) -> bool:
     return where[1] in ("16", "212") and where[2:4] == (1, 0) and all(s[:5] == where for s in header.signals)
 
 
+def _read_unusual(
+    header: Header, path: Path, root: PathLike | None, request: Request, limits: Limits, flags: list[str]
+) -> DigitalRecord | ECGRecord:
+    """Several segments, several files, or a format that wfdb decodes."""
+    folder = path.parent if root is None else Path(root)
+    if header.segments:
+        from ecg_transformers.data.readers.wfdb_segments import read_segments
+
+        return read_segments(header, path, folder, request, limits, flags)
+    from ecg_transformers.data.readers.wfdb_fallback import read_with_wfdb
+
+    return read_with_wfdb(header, path, folder, request, limits, flags)
+
+
 def _read_simple(
     header: Header,
-    path: Path,
-    folder: Path,
+    path: str,
+    root: PathLike | None,
     limits: Limits,
     allow_truncated: bool,
     follow_links: bool,
     flags: list[str],
 ) -> tuple[np.ndarray, bool]:
     """int16 samples `(T, L)`, invalid values as -32768, and whether their checksums can be compared."""
-    first, num_leads = header.signals[0], len(header.signals)
-    signal_path = safe_file(  # the name holds no slash, so the folder is that of the header
-        path.with_name(first.file_name), folder, follow_links=follow_links, folder_is_safe=True
-    )
-    if first.file_name == path.name:
-        raise HeaderError("the header names itself as the signal file.", path=path, record=header.record_name)
-    size = signal_path.stat().st_size
-    if size > limits.max_file_bytes:
-        raise LimitError(
-            f"the file has {size} bytes, more than the limit.", path=signal_path, record=header.record_name
-        )
-    size -= first.byte_offset  # WFDB's own MATLAB files are format 16 behind a header of 24 bytes
-    if size < 0:
+    first, num_leads, record = header.signals[0], len(header.signals), header.record_name
+    folder, own_name = os.path.split(path)
+    signal_path = os.path.join(folder, first.file_name)  # the name holds no slash, so the folder is that of the header
+    descriptor, size = open_file(signal_path, root, follow_links=follow_links, folder_is_safe=True)
+    try:
+        if first.file_name == own_name:
+            raise HeaderError("the header names itself as the signal file.", path=path, record=record)
+        if size > limits.max_file_bytes:
+            raise LimitError(f"the file has {size} bytes, more than the limit.", path=signal_path, record=record)
+        size -= first.byte_offset  # WFDB's own MATLAB files are format 16 behind a header of 24 bytes
+        if size < 0:
+            beyond = f"the byte offset {first.byte_offset} lies beyond the end of the signal file."
+            raise HeaderError(beyond, path=path, record=record)
+        available = size // 2 if first.fmt == "16" else size * 2 // 3
+        promised = header.num_samples or _inferred_length(header, available, size, path, limits, flags)
+        num_samples = min(promised, available // num_leads)
+        if num_samples < promised:
+            if not allow_truncated or num_samples == 0:
+                raise _too_short(promised, num_samples, num_leads, signal_path, record)
+            flags.append("truncated")
+        read = read_format_16 if first.fmt == "16" else read_format_212
+        samples = read(descriptor, num_samples * num_leads, first.byte_offset)
+        if samples.size < num_samples * num_leads:  # it has become shorter since it was opened
+            raise _too_short(promised, samples.size // num_leads, num_leads, signal_path, record)
+        return samples.reshape(num_samples, num_leads), num_samples == promised
+    except OSError as error:
+        raise UnsafePathError(f"the file cannot be read ({brief(error)}).", path=signal_path, record=record) from error
+    finally:
+        os.close(descriptor)
+
+
+def _inferred_length(header: Header, available: int, size: int, path: str, limits: Limits, flags: list[str]) -> int:
+    """Samples per lead where the header does not say: what the file holds, if that is a whole number."""
+    num_leads, record = len(header.signals), header.record_name
+    num_samples, rest = divmod(available, num_leads)
+    if rest or (header.signals[0].fmt == "16" and size % 2) or num_samples == 0:
         raise HeaderError(
-            f"the byte offset {first.byte_offset} lies beyond the end of the signal file.",
+            f"the header gives no number of samples, and {size} bytes are no whole number of {num_leads} leads.",
             path=path,
-            record=header.record_name,
+            record=record,
         )
-    available = size // 2 if first.fmt == "16" else size * 2 // 3
-    num_samples = header.num_samples
-    if num_samples is None:
-        num_samples, rest = divmod(available, num_leads)
-        if rest or (first.fmt == "16" and size % 2) or num_samples == 0:
-            raise HeaderError(
-                f"the header gives no number of samples, and {size} bytes are no whole number of {num_leads} leads.",
-                path=path,
-                record=header.record_name,
-            )
-        limits.check_shape(num_samples, num_leads, path=path, record=header.record_name)
-        flags.append("length_inferred")
-    complete = num_samples * num_leads <= available
-    if not complete:
-        if not allow_truncated or available < num_leads:
-            raise TruncatedError(
-                f"the header promises {num_samples} samples of {num_leads} leads, the file holds "
-                f"{available // num_leads}; pass allow_truncated=True to read what is there.",
-                path=signal_path,
-                record=header.record_name,
-            )
-        num_samples = available // num_leads
-        flags.append("truncated")
-    read = read_format_16 if first.fmt == "16" else read_format_212
-    samples = read(signal_path, num_samples * num_leads, first.byte_offset).reshape(num_samples, num_leads)
-    return samples, complete
+    limits.check_shape(num_samples, num_leads, path=path, record=record)
+    flags.append("length_inferred")
+    return num_samples
 
 
-def read_format_16(path: Path, count: int, byte_offset: int = 0) -> np.ndarray:
-    """The first `count` samples of a file of 16-bit little-endian integers."""
-    return read_array(path, "<i2", count, byte_offset).astype(np.int16, copy=False)
+def _too_short(promised: int, found: int, num_leads: int, path: str, record: str) -> TruncatedError:
+    return TruncatedError(
+        f"the header promises {promised} samples of {num_leads} leads, the file holds {found}; pass "
+        f"allow_truncated=True to read what is there.",
+        path=path,
+        record=record,
+    )
 
 
-def read_format_212(path: Path, count: int, byte_offset: int = 0) -> np.ndarray:
-    """The first `count` samples of a file of 12-bit integers, two in three bytes; -2048 (no value) as -32768.
+def read_format_16(descriptor: int, count: int, byte_offset: int = 0) -> np.ndarray:
+    """The first `count` samples of an open file of 16-bit little-endian integers."""
+    return read_array(descriptor, "<i2", count, byte_offset).astype(np.int16, copy=False)
+
+
+def read_format_212(descriptor: int, count: int, byte_offset: int = 0) -> np.ndarray:
+    """The first `count` samples of an open file of 12-bit integers, two in three bytes; -2048 (no value) as -32768.
 
     Bytes b0 b1 b2 hold the samples `b1[3:0] b0` and `b1[7:4] b2`, each with its sign in bit 11. Both are moved to the
     top of an int16 and shifted back, which spreads the sign.
     """
     pairs = (count + 1) // 2
-    packed = read_array(path, "u1", pairs * 3, byte_offset)
+    packed = read_array(descriptor, "u1", pairs * 3, byte_offset)
     if packed.size < pairs * 3:  # an odd count may end after two bytes
         packed = np.concatenate([packed, np.zeros(pairs * 3 - packed.size, dtype=np.uint8)])
     packed = packed.reshape(pairs, 3)
@@ -218,7 +232,7 @@ def read_format_212(path: Path, count: int, byte_offset: int = 0) -> np.ndarray:
 def verify_checksums(
     samples: np.ndarray,
     signals: tuple[Signal, ...],
-    path: Path,
+    path: PathLike,
     record: str,
     policy: ChecksumPolicy,
     flags: list[str],
@@ -256,7 +270,7 @@ def sums_16_bit(samples: np.ndarray) -> np.ndarray:
     return total
 
 
-def choose_signals(signals: tuple[Signal, ...], lead_names: list[str] | None, path: Path, record: str) -> list[int]:
+def choose_signals(signals: tuple[Signal, ...], lead_names: list[str] | None, path: PathLike, record: str) -> list[int]:
     """Positions of the leads asked for, or of all."""
     names = [standard_lead_name(signal.name).lower() for signal in signals]
     if lead_names is None:
@@ -288,7 +302,7 @@ def scale_of(
     chosen: list[int],
     signals: tuple[Signal, ...],
     units: str | None,
-    path: Path,
+    path: PathLike,
     record: str,
     strict: bool,
     flags: list[str],
