@@ -158,7 +158,11 @@ class Prober:
                     scores, facts = stored["scores"], json.loads(str(stored["facts"]))
                 cell = cells.setdefault((arm, readout, fraction), Cell(arm, readout, fraction))
                 cell.scores[seed], cell.facts[seed] = scores, facts
-                say(f"{arm} encoder, seed {seed}, {readout}, {fraction:.0%} labels: AUROC {facts['auroc']:.3f}")
+                known = facts.get("validation")
+                chosen_by = "" if known is None else f" (validation {known:.3f})"
+                say(
+                    f"{arm} encoder, seed {seed}, {readout}, {fraction:.0%} labels: AUROC {facts['auroc']:.3f}{chosen_by}"
+                )
 
     def _path(self, identity: Any, readout: str, seed: int, fraction: float) -> Path:
         return self.folder / f"probe-{digest(identity, readout, seed, fraction)}.npz"
@@ -197,6 +201,7 @@ class Prober:
         facts = {
             "auroc": float(np.nanmean(per_class_auroc(y["test"], scores))),
             "chosen": getattr(probe, "strength", None) or getattr(probe, "best_epoch", None),
+            "validation": _validation_score(probe),
             "features": int(x["test"].shape[-1]),
             "records": len(rows),
             "label_subset_sha256": subset.sha256,
@@ -213,6 +218,13 @@ class Prober:
             with np.load(path) as stored:
                 self.amplitudes[split] = stored["figures"]
         return self.amplitudes[split]
+
+
+def _validation_score(probe: Any) -> float | None:
+    """The figure on the validation records that chose a linear probe's strength: what settings are compared by."""
+    if not isinstance(probe, LinearProbe):
+        return None
+    return float(probe.validation_scores[probe.strength])
 
 
 def _save(path: Path, arrays: Mapping[str, Array]) -> None:
