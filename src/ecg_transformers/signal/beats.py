@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -82,17 +83,25 @@ def detect_r_peaks(signal: ArrayLike, sampling_rate: float, method: str = "zero_
 
 def band_pass(signal: ArrayLike, sampling_rate: float, band_hz: tuple[float, float] = DETECTION_BAND_HZ) -> Float:
     """One lead ``(T,)`` in a band (QRS: 5-20 Hz), zero phase, order 2, float64, missing samples bridged."""
-    from scipy.signal import butter, sosfiltfilt
+    from scipy.signal import sosfiltfilt
 
     x = bridge_missing(signal)
     if x.size < 2:
         return np.zeros_like(x)
-    edges = (band_hz[0], min(band_hz[1], 0.45 * sampling_rate))
-    sos = butter(2, edges, btype="bandpass", fs=sampling_rate, output="sos")
     x = x - np.median(x)
-    filtered = sosfiltfilt(sos, x, padlen=min(x.size - 1, int(0.5 * sampling_rate)))
+    sections = _band_pass_sections(*band_hz, float(sampling_rate))
+    filtered = sosfiltfilt(sections, x, padlen=min(x.size - 1, int(0.5 * sampling_rate)))
     tiny = 1e-9 * np.max(np.abs(x), initial=0.0)  # what is left of a constant is rounding, not signal
     return np.where(np.abs(filtered) > tiny, filtered, 0.0)
+
+
+@lru_cache(maxsize=64)
+def _band_pass_sections(low_hz: float, high_hz: float, sampling_rate: float) -> Float:
+    from scipy.signal import butter
+
+    edges = (low_hz, min(high_hz, 0.45 * sampling_rate))
+    sections: Float = butter(2, edges, btype="bandpass", fs=sampling_rate, output="sos")
+    return sections
 
 
 def bridge_missing(signal: ArrayLike) -> Float:
