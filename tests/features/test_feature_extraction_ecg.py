@@ -418,6 +418,43 @@ def test_a_flat_crop_of_a_good_record_is_zero_not_noise(st_mem: ECGFeatureExtrac
     assert not values(st_mem, record, sampling_rate=250, crop_start=0).any()
 
 
+def test_what_a_record_says_of_itself_is_not_overruled(st_mem: ECGFeatureExtractor) -> None:
+    signal, other = twelve_leads(), list(reversed(STANDARD_LEADS))
+    record = ECGRecord(signal, 500, list(STANDARD_LEADS), "r1")
+    row = {"signal": signal, "sampling_rate": 500, "lead_names": list(STANDARD_LEADS), "units": "mV"}
+    for given in (record, row):
+        with pytest.raises(ValueError, match="leave lead_names out"):
+            st_mem(given, lead_names=other)
+        with pytest.raises(ValueError, match="leave units out"):
+            st_mem(given, units="uV")
+        spelt = [name.upper() for name in STANDARD_LEADS]
+        np.testing.assert_array_equal(values(st_mem, given, lead_names=spelt, units="mv"), values(st_mem, given))
+    in_microvolts = ECGFeatureExtractor.for_method("st_mem", units="uV")  # of raw arrays; the record is in millivolts
+    np.testing.assert_array_equal(values(in_microvolts, record), values(st_mem, record))
+
+
+def test_tensors_of_a_training_loop_are_taken(st_mem: ECGFeatureExtractor) -> None:
+    import torch
+
+    batch = np.stack([twelve_leads(seed=1, dtype=np.float32), twelve_leads(seed=2, dtype=np.float32)])
+    expected = values(st_mem, batch, sampling_rate=500)
+    tensor = torch.tensor(batch, requires_grad=True)
+    np.testing.assert_array_equal(values(st_mem, tensor, sampling_rate=500), expected)
+    np.testing.assert_allclose(values(st_mem, tensor.bfloat16(), sampling_rate=500), expected, atol=0.1)
+
+
+def test_a_batch_of_columns_is_told_apart_from_rows(st_mem: ECGFeatureExtractor) -> None:
+    columns = {"signal": [b"", b""], "sampling_rate": [500.0, 500.0]}
+    with pytest.raises(ValueError, match="list of rows"):
+        st_mem(columns)
+
+
+@pytest.mark.parametrize("start", [1.7, [1.7, 2.0], np.array([1.7, 2.0]), "3", ["3", "4"]])
+def test_a_crop_starts_at_a_whole_sample(st_mem: ECGFeatureExtractor, start: Any) -> None:
+    with pytest.raises(ValueError, match="whole number"):
+        st_mem([twelve_leads(), twelve_leads(seed=1)], sampling_rate=500, crop_start=start)
+
+
 def test_bad_batches_are_refused(st_mem: ECGFeatureExtractor) -> None:
     whole = ECGFeatureExtractor.for_method("st_mem", seq_len=None)
     with pytest.raises(ValueError, match="different shapes"):

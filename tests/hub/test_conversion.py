@@ -83,6 +83,17 @@ def test_an_unknown_override_is_refused(official):
         ecg.convert_checkpoint("st_mem", official, norm_pix_los=True)
 
 
+@pytest.mark.parametrize("override", ["mask_ratio=a", "num_leads=-1"])
+def test_a_value_that_the_config_refuses_is_one_sentence(tmp_path, official, capsys, override):
+    torch.save(official, tmp_path / "full.pth")
+    arguments = ["convert", "st_mem", str(tmp_path / "full.pth"), str(tmp_path / "out"), "--config", override]
+    assert main(arguments) == 2
+    message = capsys.readouterr().err.strip()
+    assert override.split("=")[0] in message
+    assert "\n" not in message
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_folder_with_a_pickle_is_refused(tmp_path):
     method = ecg.get_method("st_mem")
     model = method.model_classes["base"](method.config_class(**method.tiny_config))

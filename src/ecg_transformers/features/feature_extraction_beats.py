@@ -184,7 +184,7 @@ class ECGSLFeatureExtractor(SavedFeatureExtractor):
         """
         if kwargs:
             raise ValueError(f"{type(self).__name__} takes no argument {', '.join(sorted(kwargs))}.")
-        given = read_inputs(signal, sampling_rate, lead_names, self.units if units is None else units)
+        given = read_inputs(signal, sampling_rate, lead_names, units, self.units)
         items = _items(signal, len(given))
         peaks = _for_each(rpeaks, given, signal, "rpeaks")
         labels = _for_each(beat_labels, given, signal, "beat_labels")
@@ -203,7 +203,7 @@ class ECGSLFeatureExtractor(SavedFeatureExtractor):
 
     def prepare(self, record: Any, rpeaks: Any = None) -> PreparedBeats:
         """All beats of one record: everything that does not depend on chance, so that it may be cached."""
-        return self._prepare(read_inputs(record, units=self.units)[0], record, rpeaks, None)
+        return self._prepare(read_inputs(record, default_units=self.units)[0], record, rpeaks, None)
 
     def finish(
         self,

@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import operator
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -218,7 +219,7 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
             raise ValueError(f'return_tensors must be "np" or "pt", got {return_tensors!r}.')
         if device is not None and return_tensors != "pt":
             raise ValueError('a result on a device is a tensor: pass return_tensors="pt".')
-        given = read_inputs(signal, sampling_rate, lead_names, self.units if units is None else units)
+        given = read_inputs(signal, sampling_rate, lead_names, units, self.units)
         requests = _requests(crop_start, num_crops, generator, len(given))
         steps = self._step_objects()
         items = [self._item(one, steps) for one in given]
@@ -249,7 +250,7 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
 
         `extractor(record) == finish(prepare(record))`, to the bit.
         """
-        given = read_inputs([signal], sampling_rate, lead_names, self.units if units is None else units)
+        given = read_inputs([signal], sampling_rate, lead_names, units, self.units)
         item = self._item(given[0], self._step_objects())
         self._note(given)
         with naming(item.where):
@@ -349,15 +350,21 @@ def _requests(
         raise ValueError(f"num_crops must be a positive whole number, got {num_crops!r}.")
     if generator is not None and not isinstance(generator, np.random.Generator):
         raise ValueError(f"generator must be a numpy.random.Generator, got {type(generator).__name__}.")
-    if isinstance(crop_start, float):
-        raise ValueError(f"crop_start is a sample, a whole number; got {crop_start}.")
-    if crop_start is None or isinstance(crop_start, int | np.integer):
-        return [CropRequest(crop_start, num_crops, generator)] * count
+    if crop_start is None or isinstance(crop_start, str) or np.ndim(crop_start) == 0:
+        start = None if crop_start is None else _whole(crop_start)
+        return [CropRequest(start, num_crops, generator)] * count
     if len(crop_start) != count:
         raise ValueError(
             f"{len(crop_start)} crop starts were given for {count} records: give one for all, or one for each."
         )
-    return [CropRequest(int(start), num_crops, generator) for start in crop_start]
+    return [CropRequest(_whole(start), num_crops, generator) for start in crop_start]
+
+
+def _whole(start: Any) -> int:
+    try:
+        return operator.index(start)
+    except TypeError:
+        raise ValueError(f"crop_start is a sample, a whole number; got {start!r}.") from None
 
 
 def _plain(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from ecg_transformers.features.steps import RecordReport, RecordState
+from ecg_transformers.signal.leads import canonical_lead
 from ecg_transformers.signal.resampling import check_rate
+from ecg_transformers.signal.units import canonical_unit
 
 Signal = Any
 """`(T, L)` array | ECGRecord | dataset row | path | list of these."""
@@ -26,26 +28,28 @@ def read_inputs(
     signal: Signal,
     sampling_rate: float | Sequence[float] | None = None,
     lead_names: Sequence[str] | Sequence[Sequence[str]] | None = None,
-    units: str | Sequence[Any] = "mV",
+    units: str | Sequence[Any] | None = None,
+    default_units: str = "mV",
 ) -> list[Given]:
     """Every record of `signal`, with its own rate, lead names and units.
 
     `sampling_rate`, `lead_names` and `units` hold for all records, or are lists with one entry for each. A record, a
-    row or a file that knows its rate and leads needs neither.
+    row or a file that knows its rate, leads and unit needs none of them; an array without a unit is in `default_units`.
 
     Raises:
-        ValueError: no rate for a raw array, contradicting rates, a shape that is not `(T, L)`, or an empty batch.
+        ValueError: no rate for a raw array, a rate, leads or a unit that contradict the record's own, a shape that is
+            not `(T, L)`, or an empty batch.
     """
     batch = _as_batch(signal)
     if batch is None:
-        return [read_input(signal, _single(sampling_rate), lead_names, units, "the record")]
+        return [read_input(signal, _single(sampling_rate), lead_names, units, default_units, "the record")]
     if not batch:
         raise ValueError("an empty list holds no record.")
     rates = _each(sampling_rate, len(batch), isinstance(sampling_rate, Sequence | np.ndarray), "sampling rates")
     nested = lead_names is not None and len(lead_names) > 0 and not isinstance(lead_names[0], str)
     names = _each(lead_names, len(batch), nested, "lists of lead names")
-    unit = _each(units, len(batch), not isinstance(units, str), "units")
-    return [read_input(item, rates[i], names[i], unit[i], f"record {i}") for i, item in enumerate(batch)]
+    unit = _each(units, len(batch), units is not None and not isinstance(units, str), "units")
+    return [read_input(item, rates[i], names[i], unit[i], default_units, f"record {i}") for i, item in enumerate(batch)]
 
 
 def _as_batch(signal: Signal) -> Sequence[Any] | None:
@@ -58,7 +62,7 @@ def _as_batch(signal: Signal) -> Sequence[Any] | None:
             )
         return signal
     if _is_array(signal) and np.ndim(signal) == 3:
-        return list(np.asarray(signal))
+        return list(signal)
     return None
 
 
@@ -79,30 +83,46 @@ def _each(value: Any, count: int, is_list: bool, what: str) -> list[Any]:
 
 
 def read_input(
-    item: Signal, sampling_rate: float | None, lead_names: Any, units: str | Sequence[str], where: str
+    item: Signal,
+    sampling_rate: float | None,
+    lead_names: Any,
+    units: str | Sequence[str] | None,
+    default_units: str,
+    where: str,
 ) -> Given:
     """One record; see `read_inputs`."""
     if isinstance(item, str | os.PathLike):
-        item = _read_path(item, sampling_rate, lead_names, units)
-        lead_names, units, sampling_rate = None, "mV", None
+        item = _read_path(item, sampling_rate, lead_names, units or default_units)
+        sampling_rate = lead_names = units = None
+    elif isinstance(item, Mapping) and isinstance(item.get("signal"), list):
+        raise ValueError(
+            f"{where} is a batch of columns ({len(item['signal'])} signals under one name): give a list of rows, e.g. "
+            "[dataset[i] for i in range(8)]."
+        )
     elif isinstance(item, Mapping) and not _is_array(item.get("signal")):
         from ecg_transformers.data.record import ECGRecord
 
         item = ECGRecord.from_row(item)
     elif isinstance(item, Mapping):
         where = f"{where} ({item['record_id']})" if item.get("record_id") else where
-        own_units = item.get("units", units)
-        given = (_agree(item.get("sampling_rate"), sampling_rate, where), item.get("lead_names") or lead_names)
-        return _given(item["signal"], given[0], given[1], own_units, where)
+        rate = _agree(item.get("sampling_rate"), sampling_rate, where)
+        names = _agree_leads(item.get("lead_names"), lead_names, where)
+        return _given(
+            item["signal"], rate, names, _agree_units(item.get("units"), units, where) or default_units, where
+        )
     if hasattr(item, "signal") and hasattr(item, "lead_names"):
         where = f"{where} ({item.record_id})" if getattr(item, "record_id", "") else where
-        return _given(item.signal, _agree(item.sampling_rate, sampling_rate, where), item.lead_names, "mV", where)
+        rate, names = (
+            _agree(item.sampling_rate, sampling_rate, where),
+            _agree_leads(item.lead_names, lead_names, where),
+        )
+        return _given(item.signal, rate, names, _agree_units("mV", units, where) or "mV", where)
     if not _is_array(item):
         raise ValueError(
             f"{where} is a {type(item).__name__}: give an array (seq_len, num_leads), an ECGRecord, a dataset row "
             "or a path."
         )
-    return _given(item, sampling_rate, lead_names, units, where)
+    return _given(item, sampling_rate, lead_names, units or default_units, where)
 
 
 def _read_path(path: Any, sampling_rate: Any, lead_names: Any, units: Any) -> Any:
@@ -118,8 +138,30 @@ def _agree(own: float | None, given: float | None, where: str) -> float | None:
     return given if own is None else own
 
 
+def _agree_leads(own: Any, given: Any, where: str) -> Any:
+    if own is None or given is None:
+        return given if own is None else own
+    if [canonical_lead(str(name)) for name in own] != [canonical_lead(str(name)) for name in given]:
+        raise ValueError(
+            f"{where} says that its leads are {', '.join(map(str, own))}, the call says {', '.join(map(str, given))}: "
+            "leave lead_names out (the extractor's own lead_names choose and order the leads)."
+        )
+    return own
+
+
+def _agree_units(own: Any, given: Any, where: str) -> Any:
+    if own is None or given is None:
+        return given if own is None else own
+    kinds = [
+        {canonical_unit(unit) for unit in ([units] if isinstance(units, str) else units)} for units in (own, given)
+    ]
+    if kinds[0] != kinds[1]:
+        raise ValueError(f"{where} says {own}, the call says {given}: leave units out.")
+    return own
+
+
 def _given(signal: Any, rate: float | None, names: Any, units: Any, where: str) -> Given:
-    array = np.asarray(signal.detach().cpu() if hasattr(signal, "detach") else signal)
+    array = _array(signal)
     if rate is None:
         raise ValueError(f"{where} is a raw array: its rate cannot be guessed, give sampling_rate=… in Hz.")
     if array.ndim == 1:
@@ -135,3 +177,12 @@ def _given(signal: Any, rate: float | None, names: Any, units: Any, where: str) 
         hint = " The shape looks like (num_leads, seq_len): transpose it." if array.shape[0] == len(names) else ""
         raise ValueError(f"{where} has the shape {array.shape} but {len(names)} lead names.{hint}")
     return Given(array, RecordState(where, names, units, check_rate(rate), RecordReport(record=where)))
+
+
+def _array(signal: Any) -> np.ndarray:
+    if not hasattr(signal, "detach"):
+        return np.asarray(signal)
+    import torch
+
+    tensor = signal.detach().cpu()
+    return np.asarray(tensor.float() if tensor.dtype == torch.bfloat16 else tensor)  # numpy knows no bfloat16

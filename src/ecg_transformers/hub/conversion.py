@@ -39,6 +39,8 @@ def convert_checkpoint(
     if entry.convert is None:
         able = ", ".join(name for name in list_methods() if get_method(name).convert)
         raise ValueError(f"{entry.title} has no published checkpoint layout to convert. Convertible: {able}.")
+    from huggingface_hub.errors import StrictDataclassError
+
     if isinstance(path_or_state_dict, Mapping):
         source, name, content = "the state dict", "a state dict", path_or_state_dict
     else:
@@ -49,6 +51,8 @@ def convert_checkpoint(
         model: PreTrainedModel = resolve(entry.convert)(state_dict_of(content), **config_overrides)
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from error
+    except StrictDataclassError as error:  # not a ValueError; its text has several lines
+        raise ValueError(f"{source}, {entry.title}: {' '.join(str(error).split())}") from error
     model.config.converted_from, model.config.weights_licence = name, entry.licence
     return model
 
