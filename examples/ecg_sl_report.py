@@ -1,16 +1,17 @@
 """Tables of the ECG-SL runs, written between the markers of a card.
 
     python examples/ecg_sl_report.py runs RUN RUN … [--card CARD --table NAME]
+    python examples/ecg_sl_report.py differences BASE RUN RUN …
     python examples/ecg_sl_report.py segmentation RUN RUN …
+    python examples/ecg_sl_report.py pretraining PRETRAINED_DIR/LEADS …
     python examples/ecg_sl_report.py cost --model DIR --model DIR --data_dir PTB_XL
     python examples/ecg_sl_report.py waves --model DIR --model DIR --data_dir PTB_XL
     python examples/ecg_sl_report.py attention --model DIR --data_dir MITDB
-    python examples/ecg_sl_report.py beat_saliency --model DIR --record RECORD -o PICTURE
 
-`runs` and `segmentation` read the `metrics.json` of `ecg_sl_tasks.py` and of the common fine-tuning. `cost` measures CPU
-time per record of preparing and of the forward pass. `waves` says how much of the saliency falls on P, QRS and ST-T, per
-class; `attention` how much weight the aggregation gives to abnormal beats; `beat_saliency` draws the median beat of a
-record and the saliency over it. A table goes between `<!-- NAME -->` and
+`runs`, `differences` and `segmentation` read what `ecg_sl_tasks.py` and the common fine-tuning wrote; `differences` compares
+each run with the first one, seed by seed and on the same resamples of patients. `pretraining` reads the logs. `cost` measures
+CPU time per record of preparing and of the forward pass. `waves` says how much of the saliency falls on P, QRS and ST-T, per
+class; `attention` how much weight the aggregation gives to abnormal beats. A table goes between `<!-- NAME -->` and
 `<!-- end of NAME -->`; without `--card` it is printed.
 """
 
@@ -19,33 +20,27 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from card_figures import pretraining_facts
+from ecg_sl_model_tables import attention_table, cost_table, lead_text, markdown, waves_table
 
-from ecg_transformers.analysis.beat_plots import abnormal_weight_ratio, attention_entropy, plot_beat_saliency
-from ecg_transformers.analysis.figures import save_figure
-from ecg_transformers.analysis.saliency import WAVES, explain_record
-from ecg_transformers.data.loading import RecordTable, label_names, load_ecg_dataset
-from ecg_transformers.data.readers import read_record
+from ecg_transformers.evaluation.metrics import hard_predictions
+from ecg_transformers.evaluation.statistics import compare_models
 from ecg_transformers.training.errors import UsageError, run_command
-from ecg_transformers.training.views import collate
-
-ABNORMAL = ("S", "V", "F")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Tables of the ECG-SL runs.")
     parser.add_argument("table_kind", choices=list(TABLES), metavar="KIND", help=", ".join(TABLES))
-    parser.add_argument("folders", nargs="*", help="folders of runs")
+    parser.add_argument("folders", nargs="*", help="folders of runs; differences: the first is the base")
     parser.add_argument("--model", action="append", default=[], help="folder of a classifier")
     parser.add_argument("--data_dir", help="PTB-XL, or MIT-BIH for the attention table")
     parser.add_argument("--num_records", type=int, default=200, help="test records that are looked at, at most")
-    parser.add_argument("--record", help="path of the record to draw")
-    parser.add_argument("-o", "--output", help="picture to write")
+    parser.add_argument("--n_boot", type=int, default=2000, help="resamples of the bootstrap for the differences")
     parser.add_argument("--card", help="file whose marked part is replaced")
     parser.add_argument("--table", help="name of the marker (default: KIND)")
     options = parser.parse_args(arguments)
@@ -65,32 +60,23 @@ def fill(card: Path, name: str, text: str) -> None:
     card.write_text(before + start + text + "\n" + end + after, encoding="utf-8")
 
 
-def markdown(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A table."""
-    lines = [list(map(str, head)), ["---"] * len(head), *(list(map(str, row)) for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-# ------------------------------------------------------------------------------------------------- tables of the runs
-
-
 def runs_table(options: argparse.Namespace) -> str:
     """One row a run: what was trained, and the figures on the held-out records."""
-    head = ["run", "pre-training", "leads", "beats to record", "seeds", "macro F1", "macro AUROC", "accuracy"]
-    head += ["sensitivity", "specificity", "F1 per class", "CPU s"]
+    head = ["run", "pre-training", "leads", "labels", "beats to record", "seeds", "macro F1", "macro AUROC", "accuracy"]
+    head += ["sensitivity", "specificity", "F1 per class"]
     rows = []
     for folder, metrics in _metrics(options.folders):
         test, variant = metrics["test"], metrics.get("ecg_sl", {})
         classes = ", ".join(f"{name} {entry['f1']['mean']:.2f}" for name, entry in test["per_class"].items())
         leads = variant.get("leads", metrics.get("leads", []))
         level = "(each beat)" if variant.get("task") == "mitdb_beats" else variant.get("aggregation", "–")
-        cpu = variant.get("cpu_seconds", {}).get("task")
         names = ("macro_sensitivity", "macro_specificity")
         rows.append(
             [
                 folder.name,
                 variant.get("pretraining", "–"),
-                len(leads) if len(leads) > 1 else "".join(leads),
+                lead_text(leads),
+                f"{metrics.get('label_fraction', 1.0):.0%}",
                 level,
                 len(test["macro_f1"]["per_seed"]),
                 _interval(test["macro_f1"]),
@@ -98,7 +84,6 @@ def runs_table(options: argparse.Namespace) -> str:
                 f"{test['accuracy']['mean']:.3f}",
                 *(f"{test[name]['mean']:.3f}" for name in names),
                 classes,
-                "–" if cpu is None else f"{cpu:.0f}",
             ]
         )
     return markdown(head, rows)
@@ -117,6 +102,81 @@ def segmentation_table(options: argparse.Namespace) -> str:
             [name, *(f"{entries[name]['macro_f1']['mean']:.3f}" if name in entries else "–" for _, _, entries in found)]
         )
     return markdown(head, rows)
+
+
+def differences_table(options: argparse.Namespace) -> str:
+    """One row a run and metric against the first run: mean over seeds, interval over patients, and each seed."""
+    (base, base_metrics), *others = _metrics(options.folders)
+    if not others:
+        raise UsageError("differences needs a base and at least one run to compare with it.")
+    rows = []
+    for folder, metrics in others:
+        for metric in ("macro_f1", "macro_auroc"):
+            target, people, first = _predictions(base, base_metrics, metric)
+            _, _, second = _predictions(folder, metrics, metric, like=(target, people, sorted(first)))
+            found = compare_models(
+                target,
+                [second[seed] for seed in sorted(first)],
+                [first[seed] for seed in sorted(first)],
+                people,
+                metric=metric,
+                n_boot=options.n_boot,
+            )
+            low, high = found["ci95"]
+            rows.append(
+                [
+                    f"{folder.name} − {base.name}",
+                    metric.replace("_f1", " F1").replace("_auroc", " AUROC"),
+                    f"{found['difference']:+.3f} [{low:+.3f}, {high:+.3f}]",
+                    ", ".join(f"{value:+.3f}" for value in found["per_seed"]),
+                ]
+            )
+    return markdown(["difference", "metric", "mean [95 % interval]", "per seed"], rows)
+
+
+def _predictions(
+    folder: Path, metrics: dict[str, Any], metric: str, like: tuple[Any, Any, Any] | None = None
+) -> tuple[np.ndarray, list[str], dict[int, np.ndarray]]:
+    """Labels, patients, and per seed what the metric is computed from; of the same records as `like`."""
+    import pandas as pd
+
+    table = pd.read_parquet(folder / "predictions.parquet").sort_values(["seed", "record_id"])
+    names = [column.removeprefix("y_true_") for column in table.columns if column.startswith("y_true_")]
+    limits, scores = metrics["test"]["thresholds"], {}
+    for seed, rows in table.groupby("seed"):
+        target = rows[[f"y_true_{name}" for name in names]].to_numpy()
+        people = rows["patient_id"].tolist()
+        score = rows[[f"y_score_{name}" for name in names]].to_numpy(dtype=np.float64)
+        limit = limits[str(seed)]
+        kind = "multiclass" if limit is None else "multilabel"
+        hard = hard_predictions(score, kind, 0.5 if limit is None else limit)
+        scores[int(str(seed))] = hard if metric == "macro_f1" else score
+    same = like is None or (np.array_equal(target, like[0]) and people == like[1] and sorted(scores) == like[2])
+    if not same:
+        raise UsageError(f"{folder} was tested on other records, or with other seeds, than the base.")
+    return target, people, scores
+
+
+def pretraining_table(options: argparse.Namespace) -> str:
+    """One row a kept pre-trained model: its loss in the first and in the last updates."""
+    folders = [path.parent for given in options.folders for path in sorted(Path(given).glob("seed-*/*/run.json"))]
+    if not folders:
+        raise UsageError("Name folders of pre-trained models, e.g. runs/ecg_sl/pretrained/II.")
+    rows = []
+    for folder in sorted(folders, key=lambda path: (path.parts[-3], path.name, path.parts[-2])):
+        facts = pretraining_facts(folder, int(folder.parts[-2].removeprefix("seed-")))
+        rows.append(
+            [
+                folder.parts[-3],
+                folder.name,
+                facts["recipe"]["stage"],
+                facts["seed"],
+                facts["steps"],
+                f"{facts['first_loss']:.3f}",
+                f"{facts['last_loss']:.3f}",
+            ]
+        )
+    return markdown(["leads", "run", "stage", "seed", "updates", "loss, first", "loss, mean of the last 50"], rows)
 
 
 def _interval(entry: dict[str, Any]) -> str:
@@ -138,137 +198,14 @@ def _metrics(folders: Sequence[str]) -> list[tuple[Path, dict[str, Any]]]:
     return [(path, json.loads((path / "metrics.json").read_text(encoding="utf-8"))) for path in paths]
 
 
-# ----------------------------------------------------------------------------------------------- tables of the models
-
-
-def cost_table(options: argparse.Namespace) -> str:
-    """CPU time per record: preparing one by one, forward pass one by one and in batches of 32 (one thread)."""
-    import torch
-
-    torch.set_num_threads(1)
-    table, _ = _test_records(options, "ptb_xl", task="superclass")
-    records = [table.record(index) for index in range(min(len(table), options.num_records))]
-    rows = []
-    for folder, model, extractor in _models(options.model):
-        beats = model.main_input_name == "beats"
-        samples: list[Any] = []
-        extractor.finish(extractor.prepare(records[0]))  # what is only done once does not count
-        prepare = _milliseconds(lambda x=extractor, s=samples: s.extend(x.finish(x.prepare(r)) for r in records))
-        named = [sample if beats else {"input_values": sample} for sample in samples]
-        chunks = {size: [collate(named[at : at + size]) for at in range(0, len(named), size)] for size in (1, 32)}
-        forward = {
-            size: _milliseconds(lambda m=model, c=batches: [m(**batch) for batch in c], repeat=3)
-            for size, batches in chunks.items()
-        }
-        parameters = sum(parameter.numel() for parameter in model.parameters())
-        times = [prepare, forward[1], forward[32], prepare + forward[1]]
-        leads = list(extractor.lead_names or [])
-        rows.append(
-            [
-                folder.name,
-                model.config.model_type,
-                len(leads) if len(leads) > 1 else "".join(leads),
-                f"{parameters:,}",
-                *(f"{value / len(records):.2f}" for value in times),
-            ]
-        )
-    head = ["run", "model", "leads", "parameters", "prepare (ms)", "forward, one record (ms)"]
-    return markdown([*head, "forward in batches of 32 (ms)", "prepare and forward, one record (ms)"], rows)
-
-
-def _milliseconds(call: Callable[[], Any], repeat: int = 1) -> float:
-    """CPU time of this process; the best of several."""
-    import torch
-
-    times = []
-    with torch.no_grad():
-        for _ in range(repeat):
-            started = time.process_time()
-            call()
-            times.append(1000 * (time.process_time() - started))
-    return min(times)
-
-
-def waves_table(options: argparse.Namespace) -> str:
-    """Share of the saliency on P, QRS and ST-T over their share of time, mean over records; a row a class of records."""
-    table, names = _test_records(options, "ptb_xl", task="superclass")
-    matrix = table.label_matrix()[: options.num_records]
-    rows = []
-    for folder, model, extractor in _models(options.model):
-        explained = [explain_record(model, extractor, table.record(index)).shares for index in range(len(matrix))]
-        values = np.array([[shares[wave] for wave in (*WAVES, "rest")] for shares in explained])
-        groups = {"all": np.ones(len(matrix), bool)} | {name: matrix[:, at] == 1 for at, name in enumerate(names)}
-        for name, inside in groups.items():
-            means = np.nanmean(values[inside], axis=0) if inside.any() else np.full(len(WAVES) + 1, np.nan)
-            rows.append([folder.name, model.config.model_type, name, int(inside.sum()), *(f"{v:.2f}" for v in means)])
-    return markdown(["run", "model", "records with", "number", *WAVES, "rest"], rows)
-
-
-def attention_table(options: argparse.Namespace) -> str:
-    """Aggregation weights on windows of MIT-BIH that hold normal and abnormal beats; beats as annotated."""
-    import torch
-
-    dataset = load_ecg_dataset("mitdb", options.data_dir, window_s=10)
-    rows = []
-    for folder, model, extractor in _models(options.model):
-        ratios: dict[str, list[float]] = {name: [] for name in ABNORMAL}
-        entropies: list[float] = []
-        for part in dataset.values():
-            table = RecordTable(part)
-            for index in range(len(table)):
-                record = table.record(index)
-                classes = np.asarray(record.annotations["beat_labels"]) if record.annotations else np.array([])
-                present = [name for name in ABNORMAL if name in classes]
-                if not present or "N" not in classes:
-                    continue
-                features = extractor(record, rpeaks=record.annotations["beat_samples"], return_tensors="pt")
-                with torch.no_grad():
-                    weights = model(**features).aggregation_weights[0].numpy()[: len(classes)]
-                entropies.append(attention_entropy(weights))
-                for name in present:
-                    pair = (classes == name) | (classes == "N")
-                    ratios[name].append(abnormal_weight_ratio(weights[pair], classes[pair] == name))
-        shown = [f"{np.mean(found):.2f} ({len(found)})" if found else "–" for found in ratios.values()]
-        rows.append([folder.name, f"{np.nanmean(entropies):.3f}", *shown])
-    return markdown(["run", "entropy / log n", *(f"{name} over N (windows)" for name in ABNORMAL)], rows)
-
-
-def beat_saliency(options: argparse.Namespace) -> str:
-    """The median beat of a record with the saliency over it, as a picture."""
-    if options.record is None or options.output is None:
-        raise UsageError("beat_saliency needs --record and --output.")
-    _, model, extractor = _models(options.model)[0]
-    save_figure(plot_beat_saliency(read_record(options.record), model, extractor), options.output)
-    return f"wrote {options.output}"
-
-
-def _test_records(options: argparse.Namespace, corpus: str, **settings: Any) -> tuple[RecordTable, list[str]]:
-    dataset = load_ecg_dataset(corpus, options.data_dir, split="test", **settings)
-    return RecordTable(dataset), list(label_names(dataset))
-
-
-def _models(folders: Sequence[str]) -> list[tuple[Path, Any, Any]]:
-    from transformers import AutoFeatureExtractor, AutoModelForSequenceClassification
-
-    if not folders:
-        raise UsageError("Name at least one classifier with --model.")
-    return [
-        (
-            Path(folder),
-            AutoModelForSequenceClassification.from_pretrained(folder).eval(),
-            AutoFeatureExtractor.from_pretrained(folder),
-        )
-        for folder in folders
-    ]
-
-
 TABLES: dict[str, Callable[[argparse.Namespace], str]] = {
     "runs": runs_table,
+    "differences": differences_table,
     "segmentation": segmentation_table,
+    "pretraining": pretraining_table,
     "cost": cost_table,
     "waves": waves_table,
     "attention": attention_table,
-    "beat_saliency": beat_saliency,
 }
 
 

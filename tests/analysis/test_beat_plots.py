@@ -58,6 +58,17 @@ def test_saliency_rows_name_model_and_shares(record, model, extractor):
     titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
     assert [title.split(",")[0] for title in titles] == ["one", "two"]
     assert all("QRS" in title for title in titles)
+    assert all(title.split(", ")[1].startswith("class ") for title in titles)
+
+
+def test_a_class_is_called_by_its_name_where_it_has_one(record, extractor):
+    entry = get_method("ecg_sl")
+    config = entry.config_class(**entry.tiny_config, id2label={0: "NORM", 1: "MI", 2: "CD"})
+    named = entry.model_classes["classification"](config).eval()
+    figure = plot_saliency(record, [("one", named, extractor)], target=2)
+    assert figure.axes[0].get_title().startswith("one, CD: ")
+    title = plot_beat_saliency(record, named, extractor).axes[0].get_title()
+    assert any(f"record 7, {name}: " in title for name in ("NORM", "MI", "CD"))
 
 
 def test_saliency_over_the_beat_shows_the_three_waves(record, model, extractor):
@@ -88,7 +99,7 @@ def test_one_command_writes_each_figure(record, model, extractor, tmp_path, ecg_
     model.save_pretrained(folder)
     extractor.save_pretrained(folder)
     path = sorted((ecg_data_dir / "ptb-xl" / "records100").glob("*/*.hea"))[0].with_suffix("")
-    for figure in ("beats", "saliency", "attention"):
+    for figure in ("beats", "saliency", "beat_saliency", "attention"):
         target = tmp_path / f"{figure}.png"
         main([figure, str(path), "-o", str(target), "--model", str(folder), "--seconds", "5"])
         assert target.stat().st_size > 5000

@@ -1,11 +1,13 @@
 """The script of the ECG-SL tasks on small folders in native layout: splits, disturbed segmentation, what is written."""
 
-import importlib.util
+import dataclasses
+import importlib
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -19,17 +21,11 @@ DS1, DS2 = ("119", "201", "208", "209"), ("100",)
 SECONDS, RATE = 40, 360
 
 
-def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-tasks, report = script("ecg_sl_tasks"), script("ecg_sl_report")
+sys.path.insert(0, str(EXAMPLES))  # scripts import the files beside them
+beats, report, tasks, variant = (
+    importlib.import_module(f"ecg_sl_{name}") for name in ("beats", "report", "tasks", "variant")
+)
+sys.path.remove(str(EXAMPLES))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -132,24 +128,24 @@ def test_the_saved_classifier_of_beats_finds_its_own_peaks(beats_run):
 
 def test_held_out_records_are_never_trained_on(mitdb):
     args = tasks.TaskArguments(task="mitdb_beats", data_dir=str(mitdb))
-    records, tests = tasks.load_beat_records(args)
+    records, tests = beats.load_beat_records(args)
     assert [record.record_id for record in records] == list(DS1)
     assert [record.record_id for record in tests] == list(DS2)
     for choice in ("leave_one_out", "2"):
-        folds = tasks.beat_folds(choice, records, tests)
+        folds = beats.beat_folds(choice, records, tests)
         assert sorted(record.record_id for held_out in folds for record in held_out) == list(DS1)
         for held_out in folds:
-            used = {record.record_id for record in tasks.without(records, held_out)}
+            used = {record.record_id for record in beats.without(records, held_out)}
             assert used == set(DS1) - {record.record_id for record in held_out}
-    assert tasks.beat_folds("ds2", records, tests) == [tests]
+    assert beats.beat_folds("ds2", records, tests) == [tests]
     with pytest.raises(UsageError, match="--folds"):
-        tasks.beat_folds("9", records, tests)
+        beats.beat_folds("9", records, tests)
 
 
 @pytest.mark.parametrize("segmentation", ["jitter:0", "jitter:40", "drop:0.3"])
 def test_disturbed_peaks_stay_increasing_samples_of_the_record(segmentation):
     peaks = np.arange(2, 100_000, 250)
-    moved = tasks.disturb(peaks, 360.0, segmentation, np.random.default_rng(0), 100_000)
+    moved = variant.disturb(peaks, 360.0, segmentation, np.random.default_rng(0), 100_000)
     assert (np.diff(moved) > 0).all()
     assert moved.min() >= 0
     assert moved.max() < 100_000
@@ -162,7 +158,16 @@ def test_disturbed_peaks_stay_increasing_samples_of_the_record(segmentation):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"segmentation": "jitter"}, {"segmentation": "drop:1"}, {"task": "beats"}, {"aggregation": "sum"}]
+    "wrong",
+    [
+        {"segmentation": "jitter"},
+        {"segmentation": "drop:1"},
+        {"task": "beats"},
+        {"aggregation": "sum"},
+        {"label_fraction": 0.0},
+        {"label_fraction": 0.1, "task": "mitdb_beats"},
+        {"seeds": "0,0"},
+    ],
 )
 def test_arguments_that_cannot_be_meant_are_refused(wrong):
     with pytest.raises(UsageError, match=f"--{next(iter(wrong))}"):
@@ -191,21 +196,117 @@ def test_minutes_of_apnea_run_through_the_common_fine_tuning(apnea, tmp_path):
     assert {"macro_sensitivity", "macro_specificity", "accuracy", "macro_f1"} <= set(metrics["test"])
 
 
-def test_each_stage_starts_from_the_one_before_and_is_kept(monkeypatch, tmp_path):
+def test_each_seed_starts_from_the_pretraining_of_its_own_seed(monkeypatch, tmp_path):
     calls = []
 
     def pretend(settings):
-        calls.append((settings.stage, settings.model_name_or_path))
+        calls.append((settings.stage, settings.seed, settings.model_name_or_path))
         Path(settings.output_dir).mkdir(parents=True)
-        (Path(settings.output_dir) / "run.json").write_text("{}")
+        text = json.dumps({"arguments": dataclasses.asdict(settings)})
+        (Path(settings.output_dir) / "run.json").write_text(text)
 
-    monkeypatch.setattr(tasks, "pretrain", pretend)
-    args = tasks.TaskArguments(data_dir="x", pretrained_dir=str(tmp_path), pretraining="both")
-    first = str(tmp_path / "II" / "autoencoder")
-    assert tasks.pretrained_model(args) == tmp_path / "II" / "both"
-    assert tasks.pretrained_model(args) == tmp_path / "II" / "both"
-    assert calls == [("autoencoder", None), ("masked", first)]
-    assert tasks.pretrained_model(tasks.TaskArguments(pretraining="none")) is None
+    monkeypatch.setattr(variant, "pretrain", pretend)
+    args = tasks.TaskArguments(data_dir="x", pretrained_dir=str(tmp_path), pretraining="both", pretrain_steps=5)
+    for _ in range(2):  # what is there is kept
+        for seed in (0, 3):
+            assert tasks.pretrained_model(args, seed) == tmp_path / "II" / f"seed-{seed}" / "both"
+    first = [str(tmp_path / "II" / f"seed-{seed}" / "autoencoder") for seed in (0, 3)]
+    assert calls == [
+        ("autoencoder", 0, None),
+        ("masked", 0, first[0]),
+        ("autoencoder", 3, None),
+        ("masked", 3, first[1]),
+    ]
+    alone = dataclasses.replace(args, pretraining="masked")
+    assert tasks.pretrained_model(alone, 0) == tmp_path / "II" / "seed-0" / "masked"
+    assert calls[-1] == ("masked", 0, None)
+    assert tasks.pretrained_model(dataclasses.replace(args, pretraining="none"), 0) is None
+    with pytest.raises(UsageError, match="max_steps 5, but 6"):
+        tasks.pretrained_model(dataclasses.replace(args, pretrain_steps=6), 0)
+
+
+@pytest.fixture(scope="module")
+def few_of_ptb_xl(ecg_data_dir, tmp_path_factory) -> Path:
+    """PTB-XL with six records a fold."""
+    whole, folder = ecg_data_dir / "ptb-xl", tmp_path_factory.mktemp("ptb_xl")
+    table = pd.read_csv(whole / "ptbxl_database.csv", dtype=str)
+    table = table[[(whole / f"{name}.hea").is_file() for name in table["filename_lr"]]]
+    table = table.groupby("strat_fold").head(6)
+    table.to_csv(folder / "ptbxl_database.csv", index=False)
+    for name in (
+        "scp_statements.csv",
+        *(f"{record}{end}" for record in table["filename_lr"] for end in (".hea", ".dat")),
+    ):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(whole / name, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def record_runs(few_of_ptb_xl, tmp_path_factory):
+    """PTB-XL, two seeds, from scratch and from both stages, with half of the labels."""
+    folder = tmp_path_factory.mktemp("records")
+    metrics = {}
+    for pretraining in ("none", "both"):
+        args = tasks.TaskArguments(
+            data_dir=str(few_of_ptb_xl),
+            output_dir=str(folder / pretraining),
+            pretrained_dir=str(folder / "pretrained"),
+            pretraining=pretraining,
+            pretrain_steps=1,
+            segmentation="drop:0.3",
+            label_fraction=0.5,
+            seeds="0,1",
+            max_steps=1,
+            n_boot=20,
+        )
+        metrics[pretraining] = tasks.run_task(args)
+    return folder, metrics
+
+
+def test_the_seeds_of_a_record_task_are_put_together(record_runs):
+    from transformers import AutoFeatureExtractor, AutoModelForSequenceClassification
+
+    folder, metrics = record_runs
+    for name, found in metrics.items():
+        table = pd.read_parquet(folder / name / "predictions.parquet")
+        assert sorted(table["seed"].unique()) == [0, 1]
+        assert found["label_fraction"] == 0.5
+        assert set(found["label_subsets"]) == set(found["best_steps"]) == set(found["test"]["thresholds"]) == {"0", "1"}
+        for index, seed in enumerate((0, 1)):
+            own = folder / name / "seeds" / f"seed-{seed}"
+            alone = json.loads((own / "metrics.json").read_text())
+            assert found["test"]["macro_auroc"]["per_seed"][index] == alone["test"]["macro_auroc"]["mean"]
+            assert found["test"]["macro_f1"]["per_seed"][index] == alone["test"]["macro_f1"]["mean"]
+            part = table[table["seed"] == seed].reset_index(drop=True)
+            pd.testing.assert_frame_equal(part, pd.read_parquet(own / "predictions.parquet"))
+        assert len(found["ecg_sl"]["segmentation"]["drop:0.3"]["macro_f1"]["per_seed"]) == 2
+    AutoFeatureExtractor.from_pretrained(folder / "both")
+    assert AutoModelForSequenceClassification.from_pretrained(folder / "both").config.id2label[0] == "CD"
+
+
+def test_differences_are_those_of_the_seeds(record_runs):
+    folder, metrics = record_runs
+    runs = [str(folder / "none"), str(folder / "both")]
+    table = report.differences_table(SimpleNamespace(folders=runs, n_boot=20))
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
+    assert [row[:2] for row in rows] == [["both − none", "macro F1"], ["both − none", "macro AUROC"]]
+    for row, metric in zip(rows, ("macro_f1", "macro_auroc"), strict=True):
+        pairs = zip(*(metrics[name]["test"][metric]["per_seed"] for name in ("both", "none")), strict=True)
+        assert row[3] == ", ".join(f"{both - none:+.3f}" for both, none in pairs)
+    with pytest.raises(UsageError, match="base"):
+        report.differences_table(SimpleNamespace(folders=runs[:1], n_boot=20))
+
+
+def test_the_losses_of_the_pretraining_are_read_from_its_logs(record_runs):
+    folder, _ = record_runs
+    table = report.pretraining_table(SimpleNamespace(folders=[str(folder / "pretrained" / "II")]))
+    rows = [line.strip("| ").split(" | ")[:5] for line in table.splitlines()[2:]]
+    assert rows == [
+        ["II", name, stage, seed, "1"]
+        for name, stage in (("autoencoder", "autoencoder"), ("both", "masked"))
+        for seed in "01"
+    ]
 
 
 def test_the_report_puts_its_tables_between_the_markers(beats_run, tmp_path):

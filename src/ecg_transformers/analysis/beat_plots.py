@@ -3,7 +3,8 @@
 Each function returns a matplotlib figure; the same figures come from one command each::
 
     python -m ecg_transformers.analysis.beat_plots beats RECORD -o beats.png
-    python -m ecg_transformers.analysis.beat_plots saliency RECORD -o saliency.png --model DIR
+    python -m ecg_transformers.analysis.beat_plots saliency RECORD -o saliency.png --model DIR [--model BASELINE]
+    python -m ecg_transformers.analysis.beat_plots beat_saliency RECORD -o beat_saliency.png --model DIR
     python -m ecg_transformers.analysis.beat_plots attention RECORD -o attention.png --model DIR
 """
 
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ecg_transformers.analysis.figures import COLOURS, INK, new_figure, save_figure, tidy
-from ecg_transformers.analysis.saliency import WAVES, explain_record, input_saliency
+from ecg_transformers.analysis.saliency import WAVES, explain_record, input_saliency, predicted_class
 from ecg_transformers.signal.beat_segments import relative_bounds
 
 if TYPE_CHECKING:
@@ -92,9 +93,15 @@ def plot_saliency(
         points = axes.scatter(time, signal, c=np.clip(strength, 0, 1), s=9, cmap="magma_r", vmin=0, vmax=1, zorder=3)
         figure.colorbar(points, ax=axes, label="saliency", pad=0.01)
         shares = ", ".join(f"{wave} {value:.2f}" for wave, value in explained.shares.items())
-        axes.set_title(f"{name}, class {explained.target}: {shares} (1 = uniform)", fontsize=9)
+        axes.set_title(f"{name}, {class_name(model, explained.target)}: {shares} (1 = uniform)", fontsize=9)
         axes.set(xlabel="time (s)", ylabel="mV", xlim=(0, count / explained.sampling_rate))
     return figure
+
+
+def class_name(model: Any, target: int) -> str:
+    """Name of a class where the config gives one, else "class 3"."""
+    name = (model.config.id2label or {}).get(target)
+    return f"class {target}" if name in (None, f"LABEL_{target}") else str(name)
 
 
 def plot_beat_saliency(record: Any, model: Any, extractor: Any, *, method: str = "gradient") -> Figure:
@@ -108,7 +115,8 @@ def plot_beat_saliency(record: Any, model: Any, extractor: Any, *, method: str =
         raise ValueError('Waves have fixed places in a beat only with beat_mode="window".')
     features = extractor(record, return_tensors="pt")
     valid = features["beat_mask"][0].numpy()
-    saliency = input_saliency(model, features, method=method)[0].numpy()[valid]
+    target = predicted_class(model, features)
+    saliency = input_saliency(model, features, target, method)[0].numpy()[valid]
     beats = features["beats"][0].numpy()[valid]
     if beats.ndim == 3:
         lead = _lead_signal(record, extractor)[1]
@@ -121,10 +129,11 @@ def plot_beat_saliency(record: Any, model: Any, extractor: Any, *, method: str =
     axes.plot(axis, np.median(beats, axis=0), color=INK, label="median beat")
     axes.set(xlabel=_beat_label(extractor), ylabel="amplitude (scaled)", xlim=(axis[0], axis[-1]))
     right = axes.twinx()
+    tidy(right, grid=None)
     right.fill_between(axis, saliency.mean(axis=0), color=PEAK_COLOUR, alpha=0.35, linewidth=0)
     right.set(ylabel="mean saliency", ylim=(0, None))
     axes.legend(loc="upper right", frameon=False, fontsize=8)
-    axes.set_title(f"{record.record_id}: saliency over {len(beats)} beats")
+    axes.set_title(f"{record.record_id}, {class_name(model, target)}: saliency over {len(beats)} beats")
     return figure
 
 
@@ -150,10 +159,10 @@ def plot_attention(record: Any, model: Any, extractor: Any, *, length_s: float =
     above.plot(np.arange(len(signal)) / rate, signal, color=INK, linewidth=0.7)
     above.set(ylabel=f"{name} (mV)", xlim=(0, min(length_s, len(signal) / rate)))
     below.bar(seconds, weights, width=0.15, color=BEAT_COLOUR)
+    below.set(xlabel="time (s)", ylabel="weight", ylim=(0, 1.25 * max(weights, default=1.0)))  # room for the legend
     if len(weights):
         below.axhline(1 / len(weights), color=PEAK_COLOUR, linewidth=0.8, linestyle="--", label="uniform")
         below.legend(loc="upper right", frameon=False)
-    below.set(xlabel="time (s)", ylabel="weight", ylim=(0, None))
     above.set_title(f"{record.record_id}: entropy of the weights {attention_entropy(weights):.2f} (1 = uniform)")
     return figure
 
@@ -216,10 +225,10 @@ def _figure(
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command behind the figures."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("figure", choices=("beats", "saliency", "attention"))
+    parser.add_argument("figure", choices=("beats", "saliency", "beat_saliency", "attention"))
     parser.add_argument("record", help="path of a record")
     parser.add_argument("-o", "--output", required=True, help="picture to write")
-    parser.add_argument("--model", action="append", default=[], help="folder or repository; twice to compare saliency")
+    parser.add_argument("--model", action="append", default=[], help="folder or repository; saliency takes several")
     parser.add_argument("--start", type=float, default=0.0, help="first second of the part that is shown")
     parser.add_argument("--seconds", type=float, default=10.0, help="length of the part that is shown")
     parser.add_argument("--method", default="gradient", help="gradient, smoothgrad or integrated_gradients")
@@ -245,6 +254,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         figure = plot_beats(record, extractor, start_s=options.start, length_s=options.seconds)
     elif options.figure == "saliency":
         figure = plot_saliency(record, loaded, method=options.method, length_s=options.seconds)
+    elif options.figure == "beat_saliency":
+        figure = plot_beat_saliency(record, *loaded[0][1:], method=options.method)
     else:
         figure = plot_attention(record, loaded[0][1], loaded[0][2], length_s=options.seconds)
     save_figure(figure, options.output)
