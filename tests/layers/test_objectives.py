@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from ecg_transformers.layers.objectives import (
+    OnePatientError,
     clocs_loss,
     cpc_loss,
-    everywhere_negative_indices,
     gather_rows,
     gather_rows_with_gradient,
     moco_v3_loss,
@@ -135,12 +135,53 @@ def test_cmsc_pulls_segments_of_one_patient_together_and_never_those_of_two(name
         assert gradient[own][:, own].sum() < 0
 
 
-def test_a_batch_of_one_patient_is_an_error():
+def test_a_batch_of_one_patient_is_an_error_of_its_own():
+    assert issubclass(OnePatientError, ValueError)
     h = torch.randn(3, 4, 2)
-    with pytest.raises(ValueError, match="one patient"):
+    with pytest.raises(OnePatientError, match="one patient"):
         clocs_loss(h, torch.zeros(3, dtype=torch.long))
-    with pytest.raises(ValueError, match="one patient"):
+    with pytest.raises(OnePatientError, match="one patient"):
         patient_contrastive_loss(*interleaved(h, torch.zeros(3, dtype=torch.long)))
+
+
+# ---- precision
+
+
+def contrasts():
+    """Every objective on tensors whose scores half precision would change."""
+    generator = torch.Generator().manual_seed(0)
+    k1, k2, noise = torch.randn(3, 32, 64, generator=generator)
+    h = torch.stack([k1, k1 + 0.3 * noise], dim=2)
+    patients = torch.arange(32) // 2
+    encoded = torch.randn(2, 20, 64, generator=generator)
+    predicted = 0.2 * encoded.roll(-3, dims=1)
+    own = same_sequence_negative_indices(2, 20, 3, 9, generator)
+    everywhere = torch.randint(40, (17, 2, 9), generator=generator)
+    return {
+        "moco": (lambda x: moco_v3_loss(x + 0.3 * noise, x, k1, k2, 0.2), k1),
+        "clocs": (lambda x: clocs_loss(torch.stack([x, h[..., 1]], dim=2), patients), k1),
+        "patient": (lambda x: patient_contrastive_loss(torch.cat([x, h[..., 1]]), *labels_of_halves(patients)), k1),
+        "cpc": (lambda x: cpc_loss(x, encoded, own, 3)[0], predicted),
+        "cpc everywhere": (lambda x: cpc_loss(x, encoded, everywhere, 3)[0], predicted),
+    }
+
+
+def labels_of_halves(patients):
+    return patients.repeat(2), torch.arange(2).repeat_interleave(len(patients))
+
+
+@pytest.mark.parametrize("name", contrasts())
+def test_losses_and_gradients_are_the_same_under_autocast(name):
+    loss_of, values = contrasts()[name]
+    results = []
+    for enabled in (False, True):
+        x = values.clone().requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            loss = loss_of(x)
+        loss.backward()
+        results.append((loss.detach(), x.grad))
+    close(results[1][0], results[0][0], atol=1e-6)
+    close(results[1][1], results[0][1], atol=1e-6)
 
 
 # ---- several processes
@@ -232,33 +273,23 @@ def test_cpc_loss_on_model_outputs_equals_the_reference(parity, name):
 
 
 @pytest.mark.parametrize("window", [0, 4])
-@pytest.mark.parametrize("where", ["same", "everywhere", "separate"])
-def test_the_positive_is_never_a_negative(where, window):
+def test_the_positive_is_never_a_negative(window):
     batch, length, ahead, count = 3, 12, 4, 50
     generator = torch.Generator().manual_seed(0)
-    if where == "same":
-        indices = same_sequence_negative_indices(batch, length, ahead, count, generator, window)
-        assert (indices // length == torch.arange(batch)[None, :, None]).all()
-    else:
-        indices = everywhere_negative_indices(
-            batch, length, ahead, count, generator, window, separate_draws=where == "separate"
-        )
-        assert set((indices // length).flatten().tolist()) == {0, 1, 2}
+    indices = same_sequence_negative_indices(batch, length, ahead, count, generator, window)
+    assert (indices // length == torch.arange(batch)[None, :, None]).all()
     assert indices.shape == (length - ahead, batch, count)
     times = indices % length
     steps = torch.arange(length - ahead)[:, None, None]
     assert (times != steps + ahead).all()
     if window:
-        assert ((times - steps).abs() <= window + 1).all()
+        assert set((times - steps).flatten().tolist()) == set(range(-window, window + 2)) - {ahead}
     else:
         assert set(times[0].flatten().tolist()) == set(range(length)) - {ahead}
 
 
 def test_negatives_repeat_with_their_seed():
-    draws = [
-        everywhere_negative_indices(2, 9, 3, 5, torch.Generator().manual_seed(seed), separate_draws=True)
-        for seed in (0, 0, 1)
-    ]
+    draws = [same_sequence_negative_indices(2, 9, 3, 5, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
 
@@ -267,7 +298,7 @@ def test_scores_do_not_depend_on_how_negatives_are_fetched(monkeypatch):
     generator = torch.Generator().manual_seed(0)
     queries = torch.randn(2, 6, 4, generator=generator)
     encoded = torch.randn(2, 9, 4, generator=generator, requires_grad=True)
-    indices = everywhere_negative_indices(2, 9, 3, 5, generator).transpose(0, 1)
+    indices = torch.randint(18, (2, 6, 5), generator=generator)
     whole = negative_scores(queries, encoded, indices)
     monkeypatch.setattr("ecg_transformers.layers.objectives._CPC_CHUNK", 1)
     chunked = negative_scores(queries, encoded, indices)

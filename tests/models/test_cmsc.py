@@ -147,6 +147,19 @@ def test_the_encoder_moves_on_to_classification(tmp_path):
     assert isinstance(classifier.cmsc, CMSCModel)
 
 
+def test_sizes_given_at_loading_reach_the_backbone(tmp_path):
+    first, second = tmp_path / "saved", tmp_path / "changed"
+    build(CMSCModel).save_pretrained(first)
+    config = CMSCConfig.from_pretrained(first, seq_len=60)
+    assert (config.seq_len, config.backbone_config["seq_len"]) == (60, 60)
+    model = CMSCModel.from_pretrained(first, num_hidden_layers=1).eval()
+    assert model.config.num_hidden_layers == model.encoder.config.num_hidden_layers == 1
+    assert len(model.encoder.encoder.layer) == 1
+    model.save_pretrained(second)
+    x = segments()[:, 0]
+    assert torch.equal(CMSCModel.from_pretrained(second).eval()(x).pooler_output, model(x).pooler_output)
+
+
 def test_inputs_without_two_segments_are_refused():
     with pytest.raises(ValueError, match="two views"):
         build()(torch.randn(2, 3, 12, 120))

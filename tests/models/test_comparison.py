@@ -51,3 +51,34 @@ def test_the_base_sizes_are_those_of_the_comparison():
             model = method.model_classes["pretraining"](method.config_class())
         count = sum(p.numel() for p in model.parameters()) + model.decoder.position_embeddings.numel()
         assert count == expected
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("saved", [False, True], ids=["by name", "sizes of a checkpoint"])
+def test_training_from_scratch_starts_as_torch_does(name, saved):
+    """As the released code does, whatever the pre-training started from."""
+    import torch
+
+    method = get_method(name)
+    stage = dict(method.recipe("published").stage("scratch").config)
+    fields = method.config_class(**method.tiny_config).to_dict() if saved else dict(method.tiny_config)
+    torch.manual_seed(0)
+    model = method.model_classes["classification"](method.config_class.from_dict({**fields, **stage}))
+    encoder = (
+        getattr(model.base_model, "encoder", model.base_model) if name in ("ecg_moco_v3", "cmsc") else model.base_model
+    )
+    assert encoder.embeddings.position_embeddings.std().item() == pytest.approx(1.0, abs=0.1)
+    assert encoder.embeddings.cls_token.std().item() == pytest.approx(1.0, abs=0.4)
+    assert encoder.encoder.layer[0].intermediate.bias.any()
+
+
+def test_a_backbone_without_a_choice_of_starts_goes_its_own_way():
+    method, resnet = get_method("cmsc"), get_method("ecg_resnet")
+    stage = method.recipe("published").stage("scratch").config
+    config = method.config_class(backbone_config={"model_type": "ecg_resnet", **resnet.tiny_config}, **stage)
+    assert "initializer" not in config.backbone_config
+
+
+def test_contrastive_baselines_augment_their_views():
+    for name in ("ecg_moco_v3", "cmsc"):
+        assert get_method(name).recipe("published").stage("pretrain").augmentation == "randaugment"

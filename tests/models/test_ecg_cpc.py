@@ -1,10 +1,13 @@
 """Parity with the published CPC and the properties of our class."""
 
+import json
 import math
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from ecg_transformers.hub.publishing import convert_to_folder
 from ecg_transformers.models.conversion import CheckpointError
 from ecg_transformers.models.ecg_cpc.configuration_ecg_cpc import ECGCPCConfig
 from ecg_transformers.models.ecg_cpc.convert_ecg_cpc import convert_ecg_cpc
@@ -145,6 +148,18 @@ def test_convolutions_before_s4_layers_convert_below_any_prefix(parity):
     torch.testing.assert_close(model(x).last_hidden_state, alone(encoder(x)).last_hidden_state)
 
 
+def test_a_converted_s4_file_reads_records_at_the_published_rate(parity, tmp_path):
+    stack = {k: v for k, v in parity("st_mem", "s4_causal").items() if k.startswith("weights.")}
+    encoder = torch.nn.Sequential(torch.nn.Sequential(torch.nn.Conv1d(12, 12, 3, 2, 1), torch.nn.ReLU()))
+    state = {f"encoder.{k}": v for k, v in encoder.state_dict().items()} | {"proj.weight": torch.randn(12, 12)}
+    state |= {f"predictor.{k.removeprefix('weights.')}": v for k, v in stack.items()}
+    save_file(state, tmp_path / "s4.safetensors")
+    for folder, overrides, rate in (("as_published", {}, 240), ("otherwise", {"sampling_rate": 120}, 120)):
+        convert_to_folder("ecg_cpc", tmp_path / "s4.safetensors", tmp_path / folder, **overrides)
+        saved = json.loads((tmp_path / folder / "preprocessor_config.json").read_text())
+        assert (saved["sampling_rate"], saved["seq_len"]) == (rate, 120)
+
+
 def test_every_key_is_used_or_named(parity):
     state = parity("st_mem", "cpc_fc_weights")
     with pytest.raises(CheckpointError, match=r"stray\.weight"):
@@ -192,18 +207,15 @@ def test_mean_reduction_is_the_sum_over_the_number_of_predictions():
 
 @pytest.mark.parametrize("negatives", ["same_sequence", "everywhere"])
 def test_negatives_never_hold_the_time_of_the_positive(negatives):
-    model = small_model(negatives=negatives)
-    batch = {"input_values": torch.zeros(5, 3, 64)}
-    generator = torch.Generator().manual_seed(0)
-    noise = model.draw_sample_noise(generator) | model.draw_batch_noise(generator, batch)
-    positive = torch.arange(60) + 4
-    if negatives == "same_sequence":
-        times = noise["negative_times"]
-        assert times.shape == (60, 7)
-    else:
-        assert noise["negative_indices"].shape == (60, 5, 7)
-        assert set((noise["negative_indices"] // 64).flatten().tolist()) == set(range(5))
-        times = (noise["negative_indices"] % 64).flatten(1)
+    model, generator = small_model(negatives=negatives), torch.Generator().manual_seed(0)
+    drawn = [model.draw_sample_noise(generator) for _ in range(5)]
+    noise = {key: torch.stack([draw[key] for draw in drawn]) for key in drawn[0]}
+    assert noise["negative_times"].shape == (5, 60, 7)
+    indices = model._negatives(torch.zeros(5, 3, 64), noise["negative_times"], noise.get("negative_records"))
+    assert indices.shape == (60, 5, 7)
+    records = [set((indices[:, row] // 64).flatten().tolist()) for row in range(5)]
+    assert records == [set(range(5)) if negatives == "everywhere" else {row} for row in range(5)]
+    positive, times = torch.arange(60) + 4, (indices % 64).flatten(1)
     assert (times != positive[:, None]).all()
     assert times.min() >= 0
     assert times.max() < 64
@@ -343,6 +355,11 @@ def test_a_crop_shorter_than_the_horizon_is_refused():
         ({"conv_dims": [10**9, 16]}, "between 1 and"),
         ({"horizon_ms": 100, "sampling_rate": None}, "needs a sampling_rate"),
         ({"horizon_ms": 100, "steps_predicted": 4}, "leave one of the two out"),
+        (
+            {"horizon_ms": 120, "steps_predicted": 12, "sampling_rate": 250},
+            "means steps_predicted=30, but 12 was given",
+        ),
+        ({"steps_predicted": 0}, "at least 1"),
     ],
 )
 def test_configs_that_cannot_work_are_refused(overrides, message):

@@ -269,13 +269,24 @@ def test_a_residual_network_can_be_the_backbone_and_gets_the_published_heads():
     assert frozen(model) == set()
 
 
-@pytest.mark.parametrize("name", ["st_mem", "mtae", "mlae"])
-def test_other_encoders_can_be_the_backbone(name):
+PROJECTIONS = {
+    "st_mem": "patch_embeddings.projection",
+    "mtae": "patch_embeddings.projection",
+    "mlae": "patch_embeddings.projection",
+    "ecg_jepa": "projection",
+}
+
+
+@pytest.mark.parametrize("name", PROJECTIONS)
+def test_other_encoders_can_be_the_backbone_and_keep_their_random_patches(name):
     method = get_method(name)
     model = build_with({"model_type": name, **method.tiny_config})
     assert type(model.backbone) is method.model_classes["base"]
-    length = method.tiny_config["seq_len"]
-    assert model(torch.randn(4, 2, 12, length)).loss.isfinite()
+    expected = {f"{PROJECTIONS[name]}.weight", f"{PROJECTIONS[name]}.bias"}
+    if isinstance(getattr(model.backbone.embeddings, "position_embeddings", None), torch.nn.Parameter):
+        expected.add("position_embeddings")
+    assert frozen(model) == {f"ecg_moco_v3.encoder.embeddings.{part}" for part in expected}
+    assert model(torch.randn(4, 2, model.config.num_leads, model.config.seq_len)).loss.isfinite()
 
 
 def build_with(backbone_config):
@@ -295,7 +306,7 @@ def test_sizes_at_the_top_shape_the_backbone():
     config = ECGMoCoV3Config(**METHOD.tiny_config)
     assert config.backbone_config["hidden_size"] == 32
     assert config.backbone_config["seq_len"] == 120
-    assert config.backbone_config["initializer"] == "moco_v3"
+    assert config.backbone_config["initializer"] == "xavier_per_projection"
     assert ECGMoCoV3Config().hidden_size == 768
 
 

@@ -52,7 +52,7 @@ def test_training_from_scratch_starts_as_torch_does():
     assert weight.std().item() == pytest.approx(64**-0.5 / 3**0.5, rel=0.1)
 
 
-@pytest.mark.parametrize(("initializer", "std"), [("mae", 0.02), ("moco_v3", 1e-6)])
+@pytest.mark.parametrize(("initializer", "std"), [("mae", 0.02), ("xavier_per_projection", 1e-6)])
 def test_other_starts_have_the_fixed_table_and_xavier_layers(initializer, std):
     model = build(hidden_size=64, initializer=initializer)
     assert torch.equal(model.embeddings.position_embeddings, class_token_table(8, 64))

@@ -156,24 +156,42 @@ def limb_leads(batch: int, length: int, seed: int) -> torch.Tensor:
     return torch.stack([*limbs, *chest], dim=1)
 
 
-def test_a_masked_limb_lead_is_recovered_by_einthovens_identity_after_overfitting():
-    """Lead III from I and II, on records whose lead III the model has only ever seen masked, as a target."""
+@pytest.mark.slow
+@pytest.mark.parametrize(("lead_three", "low", "high"), [("second - first", 0.0, 0.2), ("any", 0.8, 1.2)])
+def test_a_masked_limb_lead_is_recovered_by_einthovens_identity_on_new_records(lead_three, low, high):
+    """Lead III from I and II, learnt on records that are never seen twice; a lead III that follows from nothing cannot be
+    learnt so. Without patch norm, because the identity needs amplitudes."""
     torch.manual_seed(0)
-    x = limb_leads(8, 48, seed=0)
-    model = build(seq_len=48, hidden_size=64, intermediate_size=128, decoder_hidden_size=48, norm_pix_loss=False)
-    z = torch.zeros(8, 12)
-    z[:, 2] = 1.0  # lead III has the highest noise: with one masked lead it is that one
+    model = build(
+        seq_len=48,
+        hidden_size=64,
+        intermediate_size=128,
+        decoder_hidden_size=48,
+        norm_pix_loss=False,
+        patch_norm=False,
+    )
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 250)
-    for _ in range(250):
-        output = model(x, noise=z, mask_ratio=0.08)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 600)
+    noise = torch.zeros(32, 12)
+    noise[:, 2] = 1.0  # lead III has the highest noise: with one masked lead it is that one
+
+    def records(seed):
+        leads = limb_leads(32, 48, seed)
+        if lead_three == "any":
+            leads[:, 2] = limb_leads(32, 48, 10**6 + seed)[:, 6]
+        return leads
+
+    for step in range(600):
+        output = model(records(step), noise=noise, mask_ratio=0.08)
         output.loss.backward()
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
     assert (output.mask.sum(dim=1) == 1).all()
-    recovered, expected = output.reconstruction[:, 2].detach(), x[:, 1] - x[:, 0]
-    assert (recovered - expected).norm() < 0.15 * expected.norm()
+    unseen = records(99_999)
+    with torch.no_grad():
+        recovered = model.eval()(unseen, noise=noise, mask_ratio=0.08).reconstruction[:, 2]
+    assert low <= (recovered - unseen[:, 2]).norm() / unseen[:, 2].norm() < high
 
 
 def test_positions_are_fixed_in_pre_training_and_trained_downstream():

@@ -9,7 +9,7 @@ import transformers
 
 import ecg_transformers as ecg
 from ecg_transformers.models.auto import AUTO_CLASS_OF_ROLE
-from ecg_transformers.models.registry import METHOD_NAMES, Recipe, get_method, list_methods
+from ecg_transformers.models.registry import METHOD_NAMES, Recipe, get_method, list_methods, method_table
 
 CLASSES = [(name, role) for name in list_methods() for role in get_method(name).model_classes]
 HEADS = [(name, role) for name, role in CLASSES if role != "base"]
@@ -54,6 +54,15 @@ def test_presets_build_an_extractor(name):
     assert extractor.to_dict()
     for recipe in method.recipes:
         assert method.extractor_class(**method.with_recipe(recipe).preprocessing)
+
+
+def test_the_table_promises_conversion_only_where_weights_were_released():
+    rows = {row.split("`")[1]: row.split("|")[5].strip() for row in method_table().splitlines()[2:]}
+    assert rows == {name: "yes" if get_method(name).has_official_weights else "no" for name in list_methods()}
+    for name in list_methods():
+        method = get_method(name)
+        assert not (method.has_official_weights and "no weights were released" in method.licence)
+        assert method.convert or not method.has_official_weights
 
 
 def test_an_unknown_method_is_answered_with_the_known_ones():

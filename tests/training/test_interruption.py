@@ -9,12 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from ecg_transformers.models.registry import get_method, list_methods
 from ecg_transformers.training import processes
 from ecg_transformers.training.errors import Interrupted, OutputInUseError, UsageError
 from ecg_transformers.training.interruption import StopRequest
 from ecg_transformers.training.saving import on_main_process
-from ecg_transformers.training.setup import Batches, warn_of_divided_batches
 
 
 def worker_of_a_dead_launcher(work: Callable[[StopRequest, int], None]) -> bytes:
@@ -114,15 +112,3 @@ def test_an_error_of_all_processes_is_printed_by_the_main_one_only(capsys) -> No
     with pytest.raises(SystemExit), processes.main_process_speaks(other_process()):
         raise Interrupted("Stopped.", exit_code=143)
     assert capsys.readouterr().err == ""
-
-
-@pytest.mark.parametrize("method", list_methods())
-def test_divided_batches_are_warned_of_where_they_change_the_loss(capsys, method: str) -> None:
-    entry = get_method(method)
-    warn_of_divided_batches(entry, Batches(4, 1, 1), is_main=True)
-    warn_of_divided_batches(entry, Batches(4, 2, 2), is_main=False)
-    assert capsys.readouterr().err == ""
-    for batches in (Batches(4, 2, 1), Batches(4, 1, 2)):
-        warn_of_divided_batches(entry, batches, is_main=True)
-        expected = entry.has_batch_norm or entry.view in ("two_crops", "adjacent_segments")
-        assert capsys.readouterr().err.startswith("warning: the loss of") is expected

@@ -235,7 +235,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_state_and_the_records(tmp_path
     from ecg_transformers.training.views import patient_keys
 
     split = load_split(small_pretraining(tmp_path), "train")
-    poison = patient_keys(split.patient_ids, split.record_ids)[7]
+    poison = patient_keys(split.patient_ids, split.record_ids, split.sources)[7]
     monkeypatch.setattr(CropView, "sample", poisoned)
     with pytest.raises(NonFiniteError, match=split.record_ids[7]) as caught:
         pretrain(small_pretraining(tmp_path / "run", max_steps=20))

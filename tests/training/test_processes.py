@@ -6,8 +6,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+import torch.distributed as dist
 
 from ecg_transformers.models.registry import get_method
 from ecg_transformers.training.reporting import read_log
@@ -15,6 +18,7 @@ from ecg_transformers.training.reporting import read_log
 sys.path.insert(0, str(Path(__file__).parent))
 from conftest import overrides, run_files
 
+RESNET = get_method("ecg_resnet").tiny_config
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = [
     "--dataset_options=num_records=60",
@@ -60,6 +64,73 @@ def test_two_processes_give_the_losses_of_one(one_and_two: tuple[Path, Path]) ->
         assert left["loss"] == pytest.approx(right["loss"], abs=1e-6)
         assert left["lr"] == right["lr"]
         assert left["grad_norm"] == pytest.approx(right["grad_norm"], rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["mtae", "cmsc"])
+def test_methods_without_batch_norm_have_the_losses_of_one_process_too(tmp_path: Path, method: str) -> None:
+    """Masked tokens are averaged, and segments compared, over all processes."""
+    common = [f"--method={method}", "--max_steps=6", "--save_steps=6"]
+    common += [f"--config_overrides={overrides(dict(get_method(method).tiny_config))}"]
+    for processes in (1, 2):
+        sizes = [f"--output_dir={tmp_path / str(processes)}", f"--per_device_batch_size={8 // processes}"]
+        result = run_script("pretrain.py", processes, *common, *sizes)
+        assert result.returncode == 0, result.stderr
+        assert "warning: the loss" not in result.stderr
+    one, two = (read_log(tmp_path / str(processes) / "train_log.jsonl") for processes in (1, 2))
+    assert len(one) == len(two) == 6
+    for left, right in zip(one, two, strict=True):
+        assert left["loss"] == pytest.approx(right["loss"], abs=1e-6)
+        assert left["grad_norm"] == pytest.approx(right["grad_norm"], rel=1e-4)
+
+
+# evaluation mode freezes the statistics of batch norm
+FROZEN = {
+    "ecg_moco_v3": {},
+    "cmsc on a residual network": {"backbone_config": {"model_type": "ecg_resnet", **dict(RESNET)}},
+    "ecg_cpc": {},
+    "ecg_cpc with negatives from everywhere": {"negatives": "everywhere"},
+}
+
+
+def case_of(name: str) -> tuple[Any, dict[str, torch.Tensor]]:
+    """The model of a case in evaluation mode, and inputs for four records."""
+    entry, changes = get_method(name.split()[0]), FROZEN[name]
+    sizes = {} if "backbone_config" in changes else entry.tiny_config
+    torch.manual_seed(0)
+    model = entry.model_classes["pretraining"](entry.config_class(**{**sizes, **changes})).eval()
+    inputs = model.dummy_inputs
+    if len(inputs["input_values"]) < 4:
+        draws = [model.draw_sample_noise(torch.Generator().manual_seed(seed)) for seed in range(4)]
+        inputs = {key: torch.stack([draw[key] for draw in draws]) for key in draws[0]}
+        inputs["input_values"] = torch.randn(4, model.config.num_leads, model.config.seq_len)
+    return model, inputs
+
+
+def loss_and_gradients(model: Any, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    loss = model(**inputs).loss
+    loss.backward()
+    return {"loss": loss.detach()} | {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+
+
+def on_rank(rank: int, name: str, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    model, inputs = case_of(name)
+    own = {key: value.chunk(2)[rank] for key, value in inputs.items()}
+    torch.save(loss_and_gradients(model, own), f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("name", FROZEN)
+def test_with_frozen_statistics_two_processes_have_loss_and_gradients_of_one(tmp_path: Path, name: str) -> None:
+    torch.multiprocessing.start_processes(on_rank, (name, str(tmp_path)), nprocs=2, start_method="fork")
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    whole = loss_and_gradients(*case_of(name))
+    assert first.keys() == second.keys() == whole.keys()
+    for key, value in whole.items():  # training averages losses and gradients over the processes
+        near = {"atol": 1e-6, "rtol": 1e-6} if key == "loss" else {"atol": 1e-5, "rtol": 1e-3}
+        torch.testing.assert_close((first[key] + second[key]) / 2, value, **near)
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Contrastive objectives as functions of tensors: MoCo v3, CMSC (two published losses), CPC and its negatives.
 
-None of them draws random numbers but the `*_negative_indices` functions, which take a generator.
+None of them draws random numbers but `same_sequence_negative_indices`, which takes a generator. All compute in float32,
+also under autocast, whose half precision would be felt in scores that are divided by a small temperature.
 """
 
 from typing import Any
@@ -13,6 +14,10 @@ from torch.utils.checkpoint import checkpoint
 
 # floats of gathered candidates that one chunk of the CPC loss may hold (64 MB)
 _CPC_CHUNK = 2**24
+
+
+class OnePatientError(ValueError):
+    """All records of a batch belong to one patient, so a contrast between patients has no negatives."""
 
 
 def world() -> tuple[int, int]:
@@ -79,10 +84,11 @@ def momentum_contrast(
     """
     if loss_scale not in ("2tau", "none"):
         raise ValueError(f'loss_scale must be "2tau" or "none", got {loss_scale!r}')
-    queries = F.normalize(queries.float(), dim=1)
-    keys = F.normalize(keys.detach().float(), dim=1)
-    labels = torch.arange(first_key, first_key + len(queries), device=queries.device)
-    loss = F.cross_entropy(queries @ keys.T / temperature, labels)
+    with torch.autocast(queries.device.type, enabled=False):
+        queries = F.normalize(queries.float(), dim=1)
+        keys = F.normalize(keys.detach().float(), dim=1)
+        labels = torch.arange(first_key, first_key + len(queries), device=queries.device)
+        loss = F.cross_entropy(queries @ keys.T / temperature, labels)
     return 2.0 * temperature * loss if loss_scale == "2tau" else loss
 
 
@@ -127,12 +133,13 @@ def clocs_loss(embeddings: Tensor, patient_ids: Tensor, temperature: float = 0.1
         temperature: τ.
 
     Raises:
-        ValueError: for a batch of a single patient, which has no negatives.
+        OnePatientError: for a batch of a single patient, which has no negatives.
     """
     patient_ids = torch.as_tensor(patient_ids)
     _require_two_patients(patient_ids)
-    first, second = F.normalize(embeddings.float(), dim=1).unbind(dim=2)
-    logits = first @ second.T / temperature  # (B, B)
+    with torch.autocast(embeddings.device.type, enabled=False):
+        first, second = F.normalize(embeddings.float(), dim=1).unbind(dim=2)
+        logits = first @ second.T / temperature  # (B, B)
     by_row, by_column = logits.log_softmax(dim=1), logits.log_softmax(dim=0)
     terms = [-by_row.diagonal().mean(), -by_column.diagonal().mean()]
     same = patient_ids[:, None] == patient_ids[None, :]
@@ -158,7 +165,8 @@ def patient_contrastive_loss(
         temperature: τ.
 
     Raises:
-        ValueError: for a batch of a single patient, or when first and second segments differ in number.
+        OnePatientError: for a batch of a single patient.
+        ValueError: when first and second segments differ in number.
     """
     patient_ids, segment_ids = torch.as_tensor(patient_ids), torch.as_tensor(segment_ids)
     _require_two_patients(patient_ids)
@@ -168,14 +176,15 @@ def patient_contrastive_loss(
     first, second = unit[is_first], unit[is_second]
     if len(first) != len(second):
         raise ValueError(f"{len(first)} first and {len(second)} second segments were given; every record needs both")
-    logits = first @ second.T / temperature
+    with torch.autocast(first.device.type, enabled=False):
+        logits = first @ second.T / temperature
     positive = patient_ids[is_first][:, None] == patient_ids[is_second][None, :]
     return -0.5 * (logits.log_softmax(dim=1)[positive].mean() + logits.log_softmax(dim=0)[positive].mean())
 
 
 def _require_two_patients(patient_ids: Tensor) -> None:
     if bool((patient_ids == patient_ids[:1]).all()):
-        raise ValueError(
+        raise OnePatientError(
             f"all {len(patient_ids)} embeddings of the batch belong to one patient, so there is nothing to contrast "
             "them with; a batch needs records of at least two patients"
         )
@@ -191,6 +200,7 @@ def cpc_loss(
     steps_predicted: int,
     normalize: bool = False,
     temperature: float = 1.0,
+    candidates: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The CPC loss with one prediction `steps_predicted` ahead of every time (van den Oord et al., 2018; Mehari and
     Strodthoff, "Self-supervised representation learning from 12-lead ECG data", 2022).
@@ -205,6 +215,8 @@ def cpc_loss(
         steps_predicted: distance of the positive.
         normalize: scores are cosines.
         temperature: divides the scores.
+        candidates: `(N, S, D)`, the encodings that the negatives are rows of, where they are more than `encoded` (those
+            of all processes, say).
 
     Returns:
         loss and accuracy, the share of predictions whose positive scores highest.
@@ -220,30 +232,32 @@ def cpc_loss(
         raise ValueError(
             f"negative_indices must have shape ({steps}, {batch}, negatives), got {tuple(negative_indices.shape)}"
         )
-    predicted, encoded = predicted.float(), encoded.float()
-    if normalize:
-        predicted, encoded = F.normalize(predicted, dim=2), F.normalize(encoded, dim=2)
-    queries = predicted[:, :steps]  # (B, steps, D)
-    positives = (queries * encoded[:, steps_predicted:]).sum(dim=2, keepdim=True)  # (B, steps, 1)
-    negatives = negative_scores(queries, encoded, negative_indices.transpose(0, 1))  # (B, steps, k)
-    scores = torch.cat([positives, negatives], dim=2) / temperature
+    with torch.autocast(encoded.device.type, enabled=False):
+        predicted, encoded = predicted.float(), encoded.float()
+        table = encoded if candidates is None else candidates.float()
+        if normalize:
+            predicted, encoded, table = (F.normalize(x, dim=2) for x in (predicted, encoded, table))
+        queries = predicted[:, :steps]  # (B, steps, D)
+        positives = (queries * encoded[:, steps_predicted:]).sum(dim=2, keepdim=True)  # (B, steps, 1)
+        negatives = negative_scores(queries, table, negative_indices.transpose(0, 1))  # (B, steps, k)
+        scores = torch.cat([positives, negatives], dim=2) / temperature
     loss = -scores.log_softmax(dim=2)[:, :, 0].mean(dim=0).sum()
     accuracy = (scores.argmax(dim=2) == 0).float().mean()
     return loss, accuracy
 
 
 def negative_scores(queries: Tensor, encoded: Tensor, indices: Tensor) -> Tensor:
-    """`(B, steps, k)` dot products of `queries (B, steps, D)` with rows `indices (B, steps, k)` of all B·S encodings.
+    """`(B, steps, k)` dot products of `queries (B, steps, D)` with rows `indices (B, steps, k)` of `encoded (N, S, D)`.
 
     Negatives of the own sequence are picked out of one product of all times with all times. Negatives from everywhere
     are gathered in chunks whose copies are made again in the backward pass: all at once they take gigabytes.
     """
     batch, length, dim = encoded.shape
-    own = torch.arange(batch, device=indices.device)[:, None, None]
-    if bool((indices.div(length, rounding_mode="floor") == own).all()):
+    own = torch.arange(len(queries), device=indices.device)[:, None, None]
+    if len(queries) == batch and bool((indices.div(length, rounding_mode="floor") == own).all()):
         return (queries @ encoded.transpose(1, 2)).gather(2, indices - own * length)
     table = encoded.reshape(-1, dim)
-    steps_a_chunk = max(1, _CPC_CHUNK // (batch * indices.shape[2] * dim))
+    steps_a_chunk = max(1, _CPC_CHUNK // (len(queries) * indices.shape[2] * dim))
     chunks = [
         checkpoint(_gathered_scores, part, table, rows, use_reentrant=False)
         for part, rows in zip(queries.split(steps_a_chunk, dim=1), indices.split(steps_a_chunk, dim=1))
@@ -252,8 +266,9 @@ def negative_scores(queries: Tensor, encoded: Tensor, indices: Tensor) -> Tensor
 
 
 def _gathered_scores(queries: Tensor, table: Tensor, indices: Tensor) -> Tensor:
-    candidates = table.index_select(0, indices.flatten()).view(*indices.shape, -1)  # (B, steps, k, D)
-    return torch.einsum("bsd,bskd->bsk", queries, candidates)
+    with torch.autocast(queries.device.type, enabled=False):  # made again in the backward pass
+        candidates = table.index_select(0, indices.flatten()).view(*indices.shape, -1)  # (B, steps, k, D)
+        return torch.einsum("bsd,bskd->bsk", queries, candidates)
 
 
 def same_sequence_negative_indices(
@@ -268,40 +283,13 @@ def same_sequence_negative_indices(
 
     Args:
         length: steps S of a sequence.
-        window: with w > 0 the draws at time i lie in `[i - w, i + w]`; 0 takes the whole sequence.
+        window: with w > 0 the draws at time i lie in `[i - w, i + w]` before those at or after the positive move up by
+            one, as published, so a negative is at most w steps back and w + 1 ahead; 0 takes the whole sequence.
     """
     steps = _steps(length, steps_predicted)
     draws = _draw_times(steps, length, batch_size * num_negatives, generator, window)
     own = torch.arange(batch_size).repeat_interleave(num_negatives).expand(steps, -1)
     return resolve_negative_draws(draws, own, length, steps_predicted, batch_size)
-
-
-def everywhere_negative_indices(
-    batch_size: int,
-    length: int,
-    steps_predicted: int,
-    num_negatives: int,
-    generator: torch.Generator | None = None,
-    window: int = 0,
-    separate_draws: bool = False,
-) -> Tensor:
-    """Negatives from all sequences of the batch: flat indices `(length - steps_predicted, B, k)`.
-
-    The positive's time is left out in every sequence.
-
-    Args:
-        length: steps S of a sequence.
-        window: as in `same_sequence_negative_indices`; implies separate draws.
-        separate_draws: sequence and time are two draws (S4 form) and not one flat draw (LSTM form).
-    """
-    steps, count = _steps(length, steps_predicted), batch_size * num_negatives
-    if separate_draws or window:
-        sequences = torch.randint(batch_size, (steps, count), generator=generator)
-        draws = _draw_times(steps, length, count, generator, window)
-    else:
-        flat = torch.randint(batch_size * (length - 1), (steps, count), generator=generator)
-        sequences, draws = flat.div(length - 1, rounding_mode="floor"), flat % (length - 1)
-    return resolve_negative_draws(draws, sequences, length, steps_predicted, batch_size)
 
 
 def resolve_negative_draws(

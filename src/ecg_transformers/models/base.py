@@ -16,6 +16,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from ecg_transformers.layers.attention import AttentionFunction, SelfAttention, eager_attention
+from ecg_transformers.layers.patching import PatchEmbedding
 from ecg_transformers.layers.transformer import TransformerBlock, drop_path_rates
 from ecg_transformers.models.auto import SHIM_NAME, auto_map_of, rewrite_json, upload_checkpoint, write_shim
 from ecg_transformers.signal.leads import STANDARD_LEADS
@@ -178,8 +179,16 @@ class ECGPreTrainedModel(PreTrainedModel):
         return {}
 
     def draw_batch_noise(self, generator: torch.Generator, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Random tensors of a whole batch, the same on every process."""
+        """Random tensors of a whole batch: the same on every process and in every accumulated pass of a step."""
         return {}
+
+    @property
+    def compares_records(self) -> bool:
+        """Whether the loss of a record depends on the other records of its forward pass, gathered over processes.
+
+        Training then gives every pass at least two records, and equally many to all processes.
+        """
+        return False
 
     def training_step_started(self, step: int, total_steps: int) -> None:
         """Called before the forward passes of optimiser step `step` (counted from 0)."""
@@ -190,6 +199,10 @@ class ECGPreTrainedModel(PreTrainedModel):
     def monitor(self, outputs: Any) -> dict[str, float]:
         """Figures to log beside the loss."""
         return {}
+
+    def patch_projections(self) -> list[nn.Module]:
+        """The modules that map raw patches to tokens, which some objectives keep as drawn; none without patches."""
+        return [module.projection for module in self.modules() if isinstance(module, PatchEmbedding)]
 
     def tokens_by_lead(self, last_hidden_state: Tensor, num_leads: int) -> Tensor | None:
         """`(B, num_leads, n, D)` patch tokens without special tokens, or None where tokens do not belong to a lead."""

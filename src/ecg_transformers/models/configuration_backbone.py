@@ -27,6 +27,8 @@ class BackboneConfig(ECGConfig):
         num_leads, seq_len: 0 takes the backbone's.
         patch_size, hidden_size, num_hidden_layers, num_attention_heads, intermediate_size: None takes the backbone's,
             and stays None where the backbone has no such field.
+        initializer: how the backbone starts, in place of what `backbone_config` or the method's usual one says; None leaves
+            it at that. Backbones with one way to start have no such field.
     """
 
     # what the method uses when no model_type is given, and how it differs from that backbone's own defaults
@@ -40,6 +42,7 @@ class BackboneConfig(ECGConfig):
     num_hidden_layers: int | None = None
     num_attention_heads: int | None = None
     intermediate_size: int | None = None
+    initializer: str | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         backbone = self._resolve_backbone()
@@ -49,6 +52,14 @@ class BackboneConfig(ECGConfig):
             if value is not None:
                 setattr(self, name, copy.deepcopy(value))
         super().__post_init__(**kwargs)
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """As in transformers; lead, length and size fields among `kwargs` reach the backbone, too."""
+        given = {name: kwargs[name] for name in (*GEOMETRY, *SIZES) if name in kwargs}
+        saved = config_dict.get("backbone_config") or {}
+        backbone = {**saved, **{name: value for name, value in given.items() if name in saved}}
+        return super().from_dict({**config_dict, **given, "backbone_config": backbone}, **kwargs)
 
     def _resolve_backbone(self) -> PreTrainedConfig:
         """The backbone's config, with what is given at the top filled in."""
@@ -72,6 +83,8 @@ class BackboneConfig(ECGConfig):
             settings[name] = copy.deepcopy(value)
         if settings["model_type"] == self.default_backbone["model_type"]:
             settings = {**self.default_backbone, **settings}
+        if self.initializer is not None and "initializer" in known:
+            settings["initializer"] = self.initializer
         del settings["model_type"]
         return config_class(**settings)
 

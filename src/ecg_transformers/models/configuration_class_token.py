@@ -25,8 +25,9 @@ class ClassTokenConfig(ECGConfig):
         patch_norm: LayerNorm on the raw values of a token and again after the projection; takes away the amplitude.
         train_position_embeddings: None as published: fixed in pre-training, trainable downstream.
         initializer: "mae" (published pre-training), "torch_default" (the released code's training from scratch:
-            torch's linear layers, position table and class token drawn with unit variance) or "moco_v3" (Xavier per
-            projection, class token with standard deviation 1e-6).
+            torch's linear layers, position table and class token drawn with unit variance) or "xavier_per_projection"
+            (as "mae", but query, key and value count as matrices of their own, and the class token has a standard
+            deviation of 1e-6).
         initializer_range: standard deviation of class and mask token with "mae".
     """
 
@@ -55,7 +56,7 @@ class ClassTokenConfig(ECGConfig):
             raise ValueError(
                 f"{type(self).__name__}: seq_len {self.seq_len} is not a multiple of patch_size {self.patch_size}."
             )
-        check_choice(self, "initializer", ("mae", "torch_default", "moco_v3"))
+        check_choice(self, "initializer", ("mae", "torch_default", "xavier_per_projection"))
 
     @property
     def num_tokens(self) -> int:

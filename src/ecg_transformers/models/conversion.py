@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+BATCH_NORM_TENSORS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+
 
 class CheckpointError(ValueError):
     """A checkpoint that does not hold what its method needs, or holds what nobody asked for."""
@@ -32,19 +34,28 @@ class StateDictReader:
     def __contains__(self, key: str) -> bool:
         return key in self.tensors
 
-    def take(self, key: str) -> Tensor:
+    def take(self, key: str, ndim: int | None = None) -> Tensor:
         """The tensor of that name.
 
+        Args:
+            ndim: axes that it must have, where sizes of the model are read from its shape.
+
         Raises:
-            CheckpointError: when it is not there.
+            CheckpointError: when it is not there, or has another number of axes.
         """
         if key not in self.tensors:
             some = ", ".join(sorted(self.tensors)[:6])
             raise CheckpointError(
                 f"This is no {self.method} checkpoint: the tensor {key!r} is missing (it has {some}, …)."
             )
+        tensor = self.tensors[key]
+        if ndim is not None and tensor.ndim != ndim:
+            raise CheckpointError(
+                f"This is no {self.method} checkpoint: the tensor {key!r} has shape {tuple(tensor.shape)}, expected "
+                f"{ndim} axes."
+            )
         self.taken.add(key)
-        return self.tensors[key]
+        return tensor
 
     def take_optional(self, key: str) -> Tensor | None:
         return self.take(key) if key in self else None
@@ -79,12 +90,18 @@ def take_linear(reader: StateDictReader, source: str, target: str, out: dict[str
         out[f"{target}.bias"] = bias
 
 
+def take_batch_norm(reader: StateDictReader, source: str, target: str, out: dict[str, Tensor]) -> None:
+    """Weight, bias and running statistics of a batch norm."""
+    for name in BATCH_NORM_TENSORS:
+        out[f"{target}.{name}"] = reader.take(f"{source}.{name}")
+
+
 def take_packed_qkv(reader: StateDictReader, source: str, target: str, out: dict[str, Tensor]) -> None:
     """A packed query-key-value projection into three."""
     for kind in ("weight", "bias"):
-        packed = reader.take(f"{source}.weight") if kind == "weight" else reader.take_optional(f"{source}.bias")
-        if packed is None:
+        if kind == "bias" and f"{source}.bias" not in reader:
             continue
+        packed = reader.take(f"{source}.{kind}", ndim=2 if kind == "weight" else 1)
         if packed.shape[0] % 3:
             raise CheckpointError(
                 f"{reader.method}: {source}.{kind} has {packed.shape[0]} rows, not three equal parts."
@@ -110,13 +127,19 @@ def heads_of(reader: StateDictReader, packed_key: str, head_size: int) -> int:
     Raises:
         CheckpointError: when the rows are no multiple of three heads.
     """
-    rows = reader.take(packed_key).shape[0]
+    rows = reader.take(packed_key, ndim=2).shape[0]
     heads, rest = divmod(rows, 3 * head_size)
     if not heads or rest:
         raise CheckpointError(
             f"{reader.method}: {packed_key!r} has {rows} rows, not a multiple of three heads of {head_size}."
         )
     return heads
+
+
+def is_fixed_table(table: Tensor, formula: Tensor) -> bool:
+    """Whether a stored position table still is the formula, up to the rounding of the type it is stored in."""
+    rounding = torch.finfo(table.dtype).eps if table.is_floating_point() else 0.0
+    return torch.allclose(table.float(), formula, atol=max(1e-5, rounding))
 
 
 def load_converted(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> Any:

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ecg_transformers.models.conversion import (
     CheckpointError,
     StateDictReader,
     heads_of,
+    is_fixed_table,
     load_converted,
     take_linear,
     take_masked_autoencoder_block,
@@ -40,9 +40,9 @@ class ClassTokenSource:
         self.full = "decoder_head.weight" in self.reader
         self.prefix = ("encoder." if "encoder.pos_embedding" in self.reader else "") if prefix is None else prefix
         self.head_sizes = head_sizes
-        self.projection = self.reader.take(f"{self.prefix}to_patch_embedding.2.weight")  # (d, token_dim)
-        table = self.reader.take(f"{self.prefix}pos_embedding")  # (1, n + 1, d)
-        if table.ndim != 3 or table.shape[0] != 1 or table.shape[1] < 2:
+        self.projection = self.reader.take(f"{self.prefix}to_patch_embedding.2.weight", ndim=2)  # (d, token_dim)
+        table = self.reader.take(f"{self.prefix}pos_embedding", ndim=3)  # (1, n + 1, d)
+        if table.shape[0] != 1 or table.shape[1] < 2:
             raise CheckpointError(
                 f"{method}: the position table has shape {tuple(table.shape)}, expected (1, tokens + 1, width)."
             )
@@ -51,7 +51,7 @@ class ClassTokenSource:
         self.num_labels = None if self.full or "head.weight" not in self.reader else self._num_labels()
 
     def _num_labels(self) -> int:
-        return int(self.reader.take("head.weight").shape[0])
+        return int(self.reader.take("head.weight", ndim=2).shape[0])
 
     def sizes(self) -> dict[str, Any]:
         """Config fields that the tensors tell."""
@@ -61,18 +61,18 @@ class ClassTokenSource:
             "num_hidden_layers": reader.count(f"{prefix}block{{}}."),
             "num_attention_heads": heads_of(reader, f"{prefix}block0.attn.fn.to_qkv.weight", self.head_sizes[0]),
             "attention_head_size": self.head_sizes[0],
-            "intermediate_size": reader.take(f"{prefix}block0.ff.fn.net.0.weight").shape[0],
+            "intermediate_size": reader.take(f"{prefix}block0.ff.fn.net.0.weight", ndim=2).shape[0],
             "qkv_bias": f"{prefix}block0.attn.fn.to_qkv.bias" in reader,
         }
         if self.full:
             sizes |= {
-                "decoder_hidden_size": reader.take("to_decoder_embedding.weight").shape[0],
+                "decoder_hidden_size": reader.take("to_decoder_embedding.weight", ndim=2).shape[0],
                 "decoder_num_hidden_layers": reader.count("decoder_blocks.{}."),
                 "decoder_num_attention_heads": heads_of(
                     reader, "decoder_blocks.0.attn.fn.to_qkv.weight", self.head_sizes[1]
                 ),
                 "decoder_attention_head_size": self.head_sizes[1],
-                "decoder_intermediate_size": reader.take("decoder_blocks.0.ff.fn.net.0.weight").shape[0],
+                "decoder_intermediate_size": reader.take("decoder_blocks.0.ff.fn.net.0.weight", ndim=2).shape[0],
             }
         elif self.num_labels is not None:
             sizes["num_labels"] = self.num_labels
@@ -98,7 +98,9 @@ class ClassTokenSource:
         reader = self.reader
         out = {
             "decoder.mask_token": reader.take("mask_embedding"),
-            "decoder.position_embeddings": fit_table(reader.take("decoder_pos_embed"), num_tokens, reader.method),
+            "decoder.position_embeddings": fit_table(
+                reader.take("decoder_pos_embed", ndim=3), num_tokens, reader.method
+            ),
         }
         take_linear(reader, "to_decoder_embedding", "decoder.decoder_embed", out)
         for index in range(reader.count("decoder_blocks.{}.")):
@@ -144,7 +146,7 @@ def fit_table(table: Tensor, num_tokens: int, method: str) -> Tensor:
     stored = table.shape[1] - 1
     if num_tokens <= stored:
         return table[:, : num_tokens + 1].clone()
-    if torch.allclose(table.float(), class_token_table(stored, table.shape[2]), atol=1e-5):
+    if is_fixed_table(table, class_token_table(stored, table.shape[2])):
         return class_token_table(num_tokens, table.shape[2]).to(table.dtype)
     raise CheckpointError(
         f"{method}: the checkpoint has positions for {stored} tokens and they were trained, so {num_tokens} tokens "

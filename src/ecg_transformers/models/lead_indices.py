@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ecg_transformers.layers.lead_slots import place_leads
+
 LeadIndices = Sequence[int] | Sequence[Sequence[int]] | Tensor
 
 
@@ -38,6 +40,18 @@ def resolve_lead_indices(lead_indices: LeadIndices | None, input_values: Tensor,
     if readable and (int(indices.min()) < 0 or int(indices.max()) >= num_leads):
         raise ValueError(f"lead_indices must lie in 0 … {num_leads - 1}, got {indices.tolist()}.")
     return indices
+
+
+def to_lead_table(lead_indices: LeadIndices | None, input_values: Tensor, num_leads: int) -> Tensor:
+    """All leads of the model in the order of its table: `(B, L, T)` to `(B, num_leads, T)`, zeros where one is absent.
+
+    Raises:
+        ValueError: as `resolve_lead_indices`, and when two leads of a record are the same one of the table.
+    """
+    indices = resolve_lead_indices(lead_indices, input_values, num_leads)
+    if lead_indices is None and input_values.shape[1] == num_leads:
+        return input_values
+    return place_leads(input_values, indices, num_leads)
 
 
 def check_input(input_values: Tensor, ndim: int = 3) -> None:

@@ -5,12 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from transformers import AutoModel
-from transformers import initialization as init
 from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
-from ecg_transformers.layers.patching import PatchEmbedding
 from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.models.configuration_backbone import BackboneConfig
 from ecg_transformers.models.lead_indices import LeadIndices
@@ -54,15 +52,15 @@ class BackbonePreTrainedModel(ECGPreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         """Heads; the backbone's parameters are set by its own class."""
         if isinstance(module, nn.Linear):
-            init.kaiming_uniform_(module.weight, a=5**0.5)  # torch's own, which the published heads keep
-            if module.bias is not None:
-                bound = module.in_features**-0.5
-                init.uniform_(module.bias, -bound, bound)
+            module.reset_parameters()  # torch's own, which the published heads keep
         else:
             super()._init_weights(module)
 
     def freeze_fixed(self) -> None:
         self.backbone.freeze_fixed()
+
+    def patch_projections(self) -> list[nn.Module]:
+        return self.backbone.patch_projections()
 
     def tokens_by_lead(self, last_hidden_state: Tensor, num_leads: int) -> Tensor | None:
         return self.backbone.tokens_by_lead(last_hidden_state, num_leads)
@@ -111,11 +109,11 @@ class BackboneModel(BackbonePreTrainedModel):
         )
 
 
-def fix_tables_and_patches(backbone: nn.Module, patches: bool, positions: bool) -> None:
+def fix_tables_and_patches(backbone: ECGPreTrainedModel, patches: bool, positions: bool) -> None:
     """Freeze the random patch projection and the position tables of a transformer; other networks have neither."""
+    for projection in backbone.patch_projections() if patches else ():
+        projection.requires_grad_(False)
     for module in backbone.modules():
-        if patches and isinstance(module, PatchEmbedding):
-            module.projection.requires_grad_(False)
         table = getattr(module, "position_embeddings", None)
         if positions and isinstance(table, nn.Parameter):
             table.requires_grad_(False)

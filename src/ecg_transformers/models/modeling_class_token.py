@@ -13,7 +13,6 @@ from transformers.utils import TransformersKwargs
 from transformers.utils.output_capturing import capture_outputs
 
 from ecg_transformers.layers.attention import SelfAttention
-from ecg_transformers.layers.lead_slots import place_leads
 from ecg_transformers.layers.masked_autoencoder import MaskedDecoder
 from ecg_transformers.layers.masking import NoiseRanking, gather_tokens
 from ecg_transformers.layers.patching import PatchEmbedding, time_major_patches
@@ -21,7 +20,7 @@ from ecg_transformers.layers.positions import sincos_1d
 from ecg_transformers.layers.transformer import xavier_qkv_
 from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.models.configuration_class_token import ClassTokenConfig, MaskedClassTokenConfig
-from ecg_transformers.models.lead_indices import LeadIndices, check_input, resolve_lead_indices
+from ecg_transformers.models.lead_indices import LeadIndices, check_input, to_lead_table
 from ecg_transformers.models.masked_reconstruction import MaskedReconstruction, build_decoder_layers, build_encoder
 from ecg_transformers.models.outputs import ECGModelOutput, MaskedReconstructionOutput
 
@@ -77,16 +76,20 @@ class ClassTokenPreTrainedModel(ECGPreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         config = self.config
         torch_default = config.initializer == "torch_default"
-        if isinstance(module, nn.Linear):
-            init_linear(module, torch_default)
+        if isinstance(module, nn.Linear) and torch_default:
+            module.reset_parameters()
+        elif isinstance(module, nn.Linear):
+            init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                init.zeros_(module.bias)
         elif isinstance(module, nn.LayerNorm):
             init.ones_(module.weight)
             init.zeros_(module.bias)
         elif isinstance(module, SelfAttention) and config.initializer == "mae":
             xavier_qkv_(module)
         elif isinstance(module, ClassTokenEmbeddings):
-            std = {"mae": config.initializer_range, "torch_default": 1.0, "moco_v3": 1e-6}[config.initializer]
-            init.normal_(module.cls_token, std=std)
+            std = {"mae": config.initializer_range, "torch_default": 1.0, "xavier_per_projection": 1e-6}
+            init.normal_(module.cls_token, std=std[config.initializer])
             if torch_default:
                 init.normal_(module.position_embeddings)
             else:
@@ -100,35 +103,10 @@ class ClassTokenPreTrainedModel(ECGPreTrainedModel):
         table = self.base_model.embeddings.position_embeddings
         table.requires_grad_(self.config.train_position_embeddings is not False)
 
-    def place(self, input_values: Tensor, lead_indices: LeadIndices | None) -> tuple[Tensor, Tensor]:
-        """All leads of the model in the order of its table, zeros where the input lacks one: `(B, num_leads, T)`;
-        and which leads the input holds, `(B, num_leads)` bool."""
-        indices = resolve_lead_indices(lead_indices, input_values, self.config.num_leads)
-        batch, count, _ = input_values.shape
-        present = torch.zeros(batch, self.config.num_leads, dtype=torch.bool, device=input_values.device)
-        present = present.scatter(1, indices.expand(batch, count), True)
-        if lead_indices is None and count == self.config.num_leads:
-            return input_values, present
-        return place_leads(input_values, indices, self.config.num_leads), present
-
     def raw_tokens(self, input_values: Tensor, lead_indices: LeadIndices | None) -> tuple[Tensor, Tensor | None]:
         """Raw values `(B, n, token_dim)` of the tokens and their positions (see `ClassTokenEmbeddings.forward`)."""
-        signal, _ = self.place(input_values, lead_indices)
+        signal = to_lead_table(lead_indices, input_values, self.config.num_leads)
         return time_major_patches(signal, self.config.patch_size), None
-
-
-@torch.no_grad()
-def init_linear(module: nn.Linear, torch_default: bool) -> None:
-    """Xavier-uniform with zero bias, or what torch does by itself."""
-    if not torch_default:
-        init.xavier_uniform_(module.weight)
-        if module.bias is not None:
-            init.zeros_(module.bias)
-        return
-    init.kaiming_uniform_(module.weight, a=5**0.5)
-    if module.bias is not None:
-        bound = module.in_features**-0.5
-        init.uniform_(module.bias, -bound, bound)
 
 
 class ClassTokenModel(ClassTokenPreTrainedModel):

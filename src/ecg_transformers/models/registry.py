@@ -143,9 +143,10 @@ class ECGMethod:
         recipes: named recipes; "published" always exists, "tiny" runs on a CPU.
         view: what of a batch the objective sees (`training/views.py`).
         extractor: dotted name of the extractor class.
-        convert: dotted name of `convert(state_dict, **overrides) -> model`, None where no official weights exist.
+        convert: dotted name of `convert(state_dict, **overrides) -> model` for the key layout of the published code, None
+            where there is none.
         tiny_config: config arguments small enough for tests.
-        has_batch_norm: batch statistics enter the loss, so two processes differ from one.
+        has_batch_norm: with its default config the network has batch norm (training asks the model itself).
         stages: pre-training stages in order; empty for supervised methods.
         has_official_weights: the authors released weights that `convert` reads.
         notes: what the card says about faithfulness.
@@ -242,7 +243,7 @@ def method_table() -> str:
         "|---|---|---|---|---|---|",
     ]
     for method in map(get_method, list_methods()):
-        convert = "yes" if method.convert else "no"
+        convert = "yes" if method.has_official_weights else "no"
         recipes = ", ".join(method.recipes)
         lines.append(
             f"| {method.title} | `{method.name}` | {method.summary} | {recipes} | {convert} | {method.paper} |"

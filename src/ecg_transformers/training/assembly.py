@@ -67,7 +67,8 @@ def training_samples(
 ) -> TrainingSamples:
     """The training set with its cache; workers share out the memory for it."""
     prepared = PreparedRecords(split.records, view.prepare, args.cache_mb / max(args.num_workers, 1))
-    return TrainingSamples(prepared, view, seed, patient_keys(split.patient_ids, split.record_ids), labels)
+    keys = patient_keys(split.patient_ids, split.record_ids, split.sources)
+    return TrainingSamples(prepared, view, seed, keys, labels)
 
 
 def assemble_run(
@@ -83,7 +84,6 @@ def assemble_run(
     identity: dict[str, Any],
     output_dir: Path,
     checkpoint: Checkpoint | None = None,
-    has_batch_norm: bool = False,
     train_mode: Callable[[Any], None] | None = None,
     **further: Any,
 ) -> Run:
@@ -103,7 +103,7 @@ def assemble_run(
         lr_factors=hyper.lr_factors,
     )
     optimizer: Any = build_optimizer(groups, name=hyper.optimizer, lr=schedule.lr, betas=hyper.betas, eps=hyper.eps)
-    wrapped = with_sync_batch_norm(model, accelerator, args.sync_batch_norm and has_batch_norm)
+    wrapped = with_sync_batch_norm(model, accelerator) if args.sync_batch_norm else model
     wrapped, optimizer = accelerator.prepare(wrapped, optimizer)
     plain_model = accelerator.unwrap_model(wrapped)
     run = Run(

@@ -26,6 +26,7 @@ class Split:
         label_names: C names.
         task_kind: "multilabel", "multiclass", … as the corpus says.
         facts: corpus, options, number of records, fingerprint.
+        sources: the corpus of each record; patients of two corpora may have the same id. Not given: all of one corpus.
     """
 
     name: str
@@ -36,6 +37,10 @@ class Split:
     label_names: list[str] = field(default_factory=list)
     task_kind: str = "unlabelled"
     facts: dict[str, Any] = field(default_factory=dict)
+    sources: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.sources = self.sources or [""] * len(self.record_ids)
 
     def __len__(self) -> int:
         return len(self.record_ids)
@@ -60,6 +65,7 @@ class Split:
             label_names=self.label_names,
             task_kind=self.task_kind,
             facts={**self.facts, "records_used": len(chosen)},
+            sources=[self.sources[index] for index in chosen],
         )
 
 
@@ -130,6 +136,7 @@ def load_split(args: RunArguments, split: str, *, task: str | None = None, label
                 "records": len(dataset),
                 "fingerprint": dataset_fingerprint(dataset),
             },
+            sources=list(table.column("source")),
         )
         if labelled:
             result.labels = _labels(table, kind, result)

@@ -52,12 +52,14 @@ def _sample_is_finite(run: Run, batch: Batch, position: int) -> bool:
     one = {key: value[position : position + 1] if value.ndim else value for key, value in batch.items()}
     if not all(bool(torch.isfinite(value).all()) for value in one.values() if value.is_floating_point()):
         return False
+    if run.plain_model.compares_records:  # it cannot be asked about one record
+        return True
     was_training = run.plain_model.training
     run.plain_model.eval()
     try:
         with torch.no_grad():
             loss = run.plain_model(**one, **run.forward_arguments).loss
-    except (RuntimeError, ValueError, IndexError):  # an objective over several samples cannot be asked about one
+    except (RuntimeError, ValueError, IndexError):  # batch norm cannot be asked about one record either
         return True
     finally:
         run.plain_model.train(was_training)

@@ -270,7 +270,6 @@ def seed_run(job: Job, seed: SeedPlan, checkpoint: Checkpoint | None) -> Run:
         identity=run_identity(job),
         output_dir=job.output_dir,
         checkpoint=checkpoint,
-        has_batch_norm=True,
         train_mode=train_head_only if frozen(job) else None,
         forward_arguments=classifier.forward_arguments,
         offset=seed.offset,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from ecg_transformers.training.state import BeforeStep
 from ecg_transformers.training.views import BadSample, TrainingSamples, collate
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from accelerate import Accelerator
     from torch import nn
@@ -88,7 +89,7 @@ def train(
         NonFiniteError: loss or gradient norm not finite; the state before the step is in `crash/`.
         CheckpointWriteError: a checkpoint or log could not be written.
         Interrupted: a signal asked to stop; a checkpoint was written.
-        UsageError: a record cannot be made into a sample.
+        UsageError: a record cannot be made into a sample, or the loss of a step is over nothing.
     """
     total_steps = run.schedule.total_steps
     batches = load_batches(run, first_step)
@@ -102,9 +103,9 @@ def train(
         set_learning_rate(run.optimizer, lr)
         try:
             loss, monitored, stop_code, seen = accumulate_gradients(run, step, batches, stop)
-        except UsageError:  # a record that cannot be used: the steps before it are not lost
+        except UsageError as error:  # records that cannot be used: the steps before them are not lost
             before.restore()
-            if step > first_step and run.accelerator.num_processes == 1:
+            if step > first_step and (error.is_shared or run.accelerator.num_processes == 1):
                 save(run, reporter, step)
             raise
         grad_norm = finish_gradients(run)
@@ -149,6 +150,8 @@ def accumulate_gradients(
     """
     import torch
 
+    from ecg_transformers.layers.objectives import OnePatientError
+
     accelerator, micro_batches = run.accelerator, run.plan.micro_batches(step, accelerator_rank(run))
     usual_count = run.plan.per_device_batch_size * run.plan.accumulation
     totals = torch.zeros(3, dtype=torch.float64)  # loss x count, count, exit code
@@ -160,7 +163,10 @@ def accumulate_gradients(
         seed_global_generators(run.seed, "dropout", run.offset + step, micro_batch.micro, accelerator_rank(run))
         last = micro_batch is micro_batches[-1]
         with contextlib.nullcontext() if last else accelerator.no_sync(run.model):
-            outputs = run.model(**batch, **run.forward_arguments)
+            try:
+                outputs = run.model(**batch, **run.forward_arguments)
+            except OnePatientError as error:
+                raise one_patient(run, micro_batch) from error
             count = loss_count(outputs, micro_batch)
             accelerator.backward(outputs.loss * (count / usual_count))
         totals += torch.stack(
@@ -187,11 +193,25 @@ def before_step(run: Run) -> BeforeStep:
 
 def nothing_to_learn(run: Run, step: int) -> UsageError:
     """The error of a batch whose loss is a mean over nothing; all processes meet it together."""
-    names = [run.record_ids[index] for index in run.plan.global_batch(step)]
+    what = "is over nothing: none of its records has anything to predict (no masked part, or no label)"
+    return useless_records(run, step, what, run.plan.global_batch(step))
+
+
+def one_patient(run: Run, micro_batch: MicroBatch) -> UsageError:
+    """The error of a forward pass over records of one patient; all processes compare the same ones, so meet it
+    together."""
+    first = micro_batch.micro * run.plan.num_processes
+    records = run.plan.pieces(micro_batch.step)[first : first + run.plan.num_processes]
+    what = "has nothing to contrast: all records of a forward pass belong to one patient"
+    return useless_records(run, micro_batch.step, what, [index for piece in records for index in piece])
+
+
+def useless_records(run: Run, step: int, what: str, indices: Sequence[int] | np.ndarray) -> UsageError:
+    """The error of all processes about a step that the records named teach nothing."""
+    names = [run.record_ids[index] for index in indices]
     listed = ", ".join(names[:16]) + (", …" if len(names) > 16 else "")
     error = UsageError(
-        f"The loss of step {run.offset + step + 1} is over nothing: none of its records has anything to predict (no "
-        f"masked part, or no label). Leave them out or take a larger batch. The records: {listed}."
+        f"The loss of step {run.offset + step + 1} {what}. Leave them out or take a larger batch. The records: {listed}."
     )
     error.is_shared = True
     return error

@@ -35,6 +35,7 @@ from ecg_transformers.training.setup import (
     Settings,
     build_config,
     build_extractor,
+    check_passes,
     plain,
     resolve_batches,
     resolve_length,
@@ -124,7 +125,6 @@ def prepare_run(
 ) -> tuple[Run, Any, int]:
     """Everything that the loop needs, the extractor, and the step to start from."""
     batches = resolve_batches(args, settings.hyper, accelerator.num_processes)
-    warn_of_divided_batches(settings.method, batches, is_main=accelerator.is_main_process)
     plan = BatchPlan(
         len(split),
         batches.per_device,
@@ -137,6 +137,7 @@ def prepare_run(
     schedule = resolve_schedule(settings.hyper, total_steps, plan.steps_per_epoch, plan.global_batch_size)
     extractor = build_extractor(settings)
     model = build_model(args, settings)
+    check_passes(model, plan)
     identity = {
         "kind": "pretraining",
         "method": settings.method.name,
@@ -170,8 +171,8 @@ def prepare_run(
         identity=identity,
         output_dir=output_dir,
         checkpoint=checkpoint,
-        has_batch_norm=settings.method.has_batch_norm,
     )
+    warn_of_divided_batches(settings.method.title, run.plain_model, batches, is_main=accelerator.is_main_process)
     return run, extractor, 0 if checkpoint is None else checkpoint.step
 
 

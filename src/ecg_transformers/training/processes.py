@@ -136,15 +136,21 @@ def _options(words: list[str]) -> Iterator[tuple[str, str]]:
             yield name.replace("-", "_"), value if equals else "".join(words[position + 1 : position + 2])
 
 
-def with_sync_batch_norm(model: nn.Module, accelerator: Accelerator, wanted: bool) -> nn.Module:
-    """The model with batch norm over all processes, where it has batch norm, runs on several GPUs, and it is
-    wanted."""
+def with_sync_batch_norm(model: nn.Module, accelerator: Accelerator) -> nn.Module:
+    """The model with batch norm over all processes, where it has batch norm and runs on several GPUs."""
     from torch import nn
 
-    if not wanted or accelerator.num_processes == 1 or accelerator.device.type != "cuda":
+    if accelerator.num_processes == 1 or accelerator.device.type != "cuda":
         return model
     converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     return converted
+
+
+def batch_norms(model: nn.Module) -> list[nn.Module]:
+    """The modules of a model that take statistics of a batch, synchronised over processes or not."""
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    return [module for module in model.modules() if isinstance(module, _BatchNorm)]
 
 
 @contextmanager

@@ -94,10 +94,13 @@ class BatchPlan:
         start = position * self.global_batch_size
         return epoch_order(self.num_records, self.seed, epoch)[start : start + self.global_batch_size]
 
+    def pieces(self, step: int) -> list[np.ndarray]:
+        """The global batch of a step cut into forward passes; piece `micro * num_processes + rank` is that rank's."""
+        return np.array_split(self.global_batch(step), self.accumulation * self.num_processes)
+
     def micro_batches(self, step: int, rank: int = 0) -> list[MicroBatch]:
         """The forward passes of one process in one optimiser step."""
-        batch = self.global_batch(step)
-        pieces = np.array_split(batch, self.accumulation * self.num_processes)
+        batch, pieces = self.global_batch(step), self.pieces(step)
         own = [pieces[micro * self.num_processes + rank] for micro in range(self.accumulation)]
         return [
             MicroBatch(

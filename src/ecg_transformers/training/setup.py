@@ -19,6 +19,8 @@ from ecg_transformers.training.arguments import (
 )
 from ecg_transformers.training.errors import UsageError, usage_errors
 from ecg_transformers.training.optimization import Schedule
+from ecg_transformers.training.processes import batch_norms
+from ecg_transformers.training.sampling import BatchPlan
 
 
 @dataclass(frozen=True)
@@ -85,9 +87,6 @@ def build_extractor(settings: Settings) -> Any:
         return settings.method.extractor_class.for_method(settings.method.name, **settings.preprocessing)
 
 
-VIEWS_OF_PAIRS = ("two_crops", "adjacent_segments")  # their losses compare records of a batch with one another
-
-
 @dataclass(frozen=True)
 class Batches:
     """Sizes of a step."""
@@ -118,13 +117,40 @@ def resolve_batches(
     return Batches(per_device, accumulation, num_processes)
 
 
-def warn_of_divided_batches(method: ECGMethod, batches: Batches, *, is_main: bool) -> None:
-    """Say at the start when a loss over a whole micro-batch is computed on parts of the batch."""
-    if not is_main or not (method.has_batch_norm or method.view in VIEWS_OF_PAIRS):
+def check_passes(model: Any, plan: BatchPlan) -> None:
+    """Refuse sizes with which a loss that compares the records of a pass has nothing to compare, or not everywhere.
+
+    Raises:
+        UsageError: a pass of one record, or, on several processes, an incomplete batch that gives them unequal numbers.
+    """
+    if not model.compares_records:
         return
-    if batches.num_processes > 1 or batches.accumulation > 1:
+    last = [len(piece) for piece in plan.pieces(plan.steps_per_epoch - 1)]  # incomplete with drop_last=False
+    if min(*last, len(plan.pieces(0)[0])) < 2 or (plan.num_processes > 1 and min(last) < max(last)):
+        error = UsageError(
+            "This loss compares the records of a forward pass with one another, so every pass needs at least two and "
+            f"all processes as many, but the passes of a step have {plan.per_device_batch_size} records and those of "
+            f"the last one in an epoch {', '.join(map(str, last))}: take a larger --per_device_batch_size or "
+            "--drop_last true."
+        )
+        error.is_shared = True
+        raise error
+
+
+def warn_of_divided_batches(title: str, model: Any, batches: Batches, *, is_main: bool) -> None:
+    """Say at the start when a loss over a whole batch is computed on parts of it.
+
+    Losses that compare records gather them over processes, but not over accumulated passes; batch norm does neither,
+    unless it is synchronised.
+    """
+    from torch import nn
+
+    norms = batch_norms(model)
+    over_passes = batches.accumulation > 1 and (model.compares_records or bool(norms))
+    over_processes = batches.num_processes > 1 and any(not isinstance(norm, nn.SyncBatchNorm) for norm in norms)
+    if is_main and (over_passes or over_processes):
         print(
-            f"warning: the loss of {method.title} depends on all records of a forward pass together, so "
+            f"warning: the loss of {title} depends on all records of a forward pass together, so "
             f"{batches.num_processes} x {batches.accumulation} passes of {batches.per_device} records do not give the "
             f"results of one batch of {batches.total}.",
             file=sys.stderr,

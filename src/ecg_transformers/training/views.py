@@ -268,12 +268,14 @@ def _stack(arrays: list[np.ndarray]) -> np.ndarray:
     return np.stack([np.pad(array, [(0, longest - array.shape[0])] + [(0, 0)] * (array.ndim - 1)) for array in arrays])
 
 
-def patient_keys(patient_ids: Sequence[str | None], record_ids: Sequence[str]) -> list[int]:
-    """A positive 63-bit number a record, equal for records of one patient; a record without patient is its own
-    patient."""
+def patient_keys(patient_ids: Sequence[str | None], record_ids: Sequence[str], sources: Sequence[str]) -> list[int]:
+    """A positive 63-bit number a record, equal for records of one patient; a record without patient is its own patient.
+
+    Many corpora number their patients from 1, so a number names a person only together with the corpus.
+    """
     return [
-        stream_key("patient", str(patient)) >> 1 if patient is not None else stream_key("record", str(record)) >> 1
-        for patient, record in zip(patient_ids, record_ids, strict=True)
+        stream_key(*(("record", source, record) if patient is None else ("patient", source, str(patient)))) >> 1
+        for patient, record, source in zip(patient_ids, record_ids, sources, strict=True)
     ]
 
 

@@ -8,7 +8,8 @@ from ecg_transformers.models.registry import ECGMethod, Recipe, StageRecipe
 PUBLISHED = Recipe(
     description=(
         "The CLOCS loss with the optimiser of its later public implementation (Adam, 5e-5, batch 64 on each of 8 "
-        "devices, 200 epochs) on the encoder of the ECG comparison, whose own hyper-parameters are not known."
+        "devices, 200 epochs) on the encoder of the ECG comparison, whose own hyper-parameters are not known; it is said "
+        "to have augmented the contrastive baselines with its eight transformations."
     ),
     stages={
         "pretrain": StageRecipe(
@@ -19,9 +20,10 @@ PUBLISHED = Recipe(
             weight_decay=0.01,
             betas=(0.9, 0.98),
             eps=1e-6,
+            augmentation="randaugment",
         ),
         "finetune": comparison.downstream(),
-        "scratch": comparison.downstream(),
+        "scratch": comparison.downstream(initializer="torch_default"),
     },
 )
 

@@ -56,6 +56,10 @@ class CMSCForPreTraining(CMSCPreTrainedModel):
         self.post_init()
 
     @property
+    def compares_records(self) -> bool:
+        return True
+
+    @property
     def dummy_inputs(self) -> dict[str, Tensor]:
         return {**self.paired_dummy_inputs, "patient_ids": torch.tensor([7, 3, 7, 5])}
 
@@ -63,7 +67,7 @@ class CMSCForPreTraining(CMSCPreTrainedModel):
         """The loss over the segments `(B, 2, D)` of all processes.
 
         Raises:
-            ValueError: when all records belong to one patient.
+            OnePatientError: when all records belong to one patient.
         """
         embeddings, patient_ids = gather_rows_with_gradient(embeddings), gather_rows(patient_ids)
         if len(patient_ids) == 1 and not self.training:
@@ -95,7 +99,7 @@ class CMSCForPreTraining(CMSCPreTrainedModel):
             attentions, when asked for, have the two segments of a record in consecutive rows.
 
         Raises:
-            ValueError: when all records of the batch belong to one patient.
+            OnePatientError: when all records of the batch belong to one patient.
         """
         check_pairs(input_values, "CMSC")
         batch = len(input_values)

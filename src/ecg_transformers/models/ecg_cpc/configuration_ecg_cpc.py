@@ -9,6 +9,7 @@ from huggingface_hub.dataclasses import strict
 from ecg_transformers.models.base import MAX_HIDDEN_SIZE, MAX_LAYERS, MAX_POSITIONS, ECGConfig, check_choice
 from ecg_transformers.models.ecg_cpc.method import LEADS
 
+PUBLISHED_STEPS_PREDICTED = 12
 MAX_STATE = 1_024  # the basis of a system needs the eigenvectors of a matrix of this size
 
 
@@ -32,11 +33,12 @@ class ECGCPCConfig(ECGConfig):
         context_dropout, tie_dropout: dropout in the S4 layers; tied = a feature is dropped for all times.
         projection_hidden_size: width of a hidden layer in the projection; None makes it one linear map.
         projection_bias: biases in the projection.
-        steps_predicted: the one horizon that is predicted, in encoded steps.
+        steps_predicted: the one horizon that is predicted, in encoded steps; None takes `horizon_ms`, or 12 as published.
         horizon_ms: the horizon in milliseconds; when given, `steps_predicted` follows from it and the sampling rate.
         num_negatives: false candidates for each prediction.
-        negatives: "same_sequence", or "everywhere" in the batch of a process.
-        negative_window: negatives lie at most so many steps from the predicting step; 0 takes the whole sequence.
+        negatives: "same_sequence", or "everywhere" in the forward pass, of all processes together.
+        negative_window: negatives lie at most so many steps before the predicting step and, because those at or after
+            the true one move up by one as published, at most one more after it; 0 takes the whole sequence.
         normalize_scores, temperature: cosine instead of dot product between prediction and candidates; division by a
             temperature.
         loss_reduction: "sum_time" adds the cross-entropies of all times, as published; "mean" averages them.
@@ -68,7 +70,7 @@ class ECGCPCConfig(ECGConfig):
     layer_norm_eps: float = 1e-5
     projection_hidden_size: int | None = None
     projection_bias: bool = False
-    steps_predicted: int = 12
+    steps_predicted: int | None = None
     horizon_ms: float | int | None = None
     num_negatives: int = 128
     negatives: str = "same_sequence"
@@ -88,14 +90,15 @@ class ECGCPCConfig(ECGConfig):
         if self.s4_max_length is None:
             steps = self.encoded_length(self.seq_len)
             self.s4_max_length = max(2, steps + steps % 2)
-        if self.horizon_ms is not None:
-            steps, default = self._horizon_steps(), type(self).steps_predicted
-            if self.steps_predicted not in (steps, default):
-                raise ValueError(
-                    f"ECGCPCConfig: horizon_ms={self.horizon_ms} means steps_predicted={steps}, but "
-                    f"{self.steps_predicted} was given; leave one of the two out."
-                )
-            self.steps_predicted = steps
+        steps = PUBLISHED_STEPS_PREDICTED if self.horizon_ms is None else self._horizon_steps()
+        if self.horizon_ms is not None and self.steps_predicted not in (None, steps):
+            raise ValueError(
+                f"ECGCPCConfig: horizon_ms={self.horizon_ms} means steps_predicted={steps}, but "
+                f"{self.steps_predicted} was given; leave one of the two out."
+            )
+        self.steps_predicted = steps if self.steps_predicted is None else self.steps_predicted
+        if self.steps_predicted < 1:
+            raise ValueError(f"ECGCPCConfig: steps_predicted must be at least 1, got {self.steps_predicted}.")
 
     def _check_network(self) -> None:
         lengths = {len(self.conv_dims), len(self.conv_kernels), len(self.conv_strides)}

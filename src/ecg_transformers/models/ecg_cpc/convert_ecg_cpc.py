@@ -8,7 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ecg_transformers.models.conversion import CheckpointError, StateDictReader, load_converted, take_linear
+from ecg_transformers.models.conversion import (
+    CheckpointError,
+    StateDictReader,
+    load_converted,
+    take_batch_norm,
+    take_linear,
+)
 from ecg_transformers.models.ecg_cpc.configuration_ecg_cpc import ECGCPCConfig
 from ecg_transformers.models.ecg_cpc.method import LEADS
 from ecg_transformers.models.ecg_cpc.modeling_ecg_cpc import (
@@ -18,7 +24,6 @@ from ecg_transformers.models.ecg_cpc.modeling_ecg_cpc import (
     ECGCPCPreTrainedModel,
 )
 
-NORM_TENSORS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 POOLINGS = {3: ["mean", "max", "last"], 1: ["mean"]}  # by the number of parts that a head's width shows
 
 
@@ -29,7 +34,8 @@ def convert_ecg_cpc(state_dict: Mapping[str, Tensor], **config_overrides: Any) -
         state_dict: keys `encoder.{i}.*`, then `rnn.*` or `s4_layers.{i}.*` with `norms.{i}.*` (below any prefix), then
             `proj.*` (pre-training) or `head.*` / `decoder.*` (classification).
         config_overrides: what tensors cannot tell: `conv_strides` (taken as 2 for kernels longer than 1),
-            `steps_predicted`, `num_negatives`, `negatives`, `seq_len`.
+            `steps_predicted`, `num_negatives`, `negatives`, `seq_len`, `sampling_rate` (100 Hz for the LSTM form, 240 Hz
+            for the S4 form, as published).
 
     Returns:
         `ECGCPCForPreTraining` for a file with a projection, `ECGCPCForSequenceClassification` for one with a head,
@@ -68,11 +74,6 @@ def _head_key(reader: StateDictReader, stack: str) -> str | None:
     return f"{stack}decoder" if f"{stack}decoder.weight" in reader else None
 
 
-def _take_norm(reader: StateDictReader, source: str, target: str, out: dict[str, Tensor]) -> None:
-    for name in NORM_TENSORS:
-        out[f"{target}.{name}"] = reader.take(f"{source}.{name}")
-
-
 def _take_encoder(reader: StateDictReader, prefix: str, stack: str | None, out: dict[str, Tensor]) -> dict[str, Any]:
     """Convolutions; a linear map before S4 layers is a convolution of one sample; with neither, leads are features."""
     count = reader.count("encoder.{}.0.weight")
@@ -83,9 +84,9 @@ def _take_encoder(reader: StateDictReader, prefix: str, stack: str | None, out: 
     weights = []
     for index in range(count):
         take_linear(reader, f"encoder.{index}.0", f"{prefix}encoder.{index}.0", out)
-        weights.append(out[f"{prefix}encoder.{index}.0.weight"])  # (out, in, kernel)
+        weights.append(reader.take(f"encoder.{index}.0.weight", ndim=3))  # (out, in, kernel)
         if f"encoder.{index}.1.running_mean" in reader:
-            _take_norm(reader, f"encoder.{index}.1", f"{prefix}encoder.{index}.1", out)
+            take_batch_norm(reader, f"encoder.{index}.1", f"{prefix}encoder.{index}.1", out)
     num_leads = weights[0].shape[1]
     return {
         "num_leads": num_leads,
@@ -98,12 +99,12 @@ def _take_encoder(reader: StateDictReader, prefix: str, stack: str | None, out: 
 
 
 def _take_linear_encoder(reader: StateDictReader, prefix: str, stack: str, out: dict[str, Tensor]) -> dict[str, Any]:
-    width = reader.take(f"{stack}s4_layers.0.D").shape[-1]
+    width = reader.take(f"{stack}s4_layers.0.D", ndim=2).shape[-1]
     sizes: dict[str, Any] = {"conv_norm": False, "conv_activation": False, "lead_names": None}
     if f"{stack}encoder.weight" not in reader:
         return sizes | {"num_leads": width, "conv_dims": [], "conv_kernels": [], "conv_strides": []}
     take_linear(reader, f"{stack}encoder", f"{prefix}encoder.0.0", out)
-    weight = out[f"{prefix}encoder.0.0.weight"]
+    weight = reader.take(f"{stack}encoder.weight", ndim=2)
     out[f"{prefix}encoder.0.0.weight"] = weight[..., None]
     return sizes | {
         "num_leads": weight.shape[1],
@@ -119,7 +120,7 @@ def _take_recurrent(reader: StateDictReader, prefix: str, out: dict[str, Tensor]
     for index in range(count):
         for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
             out[f"{prefix}layers.{index}.rnn.{name}_l0"] = reader.take(f"rnn.{name}_l{index}")
-    gates, width = reader.take("rnn.weight_hh_l0").shape
+    gates, width = reader.take("rnn.weight_hh_l0", ndim=2).shape
     if gates not in (4 * width, 3 * width):
         raise CheckpointError(f"CPC: 'rnn.weight_hh_l0' is {gates} x {width}: neither LSTM (4 gates) nor GRU (3).")
     return {
@@ -138,13 +139,15 @@ def _take_s4(reader: StateDictReader, prefix: str, stack: str, out: dict[str, Te
         out[f"{target}.skip"] = reader.take(f"{source}.D")
         take_linear(reader, f"{source}.output_linear.0", f"{target}.output", out)
         out[f"{target}.output.bias"] = out[f"{target}.output.bias"].flatten()
-        out[f"{target}.output.weight"] = out[f"{target}.output.weight"].flatten(1)
+        weight = out[f"{target}.output.weight"]  # of a linear map, or of a convolution with kernel 1
+        out[f"{target}.output.weight"] = weight.flatten(1) if weight.ndim > 1 else weight
         take_linear(reader, f"{stack}norms.{index}", f"{target}.norm", out)
         for name in ("omega", "z"):  # computed from the length when needed
             reader.take_optional(f"{source}.kernel.kernel.{name}")
-    directions, width, half, _ = reader.take(f"{stack}s4_layers.0.kernel.kernel.C").shape
+    directions, width, half, _ = reader.take(f"{stack}s4_layers.0.kernel.kernel.C", ndim=4).shape
     return {
         "context": "s4",
+        "sampling_rate": 240,
         "hidden_size": width,
         "num_hidden_layers": count,
         "state_size": 2 * half,
@@ -156,9 +159,9 @@ def _take_s4(reader: StateDictReader, prefix: str, stack: str, out: dict[str, Te
 
 def _built_length(reader: StateDictReader, key: str) -> int:
     """The length that the S4 parameters are tied to, from the stored roots of unity exp(-2πi k / length)."""
-    omega = reader.take(key)  # (length // 2 + 1, 2)
-    if omega.shape[0] < 2:
-        raise CheckpointError(f"CPC: {key!r} has {omega.shape[0]} entries; the built length cannot be read from it.")
+    omega = reader.take(key, ndim=2)  # (length // 2 + 1, 2)
+    if omega.shape[0] < 2 or omega.shape[1] != 2:
+        raise CheckpointError(f"CPC: {key!r} has shape {tuple(omega.shape)}; the built length cannot be read from it.")
     angle = -torch.atan2(omega[1, 1].double(), omega[1, 0].double())
     return round(2 * math.pi / float(angle)) if float(angle) > 0 else 2
 
@@ -170,7 +173,7 @@ def _take_projection(reader: StateDictReader, out: dict[str, Tensor]) -> dict[st
     take_linear(reader, "proj.0", "projection.hidden", out)
     take_linear(reader, "proj.2", "projection.output", out)
     return {
-        "projection_hidden_size": out["projection.hidden.weight"].shape[0],
+        "projection_hidden_size": reader.take("proj.0.weight", ndim=2).shape[0],
         "projection_bias": "projection.output.bias" in out,
     }
 
@@ -179,11 +182,12 @@ def _take_head(reader: StateDictReader, head: str, hidden_size: int, out: dict[s
     """A linear head, or batch norms with a linear map two modules behind each."""
     linears = [i for i in range(64) if (key := f"{head}.{i}.weight") in reader and reader.tensors[key].ndim == 2]
     if not linears or f"{head}.{linears[0] - 2}.running_mean" not in reader:
-        take_linear(reader, f"{head}.{linears[0]}" if linears else head, "classifier", out)
-        num_labels, width = out["classifier.weight"].shape
+        source = f"{head}.{linears[0]}" if linears else head
+        take_linear(reader, source, "classifier", out)
+        num_labels, width = reader.take(f"{source}.weight", ndim=2).shape
         return {"num_labels": num_labels, "pooling": _pooling(width, hidden_size)}
     for index, linear in enumerate(linears):
-        _take_norm(reader, f"{head}.{linear - 2}", f"classifier.norms.{index}", out)
+        take_batch_norm(reader, f"{head}.{linear - 2}", f"classifier.norms.{index}", out)
         take_linear(reader, f"{head}.{linear}", f"classifier.linears.{index}", out)
     maps = [out[f"classifier.linears.{index}.weight"] for index in range(len(linears))]
     return {

@@ -1,7 +1,6 @@
 """CPC for ECG: Mehari and Strodthoff, "Self-supervised representation learning from 12-lead ECG data", 2022 (LSTM
 form), and the form with structured state spaces that leads the public benchmark of ECG foundation models, 2025."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,17 +14,17 @@ from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
 from ecg_transformers.layers.heads import NormedHead, time_statistics
-from ecg_transformers.layers.lead_slots import place_leads
 from ecg_transformers.layers.objectives import (
     cpc_loss,
-    everywhere_negative_indices,
+    gather_rows_with_gradient,
     same_sequence_negative_indices,
+    world,
 )
 from ecg_transformers.layers.state_space import S4Kernel, S4Layer
 from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.models.classification import ECGForSequenceClassification
 from ecg_transformers.models.ecg_cpc.configuration_ecg_cpc import ECGCPCConfig
-from ecg_transformers.models.lead_indices import LeadIndices, check_input, resolve_lead_indices
+from ecg_transformers.models.lead_indices import LeadIndices, check_input, to_lead_table
 
 
 @dataclass
@@ -153,15 +152,8 @@ class ECGCPCPreTrainedModel(ECGPreTrainedModel):
         if isinstance(module, ECGCPCPrediction):
             # scores of all candidates start nearly equal, so the loss starts at the logarithm of their number
             init.normal_(module.weight, std=0.1 * module.weight.numel() ** -0.5)
-        elif isinstance(module, nn.Linear | nn.Conv1d):
-            init.kaiming_uniform_(module.weight, a=5**0.5)
-            if module.bias is not None:
-                bound = module.weight[0].numel() ** -0.5
-                init.uniform_(module.bias, -bound, bound)
-        elif isinstance(module, nn.LSTM | nn.GRU):
-            bound = module.hidden_size**-0.5
-            for parameter in module.parameters():
-                init.uniform_(parameter, -bound, bound)
+        elif isinstance(module, nn.Linear | nn.Conv1d | nn.LSTM | nn.GRU):
+            module.reset_parameters()
         elif isinstance(module, S4Kernel):
             for name, value in module.initial_values().items():
                 init.copy_(getattr(module, name), value)
@@ -213,9 +205,7 @@ class ECGCPCModel(ECGCPCPreTrainedModel):
         check_input(input_values)
         if self.config.encoded_length(input_values.shape[-1]) < 1:
             raise ValueError(f"An input of {input_values.shape[-1]} samples is shorter than one encoded step.")
-        indices = resolve_lead_indices(lead_indices, input_values, self.config.num_leads)
-        if lead_indices is not None or input_values.shape[1] != self.config.num_leads:
-            input_values = place_leads(input_values, indices, self.config.num_leads)
+        input_values = to_lead_table(lead_indices, input_values, self.config.num_leads)
         encoded = self.encoder(input_values).transpose(1, 2)  # (B, S, F)
         hidden = encoded
         for layer in self.layers:
@@ -233,45 +223,45 @@ class ECGCPCForPreTraining(ECGCPCPreTrainedModel):
             raise ValueError("A bidirectional context has seen what it is to predict; set s4_bidirectional=False.")
         self.ecg_cpc = ECGCPCModel(config)
         self.projection = ECGCPCProjection(config)
+        self.steps_predicted: int = config.steps_predicted or 0  # a number once the config is built
         self.post_init()
 
+    @property
+    def compares_records(self) -> bool:
+        return self.config.negatives == "everywhere"
+
     def draw_sample_noise(self, generator: torch.Generator | None) -> dict[str, Tensor]:
-        """Times of the negatives of one record, for every prediction: never the true one."""
-        if self.config.negatives != "same_sequence":
-            return {}
-        # of a single sequence, flat indices are times
-        return {"negative_times": self._draw(same_sequence_negative_indices, 1, self.config.seq_len, generator)[:, 0]}
+        """Negatives of one record for every prediction: their times, never the true one; and, when they come from
+        everywhere, which record of the forward pass each is in, as a number in [0, 1)."""
+        return self._draw(self.config.seq_len, generator)
 
-    def draw_batch_noise(self, generator: torch.Generator | None, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Negatives from all records that one process holds."""
-        if self.config.negatives != "everywhere":
-            return {}
-        records, _, samples = batch["input_values"].shape
-        return {"negative_indices": self._draw(everywhere_negative_indices, records, samples, generator)}
-
-    def _draw(
-        self, draw: Callable[..., Tensor], records: int, samples: int, generator: torch.Generator | None
-    ) -> Tensor:
-        config = self.config
-        steps = config.encoded_length(samples)
-        if steps <= config.steps_predicted:
+    def _draw(self, samples: int, generator: torch.Generator | None) -> dict[str, Tensor]:
+        config, steps = self.config, self.config.encoded_length(samples)
+        if steps <= self.steps_predicted:
             raise ValueError(
-                f"A crop of {samples} samples has {steps} encoded steps, and none lies {config.steps_predicted} ahead "
+                f"A crop of {samples} samples has {steps} encoded steps, and none lies {self.steps_predicted} ahead "
                 "of another; use longer crops or a shorter horizon (steps_predicted)."
             )
-        return draw(
-            records, steps, config.steps_predicted, config.num_negatives, generator, window=config.negative_window
-        )
+        times = same_sequence_negative_indices(
+            1, steps, self.steps_predicted, config.num_negatives, generator, window=config.negative_window
+        )[:, 0]  # of a single sequence, flat indices are times
+        if config.negatives == "same_sequence":
+            return {"negative_times": times}
+        return {"negative_times": times, "negative_records": torch.rand(times.shape, generator=generator)}
 
-    def _negatives(self, input_values: Tensor, negative_times: Tensor | None) -> Tensor:
-        """Flat indices `(predictions, B, k)`, from times of the own record or freshly drawn."""
+    def _negatives(self, input_values: Tensor, times: Tensor | None, records: Tensor | None) -> Tensor:
+        """Flat indices `(predictions, B, k)` into the encodings of the pass, drawn afresh where no draws are given."""
         batch, _, samples = input_values.shape
-        if negative_times is not None:
-            first = torch.arange(batch, device=negative_times.device) * self.config.encoded_length(samples)
-            return (negative_times + first[:, None, None]).transpose(0, 1)
-        own = self.config.negatives == "same_sequence"
-        draw = same_sequence_negative_indices if own else everywhere_negative_indices
-        return self._draw(draw, batch, samples, None)
+        if times is None:
+            draws = [self._draw(samples, None) for _ in range(batch)]
+            times = torch.stack([draw["negative_times"] for draw in draws])
+            records = torch.stack([draw["negative_records"] for draw in draws]) if self.compares_records else None
+        rank, size = world() if self.compares_records else (0, 1)
+        if records is None:
+            rows = torch.arange(batch, device=times.device)[:, None, None] + rank * batch
+        else:
+            rows = (records * (size * batch)).long().clamp(max=size * batch - 1)
+        return (rows * self.config.encoded_length(samples) + times).transpose(0, 1)
 
     @can_return_tuple
     def forward(
@@ -280,6 +270,7 @@ class ECGCPCForPreTraining(ECGCPCPreTrainedModel):
         lead_indices: LeadIndices | None = None,
         negative_indices: torch.Tensor | None = None,
         negative_times: torch.Tensor | None = None,
+        negative_records: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> ECGCPCForPreTrainingOutput:
         """Contrastive loss of a batch.
@@ -287,21 +278,25 @@ class ECGCPCForPreTraining(ECGCPCPreTrainedModel):
         Args:
             input_values: `(B, L, T)`, normalised.
             lead_indices: slots of the leads, one list for the batch or one a record.
-            negative_indices: `(S - steps_predicted, B, k)`, false candidates as `record · S + step`.
+            negative_indices: `(S - steps_predicted, B, k)`, false candidates as `record · S + step`; with
+                `negatives="everywhere"` the records of all processes count, in order of rank.
             negative_times: `(B, S - steps_predicted, k)`, false candidates as steps of the same record. Without either
                 they are drawn from the global generator.
+            negative_records: `(B, S - steps_predicted, k)` in [0, 1), with `negative_times`: the false candidates are in
+                other records of the pass, `floor(number · records)`.
         """
         outputs = self.ecg_cpc(input_values, lead_indices=lead_indices, **kwargs)
         predicted = self.projection(outputs.last_hidden_state)  # (B, S, F)
         if negative_indices is None:
-            negative_indices = self._negatives(input_values, negative_times)
+            negative_indices = self._negatives(input_values, negative_times, negative_records)
         loss, accuracy = cpc_loss(
             predicted,
             outputs.encoded,
             negative_indices.to(predicted.device),
-            self.config.steps_predicted,
+            self.steps_predicted,
             normalize=self.config.normalize_scores,
             temperature=self.config.temperature,
+            candidates=gather_rows_with_gradient(outputs.encoded) if self.compares_records else None,
         )
         if self.config.loss_reduction == "mean":
             loss = loss / negative_indices.shape[0]

@@ -105,13 +105,13 @@ def refuse_other_models(reader: StateDictReader) -> None:
 
 def sizes_of(reader: StateDictReader, prefix: str, full: bool, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Config fields that the tensors tell."""
-    projection, table = reader.take(f"{prefix}W_P.weight"), reader.take(f"{prefix}pos_embed")
+    projection, table = reader.take(f"{prefix}W_P.weight", ndim=2), reader.take(f"{prefix}pos_embed", ndim=2)
     blocks = f"{prefix}encoder_blocks.blocks"
     sizes: dict[str, Any] = {
         "hidden_size": projection.shape[0],
         "patch_size": projection.shape[1],
         "num_hidden_layers": reader.count(blocks + ".{}."),
-        "intermediate_size": reader.take(f"{blocks}.0.mlp.fc1.weight").shape[0],
+        "intermediate_size": reader.take(f"{blocks}.0.mlp.fc1.weight", ndim=2).shape[0],
         "qkv_bias": f"{blocks}.0.attn.qkv.bias" in reader,
     }
     sizes["num_attention_heads"] = heads_of_width(sizes["hidden_size"], "", overrides)
@@ -119,13 +119,13 @@ def sizes_of(reader: StateDictReader, prefix: str, full: bool, overrides: Mappin
     sizes["num_leads"] = table.shape[0] // num_patches
     sizes["seq_len"] = num_patches * projection.shape[1]
     if full:
-        sizes["predictor_hidden_size"] = reader.take("predictor.predictor_embed.weight").shape[0]
+        sizes["predictor_hidden_size"] = reader.take("predictor.predictor_embed.weight", ndim=2).shape[0]
         sizes["predictor_num_hidden_layers"] = reader.count("predictor.predictor_blocks.blocks.{}.")
-        sizes["predictor_intermediate_size"] = reader.take("predictor.predictor_blocks.blocks.0.mlp.fc1.weight").shape[
-            0
-        ]
+        sizes["predictor_intermediate_size"] = reader.take(
+            "predictor.predictor_blocks.blocks.0.mlp.fc1.weight", ndim=2
+        ).shape[0]
         sizes["predictor_num_attention_heads"] = heads_of_width(sizes["predictor_hidden_size"], "predictor_", overrides)
-        outputs = reader.take("predictor.predictor_proj.weight").shape[0]
+        outputs = reader.take("predictor.predictor_proj.weight", ndim=2).shape[0]
         if outputs != sizes["hidden_size"]:
             raise CheckpointError(
                 f"{TITLE}: the predictor gives vectors of {outputs} values, the encoder's tokens have "
@@ -153,7 +153,7 @@ def patches_per_lead(
 ) -> int:
     """Rows of the predictor's table, or as the overrides say, or 50 as in every released file."""
     if full:
-        num_patches = reader.take("predictor.pos_embed").shape[0]
+        num_patches = reader.take("predictor.pos_embed", ndim=2).shape[0]
     elif "seq_len" in overrides:
         num_patches = overrides["seq_len"] // patch_size
     elif "num_leads" in overrides:

@@ -131,6 +131,9 @@ class ECGJEPAModel(ECGJEPAPreTrainedModel):
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.post_init()
 
+    def patch_projections(self) -> list[nn.Module]:
+        return [self.embeddings.projection]
+
     @capture_outputs
     def forward(
         self,

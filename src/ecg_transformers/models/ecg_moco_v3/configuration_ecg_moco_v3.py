@@ -24,12 +24,13 @@ class ECGMoCoV3Config(BackboneConfig):
         loss_scale: "2tau" multiplies by twice the temperature, as released; "none" does not.
         momentum: of the momentum encoder at the start.
         momentum_schedule: "cosine" rises to 1, "constant" stays.
-        freeze_patch_projection: keep the random patch projection of a transformer, for stability.
+        freeze_patch_projection: keep the random patch projection of a transformer, for stability; networks without
+            patches have none.
         freeze_position_embeddings: keep the position table in pre-training, as published.
     """
 
     model_type = "ecg_moco_v3"
-    default_backbone: ClassVar[dict[str, Any]] = {"model_type": "ecg_vit", "initializer": "moco_v3"}
+    default_backbone: ClassVar[dict[str, Any]] = {"model_type": "ecg_vit", "initializer": "xavier_per_projection"}
 
     projector_hidden_size: int = 4096
     projection_size: int = 256

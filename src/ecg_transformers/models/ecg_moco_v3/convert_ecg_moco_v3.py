@@ -63,6 +63,10 @@ def head_sizes(heads: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Any]:
         name: [value for key, value in sorted(head.items()) if key.endswith(".weight") and value.ndim == 2]
         for name, head in heads.items()
     }
+    if not linear["predictor"] or not linear["projector"]:
+        raise CheckpointError(
+            "This is no MoCo v3 checkpoint: projector and predictor need at least one linear map each."
+        )
     predictor = heads["predictor"]
     last = max(int(key.split(".")[0]) for key in predictor)
     return {

@@ -18,7 +18,7 @@ PUBLISHED = Recipe(
             augmentation="randaugment",
         ),
         "finetune": comparison.downstream(),
-        "scratch": comparison.downstream(),
+        "scratch": comparison.downstream(initializer="torch_default"),
     },
 )
 

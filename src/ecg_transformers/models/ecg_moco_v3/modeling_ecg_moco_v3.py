@@ -80,7 +80,7 @@ class ECGMoCoV3ForPreTraining(ECGMoCoV3PreTrainedModel):
     def freeze_fixed(self) -> None:
         super().freeze_fixed()
         fix_tables_and_patches(
-            self.ecg_moco_v3, self.config.freeze_patch_projection, self.config.freeze_position_embeddings
+            self.backbone, self.config.freeze_patch_projection, self.config.freeze_position_embeddings
         )
         freeze(self.momentum_encoder, self.momentum_projector)
 
@@ -97,6 +97,10 @@ class ECGMoCoV3ForPreTraining(ECGMoCoV3PreTrainedModel):
         """One step of the moving average, over parameters only."""
         ema_update(self.momentum_encoder, self.backbone, momentum)
         ema_update(self.momentum_projector, self.projector, momentum)
+
+    @property
+    def compares_records(self) -> bool:
+        return True
 
     def training_step_started(self, step: int, total_steps: int) -> None:
         progress = step / max(total_steps, 1)

@@ -6,15 +6,20 @@ from typing import Any
 
 from torch import Tensor
 
-from ecg_transformers.models.conversion import CheckpointError, StateDictReader, load_converted, take_linear
+from ecg_transformers.models.conversion import (
+    BATCH_NORM_TENSORS,
+    CheckpointError,
+    StateDictReader,
+    load_converted,
+    take_batch_norm,
+    take_linear,
+)
 from ecg_transformers.models.ecg_resnet.configuration_ecg_resnet import ECGResNetConfig
 from ecg_transformers.models.ecg_resnet.modeling_ecg_resnet import (
     ECGResNetForSequenceClassification,
     ECGResNetModel,
     ECGResNetPreTrainedModel,
 )
-
-NORM_TENSORS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
 
 def convert_ecg_resnet(state_dict: Mapping[str, Tensor], **config_overrides: Any) -> ECGResNetPreTrainedModel:
@@ -68,11 +73,11 @@ def _path(reader: StateDictReader, block: str) -> str:
 
 def _sizes(reader: StateDictReader, stem: int, stages: list[int]) -> dict[str, Any]:
     """Config fields that the tensors tell."""
-    first = reader.take("0.0.weight")  # (width, leads, kernel)
+    first = reader.take("0.0.weight", ndim=3)  # (width, leads, kernel)
     paths = [_path(reader, f"{stage}.0") for stage in stages]
     bottleneck = f"{paths[0]}.2.0.weight" in reader
-    middle = [reader.take(f"{path}.{1 if bottleneck else 0}.0.weight") for path in paths]
-    outer = [reader.take(f"{path}.{2 if bottleneck else 1}.0.weight") for path in paths]
+    middle = [reader.take(f"{path}.{1 if bottleneck else 0}.0.weight", ndim=3) for path in paths]
+    outer = [reader.take(f"{path}.{2 if bottleneck else 1}.0.weight", ndim=3) for path in paths]
     factors = {wide.shape[0] / narrow.shape[0] for wide, narrow in zip(outer, middle)}
     expansion = int(max(factors))
     if factors != {expansion}:
@@ -80,7 +85,7 @@ def _sizes(reader: StateDictReader, stem: int, stages: list[int]) -> dict[str, A
     return {
         "num_leads": first.shape[1],
         "lead_names": None,
-        "stem_dims": [reader.take(f"{index}.0.weight").shape[0] for index in range(stem)],
+        "stem_dims": [reader.take(f"{index}.0.weight", ndim=3).shape[0] for index in range(stem)],
         "stem_kernel_size": first.shape[2],
         "kernel_size": middle[0].shape[2],
         "stage_dims": [m.shape[0] for m in middle],
@@ -91,15 +96,14 @@ def _sizes(reader: StateDictReader, stem: int, stages: list[int]) -> dict[str, A
 
 def _take_conv_norm(reader: StateDictReader, source: str, target: str, out: dict[str, Tensor]) -> None:
     out[f"{target}.conv.weight"] = reader.take(f"{source}.0.weight")
-    for name in NORM_TENSORS:
-        out[f"{target}.norm.{name}"] = reader.take(f"{source}.1.{name}")
+    take_batch_norm(reader, f"{source}.1", f"{target}.norm", out)
 
 
 def _take_block(reader: StateDictReader, source: str, target: str, out: dict[str, Tensor]) -> None:
     path = _path(reader, source)
     for index in range(reader.count(f"{path}.{{}}.0.weight")):
         _take_conv_norm(reader, f"{path}.{index}", f"{target}.path.{index}", out)
-        for name in ("0.weight", *(f"1.{name}" for name in NORM_TENSORS)):
+        for name in ("0.weight", *(f"1.{name}" for name in BATCH_NORM_TENSORS)):
             reader.take_duplicate(f"{source}.convs.{index}.{name}", f"{path}.{index}.{name}")
     for index in (0, 1):  # behind the average pooling of a strided block it is the second module
         if f"{source}.idpath.{index}.0.weight" in reader:
@@ -111,8 +115,7 @@ def _take_head(
 ) -> dict[str, Any]:
     """Tensors of the published head: a batch norm two modules before each linear map."""
     for index, linear in enumerate(linears):
-        for name in NORM_TENSORS:
-            out[f"classifier.norms.{index}.{name}"] = reader.take(f"{head}.{linear - 2}.{name}")
+        take_batch_norm(reader, f"{head}.{linear - 2}", f"classifier.norms.{index}", out)
         take_linear(reader, f"{head}.{linear}", f"classifier.linears.{index}", out)
     maps = [out[f"classifier.linears.{index}.weight"] for index in range(len(linears))]
     width = sizes["stage_dims"][-1] * sizes["expansion"]

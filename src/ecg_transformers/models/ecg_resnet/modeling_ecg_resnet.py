@@ -8,12 +8,11 @@ from transformers.utils import TransformersKwargs
 from transformers.utils.output_capturing import capture_outputs
 
 from ecg_transformers.layers.heads import NormedHead, time_statistics
-from ecg_transformers.layers.lead_slots import place_leads
 from ecg_transformers.layers.resnet1d import XResNetStage1d, XResNetStem1d, ZeroBatchNorm1d
 from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.models.classification import ECGForSequenceClassification
 from ecg_transformers.models.ecg_resnet.configuration_ecg_resnet import ECGResNetConfig
-from ecg_transformers.models.lead_indices import LeadIndices, check_input, resolve_lead_indices
+from ecg_transformers.models.lead_indices import LeadIndices, check_input, to_lead_table
 from ecg_transformers.models.outputs import ECGModelOutput
 
 
@@ -100,9 +99,7 @@ class ECGResNetModel(ECGResNetPreTrainedModel):
             default the maximum and the mean over time, `(B, 2 D)`.
         """
         check_input(input_values)
-        indices = resolve_lead_indices(lead_indices, input_values, self.config.num_leads)
-        if lead_indices is not None or input_values.shape[1] != self.config.num_leads:
-            input_values = place_leads(input_values, indices, self.config.num_leads)
+        input_values = to_lead_table(lead_indices, input_values, self.config.num_leads)
         tokens = self.stem(input_values).transpose(1, 2)  # (B, ~T/4, D)
         for stage in self.stages:
             tokens = stage(tokens)

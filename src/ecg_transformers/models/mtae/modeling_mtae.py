@@ -9,7 +9,7 @@ from transformers.utils.generic import can_return_tuple
 
 from ecg_transformers.layers.patching import time_major_patches
 from ecg_transformers.models.classification import ECGForSequenceClassification
-from ecg_transformers.models.lead_indices import LeadIndices, check_input
+from ecg_transformers.models.lead_indices import LeadIndices, check_input, resolve_lead_indices, to_lead_table
 from ecg_transformers.models.modeling_class_token import (
     ClassTokenForPreTraining,
     ClassTokenModel,
@@ -66,10 +66,15 @@ class MTAEForPreTraining(MTAEPreTrainedModel, ClassTokenForPreTraining):
             drawn["lead_noise"] = torch.rand(self.config.num_leads, generator=generator)
         return drawn
 
+    def present_leads(self, input_values: Tensor, lead_indices: LeadIndices | None) -> Tensor:
+        """Which leads of the model the input holds, `(B, num_leads)` bool."""
+        batch, count, _ = input_values.shape
+        indices = resolve_lead_indices(lead_indices, input_values, self.config.num_leads)
+        present = torch.zeros(batch, self.config.num_leads, dtype=torch.bool, device=input_values.device)
+        return present.scatter(1, indices.expand(batch, count), True)
+
     def mask_leads(self, signal: Tensor, present: Tensor, lead_noise: Tensor | None) -> Tensor:
-        """The signal after random lead masking, where the config asks for it."""
-        if not self.config.random_lead_masking:
-            return signal
+        """The signal `(B, num_leads, T)` after random lead masking."""
         shape = signal.shape[:2]
         if lead_noise is None:
             lead_noise = torch.rand(shape, device=signal.device)
@@ -103,8 +108,9 @@ class MTAEForPreTraining(MTAEPreTrainedModel, ClassTokenForPreTraining):
             `last_hidden_state (B, m + 1, D)`, class token first, then the visible tokens in the order of their noise.
         """
         check_input(input_values)
-        clean, present = self.place(input_values, lead_indices)  # (B, num_leads, T)
-        signal = self.mask_leads(clean, present, lead_noise)
+        clean = signal = to_lead_table(lead_indices, input_values, self.config.num_leads)  # (B, num_leads, T)
+        if self.config.random_lead_masking:
+            signal = self.mask_leads(clean, self.present_leads(input_values, lead_indices), lead_noise)
         target = signal if self.config.rlm_target == "masked" else clean
         values = time_major_patches(target, self.config.patch_size)  # (B, n, p·L)
         ranking = self.rank(values, noise, mask_ratio)

@@ -10,6 +10,7 @@ from ecg_transformers.models.conversion import (
     CheckpointError,
     StateDictReader,
     heads_of,
+    is_fixed_table,
     load_converted,
     take_linear,
     take_masked_autoencoder_block,
@@ -47,7 +48,7 @@ def convert_st_mem(state_dict: Mapping[str, Tensor], **config_overrides: Any) ->
     if full:
         sizes |= decoder_sizes(reader)
     elif "head.weight" in reader:
-        sizes["num_labels"] = reader.tensors["head.weight"].shape[0]
+        sizes["num_labels"] = reader.take("head.weight", ndim=2).shape[0]
     if config_overrides.get("num_leads", sizes["num_leads"]) != STMEMConfig().num_leads:
         sizes["lead_names"] = None
     config = STMEMConfig(**{**sizes, **config_overrides})
@@ -85,7 +86,7 @@ def fit_table(table: Tensor, num_patches: int) -> Tensor:
     stored = table.shape[1] - 2
     if num_patches <= stored:
         return torch.cat([table[:, : num_patches + 1], table[:, -1:]], dim=1)
-    if torch.allclose(table.float(), separator_table(stored, table.shape[2]), atol=1e-5):
+    if is_fixed_table(table, separator_table(stored, table.shape[2])):
         return separator_table(num_patches, table.shape[2]).to(table.dtype)
     raise CheckpointError(
         f"ST-MEM: the checkpoint has positions for {stored} patches and they were trained, so {num_patches} patches "
@@ -103,9 +104,9 @@ def fit_encoder(tensors: dict[str, Tensor], prefix: str, config: STMEMConfig) ->
 
 def encoder_sizes(reader: StateDictReader, prefix: str) -> dict[str, Any]:
     """Config fields that the encoder's tensors tell."""
-    projection = reader.take(f"{prefix}to_patch_embedding.2.weight")  # (d, p)
-    table = reader.take(f"{prefix}pos_embedding")  # (1, n + 2, d)
-    if table.ndim != 3 or table.shape[1] < 3:
+    projection = reader.take(f"{prefix}to_patch_embedding.2.weight", ndim=2)  # (d, p)
+    table = reader.take(f"{prefix}pos_embedding", ndim=3)  # (1, n + 2, d)
+    if table.shape[1] < 3:
         raise CheckpointError(
             f"ST-MEM: the position table has shape {tuple(table.shape)}, expected (1, patches + 2, d)."
         )
@@ -116,7 +117,7 @@ def encoder_sizes(reader: StateDictReader, prefix: str) -> dict[str, Any]:
         "num_leads": reader.count(f"{prefix}lead_embeddings.{{}}"),
         "num_hidden_layers": reader.count(f"{prefix}block{{}}."),
         "num_attention_heads": heads_of(reader, f"{prefix}block0.attn.fn.to_qkv.weight", HEAD_SIZE),
-        "intermediate_size": reader.take(f"{prefix}block0.ff.fn.net.0.weight").shape[0],
+        "intermediate_size": reader.take(f"{prefix}block0.ff.fn.net.0.weight", ndim=2).shape[0],
         "qkv_bias": f"{prefix}block0.attn.fn.to_qkv.bias" in reader,
     }
 
@@ -124,10 +125,10 @@ def encoder_sizes(reader: StateDictReader, prefix: str) -> dict[str, Any]:
 def decoder_sizes(reader: StateDictReader) -> dict[str, Any]:
     """Config fields that the decoder's tensors tell."""
     return {
-        "decoder_hidden_size": reader.take("to_decoder_embedding.weight").shape[0],
+        "decoder_hidden_size": reader.take("to_decoder_embedding.weight", ndim=2).shape[0],
         "decoder_num_hidden_layers": reader.count("decoder_blocks.{}."),
         "decoder_num_attention_heads": heads_of(reader, "decoder_blocks.0.attn.fn.to_qkv.weight", HEAD_SIZE),
-        "decoder_intermediate_size": reader.take("decoder_blocks.0.ff.fn.net.0.weight").shape[0],
+        "decoder_intermediate_size": reader.take("decoder_blocks.0.ff.fn.net.0.weight", ndim=2).shape[0],
     }
 
 
@@ -137,8 +138,11 @@ def encoder_tensors(reader: StateDictReader, source: str, target: str) -> dict[s
     embeddings = f"{target}embeddings"
     out[f"{embeddings}.position_embeddings"] = reader.take(f"{source}pos_embedding")
     out[f"{embeddings}.sep_token"] = reader.take(f"{source}sep_embedding")
-    leads = [reader.take(f"{source}lead_embeddings.{i}") for i in range(reader.count(f"{source}lead_embeddings.{{}}"))]
-    out[f"{embeddings}.lead_embeddings.weight"] = torch.stack([lead.flatten() for lead in leads])
+    count = reader.count(f"{source}lead_embeddings.{{}}")
+    leads = [reader.take(f"{source}lead_embeddings.{index}").flatten() for index in range(count)]
+    if len({len(lead) for lead in leads}) != 1:
+        raise CheckpointError(f"ST-MEM: the lead embeddings have {[len(lead) for lead in leads]} values.")
+    out[f"{embeddings}.lead_embeddings.weight"] = torch.stack(leads)
     for index, name in ((1, "norm_in"), (2, "projection"), (3, "norm_out")):
         take_linear(reader, f"{source}to_patch_embedding.{index}", f"{embeddings}.patch_embeddings.{name}", out)
     for index in range(reader.count(f"{source}block{{}}.")):
@@ -151,7 +155,7 @@ def take_decoder(reader: StateDictReader, out: dict[str, Tensor]) -> None:
     """Decoder tensors under our names."""
     take_linear(reader, "to_decoder_embedding", "decoder.decoder_embed", out)
     out["decoder.mask_token"] = reader.take("mask_embedding")
-    out["decoder.position_embeddings"] = reader.take("decoder_pos_embed")
+    out["decoder.position_embeddings"] = reader.take("decoder_pos_embed", ndim=3)
     for index in range(reader.count("decoder_blocks.{}.")):
         take_masked_autoencoder_block(reader, f"decoder_blocks.{index}", f"decoder.layer.{index}", out)
     take_linear(reader, "decoder_norm", "decoder.norm", out)

@@ -134,10 +134,7 @@ def init_as_mae(module: nn.Module, std: float) -> None:
 def init_as_torch_does(module: nn.Module) -> None:
     """torch's defaults for linear layers; tables, separators and lead embeddings from N(0, 1)."""
     if isinstance(module, nn.Linear):
-        init.kaiming_uniform_(module.weight, a=5**0.5)
-        if module.bias is not None:
-            bound = module.in_features**-0.5
-            init.uniform_(module.bias, -bound, bound)
+        module.reset_parameters()
     elif isinstance(module, nn.LayerNorm):
         init.ones_(module.weight)
         init.zeros_(module.bias)
