@@ -5,7 +5,7 @@ import inspect
 import operator
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from transformers.feature_extraction_utils import BatchFeature
@@ -353,11 +353,12 @@ def _requests(
     if crop_start is None or isinstance(crop_start, str) or np.ndim(crop_start) == 0:
         start = None if crop_start is None else _whole(crop_start)
         return [CropRequest(start, num_crops, generator)] * count
-    if len(crop_start) != count:
+    starts = [_whole(start) for start in cast("Sequence[int]", crop_start)]
+    if len(starts) != count:
         raise ValueError(
-            f"{len(crop_start)} crop starts were given for {count} records: give one for all, or one for each."
+            f"{len(starts)} crop starts were given for {count} records: give one for all, or one for each."
         )
-    return [CropRequest(_whole(start), num_crops, generator) for start in crop_start]
+    return [CropRequest(start, num_crops, generator) for start in starts]
 
 
 def _whole(start: Any) -> int:

@@ -32,7 +32,8 @@ class ECGConfig(PreTrainedConfig):
     Args:
         num_leads: leads of the model's own table; `lead_indices` of a forward call point into it.
         seq_len: samples of one lead the model is built for.
-        lead_names: names of the leads in the table's order; None for a series that is no ECG.
+        lead_names: names of the leads in the table's order; None for a series that is no ECG. Not given, twelve leads
+            with a sampling rate are the standard ones: twelve variables of another kind need `sampling_rate=None`.
         sampling_rate: of the input, in Hz; None when it is not known.
         head_pooling: what the classification head sees: "pooler" (the published feature), "attention" (a learned query
             over the tokens), "per_lead" (mean token of each lead, concatenated).

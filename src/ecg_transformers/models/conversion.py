@@ -60,10 +60,16 @@ class StateDictReader:
     def take_optional(self, key: str) -> Tensor | None:
         return self.take(key) if key in self else None
 
-    def take_duplicate(self, key: str, of: str) -> None:
-        """Drop an alias after checking that it equals what it stands for."""
-        if key in self and not torch.equal(self.take(key), self.take(of)):
-            raise CheckpointError(f"The {self.method} checkpoint is damaged: {key!r} should equal {of!r} and does not.")
+    def take_duplicates(self, aliases: Mapping[str, str]) -> None:
+        """Drop aliases, name to what it stands for, after checking that all are there and equal, or none is there."""
+        missing = [key for key in aliases if key not in self]
+        if missing and len(missing) < len(aliases):
+            raise CheckpointError(f"The {self.method} checkpoint is damaged: {', '.join(missing)} missing.")
+        for key, of in aliases.items() if not missing else ():
+            if not torch.equal(self.take(key), self.take(of)):
+                raise CheckpointError(
+                    f"The {self.method} checkpoint is damaged: {key!r} should equal {of!r} and does not."
+                )
 
     def count(self, pattern: str) -> int:
         """How many consecutive `pattern.format(i)`, from 0, are the beginning of a key."""

@@ -107,10 +107,8 @@ class ClassTokenSource:
             take_masked_autoencoder_block(reader, f"decoder_blocks.{index}", f"decoder.layer.{index}", out)
         take_linear(reader, "decoder_norm", "decoder.norm", out)
         take_linear(reader, "decoder_head", "decoder.pred", out)
-        for index in (1, 2, 3):
-            for kind in ("weight", "bias"):
-                name = f"to_patch_embedding.{index}.{kind}"
-                reader.take_duplicate(name, f"{self.prefix}{name}")
+        names = [f"to_patch_embedding.{index}.{kind}" for index in (1, 2, 3) for kind in ("weight", "bias")]
+        reader.take_duplicates({name: f"{self.prefix}{name}" for name in names})
         return out
 
     def build(self, config: Any, classes: Mapping[str, Any]) -> Any:

@@ -30,7 +30,9 @@ def resolve_lead_indices(lead_indices: LeadIndices | None, input_values: Tensor,
     if given.is_floating_point():
         raise ValueError(f"lead_indices are whole numbers, rows of the model's lead table; got {given.tolist()}.")
     indices = given.long()
-    if indices.shape not in ((count,), (batch, count)):
+    # axis by axis: comparing whole shapes breaks the graph of torch.compile once sizes are dynamic
+    fits = indices.ndim == 1 or (indices.ndim == 2 and indices.shape[0] == batch)
+    if not fits or indices.shape[-1] != count:
         raise ValueError(
             f"lead_indices of shape {tuple(indices.shape)} do not fit an input of {batch} records with {count} leads: "
             f"give one list of {count} indices, or one a record."

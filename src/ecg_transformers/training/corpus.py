@@ -104,16 +104,7 @@ def load_split(args: RunArguments, split: str, *, task: str | None = None, label
     from ecg_transformers.data.fingerprint import dataset_fingerprint
     from ecg_transformers.data.loading import RecordTable, label_names, load_ecg_dataset, task_kind
 
-    options = parse_overrides(args.dataset_options, "dataset_options")
-    if task is not None:
-        options["task"] = task
-    names, folders = _list(args.dataset), _list(args.data_dir or "")
-    if not names:
-        raise UsageError("--dataset is empty: name a corpus, e.g. ptb_xl, folder or synthetic.")
-    if len(folders) > 1 and len(folders) != len(names):
-        raise UsageError(f"--data_dir names {len(folders)} folders for {len(names)} corpora; give one, or one each.")
-    # one folder may hold a comma in its name; several are only meant with several corpora
-    data_dir: Any = (args.data_dir or None) if len(names) == 1 else (folders if len(folders) > 1 else args.data_dir)
+    names, data_dir, options = _source(args, task)
     with usage_errors(ECGDataError, TypeError):
         dataset = load_ecg_dataset(names if len(names) > 1 else names[0], data_dir=data_dir, split=split, **options)
         if args.max_records is not None and split == "train":
@@ -143,11 +134,49 @@ def load_split(args: RunArguments, split: str, *, task: str | None = None, label
     return result
 
 
+def check_split_has_records(args: RunArguments, split: str, task: str | None = None) -> None:
+    """Tell from the build report, without a look at the records, that a split is not empty: before a long training.
+
+    Raises:
+        UsageError: no record of the corpus is in the split.
+    """
+    from ecg_transformers.data.loading import build_report
+
+    names, data_dir, options = _source(args, task)
+    if len(names) > 1:
+        return  # each may have its own splits; loading them says so
+    with usage_errors(ECGDataError, TypeError):
+        records = build_report(names[0], data_dir, **options).records
+    if not records.get(split):
+        held = ", ".join(f"{name} {count}" for name, count in records.items() if count)
+        raise UsageError(f"The {split} split of {args.dataset} holds no record (it has {held or 'none at all'}).")
+
+
+def _source(args: RunArguments, task: str | None) -> tuple[list[str], Any, dict[str, Any]]:
+    """Corpora, their folder or folders, and options that the arguments name."""
+    options = parse_overrides(args.dataset_options, "dataset_options")
+    if task is not None:
+        options["task"] = task
+    names, folders = _list(args.dataset), _list(args.data_dir or "")
+    if not names:
+        raise UsageError("--dataset is empty: name a corpus, e.g. ptb_xl, folder or synthetic.")
+    if len(names) > 1 and len(folders) > 1 and len(folders) != len(names):
+        raise UsageError(f"--data_dir names {len(folders)} folders for {len(names)} corpora; give one, or one each.")
+    # one folder may hold a comma in its name; several are only meant with several corpora
+    data_dir: Any = (args.data_dir or None) if len(names) == 1 else (folders if len(folders) > 1 else args.data_dir)
+    return names, data_dir, options
+
+
 def _labels(table: Any, kind: str, split: Split) -> np.ndarray:
+    if len(split.label_names) == 1 and kind == "multiclass":
+        raise UsageError(
+            f"All labelled records of {split.facts['name']} have the label {split.label_names[0]!r}: a classifier needs "
+            "two classes or more."
+        )
     if kind not in ("multilabel", "multiclass") or not split.label_names:
         raise UsageError(
             f"The {split.name} split of {split.facts['name']} has no labels for classification (its task is "
-            f"{kind!r}): choose another --task."
+            f"{kind!r}): choose another --task; own records need a labels.csv beside them (see README)."
         )
     vectors = table.label_matrix().astype(np.float32)
     if kind == "multilabel":

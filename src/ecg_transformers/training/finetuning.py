@@ -19,7 +19,7 @@ from ecg_transformers.training.arguments import FinetuningArguments
 from ecg_transformers.training.assembly import assemble_run, checkpoint_to_resume, training_samples
 from ecg_transformers.training.checkpointing import Checkpoint
 from ecg_transformers.training.classifier import ClassifierPlan, freeze_encoder, plan_classifier, train_head_only
-from ecg_transformers.training.corpus import Split, load_split, representative_records
+from ecg_transformers.training.corpus import Split, check_split_has_records, load_split, representative_records
 from ecg_transformers.training.errors import usage_errors
 from ecg_transformers.training.evaluating import Evaluator
 from ecg_transformers.training.interruption import StopRequest
@@ -144,6 +144,7 @@ def prepare_job(args: FinetuningArguments, output_dir: Path, accelerator: Accele
     """Load training and validation split, plan the classifier and the seeds."""
     train_split = load_split(args, "train", task=args.task, labelled=True)
     validation = load_split(args, "validation", task=args.task, labelled=True)
+    check_split_has_records(args, "test", args.task)
     classifier = plan_classifier(args, train_split)
     seeds, offset = [], 0
     for seed in args.seed_list():

@@ -103,8 +103,8 @@ def _take_block(reader: StateDictReader, source: str, target: str, out: dict[str
     path = _path(reader, source)
     for index in range(reader.count(f"{path}.{{}}.0.weight")):
         _take_conv_norm(reader, f"{path}.{index}", f"{target}.path.{index}", out)
-        for name in ("0.weight", *(f"1.{name}" for name in BATCH_NORM_TENSORS)):
-            reader.take_duplicate(f"{source}.convs.{index}.{name}", f"{path}.{index}.{name}")
+        names = ["0.weight", *(f"1.{name}" for name in BATCH_NORM_TENSORS)]
+        reader.take_duplicates({f"{source}.convs.{index}.{name}": f"{path}.{index}.{name}" for name in names})
     for index in (0, 1):  # behind the average pooling of a strided block it is the second module
         if f"{source}.idpath.{index}.0.weight" in reader:
             _take_conv_norm(reader, f"{source}.idpath.{index}", f"{target}.shortcut", out)

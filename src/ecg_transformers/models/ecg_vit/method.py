@@ -11,8 +11,7 @@ PUBLISHED = Recipe(
 TINY = Recipe(
     description=(
         "A small ViT (about 222,000 parameters) on whole band-passed records of 10 s at 100 Hz, one token per 0.25 s, "
-        "amplitudes kept; the same settings reached a macro AUROC of about .84 on the superclasses of a PTB-XL "
-        "subset of 1,400 records."
+        "amplitudes kept."
     ),
     config={
         "sampling_rate": 100,

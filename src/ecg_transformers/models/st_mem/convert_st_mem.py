@@ -23,6 +23,7 @@ from ecg_transformers.models.st_mem.modeling_st_mem import (
     STMEMPreTrainedModel,
     separator_table,
 )
+from ecg_transformers.signal.leads import STANDARD_LEADS
 
 HEAD_SIZE = 64  # fixed in the released code, so the number of heads follows from the tensors
 
@@ -42,15 +43,17 @@ def convert_st_mem(state_dict: Mapping[str, Tensor], **config_overrides: Any) ->
         CheckpointError: when keys are missing, left over, or do not fit together.
     """
     reader = StateDictReader(state_dict, "ST-MEM")
-    full = "decoder_head.weight" in reader
+    full = any(key.startswith("decoder_") for key in reader.tensors)
     prefix = "encoder." if "encoder.pos_embedding" in reader else ""
     sizes = encoder_sizes(reader, prefix)
     if full:
         sizes |= decoder_sizes(reader)
     elif "head.weight" in reader:
         sizes["num_labels"] = reader.take("head.weight", ndim=2).shape[0]
-    if config_overrides.get("num_leads", sizes["num_leads"]) != STMEMConfig().num_leads:
-        sizes["lead_names"] = None
+    wanted = config_overrides.get("num_leads", sizes["num_leads"])
+    sizes["lead_names"] = None
+    if sizes["num_leads"] == len(STANDARD_LEADS) and isinstance(wanted, int):
+        sizes["lead_names"] = list(STANDARD_LEADS[: max(0, wanted)])  # the standard order; fewer leads are its first
     config = STMEMConfig(**{**sizes, **config_overrides})
     target = "" if not full and "num_labels" not in sizes else "st_mem."
     tensors = encoder_tensors(reader, prefix, target)
@@ -59,11 +62,8 @@ def convert_st_mem(state_dict: Mapping[str, Tensor], **config_overrides: Any) ->
         take_decoder(reader, tensors)
         name = "decoder.position_embeddings"
         tensors[name] = fit_table(tensors[name], config.num_patches)
-        for index in (1, 2, 3):
-            for kind in ("weight", "bias"):
-                reader.take_duplicate(
-                    f"to_patch_embedding.{index}.{kind}", f"{prefix}to_patch_embedding.{index}.{kind}"
-                )
+        names = [f"to_patch_embedding.{index}.{kind}" for index in (1, 2, 3) for kind in ("weight", "bias")]
+        reader.take_duplicates({name: f"{prefix}{name}" for name in names})
         reader.finish()
         return load_converted(STMEMForPreTraining(config), tensors)
     if "num_labels" in sizes:
