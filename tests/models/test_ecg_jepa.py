@@ -326,6 +326,12 @@ def test_every_layout_of_an_encoder_alone_is_accepted(parity, encoder, wrapping)
         assert torch.equal(model.state_dict()[key], value)
 
 
+def test_half_precision_files_are_taken(parity):
+    state = {key: value.half() for key, value in parity("ecg_jepa", "lead8_weights").items()}
+    model = convert_ecg_jepa(state, **heads(parity, "lead8_weights"))
+    assert all(torch.isfinite(value).all() for value in model.state_dict().values())
+
+
 def test_a_training_state_split_into_parts_is_accepted(parity):
     weights = parity("ecg_jepa", "lead8_weights")
     names = ("encoder", "target_encoder", "predictor")
