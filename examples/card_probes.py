@@ -231,5 +231,5 @@ def _save(path: Path, arrays: Mapping[str, Array]) -> None:
     """Write an archive that is there whole or not at all."""
     temporary = path.with_name(f".{path.name}")
     with temporary.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+        np.savez(file, **arrays)
     temporary.replace(path)

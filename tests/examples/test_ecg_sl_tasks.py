@@ -3,7 +3,6 @@
 import dataclasses
 import importlib
 import json
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -28,15 +27,7 @@ beats, report, tasks, variant = (
 sys.path.remove(str(EXAMPLES))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _own_cache(tmp_path_factory):
-    before = os.environ.get("ECG_CACHE_DIR")
-    os.environ["ECG_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
-    yield
-    if before is None:
-        del os.environ["ECG_CACHE_DIR"]
-    else:
-        os.environ["ECG_CACHE_DIR"] = before
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def write_record(folder: Path, name: str, signal: np.ndarray, rate: int, lead: str) -> None:

@@ -3,7 +3,6 @@
 import dataclasses
 import importlib.util
 import json
-import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -32,15 +31,7 @@ def script(name: str) -> ModuleType:
 regression, ablations = script("probe_regression"), script("jepa_ablations")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _own_cache(tmp_path_factory):
-    before = os.environ.get("ECG_CACHE_DIR")
-    os.environ["ECG_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
-    yield
-    if before is None:
-        del os.environ["ECG_CACHE_DIR"]
-    else:
-        os.environ["ECG_CACHE_DIR"] = before
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture(scope="module")

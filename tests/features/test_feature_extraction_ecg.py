@@ -429,6 +429,11 @@ def test_what_a_record_says_of_itself_is_not_overruled(st_mem: ECGFeatureExtract
             st_mem(given, units="uV")
         spelt = [name.upper() for name in STANDARD_LEADS]
         np.testing.assert_array_equal(values(st_mem, given, lead_names=spelt, units="mv"), values(st_mem, given))
+    mixed = {**row, "units": ["mV"] * 11 + ["uV"]}
+    with pytest.raises(ValueError, match="leave units out"):
+        st_mem(mixed, units=["uV"] + ["mV"] * 11)
+    np.testing.assert_array_equal(values(st_mem, mixed, units=mixed["units"]), values(st_mem, mixed))
+    np.testing.assert_array_equal(values(st_mem, row, units=["mV"] * 12), values(st_mem, row))
     in_microvolts = ECGFeatureExtractor.for_method("st_mem", units="uV")  # of raw arrays; the record is in millivolts
     np.testing.assert_array_equal(values(in_microvolts, record), values(st_mem, record))
 

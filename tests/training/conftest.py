@@ -15,15 +15,8 @@ from ecg_transformers.training.arguments import FinetuningArguments, Pretraining
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory):
-    """Synthetic records are built once a session, not in the user's cache."""
-    before = os.environ.get("ECG_CACHE_DIR")
-    os.environ["ECG_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
-    yield
-    if before is None:
-        del os.environ["ECG_CACHE_DIR"]
-    else:
-        os.environ["ECG_CACHE_DIR"] = before
+def _own_cache(own_cache: None) -> None:
+    """All tests of this folder build records."""
 
 
 def overrides(values: dict[str, Any]) -> str:

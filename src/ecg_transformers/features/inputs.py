@@ -107,16 +107,13 @@ def read_input(
         where = f"{where} ({item['record_id']})" if item.get("record_id") else where
         rate = _agree(item.get("sampling_rate"), sampling_rate, where)
         names = _agree_leads(item.get("lead_names"), lead_names, where)
-        return _given(
-            item["signal"], rate, names, _agree_units(item.get("units"), units, where) or default_units, where
-        )
+        own = _agree_units(item.get("units"), units, where)
+        return _given(item["signal"], rate, names, own or default_units, where)
     if hasattr(item, "signal") and hasattr(item, "lead_names"):
         where = f"{where} ({item.record_id})" if getattr(item, "record_id", "") else where
-        rate, names = (
-            _agree(item.sampling_rate, sampling_rate, where),
-            _agree_leads(item.lead_names, lead_names, where),
-        )
-        return _given(item.signal, rate, names, _agree_units("mV", units, where) or "mV", where)
+        rate = _agree(item.sampling_rate, sampling_rate, where)
+        names = _agree_leads(item.lead_names, lead_names, where)
+        return _given(item.signal, rate, names, _agree_units("mV", units, where), where)
     if not _is_array(item):
         raise ValueError(
             f"{where} is a {type(item).__name__}: give an array (seq_len, num_leads), an ECGRecord, a dataset row "
@@ -152,10 +149,10 @@ def _agree_leads(own: Any, given: Any, where: str) -> Any:
 def _agree_units(own: Any, given: Any, where: str) -> Any:
     if own is None or given is None:
         return given if own is None else own
-    kinds = [
-        {canonical_unit(unit) for unit in ([units] if isinstance(units, str) else units)} for units in (own, given)
-    ]
-    if kinds[0] != kinds[1]:
+    mine, theirs = (
+        [canonical_unit(unit) for unit in ([part] if isinstance(part, str) else part)] for part in (own, given)
+    )
+    if (mine * len(theirs) if len(mine) == 1 else mine) != (theirs * len(mine) if len(theirs) == 1 else theirs):
         raise ValueError(f"{where} says {own}, the call says {given}: leave units out.")
     return own
 
