@@ -26,18 +26,18 @@ from numpy.typing import NDArray
 from ecg_transformers.data.errors import ECGDataError
 from ecg_transformers.data.fingerprint import dataset_fingerprint
 from ecg_transformers.data.loading import label_names, load_ecg_dataset, task_kind
-from ecg_transformers.data.record_table import RecordTable
+from ecg_transformers.data.rows import RecordTable
 from ecg_transformers.evaluation.probes import LinearProbe, RidgeProbe
 from ecg_transformers.evaluation.signal_features import median_beat, simple_features
 from ecg_transformers.evaluation.statistics import compare_models
 from ecg_transformers.evaluation.subsets import label_subset
-from ecg_transformers.training.corpus import Split
-from ecg_transformers.training.results import (
+from ecg_transformers.training.classifier.results import (
     describe_data,
     test_metrics,
     thresholds_from_validation,
     write_predictions,
 )
+from ecg_transformers.training.samples.splits import Split
 
 Array = NDArray[Any]
 SPLITS = ("train", "validation", "test")

@@ -121,7 +121,7 @@ def draw(args: DemoArguments, folder: Path, pretrained: Path) -> list[Path]:
     from transformers import AutoFeatureExtractor, AutoModelForPreTraining
 
     import ecg_transformers as ecg
-    from ecg_transformers.analysis.paper import plot_ecg
+    from ecg_transformers.analysis.ecg_paper import plot_ecg
     from ecg_transformers.analysis.plots import plot_loss_curve, plot_reconstruction, plot_roc_curves, save_figure
 
     rows = ecg.load_ecg_dataset("synthetic", split="test", num_records=args.num_records, seed=args.seed)

@@ -107,7 +107,7 @@ def _assignments(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def _convert(options: argparse.Namespace) -> int:
-    from ecg_transformers.hub.publishing import convert_to_folder
+    from ecg_transformers.hub.folders import convert_to_folder
     from ecg_transformers.training.arguments import parse_overrides
 
     overrides = parse_overrides(options.config, "config")
@@ -179,7 +179,7 @@ def _datasets(options: argparse.Namespace) -> int:
 
 
 def _build(options: argparse.Namespace) -> int:
-    from ecg_transformers.data.building import build_corpus
+    from ecg_transformers.data.building.build import build_corpus
 
     if options.engine == "ray":
         raise ValueError(

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any
 
 from ecg_transformers._version import __version__
-from ecg_transformers.hub.publishing import complete_folder
+from ecg_transformers.hub.folders import complete_folder
 from ecg_transformers.models.auto import register_auto_classes
 from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.models.registry import get_method, list_methods
@@ -18,7 +18,7 @@ _LAZY = {
     "ECGFeatureExtractor": "ecg_transformers.features.feature_extraction_ecg",
     "ECGSLFeatureExtractor": "ecg_transformers.features.feature_extraction_beats",
     "ECGRecord": "ecg_transformers.data.record",
-    "convert_checkpoint": "ecg_transformers.hub.conversion",
+    "convert_checkpoint": "ecg_transformers.hub.official.conversion",
     "load_ecg_dataset": "ecg_transformers.data.loading",
     "read_record": "ecg_transformers.data.readers",
 }

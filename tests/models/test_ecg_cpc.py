@@ -7,8 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ecg_transformers.hub.publishing import convert_to_folder
-from ecg_transformers.models.conversion import CheckpointError
+from ecg_transformers.hub.folders import convert_to_folder
 from ecg_transformers.models.ecg_cpc.configuration_ecg_cpc import ECGCPCConfig
 from ecg_transformers.models.ecg_cpc.convert_ecg_cpc import convert_ecg_cpc
 from ecg_transformers.models.ecg_cpc.modeling_ecg_cpc import (
@@ -16,6 +15,7 @@ from ecg_transformers.models.ecg_cpc.modeling_ecg_cpc import (
     ECGCPCForSequenceClassification,
     ECGCPCModel,
 )
+from ecg_transformers.models.shared.state_dicts import CheckpointError
 
 FORMS = {
     "lstm": {},

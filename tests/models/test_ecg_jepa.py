@@ -9,13 +9,13 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ecg_transformers.layers import cross_pattern_attention as leaf
-from ecg_transformers.models.conversion import CheckpointError
 from ecg_transformers.models.ecg_jepa.convert_ecg_jepa import convert_ecg_jepa, official_ecg_jepa
 from ecg_transformers.models.ecg_jepa.modeling_ecg_jepa import (
     ECGJEPAForPreTraining,
     ECGJEPAForSequenceClassification,
     ECGJEPAModel,
 )
+from ecg_transformers.models.shared.state_dicts import CheckpointError
 
 TOLERANCE = 1e-5
 SETS = ("lead8", "lead12")

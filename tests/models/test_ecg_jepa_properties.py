@@ -508,7 +508,7 @@ def test_the_recipes_schedule_is_the_published_one(parity):
 
     from safetensors import safe_open
 
-    from ecg_transformers.training.optimization import Schedule
+    from ecg_transformers.training.plan.optimization import Schedule
 
     tensors = parity("ecg_jepa", "schedules")
     with safe_open(parity.path("ecg_jepa", "schedules"), framework="pt") as file:

@@ -7,7 +7,6 @@ import torch
 
 from ecg_transformers.layers.contrastive_heads import uniformity
 from ecg_transformers.layers.momentum import cosine_momentum
-from ecg_transformers.models.conversion import CheckpointError
 from ecg_transformers.models.ecg_moco_v3.configuration_ecg_moco_v3 import ECGMoCoV3Config
 from ecg_transformers.models.ecg_moco_v3.convert_ecg_moco_v3 import convert_ecg_moco_v3
 from ecg_transformers.models.ecg_moco_v3.method import METHOD
@@ -17,6 +16,7 @@ from ecg_transformers.models.ecg_moco_v3.modeling_ecg_moco_v3 import (
     ECGMoCoV3Model,
 )
 from ecg_transformers.models.registry import get_method
+from ecg_transformers.models.shared.state_dicts import CheckpointError
 
 
 def close(actual, expected, atol=1e-5):

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from ecg_transformers.layers.resnet1d import ZeroBatchNorm1d
-from ecg_transformers.models.conversion import CheckpointError
 from ecg_transformers.models.ecg_resnet.configuration_ecg_resnet import ECGResNetConfig
 from ecg_transformers.models.ecg_resnet.convert_ecg_resnet import convert_ecg_resnet
 from ecg_transformers.models.ecg_resnet.method import METHOD
 from ecg_transformers.models.ecg_resnet.modeling_ecg_resnet import ECGResNetForSequenceClassification, ECGResNetModel
+from ecg_transformers.models.shared.state_dicts import CheckpointError
 
 
 def small_model(model_class=ECGResNetForSequenceClassification, seed=0, **overrides):

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from ecg_transformers.models.conversion import CheckpointError
 from ecg_transformers.models.mlae.configuration_mlae import MLAEConfig
 from ecg_transformers.models.mlae.convert_mlae import convert_mlae
 from ecg_transformers.models.mlae.method import METHOD
@@ -12,6 +11,7 @@ from ecg_transformers.models.mlae.modeling_mlae import (
     MLAEForSequenceClassification,
     MLAEModel,
 )
+from ecg_transformers.models.shared.state_dicts import CheckpointError
 
 
 def close(actual, expected, atol=1e-5):

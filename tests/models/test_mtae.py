@@ -3,8 +3,6 @@
 import pytest
 import torch
 
-from ecg_transformers.models.conversion import CheckpointError
-from ecg_transformers.models.modeling_class_token import class_token_table
 from ecg_transformers.models.mtae.configuration_mtae import MTAEConfig
 from ecg_transformers.models.mtae.convert_mtae import convert_mtae
 from ecg_transformers.models.mtae.method import METHOD
@@ -14,6 +12,8 @@ from ecg_transformers.models.mtae.modeling_mtae import (
     MTAEModel,
     random_lead_masking,
 )
+from ecg_transformers.models.shared.class_token_model import class_token_table
+from ecg_transformers.models.shared.state_dicts import CheckpointError
 
 
 def close(actual, expected, atol=1e-5):

@@ -8,8 +8,8 @@ import ecg_transformers as ecg
 from ecg_transformers.layers.masking import gather_tokens, rank_noise
 from ecg_transformers.layers.patching import patchify
 from ecg_transformers.layers.positions import sincos_1d
-from ecg_transformers.models.conversion import CheckpointError
 from ecg_transformers.models.registry import get_method
+from ecg_transformers.models.shared.state_dicts import CheckpointError
 from ecg_transformers.models.st_mem.configuration_st_mem import STMEMConfig
 from ecg_transformers.models.st_mem.convert_st_mem import convert_st_mem
 from ecg_transformers.models.st_mem.modeling_st_mem import (

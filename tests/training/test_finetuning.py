@@ -2,23 +2,20 @@ import json
 import os
 import shutil
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from support.small_runs import exit_code, in_child, overrides, run_files, small_finetuning, small_pretraining
 
 from ecg_transformers.models.registry import get_method, list_methods
 from ecg_transformers.training import finetuning
 from ecg_transformers.training.errors import FrozenParameterMoved, Interrupted, UsageError, run_command
 from ecg_transformers.training.finetuning import finetune
 from ecg_transformers.training.pretraining import pretrain
-from ecg_transformers.training.reporting import read_log
-
-sys.path.insert(0, str(Path(__file__).parent))
-from conftest import exit_code, in_child, overrides, run_files, small_finetuning, small_pretraining
+from ecg_transformers.training.report.log import read_log
 
 
 @pytest.fixture(scope="module")
@@ -193,13 +190,13 @@ def test_resuming_is_exact_within_and_between_seeds(
 
 def stop_at(run: Path, pretrained: Path, stop: int) -> None:
     """Die at once after the checkpoint of a step."""
-    from ecg_transformers.training import checkpointing
+    from ecg_transformers.training.checkpoints import folder
 
     def die(name: str) -> None:
         if name == "latest" and (run / "checkpoints" / f"step-{stop}").exists():
             os._exit(9)
 
-    checkpointing.fault_point = die
+    folder.fault_point = die
     finetune(small_finetuning(run, pretrained, seeds="0,3", save_steps=1))
 
 

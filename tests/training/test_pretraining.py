@@ -2,14 +2,14 @@ import json
 import os
 import resource
 import signal
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from support.small_runs import exit_code, in_child, run_files, small_pretraining
 
 from ecg_transformers.models.registry import get_method, list_methods
-from ecg_transformers.training.checkpointing import list_checkpoints, verify
+from ecg_transformers.training.checkpoints.folder import list_checkpoints, verify
 from ecg_transformers.training.errors import (
     CheckpointWriteError,
     Interrupted,
@@ -18,10 +18,7 @@ from ecg_transformers.training.errors import (
     UsageError,
 )
 from ecg_transformers.training.pretraining import pretrain
-from ecg_transformers.training.reporting import read_log
-
-sys.path.insert(0, str(Path(__file__).parent))
-from conftest import exit_code, in_child, run_files, small_pretraining
+from ecg_transformers.training.report.log import read_log
 
 STAGES = [
     (name, stage)
@@ -221,7 +218,7 @@ def test_a_file_size_limit_stops_the_run_and_keeps_the_last_checkpoint(tmp_path:
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_state_and_the_records(tmp_path: Path, monkeypatch) -> None:
-    from ecg_transformers.training.views import CropView
+    from ecg_transformers.training.samples.views import CropView
 
     original = CropView.sample
 
@@ -231,8 +228,8 @@ def test_a_loss_that_is_not_finite_stops_with_the_state_and_the_records(tmp_path
             sample["input_values"] = sample["input_values"] * float("inf")
         return sample
 
-    from ecg_transformers.training.corpus import load_split
-    from ecg_transformers.training.views import patient_keys
+    from ecg_transformers.training.samples.splits import load_split
+    from ecg_transformers.training.samples.views import patient_keys
 
     split = load_split(small_pretraining(tmp_path), "train")
     poison = patient_keys(split.patient_ids, split.record_ids, split.sources)[7]

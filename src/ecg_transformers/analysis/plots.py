@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ecg_transformers.analysis.ecg_paper import plot_ecg
 from ecg_transformers.analysis.figures import (
     COLOURS,
     HAIRLINE,
@@ -23,7 +24,6 @@ from ecg_transformers.analysis.figures import (
     set_title,
     tidy,
 )
-from ecg_transformers.analysis.paper import plot_ecg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -19,7 +19,7 @@ def dataset_fingerprint(dataset: Any) -> str:
     if isinstance(dataset, dict):
         parts = {name: dataset_fingerprint(part) for name, part in sorted(dataset.items())}
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
-    from ecg_transformers.data.record_table import RecordTable
+    from ecg_transformers.data.rows import RecordTable
 
     table = RecordTable(dataset)
     light = dataset.with_format(None).select_columns(

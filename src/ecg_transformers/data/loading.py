@@ -13,13 +13,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ecg_transformers.data.build_report import BuildReport, split_files
-from ecg_transformers.data.building import MAX_SKIPPED, _writable, cache_root, check_skipped, plan_of, prepare
+from ecg_transformers.data.building.build import MAX_SKIPPED, _writable, cache_root, check_skipped, plan_of, prepare
+from ecg_transformers.data.building.report import BuildReport, split_files
 from ecg_transformers.data.corpora import CORPORA, PLANNED, corpus_class, make_corpus
 from ecg_transformers.data.corpora.base import Corpus, CorpusPlan
 from ecg_transformers.data.errors import ECGDataError, OptionError
 from ecg_transformers.data.options import nearest
-from ecg_transformers.data.record_table import RecordTable
+from ecg_transformers.data.rows import RecordTable
 
 if TYPE_CHECKING:
     import datasets
@@ -107,7 +107,7 @@ def _open(folder: Path, name: str, split: str | None) -> datasets.Dataset | data
 def _stream(
     corpus: Corpus, plan: CorpusPlan, split: str | None, max_skipped: float, cache_dir: str | Path | None
 ) -> datasets.IterableDataset | datasets.IterableDatasetDict:
-    from ecg_transformers.data.builder import ECGCorpusBuilder
+    from ecg_transformers.data.building.builder import ECGCorpusBuilder
 
     total = len(plan.items) + len(plan.skipped)
     check_skipped(plan.skipped, total, max_skipped, corpus.facts.name)

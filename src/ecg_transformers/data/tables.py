@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ecg_transformers.data.errors import LimitError, RecordNotFoundError, TableError
-from ecg_transformers.data.readers.safety import Limits, read_bytes
+from ecg_transformers.data.readers.limits import Limits, read_bytes
 
 MAX_FIELD = 2**20
 

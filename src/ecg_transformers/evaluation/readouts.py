@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ecg_transformers.data.record import ECGRecord
 from ecg_transformers.evaluation.probes import LinearProbe, RidgeProbe, Standardizer, knn_scores
 from ecg_transformers.evaluation.signal_features import amplitude_features, simple_features
-from ecg_transformers.evaluation.torch_probes import AttentionPoolingHead, AttentionProbe, LastEpochProbe
+from ecg_transformers.evaluation.trained_probes import AttentionPoolingHead, AttentionProbe, LastEpochProbe
 
 READOUTS = ("pooled", "mean", "per_lead", "per_lead_spread", "tokens")
 EXTRAS = ("amplitude", "simple")

@@ -11,7 +11,7 @@ from transformers.utils.generic import can_return_tuple
 
 from ecg_transformers.layers.pooling import AttentionPooling
 from ecg_transformers.models.base import ECGConfig, ECGPreTrainedModel
-from ecg_transformers.models.lead_indices import LeadIndices, check_input, repeat_for_crops
+from ecg_transformers.models.leads import LeadIndices, check_input, repeat_for_crops
 from ecg_transformers.models.outputs import ECGClassifierOutput
 
 

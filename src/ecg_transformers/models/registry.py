@@ -37,7 +37,7 @@ class StageRecipe:
         warmup_epochs, warmup_steps: length of the linear warm-up; `warmup_steps` wins.
         warmup_fraction: share of all steps, used when neither of the two is given.
         min_lr: where the schedule ends.
-        schedule: name of a schedule of `training/optimization.py`.
+        schedule: name of a schedule of `training/plan/optimization.py`.
         optimizer: "adamw" or "sgd".
         weight_decay, betas, eps: of AdamW.
         decay_one_dimensional: weight decay on biases, norms and other vectors too (some published codes do).
@@ -141,7 +141,7 @@ class ECGMethod:
         classes: role to dotted name.
         preprocessing: keyword arguments of the extractor that reproduce the published preprocessing.
         recipes: named recipes; "published" always exists, "tiny" runs on a CPU.
-        view: what of a batch the objective sees (`training/views.py`).
+        view: what of a batch the objective sees (`training/samples/views.py`).
         extractor: dotted name of the extractor class.
         convert: dotted name of `convert(state_dict, **overrides) -> model` for the key layout of the published code, None
             where there is none.

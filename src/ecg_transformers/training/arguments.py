@@ -11,7 +11,7 @@ from typing import Any
 
 from ecg_transformers.models.registry import known
 from ecg_transformers.training.errors import UsageError
-from ecg_transformers.training.randomness import MAX_SEED
+from ecg_transformers.training.plan.randomness import MAX_SEED
 
 
 def option(default: Any, text: str) -> Any:

@@ -16,19 +16,34 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ecg_transformers.training.arguments import FinetuningArguments
-from ecg_transformers.training.assembly import assemble_run, checkpoint_to_resume, training_samples
-from ecg_transformers.training.checkpointing import Checkpoint
-from ecg_transformers.training.classifier import ClassifierPlan, freeze_encoder, plan_classifier, train_head_only
-from ecg_transformers.training.corpus import Split, check_split_has_records, load_split, representative_records
+from ecg_transformers.training.checkpoints.folder import Checkpoint
+from ecg_transformers.training.checkpoints.identity import IDENTITY, check_identity, check_result, model_facts
+from ecg_transformers.training.checkpoints.saving import on_main_process
+from ecg_transformers.training.checkpoints.tensors import FrozenGuard, model_tensors
+from ecg_transformers.training.classifier.linear_probe import fit_linear_probe
+from ecg_transformers.training.classifier.network import (
+    ClassifierPlan,
+    freeze_encoder,
+    plan_classifier,
+    train_head_only,
+)
+from ecg_transformers.training.classifier.results import (
+    describe_data,
+    test_metrics,
+    thresholds_from_validation,
+    validation_figures,
+    write_predictions,
+)
+from ecg_transformers.training.classifier.scores import Evaluator
+from ecg_transformers.training.classifier.selection import BEST, Best, evaluation_steps
 from ecg_transformers.training.errors import usage_errors
-from ecg_transformers.training.evaluating import Evaluator
-from ecg_transformers.training.interruption import StopRequest
-from ecg_transformers.training.locking import OutputLock
 from ecg_transformers.training.loop import Run, train
-from ecg_transformers.training.outputs import quiet_loading, save_folder, save_model
-from ecg_transformers.training.probing import fit_linear_probe
-from ecg_transformers.training.processes import main_process_speaks, start_accelerator
-from ecg_transformers.training.reporting import (
+from ecg_transformers.training.plan.batches import BatchPlan
+from ecg_transformers.training.plan.settings import plain, resolve_batches, resolve_length, resolve_schedule
+from ecg_transformers.training.process.lock import OutputLock
+from ecg_transformers.training.process.signals import StopRequest
+from ecg_transformers.training.process.start import main_process_speaks, start_accelerator
+from ecg_transformers.training.report.log import (
     TRAIN_LOG,
     Reporter,
     RunSummary,
@@ -38,20 +53,10 @@ from ecg_transformers.training.reporting import (
     save_loss_curve,
     write_json,
 )
-from ecg_transformers.training.results import (
-    describe_data,
-    test_metrics,
-    thresholds_from_validation,
-    validation_figures,
-    write_predictions,
-)
-from ecg_transformers.training.resuming import IDENTITY, check_identity, check_result, model_facts
-from ecg_transformers.training.sampling import BatchPlan
-from ecg_transformers.training.saving import on_main_process
-from ecg_transformers.training.selection import BEST, Best, evaluation_steps
-from ecg_transformers.training.setup import plain, resolve_batches, resolve_length, resolve_schedule
-from ecg_transformers.training.state import FrozenGuard, model_tensors
-from ecg_transformers.training.views import build_augmentation, build_view
+from ecg_transformers.training.report.model_folder import quiet_loading, save_folder, save_model
+from ecg_transformers.training.run import assemble_run, checkpoint_to_resume, training_samples
+from ecg_transformers.training.samples.splits import Split, check_split_has_records, load_split, representative_records
+from ecg_transformers.training.samples.views import build_augmentation, build_view
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

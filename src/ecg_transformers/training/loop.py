@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ecg_transformers.training.checkpoints.saving import save
+from ecg_transformers.training.checkpoints.tensors import BeforeStep
 from ecg_transformers.training.errors import Interrupted, TrainingError, UsageError
-from ecg_transformers.training.failures import stop_as_not_finite
-from ecg_transformers.training.interruption import StopRequest, ignore_stop_signals_in_worker
-from ecg_transformers.training.optimization import Schedule, set_learning_rate
-from ecg_transformers.training.randomness import seed_global_generators, torch_generator
-from ecg_transformers.training.reporting import Reporter
-from ecg_transformers.training.sampling import BatchPlan, MicroBatch, StepSampler
-from ecg_transformers.training.saving import save
-from ecg_transformers.training.state import BeforeStep
-from ecg_transformers.training.views import BadSample, TrainingSamples, collate
+from ecg_transformers.training.plan.batches import BatchPlan, MicroBatch, StepSampler
+from ecg_transformers.training.plan.optimization import Schedule, set_learning_rate
+from ecg_transformers.training.plan.randomness import seed_global_generators, torch_generator
+from ecg_transformers.training.process.signals import StopRequest, ignore_stop_signals_in_worker
+from ecg_transformers.training.report.failures import stop_as_not_finite
+from ecg_transformers.training.report.log import Reporter
+from ecg_transformers.training.samples.views import BadSample, TrainingSamples, collate
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,29 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from ecg_transformers.models.registry import get_method
 from ecg_transformers.training.arguments import PretrainingArguments
-from ecg_transformers.training.assembly import assemble_run, checkpoint_to_resume, training_samples
-from ecg_transformers.training.checkpointing import Checkpoint
-from ecg_transformers.training.corpus import Split, load_split, representative_records
+from ecg_transformers.training.checkpoints.folder import Checkpoint
+from ecg_transformers.training.checkpoints.identity import check_identity, model_facts
+from ecg_transformers.training.checkpoints.saving import on_main_process
 from ecg_transformers.training.errors import UsageError, usage_errors
-from ecg_transformers.training.interruption import StopRequest
-from ecg_transformers.training.locking import OutputLock
 from ecg_transformers.training.loop import Run, train
-from ecg_transformers.training.outputs import quiet_loading, save_model
-from ecg_transformers.training.processes import main_process_speaks, start_accelerator
-from ecg_transformers.training.randomness import seed_global_generators
-from ecg_transformers.training.reporting import (
-    TRAIN_LOG,
-    Reporter,
-    RunSummary,
-    check_output_is_free,
-    library_versions,
-    read_log,
-    save_loss_curve,
-)
-from ecg_transformers.training.resuming import check_identity, model_facts
-from ecg_transformers.training.sampling import BatchPlan
-from ecg_transformers.training.saving import on_main_process
-from ecg_transformers.training.setup import (
+from ecg_transformers.training.plan.batches import BatchPlan
+from ecg_transformers.training.plan.randomness import seed_global_generators
+from ecg_transformers.training.plan.settings import (
     Settings,
     build_config,
     build_extractor,
@@ -43,7 +28,22 @@ from ecg_transformers.training.setup import (
     resolve_settings,
     warn_of_divided_batches,
 )
-from ecg_transformers.training.views import build_augmentation, build_view
+from ecg_transformers.training.process.lock import OutputLock
+from ecg_transformers.training.process.signals import StopRequest
+from ecg_transformers.training.process.start import main_process_speaks, start_accelerator
+from ecg_transformers.training.report.log import (
+    TRAIN_LOG,
+    Reporter,
+    RunSummary,
+    check_output_is_free,
+    library_versions,
+    read_log,
+    save_loss_curve,
+)
+from ecg_transformers.training.report.model_folder import quiet_loading, save_model
+from ecg_transformers.training.run import assemble_run, checkpoint_to_resume, training_samples
+from ecg_transformers.training.samples.splits import Split, load_split, representative_records
+from ecg_transformers.training.samples.views import build_augmentation, build_view
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ecg_transformers.data.errors import OptionError, RecordNotFoundError
-from ecg_transformers.data.readers.safety import Limits
+from ecg_transformers.data.readers.limits import Limits
 
 
 @dataclass(frozen=True)

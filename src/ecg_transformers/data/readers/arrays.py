@@ -16,7 +16,7 @@ from ecg_transformers.data.errors import (
     SignalError,
     UnitError,
 )
-from ecg_transformers.data.readers.safety import Limits
+from ecg_transformers.data.readers.limits import Limits
 from ecg_transformers.data.readers.units import units_per_millivolt
 from ecg_transformers.data.record import ECGRecord, standard_lead_name
 

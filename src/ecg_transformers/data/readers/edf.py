@@ -19,7 +19,7 @@ from ecg_transformers.data.errors import (
     brief,
 )
 from ecg_transformers.data.readers.arrays import Hints, agreed_rate, pick
-from ecg_transformers.data.readers.safety import Limits, read_bytes, safe_file
+from ecg_transformers.data.readers.limits import Limits, read_bytes, safe_file
 from ecg_transformers.data.readers.units import units_per_millivolt
 from ecg_transformers.data.record import DigitalRecord, standard_lead_name
 

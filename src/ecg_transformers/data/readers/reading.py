@@ -12,8 +12,8 @@ import numpy as np
 from ecg_transformers.data.errors import ECGDataError, OptionError, RecordNotFoundError, UnsupportedFormatError
 from ecg_transformers.data.options import nearest
 from ecg_transformers.data.readers.arrays import Hints, agreed_rate
-from ecg_transformers.data.readers.safety import Limits
-from ecg_transformers.data.readers.wfdb_signal import read_wfdb
+from ecg_transformers.data.readers.limits import Limits
+from ecg_transformers.data.readers.wfdb.record import read_wfdb
 from ecg_transformers.data.record import DigitalRecord, ECGRecord
 
 Reader = Callable[[Path, Hints, Limits], "DigitalRecord | ECGRecord"]
@@ -105,7 +105,7 @@ def _reader_of(path: Path) -> Reader:
     if kind == "wfdb":
         return _read_wfdb
     if kind == "mat":
-        from ecg_transformers.data.readers.matlab import read_matlab
+        from ecg_transformers.data.readers.mat import read_matlab
 
         return read_matlab
     if kind == "edf":
@@ -113,10 +113,10 @@ def _reader_of(path: Path) -> Reader:
 
         return read_edf
     if kind == "csv":
-        from ecg_transformers.data.readers.csv_file import read_csv_record
+        from ecg_transformers.data.readers.csv import read_csv_record
 
         return read_csv_record
-    from ecg_transformers.data.readers.numpy_files import read_npy, read_npz
+    from ecg_transformers.data.readers.npz import read_npy, read_npz
 
     return read_npy if kind == "npy" else read_npz
 

@@ -19,8 +19,8 @@ from ecg_transformers.layers.objectives import (
 )
 from ecg_transformers.models.classification import ECGForSequenceClassification
 from ecg_transformers.models.cmsc.configuration_cmsc import CMSCConfig
-from ecg_transformers.models.lead_indices import LeadIndices, repeat_for_crops
-from ecg_transformers.models.modeling_backbone import (
+from ecg_transformers.models.leads import LeadIndices, repeat_for_crops
+from ecg_transformers.models.shared.backbone_model import (
     BackboneModel,
     BackbonePreTrainedModel,
     PairedViewsOutput,

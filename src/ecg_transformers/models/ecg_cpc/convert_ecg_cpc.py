@@ -8,13 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ecg_transformers.models.conversion import (
-    CheckpointError,
-    StateDictReader,
-    load_converted,
-    take_batch_norm,
-    take_linear,
-)
 from ecg_transformers.models.ecg_cpc.configuration_ecg_cpc import ECGCPCConfig
 from ecg_transformers.models.ecg_cpc.method import LEADS
 from ecg_transformers.models.ecg_cpc.modeling_ecg_cpc import (
@@ -22,6 +15,13 @@ from ecg_transformers.models.ecg_cpc.modeling_ecg_cpc import (
     ECGCPCForSequenceClassification,
     ECGCPCModel,
     ECGCPCPreTrainedModel,
+)
+from ecg_transformers.models.shared.state_dicts import (
+    CheckpointError,
+    StateDictReader,
+    load_converted,
+    take_batch_norm,
+    take_linear,
 )
 
 POOLINGS = {3: ["mean", "max", "last"], 1: ["mean"]}  # by the number of parts that a head's width shows

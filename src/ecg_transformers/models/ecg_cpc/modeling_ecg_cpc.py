@@ -24,7 +24,7 @@ from ecg_transformers.layers.state_space import S4Kernel, S4Layer
 from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.models.classification import ECGForSequenceClassification
 from ecg_transformers.models.ecg_cpc.configuration_ecg_cpc import ECGCPCConfig
-from ecg_transformers.models.lead_indices import LeadIndices, check_input, to_lead_table
+from ecg_transformers.models.leads import LeadIndices, check_input, to_lead_table
 
 
 @dataclass

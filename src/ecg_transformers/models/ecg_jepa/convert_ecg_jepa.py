@@ -8,18 +8,18 @@ import torch
 from torch import Tensor
 
 from ecg_transformers.layers.positions import sincos_lead_time
-from ecg_transformers.models.conversion import (
-    CheckpointError,
-    StateDictReader,
-    load_converted,
-    take_linear,
-    take_packed_qkv,
-)
 from ecg_transformers.models.ecg_jepa.configuration_ecg_jepa import ECGJEPAConfig
 from ecg_transformers.models.ecg_jepa.modeling_ecg_jepa import (
     ECGJEPAForPreTraining,
     ECGJEPAModel,
     ECGJEPAPreTrainedModel,
+)
+from ecg_transformers.models.shared.state_dicts import (
+    CheckpointError,
+    StateDictReader,
+    load_converted,
+    take_linear,
+    take_packed_qkv,
 )
 
 TITLE = "ECG-JEPA"

@@ -36,7 +36,7 @@ from ecg_transformers.models.ecg_jepa.masking_ecg_jepa import (
     split_times,
 )
 from ecg_transformers.models.ecg_jepa.monitoring_ecg_jepa import collapse_figures
-from ecg_transformers.models.lead_indices import LeadIndices, check_input, resolve_lead_indices
+from ecg_transformers.models.leads import LeadIndices, check_input, resolve_lead_indices
 from ecg_transformers.models.outputs import ECGModelOutput
 
 

@@ -21,8 +21,8 @@ from ecg_transformers.layers.momentum import copy_state, ema_update, freeze, sch
 from ecg_transformers.layers.objectives import moco_v3_loss
 from ecg_transformers.models.classification import ECGForSequenceClassification
 from ecg_transformers.models.ecg_moco_v3.configuration_ecg_moco_v3 import ECGMoCoV3Config
-from ecg_transformers.models.lead_indices import LeadIndices
-from ecg_transformers.models.modeling_backbone import (
+from ecg_transformers.models.leads import LeadIndices
+from ecg_transformers.models.shared.backbone_model import (
     BackboneModel,
     BackbonePreTrainedModel,
     PairedViewsOutput,

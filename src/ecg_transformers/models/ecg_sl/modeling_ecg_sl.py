@@ -24,7 +24,7 @@ from ecg_transformers.models.ecg_sl.outputs_ecg_sl import (
     ECGSLForPreTrainingOutput,
     ECGSLModelOutput,
 )
-from ecg_transformers.models.lead_indices import LeadIndices, resolve_lead_indices
+from ecg_transformers.models.leads import LeadIndices, resolve_lead_indices
 
 IGNORED_LABEL = -100
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ecg_transformers.models.conversion import (
+from ecg_transformers.models.shared.state_dicts import (
     CheckpointError,
     StateDictReader,
     heads_of,

@@ -1,9 +1,9 @@
 """Registry entry of ST-MEM."""
 
-from ecg_transformers.models import comparison
+from ecg_transformers.models import recipes
 from ecg_transformers.models.registry import ECGMethod, Recipe, StageRecipe
 
-PREPROCESSING = {**comparison.PREPROCESSING, "patch_size": 75}
+PREPROCESSING = {**recipes.PREPROCESSING, "patch_size": 75}
 
 PUBLISHED = Recipe(
     description=(

@@ -17,9 +17,9 @@ from ecg_transformers.layers.positions import sincos_1d
 from ecg_transformers.layers.transformer import xavier_qkv_
 from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.models.classification import ECGForSequenceClassification
-from ecg_transformers.models.lead_indices import LeadIndices, check_input, resolve_lead_indices
-from ecg_transformers.models.masked_reconstruction import MaskedReconstruction, build_decoder_layers, build_encoder
+from ecg_transformers.models.leads import LeadIndices, check_input, resolve_lead_indices
 from ecg_transformers.models.outputs import ECGModelOutput, MaskedReconstructionOutput
+from ecg_transformers.models.shared.masked import MaskedReconstruction, build_decoder_layers, build_encoder
 from ecg_transformers.models.st_mem.configuration_st_mem import STMEMConfig
 
 

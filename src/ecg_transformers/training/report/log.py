@@ -1,0 +1,307 @@
+"""What a run says about itself: the JSON-lines log, TensorBoard, the progress bar, and the summary that a card is made
+from."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ecg_transformers.training.checkpoints.folder import write_errors, write_text_atomically
+from ecg_transformers.training.errors import UsageError
+
+logger = logging.getLogger(__name__)
+
+TRAIN_LOG = "train_log.jsonl"
+PERFORMANCE_LOG = "performance_log.jsonl"
+
+
+class JsonLinesLog:
+    """One JSON object a line, flushed line by line, so that a crash costs at most the line under way.
+
+    Args:
+        path: the file; appended to.
+        steps_done: rows of later steps (and a half-written last line) are cut off first: a resumed run continues the
+            log of the uninterrupted one, digit by digit. None keeps the file as it is.
+    """
+
+    def __init__(self, path: Path, steps_done: int | None = None) -> None:
+        self.path = path
+        if steps_done is not None and path.exists():
+            with write_errors("the log", path):
+                write_text_atomically(path, "".join(_rows_until(path, steps_done)))
+        with write_errors("the log", path):
+            self._file = path.open("a", encoding="utf-8")
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Append one object."""
+        with write_errors("the log", self.path):
+            self._file.write(json.dumps(row) + "\n")
+            self._file.flush()
+
+    def sync(self) -> None:
+        """Flush to the disk (before a checkpoint that continues from here)."""
+        with write_errors("the log", self.path):
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file; a line that could not be written was reported when it was written."""
+        try:
+            self._file.close()
+        except OSError as error:
+            logger.warning("%s could not be closed: %s", self.path, error)
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSON-lines log."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def _rows_until(path: Path, steps_done: int) -> list[str]:
+    rows = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            step = json.loads(line)["step"]
+        except (ValueError, KeyError, TypeError):
+            break  # the line that the crash cut in two
+        if step > steps_done:
+            break
+        rows.append(line + "\n")
+    return rows
+
+
+class Reporter:
+    """Progress bar, train log, performance log and TensorBoard of the main process; the others say nothing.
+
+    Figures that repeat exactly when a run is repeated go to `train_log.jsonl`; those of the clock (samples per second)
+    to `performance_log.jsonl` and TensorBoard.
+    """
+
+    def __init__(
+        self,
+        output_dir: Path,
+        *,
+        first_step: int,
+        total_steps: int,
+        is_main: bool = True,
+        tensorboard: bool = True,
+        progress: bool | None = None,
+        title: str = "training",
+    ) -> None:
+        self._is_main = is_main
+        self._output_dir, self._tensorboard, self._progress, self._title = output_dir, tensorboard, progress, title
+        self._log: JsonLinesLog | None = None
+        self._performance: JsonLinesLog | None = None
+        self._writer: Any = None
+        self._bar: Any = None
+        self._start = self._last_time = time.perf_counter()
+        self._first_step = first_step
+        self.total_steps = total_steps
+
+    def _open(self) -> None:
+        """Called at the first step: a run that fails before it leaves no file behind."""
+        self._log = JsonLinesLog(self._output_dir / TRAIN_LOG, self._first_step)
+        self._performance = JsonLinesLog(self._output_dir / PERFORMANCE_LOG, self._first_step)
+        if self._tensorboard:
+            self._writer = _tensorboard_writer(self._output_dir / "tensorboard", self._first_step)
+        from tqdm import tqdm
+
+        show = sys.stderr.isatty() if self._progress is None else self._progress
+        self._bar = tqdm(
+            total=self.total_steps,
+            initial=self._first_step,
+            desc=self._title,
+            unit="step",
+            disable=not show,
+            dynamic_ncols=True,
+        )
+        self._announce_every = 0 if show else max(1, self.total_steps // 20)
+
+    def step(self, row: Mapping[str, Any], samples: int) -> None:
+        """Report one optimiser step. `row["step"]` counts from 1; `samples` are those of all processes."""
+        if not self._is_main:
+            return
+        if self._log is None:
+            self._open()
+        assert self._log is not None
+        assert self._performance is not None
+        now = time.perf_counter()
+        rate = samples / max(now - self._last_time, 1e-9)
+        self._last_time = now
+        self._log.write(row)
+        self._performance.write({"step": row["step"], "samples_per_second": round(rate, 3)})
+        self.scalars(row["step"], {f"train/{name}": value for name, value in row.items() if name != "step"})
+        self.scalars(row["step"], {"performance/samples_per_second": rate})
+        self._bar.set_postfix(loss=f"{row['loss']:.4f}", lr=f"{row['lr']:.2e}", rate=f"{rate:.0f}/s", refresh=False)
+        self._bar.update(1)
+        if self._announce_every and (row["step"] % self._announce_every == 0 or row["step"] == self.total_steps):
+            print(self._plain_line(row, rate), file=sys.stderr, flush=True)
+
+    def _plain_line(self, row: Mapping[str, Any], rate: float) -> str:
+        elapsed = time.perf_counter() - self._start
+        left = elapsed / max(row["step"] - self._first_step, 1) * (self.total_steps - row["step"])
+        return (
+            f"step {row['step']}/{self.total_steps}  loss {row['loss']:.4f}  lr {row['lr']:.2e}  "
+            f"{rate:.0f} samples/s  {left:.0f} s left"
+        )
+
+    def scalars(self, step: int, values: Mapping[str, Any]) -> None:
+        """Figures of a step (those of validation are not in the train log) to TensorBoard."""
+        try:
+            for name, value in values.items():
+                if self._writer is not None and isinstance(value, (int, float)):
+                    self._writer.add_scalar(name, value, step)
+        except (OSError, RuntimeError, ValueError) as error:
+            self._writer = None
+            _say_tensorboard_is_dropped(error)
+
+    def skip_time(self) -> None:
+        """What just passed (a checkpoint, an evaluation) does not count for samples per second."""
+        self._last_time = time.perf_counter()
+
+    def sync(self) -> None:
+        """Bring the train log to the disk."""
+        if self._log is not None:
+            self._log.sync()
+
+    def close(self) -> None:
+        """Close bar, logs and writer; what fails here is said, and hides no error of the run."""
+        for part in (self._bar, self._log, self._performance):
+            if part is not None:
+                part.close()
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            try:
+                writer.close()
+            except (OSError, RuntimeError, ValueError) as error:
+                _say_tensorboard_is_dropped(error)
+
+
+def _tensorboard_writer(folder: Path, first_step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        logger.warning("tensorboard is not installed; the figures are in %s only.", TRAIN_LOG)
+        return None
+    try:
+        return SummaryWriter(str(folder), purge_step=first_step + 1 if first_step else None)
+    except (OSError, RuntimeError, ValueError) as error:
+        _say_tensorboard_is_dropped(error)
+        return None
+
+
+def _say_tensorboard_is_dropped(error: Exception) -> None:
+    """The JSON log is the record of a run; TensorBoard is a view of it that a run can do without."""
+    logger.warning("TensorBoard gets no further figures (%s); all of them are in %s.", error, TRAIN_LOG)
+
+
+@dataclass
+class RunSummary:
+    """What a run did, for cards and reports; written as `run.json`.
+
+    Attributes:
+        kind: "pretraining" or "finetuning".
+        method: registry name.
+        model_class: class of the saved model.
+        dataset: corpus name, split, number of records, fingerprint and options.
+        recipe: name and resolved hyper-parameters.
+        arguments: of the script.
+        steps, epochs, num_processes, global_batch_size, seeds: the run in figures.
+        final: last row of the train log.
+        metrics: the content of `metrics.json` in fine-tuning.
+        versions: of the libraries that took part.
+        parent: the checkpoint that training started from.
+        is_main_process: whether this process writes the results.
+    """
+
+    kind: str
+    method: str
+    model_class: str
+    dataset: dict[str, Any]
+    recipe: dict[str, Any]
+    arguments: dict[str, Any]
+    steps: int = 0
+    epochs: float = 0.0
+    num_processes: int = 1
+    global_batch_size: int = 0
+    seeds: list[int] = field(default_factory=list)
+    final: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    parent: str | None = None
+    is_main_process: bool = field(default=True, repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as plain values, for `run.json`, which travels to the Hub: of paths only the last part is kept."""
+        values = dataclasses.asdict(self)
+        del values["is_main_process"]
+        values["arguments"] = {key: _without_folders(value) for key, value in values["arguments"].items()}
+        values["parent"] = _without_folders(self.parent)
+        return values
+
+    def save(self, output_dir: Path) -> None:
+        """Write `run.json`."""
+        write_json(output_dir / "run.json", self.to_dict())
+
+
+def _without_folders(value: Any) -> Any:
+    """An absolute path without the folders that only this machine has; anything else as it is."""
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file atomically; a failure is a `CheckpointWriteError`."""
+    with write_errors("a result", path):
+        write_text_atomically(path, json.dumps(value, indent=2, ensure_ascii=False, default=_plain) + "\n")
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of what determines a result."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    from ecg_transformers._version import __version__
+
+    versions = {"ecg_transformers": __version__, "python": platform.python_version()}
+    for name in ("torch", "transformers", "accelerate", "datasets", "numpy", "scipy", "scikit-learn"):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def save_loss_curve(output_dir: Path) -> None:
+    """Draw `loss_curve.png` from the train log; without the plotting library the log alone remains."""
+    try:
+        from ecg_transformers.analysis.plots import plot_loss_curve
+    except ImportError as error:
+        logger.warning("No loss curve was drawn: %s", error)
+        return
+    rows = read_log(output_dir / TRAIN_LOG)
+    with write_errors("the loss curve", output_dir):
+        plot_loss_curve(rows, output_dir / "loss_curve.png")
+
+
+def check_output_is_free(output_dir: Path, resuming: bool) -> None:
+    """Raise `UsageError` when the folder holds another run and this one does not resume it."""
+    if not resuming and (output_dir / TRAIN_LOG).exists():
+        raise UsageError(
+            f"{output_dir} already holds a run: continue it with --resume_from_checkpoint latest, or choose another "
+            f"--output_dir."
+        )
+
+
+def _plain(value: Any) -> Any:
+    item = getattr(value, "item", None)
+    if item is not None and getattr(value, "size", 1) == 1:
+        return item()
+    listing = getattr(value, "tolist", None)
+    return listing() if listing is not None else str(value)
