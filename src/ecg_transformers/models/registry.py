@@ -22,6 +22,7 @@ METHOD_NAMES = (
     "ecg_cpc",
     "ecg_vit",
     "ecg_resnet",
+    "ecg_wav2vec2",
 )
 
 

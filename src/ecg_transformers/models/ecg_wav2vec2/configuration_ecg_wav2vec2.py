@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 from huggingface_hub.dataclasses import strict
 
 from ecg_transformers.models.base import MAX_HIDDEN_SIZE, MAX_LAYERS, MAX_POSITIONS, ECGConfig, check_choice
-from ecg_transformers.models.ecg_wav2vec2.method import LABELS_BY_MAXIMUM, MELP_SIZES, VARIANTS
+from ecg_transformers.models.ecg_wav2vec2.labels_ecg_wav2vec2 import LABELS_BY_MAXIMUM
+from ecg_transformers.models.ecg_wav2vec2.method import MELP_SIZES, VARIANTS
 
 
 @strict
@@ -30,7 +31,8 @@ class ECGWav2Vec2Config(ECGConfig):
         crop_aggregation: how the probabilities of a record's crops become one: "mean", or "ecg_fm", the published
             maximum for five labels and mean for the others.
         feat_proj_dropout: before the position convolution. feature_dropout: on what the quantiser sees.
-        hidden_dropout, attention_dropout, activation_dropout, layerdrop: in the transformer.
+        hidden_dropout, attention_dropout, activation_dropout, layerdrop: in the transformer. All are
+            0 here; the recipes set them for their stages.
         num_codevectors_per_group, num_codevector_groups, codevector_dim, proj_codevector_dim: of the quantiser; a
             `codevector_dim` of 0 is as wide as the projection.
         num_negatives: false candidates of a masked token, from the same segment.
@@ -71,10 +73,10 @@ class ECGWav2Vec2Config(ECGConfig):
     n_queries_caption: int = 128
     attn_pooler_heads: int = 8
     crop_aggregation: str = "mean"
-    feat_proj_dropout: float | int = 0.1
-    feature_dropout: float | int = 0.1
-    hidden_dropout: float | int = 0.1
-    attention_dropout: float | int = 0.1
+    feat_proj_dropout: float | int = 0.0
+    feature_dropout: float | int = 0.0
+    hidden_dropout: float | int = 0.0
+    attention_dropout: float | int = 0.0
     activation_dropout: float | int = 0.0
     layerdrop: float | int = 0.0
     num_codevectors_per_group: int = 320
