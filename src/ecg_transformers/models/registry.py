@@ -173,6 +173,8 @@ class ECGMethod:
         stages: pre-training stages in order; empty for supervised methods.
         has_official_weights: the authors released weights that `convert` reads.
         notes: what the card says about faithfulness.
+        model_types: further `model_type`s by which Hub repositories of the authors name the network, to the dotted name
+            of the config class that reads their `config.json`.
         variants: published models that share the network, by the name that a config's `variant` holds.
     """
 
@@ -193,6 +195,7 @@ class ECGMethod:
     stages: tuple[str, ...] = ("pretrain",)
     has_official_weights: bool = False
     notes: str = ""
+    model_types: Mapping[str, str] = field(default_factory=dict)
     variants: Mapping[str, Variant] = field(default_factory=dict)
 
     @property

@@ -9,7 +9,7 @@ from huggingface_hub.dataclasses import strict
 
 from ecg_transformers.models.base import MAX_HIDDEN_SIZE, MAX_LAYERS, MAX_POSITIONS, ECGConfig, check_choice
 from ecg_transformers.models.ecg_wav2vec2.labels_ecg_wav2vec2 import LABELS_BY_MAXIMUM
-from ecg_transformers.models.ecg_wav2vec2.method import MELP_SIZES, VARIANTS
+from ecg_transformers.models.ecg_wav2vec2.method import MELP_SIZES, METHOD
 
 
 @strict
@@ -49,7 +49,7 @@ class ECGWav2Vec2Config(ECGConfig):
     hidden_act: ClassVar[str] = "gelu"
     feat_extract_activation: ClassVar[str] = "gelu"
 
-    variant: str = "ecg_fm"
+    variant: str | None = "ecg_fm"
     num_leads: int = 12
     seq_len: int | None = None
     conv_dim: list[int] = field(default_factory=lambda: [256, 256, 256, 256])
@@ -97,8 +97,8 @@ class ECGWav2Vec2Config(ECGConfig):
     lead_mask_prob: float | int = 0.5
 
     def __post_init__(self, **kwargs: Any) -> None:
-        check_choice(self, "variant", tuple(VARIANTS))
-        published = VARIANTS[self.variant]
+        check_choice(self, "variant", tuple(METHOD.variants))
+        published = METHOD.variants[str(self.variant)].config
         for name in ("seq_len", "sampling_rate", "class_token", "pooling", "feature_grad_mult"):
             if getattr(self, name) is None:
                 setattr(self, name, published[name])
@@ -176,7 +176,8 @@ def from_melp(published: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"A MELP config has model_size {', '.join(MELP_SIZES)}; got {size!r}.")
     taken = ("shared_emb_dim", "embed_dim_caption", "n_queries_contrast", "n_queries_caption", "attn_pooler_heads")
     fields = {name: published[name] for name in (*taken, "num_leads") if name in published}
-    return {"model_type": "ecg_wav2vec2", "variant": "melp", **MELP_SIZES[size], **fields}
+    # the file says bfloat16, which transformers would compute in
+    return {"model_type": "ecg_wav2vec2", "variant": "melp", "dtype": "float32", **MELP_SIZES[size], **fields}
 
 
 class MELPConfig(ECGWav2Vec2Config):

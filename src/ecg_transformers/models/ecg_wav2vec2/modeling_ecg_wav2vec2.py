@@ -26,7 +26,7 @@ from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.models.classification import ECGForSequenceClassification
 from ecg_transformers.models.ecg_wav2vec2.configuration_ecg_wav2vec2 import ECGWav2Vec2Config
 from ecg_transformers.models.ecg_wav2vec2.keys_ecg_wav2vec2 import MELP_UNUSED_KEYS, PRETRAINING_KEYS, PUBLISHED_KEYS
-from ecg_transformers.models.leads import LeadIndices, check_input, to_lead_table
+from ecg_transformers.models.leads import LeadIndices, check_input, repeat_for_crops, to_lead_table
 
 
 @dataclass
@@ -274,13 +274,18 @@ class ECGWav2Vec2Model(ECGWav2Vec2PreTrainedModel):
         """Tokens and embedding of records.
 
         Args:
-            input_values: `(B, L, T)`, prepared as the variant wants it; any length of at least one token.
+            input_values: `(B, L, T)`, prepared as the variant wants it; any length of at least one token. With segments
+                of a record, `(B, k, L, T)`, tokens stand one segment after the other, `(B, k·n, D)`, and the embeddings
+                are means over segments.
             lead_indices: rows of the lead table; the model's other leads are zeros, as its pre-training zeroed leads.
             attention_mask: `(B, T)`, 1 = signal, 0 = padding at the end. As in the published code the convolutions and
                 the norm behind the first of them run over the padding, so a padded record does not give the tokens of
                 the unpadded one.
             mask_time_indices: `(B, n)` bool, tokens that `mask_embedding (D,)` replaces; for pre-training.
         """
+        segments = input_values.shape[1] if input_values.ndim == 4 else None
+        if segments is not None:
+            input_values, lead_indices = input_values.flatten(0, 1), repeat_for_crops(lead_indices, segments)
         check_input(input_values)
         if self.config.num_tokens(input_values.shape[-1]) < 1:
             raise ValueError(f"An input of {input_values.shape[-1]} samples is shorter than one token.")
@@ -294,9 +299,11 @@ class ECGWav2Vec2Model(ECGWav2Vec2PreTrainedModel):
         padding = None if valid is None else ~valid
         if padding is not None and self.config.class_token:
             padding = nn.functional.pad(padding, (1, 0), value=False)
-        return ECGWav2Vec2ModelOutput(
-            last_hidden_state=hidden, conv_features=features, **self.read_out(hidden, padding)
-        )
+        embeddings = self.read_out(hidden, padding)
+        if segments is not None:
+            hidden = hidden.unflatten(0, (-1, segments)).flatten(1, 2)
+            embeddings = {key: one.unflatten(0, (-1, segments)).mean(dim=1) for key, one in embeddings.items()}
+        return ECGWav2Vec2ModelOutput(last_hidden_state=hidden, conv_features=features, **embeddings)
 
     def valid_tokens(self, attention_mask: Tensor, count: int) -> Tensor:
         """`(B, n)` bool: the tokens that a record of that many true samples has."""
