@@ -126,7 +126,7 @@ def _core_sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     shapes = []
     while f"{CONVS}.{len(shapes)}.conv.weight" in tensors:
         shapes.append(_shape(tensors, f"{CONVS}.{len(shapes)}.conv.weight", 3))
-    width, in_group, kernel = _shape(tensors, "encoder.pos_conv_embed.conv.parametrizations.weight.original1", 3)
+    width, in_group, kernel = _shape(tensors, "encoder.pos_conv_embed.conv.direction", 3)
     return {
         "num_leads": shapes[0][1],
         "conv_dim": [shape[0] for shape in shapes],

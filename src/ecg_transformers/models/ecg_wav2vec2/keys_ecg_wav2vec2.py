@@ -2,6 +2,8 @@
 
 import re
 
+from ecg_transformers.models.shared.conv_position_encoder import WEIGHT_NORM_KEYS
+
 # The core of all four, after the prefix of the wrapping; then MELP's poolers. Applied in this order; a key of this
 # package passes unchanged.
 PUBLISHED_KEYS = {
@@ -11,8 +13,7 @@ PUBLISHED_KEYS = {
     r"^layer_norm\.": "feature_projection.layer_norm.",
     r"^post_extract_proj\.": "feature_projection.projection.",
     r"^conv_pos\.pos_conv\.0\.": "encoder.pos_conv_embed.conv.",
-    r"\.weight_g$": ".parametrizations.weight.original0",
-    r"\.weight_v$": ".parametrizations.weight.original1",
+    **WEIGHT_NORM_KEYS,
     r"\.self_attn\.": ".attention.",
     r"\.self_attn_layer_norm\.": ".layer_norm.",
     r"\.fc1\.": ".feed_forward.intermediate_dense.",

@@ -180,6 +180,10 @@ PUBLISHED = Recipe(
 )
 
 
+# what a recipe of another variant takes back of the method's own preset
+UNSET = {"resample": "fourier", "normalize": None, "normalize_eps": 0.0, "chain": None}
+
+
 def recipe_of(variant: Variant, name: str, batch_size: int | None = None) -> Recipe:
     """Fine-tuning of another published model with ECG-FM's settings, its own not being known."""
     pretrain = {} if batch_size is None else {"pretrain": replace(PUBLISHED.stages["pretrain"], batch_size=batch_size)}
@@ -189,7 +193,7 @@ def recipe_of(variant: Variant, name: str, batch_size: int | None = None) -> Rec
             + (f"; pre-trained with {batch_size} pairs a step and up to 1,000 epochs." if batch_size else ".")
         ),
         config={"variant": name, **variant.config},
-        preprocessing=variant.preprocessing,
+        preprocessing={**UNSET, **variant.preprocessing},
         stages={**pretrain, **downstream(num_crops=None)},
     )
 

@@ -7,18 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import initialization as init
-from transformers.masking_utils import create_bidirectional_mask
-from transformers.models.wav2vec2.modeling_wav2vec2 import (
-    Wav2Vec2Attention,
-    Wav2Vec2EncoderLayer,
-    Wav2Vec2EncoderLayerStableLayerNorm,
-    Wav2Vec2GroupNormConvLayer,
-    Wav2Vec2NoLayerNormConvLayer,
-    Wav2Vec2PositionalConvEmbedding,
-)
+from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2GroupNormConvLayer, Wav2Vec2NoLayerNormConvLayer
 from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs
-from transformers.utils.output_capturing import OutputRecorder, capture_outputs
+from transformers.utils.output_capturing import capture_outputs
 
 from ecg_transformers.layers.gradients import scale_gradient
 from ecg_transformers.layers.pooling import mean_of_nonzero
@@ -27,6 +19,7 @@ from ecg_transformers.models.classification import ECGForSequenceClassification
 from ecg_transformers.models.ecg_wav2vec2.configuration_ecg_wav2vec2 import ECGWav2Vec2Config
 from ecg_transformers.models.ecg_wav2vec2.keys_ecg_wav2vec2 import MELP_UNUSED_KEYS, PRETRAINING_KEYS, PUBLISHED_KEYS
 from ecg_transformers.models.leads import LeadIndices, check_input, repeat_for_crops, to_lead_table
+from ecg_transformers.models.shared.conv_position_encoder import CAN_RECORD, ConvPositionEncoder, init_encoder
 
 
 @dataclass
@@ -96,40 +89,20 @@ class ECGWav2Vec2FeatureProjection(nn.Module):
         return self.dropout(self.projection(self.layer_norm(features.transpose(1, 2))))
 
 
-class ECGWav2Vec2Encoder(nn.Module):
+class ECGWav2Vec2Encoder(ConvPositionEncoder):
     """Position convolution, class token, transformer: `(B, n, D)` to `(B, n (+ 1), D)`."""
 
     def __init__(self, config: ECGWav2Vec2Config) -> None:
-        super().__init__()
-        self.config = config
-        self.pos_conv_embed = Wav2Vec2PositionalConvEmbedding(config)
+        super().__init__(config, config.norm_first)
         if config.class_token:
             self.class_embedding = nn.Parameter(torch.zeros(config.hidden_size))
-        self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout)
-        layer = Wav2Vec2EncoderLayerStableLayerNorm if config.norm_first else Wav2Vec2EncoderLayer
-        self.layers = nn.ModuleList(layer(config) for _ in range(config.num_hidden_layers))
 
-    def forward(self, hidden: Tensor, valid: Tensor | None = None, **kwargs: Any) -> Tensor:
-        """`valid (B, n)` is False for tokens of padding, which the position convolution runs over, as published."""
-        hidden = hidden + self.pos_conv_embed(hidden)
-        if self.config.class_token:
-            hidden = torch.cat([self.class_embedding.to(hidden.dtype).expand(len(hidden), 1, -1), hidden], dim=1)
-        mask = None
-        if valid is not None:
-            if self.config.class_token:
-                valid = nn.functional.pad(valid, (1, 0), value=True)
-            hidden = hidden * valid[..., None]
-            mask = create_bidirectional_mask(config=self.config, inputs_embeds=hidden, attention_mask=valid)
-        if not self.config.norm_first:
-            hidden = self.layer_norm(hidden)
-        hidden = self.dropout(hidden)
-        for layer in self.layers:
-            if not (self.training and self.config.layerdrop and torch.rand(()) < self.config.layerdrop):
-                hidden = layer(hidden, attention_mask=mask, **kwargs)
-        if self.config.norm_first:
-            hidden = self.layer_norm(hidden)
-        return hidden if valid is None else hidden * valid[..., None]
+    def forward(self, tokens: Tensor, valid: Tensor | None = None, **kwargs: Any) -> Tensor:
+        if not self.config.class_token:
+            return super().forward(tokens, valid, **kwargs)
+        hidden = tokens + self.pos_conv_embed(tokens)  # the class token has no position
+        first = self.class_embedding.to(hidden.dtype).expand(len(hidden), 1, -1)
+        return self.transform(torch.cat([first, hidden], dim=1), valid, **kwargs)
 
 
 class ECGWav2Vec2AttentionPooler(nn.Module):
@@ -159,23 +132,15 @@ class ECGWav2Vec2PreTrainedModel(ECGPreTrainedModel):
     base_model_prefix = "ecg_wav2vec2"
     published_keys = PUBLISHED_KEYS
     _keys_to_ignore_on_load_unexpected = [*PRETRAINING_KEYS, *MELP_UNUSED_KEYS]
-    _no_split_modules = ["Wav2Vec2EncoderLayer", "Wav2Vec2EncoderLayerStableLayerNorm", "ParametrizedConv1d"]
-    _can_record_outputs = {
-        "hidden_states": [Wav2Vec2EncoderLayer, Wav2Vec2EncoderLayerStableLayerNorm],
-        "attentions": OutputRecorder(Wav2Vec2Attention, index=1, layer_name="encoder"),
-    }
+    _no_split_modules = ["Wav2Vec2EncoderLayer", "Wav2Vec2EncoderLayerStableLayerNorm"]
+    _can_record_outputs = CAN_RECORD
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         """As published: Kaiming-normal convolutions, linear maps of the transformer with a deviation of 0.02."""
         super()._init_weights(module)
-        if isinstance(module, Wav2Vec2EncoderLayer | Wav2Vec2EncoderLayerStableLayerNorm):
-            for linear in (child for child in module.modules() if isinstance(child, nn.Linear)):
-                init.normal_(linear.weight, std=0.02)
-                init.zeros_(linear.bias)
-        elif isinstance(module, Wav2Vec2PositionalConvEmbedding):
-            init_weight_normed(module.conv)
-        elif isinstance(module, nn.Conv1d) and not hasattr(module, "parametrizations"):
+        init_encoder(module)
+        if isinstance(module, nn.Conv1d):
             init.kaiming_normal_(module.weight)
         elif isinstance(module, ECGWav2Vec2FeatureProjection) and isinstance(module.projection, nn.Linear):
             module.projection.reset_parameters()
@@ -199,14 +164,6 @@ class ECGWav2Vec2PreTrainedModel(ECGPreTrainedModel):
     @property
     def feature_size(self) -> int:
         return self.config.shared_emb_dim if self.config.pooling == "attention" else self.config.hidden_size
-
-
-def init_weight_normed(conv: nn.Conv1d) -> None:
-    """Direction normal with variance 4 / (kernel · width), gain its norm, bias zero; only what was not loaded."""
-    gain, direction = (getattr(conv.parametrizations.weight, name) for name in ("original0", "original1"))
-    init.normal_(direction, std=2 * (conv.kernel_size[0] * conv.in_channels) ** -0.5)
-    init.copy_(gain, torch.linalg.vector_norm(direction, dim=(0, 1), keepdim=True))
-    init.zeros_(conv.bias)
 
 
 def init_pooler(pooler: ECGWav2Vec2AttentionPooler) -> None:
@@ -296,19 +253,17 @@ class ECGWav2Vec2Model(ECGWav2Vec2PreTrainedModel):
             hidden = torch.where(mask_time_indices[..., None], mask_embedding.to(hidden.dtype), hidden)
         valid = None if attention_mask is None else self.valid_tokens(attention_mask, hidden.shape[1])
         hidden = self.encoder(hidden, valid, **kwargs)  # (B, n (+ 1), D)
-        padding = None if valid is None else ~valid
-        if padding is not None and self.config.class_token:
-            padding = nn.functional.pad(padding, (1, 0), value=False)
-        embeddings = self.read_out(hidden, padding)
+        embeddings = self.read_out(hidden, None if valid is None else ~valid)
         if segments is not None:
             hidden = hidden.unflatten(0, (-1, segments)).flatten(1, 2)
             embeddings = {key: one.unflatten(0, (-1, segments)).mean(dim=1) for key, one in embeddings.items()}
         return ECGWav2Vec2ModelOutput(last_hidden_state=hidden, conv_features=features, **embeddings)
 
     def valid_tokens(self, attention_mask: Tensor, count: int) -> Tensor:
-        """`(B, n)` bool: the tokens that a record of that many true samples has."""
+        """Bool `(B, n)`, with a class token `(B, n + 1)`: the tokens that a record of that many true samples has."""
         lengths = self.config.num_tokens(attention_mask.long().sum(dim=-1))
-        return torch.arange(count, device=attention_mask.device) < lengths[:, None]
+        valid = torch.arange(count, device=attention_mask.device) < lengths[:, None]
+        return nn.functional.pad(valid, (1, 0), value=True) if self.config.class_token else valid
 
 
 class ECGWav2Vec2ForSequenceClassification(ECGForSequenceClassification, ECGWav2Vec2PreTrainedModel):

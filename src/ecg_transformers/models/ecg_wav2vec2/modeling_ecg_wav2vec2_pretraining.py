@@ -284,7 +284,7 @@ class ECGWav2Vec2ForPreTraining(ECGWav2Vec2PreTrainedModel):
 
     def monitor(self, outputs: Any) -> dict[str, float]:
         names = ("accuracy", "prob_perplexity", "code_perplexity")
-        return {name: float(getattr(outputs, name)) for name in names}
+        return {name: getattr(outputs, name).item() for name in names}
 
 
 __all__ = ["ECGWav2Vec2ForPreTraining"]
