@@ -23,6 +23,7 @@ METHOD_NAMES = (
     "ecg_vit",
     "ecg_resnet",
     "ecg_wav2vec2",
+    "hubert_ecg",
 )
 # other names of published models that share a network: alias -> (method, its variant)
 ALIASES = {"ked": ("ecg_resnet", "ked")}
