@@ -70,6 +70,8 @@ class ECGWav2Vec2FeatureEncoder(nn.Module):
         self.conv_layers = nn.ModuleList([ECGWav2Vec2FirstConvLayer(config), *further])
 
     def forward(self, signal: Tensor) -> Tensor:
+        if self.training and self.conv_layers[0].gradient_checkpointing:
+            signal = signal.detach().requires_grad_()  # a checkpoint passes gradients only if its input wants one
         for layer in self.conv_layers:
             signal = layer(signal)
         return signal
