@@ -22,6 +22,8 @@ METHOD_NAMES = (
     "ecg_cpc",
     "ecg_vit",
     "ecg_resnet",
+    "ecg_net1d",
+    "merl",
 )
 # other names of published models that share a network: alias -> (method, its variant)
 ALIASES = {"ked": ("ecg_resnet", "ked")}
