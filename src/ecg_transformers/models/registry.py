@@ -174,6 +174,8 @@ class ECGMethod:
         stages: pre-training stages in order; empty for supervised methods.
         has_official_weights: the authors released weights that `convert` reads.
         notes: what the card says about faithfulness.
+        containers: keys of a checkpoint's dictionary under which its published files keep the weights, beside the usual
+            ones.
         variants: published models that share the network, by the name that a config's `variant` holds.
     """
 
@@ -194,6 +196,7 @@ class ECGMethod:
     stages: tuple[str, ...] = ("pretrain",)
     has_official_weights: bool = False
     notes: str = ""
+    containers: tuple[str, ...] = ()
     variants: Mapping[str, Variant] = field(default_factory=dict)
 
     @property
