@@ -51,6 +51,7 @@ _INERT = (
     r"(?:fairseq|fairseq_signals|hydra)\.(?:\w+\.)*\w+",
     r"(?:pytorch_lightning|lightning|lightning_fabric|lightning_utilities)\.(?:\w+\.)*\w+",
     r"transformers\.(?:models\.\w+\.)?configuration_\w+\.\w+",
+    r"hubert_ecg\.(?:\w+\.)*\w+Config",
     r"argparse\.Namespace",
     r"types\.SimpleNamespace",
     r"typing\.Any",
