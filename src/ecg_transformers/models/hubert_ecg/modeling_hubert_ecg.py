@@ -35,6 +35,7 @@ class HubertECGPreTrainedModel(ECGPreTrainedModel):
         # without an index this is the head of a classifier, with one it belongs to pre-training
         r"^label_embedding\.weight$": "classifier.weight",
     }
+    optional_tensors = frozenset({"masked_spec_embed"})  # old fine-tuned files lack it, and no read-out needs it
     _keys_to_ignore_on_load_unexpected = [r"^final_proj\.", r"^label_embedding\.\d"]
     _no_split_modules = ["Wav2Vec2EncoderLayer"]
     _can_record_outputs = CAN_RECORD
@@ -58,13 +59,6 @@ class HubertECGPreTrainedModel(ECGPreTrainedModel):
         self.base_model.masked_spec_embed.requires_grad_(False)
         if self.config.freeze_feature_encoder:
             self.base_model.feature_extractor._freeze_parameters()
-
-    def _refuse_holes(self, missing: set[str]) -> None:
-        # old fine-tuned files lack the mask vector and nothing else; no read-out needs it
-        vector = {key for key in missing if key.endswith("masked_spec_embed")}
-        encoder = set(self.base_model.state_dict())
-        others = any(key.removeprefix(f"{self.base_model_prefix}.") in encoder for key in missing - vector)
-        super()._refuse_holes(missing if others else missing - vector)
 
     def get_input_embeddings(self) -> nn.Module:
         return self.base_model.feature_extractor
