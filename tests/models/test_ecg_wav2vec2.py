@@ -1,10 +1,13 @@
 """Parity with ECG-FM, DeepECG-SSL, MELP and D-BETA, and the properties of the one network behind them."""
 
+import json
 import re
 
 import numpy as np
 import pytest
 import torch
+import transformers
+from safetensors.torch import save_file
 
 import ecg_transformers as ecg
 from ecg_transformers.layers.objectives import OnePatientError
@@ -13,6 +16,7 @@ from ecg_transformers.models.ecg_wav2vec2.labels_ecg_wav2vec2 import (
     ECG_FM_LABELS,
     LABELS_BY_MAXIMUM,
 )
+from ecg_transformers.models.ecg_wav2vec2.method import MELP_SIZES
 from ecg_transformers.models.registry import get_method
 from ecg_transformers.models.shared.state_dicts import CheckpointError
 
@@ -362,3 +366,66 @@ def test_one_patient_cannot_be_contrasted():
 def test_the_pretraining_of_other_variants_is_not_offered():
     with pytest.raises(ValueError, match="d_beta"):
         tiny("pretraining", variant="d_beta")
+
+
+# MELP's Hub repository
+
+
+def melp_folder(folder, model, **fields):
+    """A directory laid out as `fuyingw/MELP_Encoder`: bfloat16, published names, a config that names its own code."""
+    state = {}
+    for key, value in published_keys(model).items():
+        key = re.sub(r"^(contrast|caption)_pooler\.ln_out\.", r"ln_\1.", key)
+        key = re.sub(r"^(contrast|caption)_pooler\.", r"attn_pool_\1.", key).replace("contrast_projection", "proj_contrast")
+        inner = "" if re.match("attn_pool|ln_con|ln_cap|proj_con", key) else "ecg_encoder."
+        state[f"ecg_encoder.{inner}{key}"] = value.to(torch.bfloat16)
+    state |= {"ecg_encoder.logit_scale": torch.zeros(()), "ecg_encoder.bn.running_mean": torch.zeros(768)}
+    state |= {"ecg_encoder.ecg_encoder.mask_emb": torch.zeros(32), "ecg_encoder.ecg_encoder.quantizer.vars": torch.zeros(1)}
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    names = ("shared_emb_dim", "embed_dim_caption", "n_queries_contrast", "n_queries_caption", "attn_pooler_heads")
+    config = {name: getattr(model.config, name) for name in names} | {"model_type": "melp", "model_size": "small"}
+    config |= {"auto_map": {"AutoModel": "modeling_melp.MELPEncoderModel"}, "torch_dtype": "bfloat16", "num_leads": 12}
+    (folder / "config.json").write_text(json.dumps({**config, **fields}))
+    (folder / "modeling_melp.py").write_text('raise SystemExit("remote code was executed")\n')
+    return folder
+
+
+@pytest.fixture
+def melp(monkeypatch):
+    """A small MELP, of the size that its config calls small."""
+    names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+    model = tiny_variant("melp")
+    entry = get_method("ecg_wav2vec2").tiny_config
+    monkeypatch.setitem(MELP_SIZES, "small", {name: entry[name] for name in names})
+    others = ("conv_dim", "num_conv_pos_embeddings", "num_conv_pos_embedding_groups")
+    return model, {name: entry[name] for name in others}
+
+
+@torch.no_grad()
+def test_melps_hub_directory_loads_in_float32_without_its_code(tmp_path, melp):
+    model, sizes = melp
+    model.load_state_dict({key: value.to(torch.bfloat16).float() for key, value in model.state_dict().items()})
+    folder = melp_folder(tmp_path, model)
+    again, info = transformers.AutoModel.from_pretrained(folder, output_loading_info=True, **sizes)
+    assert (type(again), again.dtype, again.config.variant) == (ecg.ECGWav2Vec2Model, torch.float32, "melp")
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    assert again.config.lead_names[4:6] == ["aVF", "aVL"]
+    x = torch.randn(2, 12, 320)
+    assert torch.equal(again.eval()(x).pooler_output, model(x).pooler_output)
+    again.save_pretrained(tmp_path / "ours")
+    ours = transformers.AutoModel.from_pretrained(tmp_path / "ours").eval()
+    assert torch.equal(ours(x).token_embeddings, model(x).token_embeddings)
+    card = (tmp_path / "ours" / "README.md").read_text()
+    assert "MELP" in card
+    assert "Apache-2.0" in card
+    converted = ecg.convert_checkpoint(
+        "ecg_wav2vec2", folder / "model.safetensors", num_attention_heads=2, attn_pooler_heads=4
+    )
+    assert torch.equal(converted(x).pooler_output, model(x).pooler_output)
+
+
+def test_a_size_that_melp_does_not_have_is_refused(tmp_path, melp):
+    folder = melp_folder(tmp_path, melp[0], model_size="huge")
+    with pytest.raises(ValueError, match="small, base, large"):
+        transformers.AutoConfig.from_pretrained(folder)
