@@ -49,7 +49,9 @@ class GumbelQuantizer(nn.Module):
             noisy = torch.zeros_like(logits).scatter(1, soft.argmax(dim=1, keepdim=True), 1.0)
             chosen = noisy - soft.detach() + soft
         tables = self.vars.view(self.num_groups, self.num_codes, -1)
-        vectors = torch.einsum("ngv,gvd->ngd", chosen.view(-1, self.num_groups, self.num_codes).to(tables.dtype), tables)
+        vectors = torch.einsum(
+            "ngv,gvd->ngd", chosen.view(-1, self.num_groups, self.num_codes).to(tables.dtype), tables
+        )
         return Codes(vectors.flatten(1), self._perplexity(logits.softmax(dim=1)), self._perplexity(hard))
 
     def _perplexity(self, probabilities: Tensor) -> Tensor:

@@ -16,7 +16,9 @@ def decimate_flattened(signal: np.ndarray, factor: int) -> np.ndarray:
     from scipy.signal import decimate
 
     if factor < 1 or signal.shape[-1] % factor:
-        raise ValueError(f"{signal.shape[-1]} samples of a lead cannot be decimated by {factor}: it does not divide them.")
+        raise ValueError(
+            f"{signal.shape[-1]} samples of a lead cannot be decimated by {factor}: it does not divide them."
+        )
     if factor == 1:
         return signal
     flat = signal.reshape(*signal.shape[:-2], -1).astype(np.float64, copy=False)

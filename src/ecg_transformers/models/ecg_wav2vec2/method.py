@@ -129,8 +129,9 @@ PRETRAINING_DROPOUTS = {
     "hidden_dropout": 0.1,
     "attention_dropout": 0.1,
 }
-# fine-tuning keeps the convolution stack as it is
-FINETUNING = {"feature_grad_mult": 0.0, "activation_dropout": 0.1}
+# fine-tuning has one dropout, and keeps the convolution stack as it is
+TUNING_DROPOUTS = {**dict.fromkeys(PRETRAINING_DROPOUTS, 0.0), "activation_dropout": 0.1}
+FINETUNING = {**TUNING_DROPOUTS, "feature_grad_mult": 0.0}
 
 
 def downstream(num_crops: int | None) -> dict[str, StageRecipe]:
@@ -150,7 +151,7 @@ def downstream(num_crops: int | None) -> dict[str, StageRecipe]:
         epochs=140,
         schedule="constant",
         decay_one_dimensional=True,
-        config={"feature_grad_mult": 1.0, "activation_dropout": 0.1},
+        config={**TUNING_DROPOUTS, "feature_grad_mult": 1.0},
         num_crops=num_crops,
     )
     linear = StageRecipe(lr=1e-5, batch_size=256, epochs=140, schedule="constant", num_crops=num_crops)
