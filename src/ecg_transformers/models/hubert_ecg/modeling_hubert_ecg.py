@@ -1,7 +1,6 @@
 """HuBERT-ECG (Coppola et al., "HuBERT-ECG as a self-supervised foundation model for broad and scalable cardiac
 applications", medRxiv 10.1101/2024.11.14.24317328): the encoder of HuBERT over leads joined one after the other."""
 
-
 import torch
 from torch import Tensor, nn
 from transformers import initialization as init
