@@ -6,7 +6,6 @@ for an inert object that takes anything and keeps nothing: the named modules are
 file refuses the file.
 """
 
-import pickle
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
