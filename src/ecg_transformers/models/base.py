@@ -165,7 +165,7 @@ class ECGPreTrainedModel(PreTrainedModel):
     _supports_flash_attn = True
     _supports_attention_backend = True
     _no_split_modules = ["ECGLayer"]
-    _can_record_outputs = {"hidden_states": ECGLayer, "attentions": SelfAttention}
+    _can_record_outputs: ClassVar[dict[str, Any]] = {"hidden_states": ECGLayer, "attentions": SelfAttention}
     # called with (model, folder) at the end of `save_pretrained`; the package's face hangs preprocessor and card here,
     # which live on higher floors
     saving_hooks: ClassVar[list[Callable[[Any, Path], None]]] = []
