@@ -139,6 +139,7 @@ class Variant:
         preprocessing: its whole extractor preset (nothing is taken over from the method's own).
         title, paper, summary, licence, notes: as in `ECGMethod`; empty takes the method's.
         config: config fields of a converted checkpoint that tensors cannot tell.
+        sizes: config fields of the released model that tensors do tell: what training from scratch starts with.
         containers: keys of the checkpoint's dictionary that only this variant's files have.
     """
 
@@ -149,6 +150,7 @@ class Variant:
     licence: str = ""
     notes: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
+    sizes: Mapping[str, Any] = field(default_factory=dict)
     containers: tuple[str, ...] = ()
 
 
@@ -235,7 +237,7 @@ class ECGMethod:
         variant = self.variant(name)
         names = ("title", "paper", "summary", "licence", "notes")
         texts = {key: getattr(variant, key) or getattr(self, key) for key in names}
-        own = {**variant.config, "variant": name}
+        own = {**variant.sizes, **variant.config, "variant": name}
         recipes = {key: replace(recipe, config={**own, **recipe.config}) for key, recipe in self.recipes.items()}
         return replace(self, preprocessing=variant.preprocessing, recipes=recipes, current_variant=name, **texts)
 

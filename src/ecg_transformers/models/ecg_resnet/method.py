@@ -41,6 +41,7 @@ KED = Variant(
         # published: NaN become zero after the Fourier step, which has spread each over its lead by then
         "nan": "zero_lead",
     },
+    sizes={"stage_dims": [64, 128, 128, 192]},
     config={"pooling": ["mean"], "seq_len": 1000, "sampling_rate": 100, "lead_names": MIMIC_LEADS},
     containers=("ecg_model",),
 )
