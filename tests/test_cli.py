@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ecg_transformers.models.registry import list_methods, method_table
-from ecg_transformers_cli import build_parser, main
+from ecg_transformers.cli import build_parser, main
 
 LEADS = ["I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"]
 

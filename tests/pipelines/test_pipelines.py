@@ -12,7 +12,7 @@ from transformers import pipeline
 
 import ecg_transformers as ecg
 from ecg_transformers.models.registry import get_method, list_methods
-from ecg_transformers_cli import main
+from ecg_transformers.cli import main
 
 LEADS = ["I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"]
 
@@ -153,7 +153,7 @@ def test_predict_reads_a_list_from_standard_input(tmp_path, st_mem, capsys, monk
 
 def test_help_imports_none_of_the_heavy_packages():
     script = (
-        "import sys\nfrom ecg_transformers_cli import main\n"
+        "import sys\nfrom ecg_transformers.cli import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit: pass\n"
         "heavy = {'torch', 'transformers', 'datasets', 'evaluate', 'wfdb', 'numpy', 'scipy', 'accelerate'} & set(sys.modules)\n"
         "print('heavy:', sorted(heavy))"

@@ -231,6 +231,13 @@ def get_method(name: str) -> ECGMethod:
     return entry
 
 
+def class_modules() -> dict[str, str]:
+    """Name of every config and model class of the registry to the module that holds it."""
+    entries = map(get_method, list_methods())
+    dotted = [name for entry in entries for name in (entry.config, *entry.classes.values())]
+    return {name.rpartition(".")[2]: name.rpartition(".")[0] for name in dotted}
+
+
 def method_of(config: Any) -> ECGMethod:
     """The registry entry behind a model config (by its `model_type`)."""
     return get_method(config.model_type)
