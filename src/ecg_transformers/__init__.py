@@ -7,8 +7,10 @@ After `import ecg_transformers`, transformers' Auto classes know every config, m
 from importlib import import_module
 from typing import Any
 
-from ecg_transformers._version import __version__
-from ecg_transformers.models.registry import class_modules, get_method, list_methods
+from ecg_transformers._version import __version__ as __version__
+from ecg_transformers.models.registry import class_modules
+from ecg_transformers.models.registry import get_method as get_method
+from ecg_transformers.models.registry import list_methods as list_methods
 from ecg_transformers.registration import register_with_transformers
 
 _LAZY = {

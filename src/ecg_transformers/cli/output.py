@@ -13,14 +13,18 @@ NOT_A_DEVICE = "Scores are for research. This is not a medical device."
 Verbs = Any  # argparse keeps the type of `add_subparsers()` to itself
 
 
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Defaults are shown where there is one; the example keeps its line."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
+
+
 def add_verb(verbs: Verbs, name: str, text: str, example: str) -> argparse.ArgumentParser:
     """A verb with its help, defaults included, and one example below."""
 
-    class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-        pass
-
     parser: argparse.ArgumentParser = verbs.add_parser(
-        name, help=text, description=text, epilog=f"example:\n  ecg-transformers {example}", formatter_class=Formatter
+        name, help=text, description=text, epilog=f"example:\n  ecg-transformers {example}", formatter_class=_Formatter
     )
     return parser
 

@@ -25,12 +25,17 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     return run_command(lambda: (_pretrain if verb == "pretrain" else _finetune)(list(arguments)))
 
 
+def _shown(example: str) -> dict[str, str]:
+    return {"prog": f"ecg-transformers {example.split()[0]}", "epilog": f"example: ecg-transformers {example}"}
+
+
 def _pretrain(arguments: list[str]) -> None:
     from ecg_transformers.hub.cards import write_card
     from ecg_transformers.training.arguments import PretrainingArguments, parse_arguments
     from ecg_transformers.training.pretraining import pretrain
 
-    args = parse_arguments(PretrainingArguments, VERBS["pretrain"], arguments)
+    example = "pretrain --method st_mem --recipe tiny --dataset ptb_xl --data_dir PTB_XL --output_dir pretrained"
+    args = parse_arguments(PretrainingArguments, VERBS["pretrain"], arguments, **_shown(example))
     summary = pretrain(args)
     if summary.is_main_process:
         write_card(args.output_dir)
@@ -43,7 +48,8 @@ def _finetune(arguments: list[str]) -> None:
     from ecg_transformers.training.arguments import FinetuningArguments, parse_arguments
     from ecg_transformers.training.finetuning import finetune
 
-    args = parse_arguments(FinetuningArguments, VERBS["finetune"], arguments)
+    example = "finetune --model_name_or_path pretrained --dataset folder --data_dir MY_RECORDS --output_dir tuned"
+    args = parse_arguments(FinetuningArguments, VERBS["finetune"], arguments, **_shown(example))
     summary = finetune(args)
     if summary.is_main_process:
         write_card(args.output_dir)

@@ -174,15 +174,15 @@ class FinetuningArguments(RunArguments):
         return seeds
 
 
-def parse_arguments(cls: Any, description: str, arguments: list[str] | None = None) -> Any:
-    """The command line as a dataclass.
+def parse_arguments(cls: Any, description: str, arguments: list[str] | None = None, **shown: Any) -> Any:
+    """The command line as a dataclass; `shown` (`prog`, `epilog`) is for its help.
 
     Raises:
         UsageError: an option that does not exist, with the nearest one that does.
     """
     from transformers import HfArgumentParser
 
-    parser = HfArgumentParser(cls, description=description)
+    parser = HfArgumentParser(cls, description=description, **shown)
     args, rest = parser.parse_args_into_dataclasses(args=arguments, return_remaining_strings=True)
     if rest:
         options = [f"--{name}" for name in sorted(field_names(cls))]
