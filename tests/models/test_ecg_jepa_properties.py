@@ -488,9 +488,9 @@ def test_monitor_reads_the_models_own_output():
 
 
 def test_recipes_build_valid_configs_and_name_the_published_settings():
-    for name, recipe in METHOD.recipes.items():
+    for recipe in METHOD.recipes.values():
         config = ECGJEPAConfig(**recipe.config)
-        preprocessing = METHOD.with_recipe(name).preprocessing
+        preprocessing = METHOD.preprocessing | recipe.preprocessing
         assert preprocessing["seq_len"] == config.seq_len
         assert preprocessing["patch_size"] == config.patch_size
         assert preprocessing["lead_names"] == config.lead_names

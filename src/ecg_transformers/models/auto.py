@@ -14,7 +14,6 @@ AUTO_CLASS_OF_ROLE = {
     "pretraining": "AutoModelForPreTraining",
     "classification": "AutoModelForSequenceClassification",
 }
-EXTRACTOR_CLASSES = ("ECGFeatureExtractor", "ECGSLFeatureExtractor")
 
 
 def register_auto_classes() -> None:
@@ -32,9 +31,9 @@ def register_auto_classes() -> None:
 
 def shim_class_names() -> list[str]:
     """Every name that a checkpoint's `auto_map` may point to."""
-    names = list(EXTRACTOR_CLASSES)
-    for name in list_methods():
-        method = get_method(name)
+    methods = [get_method(name) for name in list_methods()]
+    names = list(dict.fromkeys(method.extractor.rpartition(".")[2] for method in methods))
+    for method in methods:
         names += [method.config.rpartition(".")[2], *(dotted.rpartition(".")[2] for dotted in method.classes.values())]
     return names
 

@@ -123,10 +123,9 @@ TINY_WIDE = Recipe(
     },
 )
 
-_FOLDER = "ecg_transformers.models.st_mem"
-
 METHOD = ECGMethod(
     name="st_mem",
+    prefix="STMEM",
     title="ST-MEM",
     paper=(
         "Na et al., Guiding Masked Representation Learning to Capture Spatio-Temporal Relationship of "
@@ -134,15 +133,8 @@ METHOD = ECGMethod(
     ),
     summary="Masks patches in space (leads) and time and reconstructs them with a decoder that all leads share.",
     licence="Released code and weights: CC BY-NC 4.0, with a later notice that reserves all rights",
-    config=f"{_FOLDER}.configuration_st_mem.STMEMConfig",
-    classes={
-        "base": f"{_FOLDER}.modeling_st_mem.STMEMModel",
-        "pretraining": f"{_FOLDER}.modeling_st_mem.STMEMForPreTraining",
-        "classification": f"{_FOLDER}.modeling_st_mem.STMEMForSequenceClassification",
-    },
     preprocessing=PREPROCESSING,
     recipes={"published": PUBLISHED, "tiny": TINY, "tiny_wide": TINY_WIDE},
-    convert=f"{_FOLDER}.convert_st_mem.convert_st_mem",
     has_official_weights=True,
     tiny_config={
         "num_leads": 12,
