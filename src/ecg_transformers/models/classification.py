@@ -9,7 +9,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
-from ecg_transformers.layers.pooling import AttentionPooling
+from ecg_transformers.layers.heads import AttentionPooling
 from ecg_transformers.models.base import ECGConfig, ECGPreTrainedModel
 from ecg_transformers.models.leads import LeadIndices, check_input, repeat_for_crops
 from ecg_transformers.models.outputs import ECGClassifierOutput
