@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ecg_transformers.data.record import ECGRecord
 from ecg_transformers.evaluation.probes import LinearProbe, RidgeProbe, Standardizer, knn_scores
 from ecg_transformers.evaluation.signal_features import amplitude_features, simple_features
-from ecg_transformers.evaluation.trained_probes import AttentionPoolingHead, AttentionProbe, LastEpochProbe
+from ecg_transformers.evaluation.trained_probes import AttentionProbe, AttentionProbeHead, LastEpochProbe
 from ecg_transformers.layers.frozen import eval_mode, tensors_sha256
 from ecg_transformers.words import check_choice
 
@@ -169,8 +169,8 @@ def _check_finite(block: NDArray[np.float32], rows: Sequence[Any]) -> None:
 
 
 __all__ = [
-    "AttentionPoolingHead",
     "AttentionProbe",
+    "AttentionProbeHead",
     "LastEpochProbe",
     "LinearProbe",
     "RidgeProbe",

@@ -311,7 +311,7 @@ class ECGCPCForPreTraining(ECGCPCPreTrainedModel):
 
 class ECGCPCForSequenceClassification(ECGForSequenceClassification, ECGCPCPreTrainedModel):
     """CPC with a linear head on the pooled context, with the published head (`config.classifier_hidden_sizes`), or
-    with an attention probe over the context (`config.head_pooling="attention"`)."""
+    with attention pooling of the context (`config.head_pooling="attention"`)."""
 
     config: ECGCPCConfig
     base_class = ECGCPCModel
