@@ -59,7 +59,7 @@ class ECGForSequenceClassification(ECGPreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        self.base_class._init_weights(self, module)
+        super()._init_weights(module)  # of the method, which stands behind this class in the order of bases
         if isinstance(module, AttentionPooling):
             init_attention_pooling(module)
         elif isinstance(module, nn.BatchNorm1d) and module.running_mean is not None:  # a head norm that is not loaded
