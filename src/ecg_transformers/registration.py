@@ -31,14 +31,11 @@ def register_with_transformers() -> None:
 
 
 def _register() -> None:
-    from ecg_transformers.hub.folders import complete_folder
     from ecg_transformers.models.auto import register_auto_classes
-    from ecg_transformers.models.base import ECGPreTrainedModel
     from ecg_transformers.pipelines import register_pipelines
 
     register_auto_classes()
     register_pipelines()
-    ECGPreTrainedModel.saving_hooks[:] = [complete_folder]
 
 
 class _Registration(MetaPathFinder):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ecg_transformers.layers import cross_pattern_attention as leaf
+from ecg_transformers.layers.collapse import token_figures
 from ecg_transformers.models.ecg_jepa.configuration_ecg_jepa import ECGJEPAConfig
 from ecg_transformers.models.ecg_jepa.masking_ecg_jepa import draw_time_mask, draw_time_masks
 from ecg_transformers.models.ecg_jepa.modeling_ecg_jepa import (
@@ -16,7 +17,6 @@ from ecg_transformers.models.ecg_jepa.modeling_ecg_jepa import (
     ECGJEPAForSequenceClassification,
     ECGJEPAModel,
 )
-from ecg_transformers.models.ecg_jepa.monitoring_ecg_jepa import collapse_figures
 from ecg_transformers.models.registry import get_method
 
 METHOD = get_method("ecg_jepa")
@@ -455,23 +455,23 @@ def test_monitor_tells_a_collapse_onto_positions_from_content():
     codes = torch.randn(1, 24, 16, generator=generator)
     content = torch.randn(32, 24, 16, generator=generator)
     positions = torch.arange(24)
-    collapsed = collapse_figures(codes.expand(32, -1, -1), positions)
+    collapsed = token_figures(codes.expand(32, -1, -1), positions)
     assert collapsed["content"] == pytest.approx(0, abs=1e-6)
-    alive = collapse_figures(content, positions)
+    alive = token_figures(content, positions)
     assert alive["content"] > 0.9
     assert alive["token_effective_rank"] == pytest.approx(16, rel=0.05)
-    half = collapse_figures(codes + content, positions)
+    half = token_figures(codes + content, positions)
     assert half["content"] == pytest.approx(0.5, abs=0.1)
-    flat = collapse_figures(torch.ones(4, 24, 16) + 1e-4 * content[:4, :, :1], positions)
+    flat = token_figures(torch.ones(4, 24, 16) + 1e-4 * content[:4, :, :1], positions)
     assert flat["mean_pairwise_cosine"] == pytest.approx(1, abs=1e-3)
     assert flat["token_effective_rank"] == pytest.approx(1, abs=0.1)
-    assert collapse_figures(torch.full((2, 24, 16), math.nan), positions) == {}
+    assert token_figures(torch.full((2, 24, 16), math.nan), positions) == {}
 
 
 def test_monitor_finds_positions_of_masks_per_sample():
     codes = torch.randn(10, 16, generator=torch.Generator().manual_seed(0))
     positions = torch.stack([torch.randperm(10, generator=torch.Generator().manual_seed(i))[:6] for i in range(8)])
-    assert collapse_figures(codes[positions], positions)["content"] == pytest.approx(0, abs=1e-6)
+    assert token_figures(codes[positions], positions)["content"] == pytest.approx(0, abs=1e-6)
 
 
 def test_monitor_reads_the_models_own_output():
@@ -488,9 +488,9 @@ def test_monitor_reads_the_models_own_output():
 
 
 def test_recipes_build_valid_configs_and_name_the_published_settings():
-    for name, recipe in METHOD.recipes.items():
+    for recipe in METHOD.recipes.values():
         config = ECGJEPAConfig(**recipe.config)
-        preprocessing = METHOD.with_recipe(name).preprocessing
+        preprocessing = METHOD.preprocessing | recipe.preprocessing
         assert preprocessing["seq_len"] == config.seq_len
         assert preprocessing["patch_size"] == config.patch_size
         assert preprocessing["lead_names"] == config.lead_names

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from ecg_transformers.layers.contrastive_heads import uniformity
+from ecg_transformers.layers.collapse import uniformity
 from ecg_transformers.layers.momentum import cosine_momentum
 from ecg_transformers.models.ecg_moco_v3.configuration_ecg_moco_v3 import ECGMoCoV3Config
 from ecg_transformers.models.ecg_moco_v3.convert_ecg_moco_v3 import convert_ecg_moco_v3

@@ -2,11 +2,10 @@
 
 import argparse
 import dataclasses
-import json
-from collections.abc import Sequence
 from typing import Any
 
 from ecg_transformers.cli.output import Verbs, add_json, add_verb, for_people, print_json, print_table
+from ecg_transformers.words import key_value
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -57,7 +56,7 @@ def _build(options: argparse.Namespace) -> int:
         options.output_dir,
         num_proc=options.num_proc,
         shard=_shard(options.shard),
-        **assignments(options.option),
+        **dict(map(key_value, options.option)),
     )
     if for_people(options):
         print(report)
@@ -73,17 +72,3 @@ def _shard(text: str | None) -> tuple[int, int] | None:
     if not separator or not index.isdigit() or not count.isdigit():
         raise ValueError(f"--shard takes I/N, for example 0/4, not {text!r}.")
     return int(index), int(count)
-
-
-def assignments(texts: Sequence[str]) -> dict[str, Any]:
-    """`k=v` texts into a dictionary; values are read as JSON where they are JSON, else as text."""
-    values: dict[str, Any] = {}
-    for text in texts:
-        key, separator, value = text.partition("=")
-        if not separator:
-            raise ValueError(f"{text!r} is not of the form KEY=VALUE.")
-        try:
-            values[key.strip()] = json.loads(value)
-        except json.JSONDecodeError:
-            values[key.strip()] = {"True": True, "False": False, "None": None}.get(value, value)
-    return values

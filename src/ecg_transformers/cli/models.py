@@ -20,6 +20,7 @@ from ecg_transformers.cli.output import (
     signal_hints,
     write_table,
 )
+from ecg_transformers.words import key_values
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -154,10 +155,8 @@ def _classifier(model: str, device: str) -> Any:
 
 def _convert(options: argparse.Namespace) -> int:
     from ecg_transformers.hub.folders import convert_to_folder
-    from ecg_transformers.training.arguments import parse_overrides
 
-    overrides = parse_overrides(options.config, "config")
-    model = convert_to_folder(options.method, options.file, options.output_dir, **overrides)
+    model = convert_to_folder(options.method, options.file, options.output_dir, **key_values(options.config))
     print(f"{type(model).__name__} with {model.num_parameters():,} parameters written to {options.output_dir}")
     return 0
 

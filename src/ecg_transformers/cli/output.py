@@ -8,6 +8,8 @@ from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
 
+from ecg_transformers.files import replacing
+
 NOT_A_DEVICE = "Scores are for research. This is not a medical device."
 
 Verbs = Any  # argparse keeps the type of `add_subparsers()` to itself
@@ -98,16 +100,12 @@ def write_table(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
 
     target = Path(path)
     check_table(target)
-    temporary = target.with_name(f".{target.name}.part")
     frame = pd.DataFrame(list(rows))
-    try:
+    with replacing(target) as beside:
         if target.suffix == ".csv":
-            frame.to_csv(temporary, index=False)
+            frame.to_csv(beside, index=False)
         else:
-            frame.to_parquet(temporary, index=False)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+            frame.to_parquet(beside, index=False)
 
 
 def check_table(path: str | Path) -> None:

@@ -15,8 +15,9 @@ from ecg_transformers.evaluation.aggregation import probabilities
 from ecg_transformers.evaluation.metrics import check_targets, per_class_auroc
 
 
-class AttentionPoolingHead(nn.Module):
-    """One learned query attends to the tokens of a frozen encoder; a linear layer reads what it gathers.
+class AttentionProbeHead(nn.Module):
+    """The attention probe: one learned query attends to the tokens of a frozen encoder; a linear layer reads the normed
+    result. (A model's own head with `head_pooling="attention"` is another network, `layers.heads.AttentionPooling`.)
 
     Args:
         hidden_size: width of the tokens.
@@ -110,11 +111,11 @@ class AttentionProbe:
         """Probabilities ``(records, classes)``."""
         return probabilities(self.decision_function(tokens), self.task_kind)
 
-    def _new_head(self, width: int, num_classes: int) -> AttentionPoolingHead:
+    def _new_head(self, width: int, num_classes: int) -> AttentionProbeHead:
         heads = self.num_heads or next(count for count in (8, 4, 2, 1) if width % count == 0)
         with torch.random.fork_rng(devices=[]):  # the global generator stays as it was
             torch.manual_seed(self.seed)
-            return AttentionPoolingHead(width, heads, num_classes).to(self.device)
+            return AttentionProbeHead(width, heads, num_classes).to(self.device)
 
     def _train_epoch(
         self, inputs: Tensor, target: Tensor, optimizer: torch.optim.Optimizer, generator: torch.Generator

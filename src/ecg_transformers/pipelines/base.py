@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from transformers.pipelines.base import ChunkPipeline
 
-from ecg_transformers.models.registry import known
+from ecg_transformers.words import did_you_mean
 
 # arguments that describe a raw array or a file that does not state them; records and rows carry their own
 SIGNAL_PARAMETERS = ("sampling_rate", "lead_names", "units")
@@ -59,7 +59,7 @@ class ECGPipeline(ChunkPipeline):
         for name in parameters:
             if name not in allowed:
                 names = sorted({*allowed, *self.own_parameters, "batch_size", "num_workers"})
-                raise ValueError(f"{type(self).__name__} has no argument {name!r}. {known(name, names)}")
+                raise ValueError(f"{type(self).__name__} has no argument {name!r}{did_you_mean(name, names)}")
         return {name: value for name, value in parameters.items() if value is not None}
 
     def preprocess(

@@ -6,8 +6,8 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 
 from ecg_transformers.models.base import ECGConfig, check_choice
+from ecg_transformers.models.ecg_jepa.method import EIGHT_LEADS
 
-EIGHT_LEADS = ["I", "II", "V1", "V2", "V3", "V4", "V5", "V6"]
 PUBLISHED_MASK_RATIOS = {"block": [0.175, 0.225], "random": [0.6, 0.7]}
 
 

@@ -12,6 +12,7 @@ from ecg_transformers.training.errors import UsageError, one_sentence
 
 IDENTITY = "identity.json"  # beside a finished result
 _NOT_THE_MODEL = ("transformers_version", "_name_or_path", "architectures", "auto_map", "dtype", "torch_dtype")
+_GONE = ("recipe.loss",)  # of earlier versions; it never had an effect
 _SCHEDULE_ONLY = ("total_steps", "recipe.epochs", "recipe.max_steps")
 
 
@@ -71,7 +72,7 @@ def _differences(before: Any, now: Any, path: str = "") -> Iterator[tuple[str, A
         order = [*before, *(key for key in now if key not in before)]
         for key in order:
             yield from _differences(before.get(key), now.get(key), f"{path}.{key}" if path else str(key))
-    elif before != now:
+    elif before != now and path not in _GONE:
         yield path, before, now
 
 
