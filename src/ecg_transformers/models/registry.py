@@ -7,7 +7,7 @@ strings and imported when first asked for. Nothing outside `models/` names a met
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from ecg_transformers.words import did_you_mean
@@ -176,11 +176,11 @@ class ECGMethod:
     def __post_init__(self) -> None:
         folder, name = f"{__package__}.{self.name}", self.name
         roles = [role for role in _ENDINGS if role != "pretraining" or self.stages]
-        converter = f"{folder}.convert_{name}"
+        has_converter = (Path(__file__).parent / name / f"convert_{name}.py").is_file()
         by_convention = {
             "config": f"{folder}.configuration_{name}.{self.prefix}Config",
             "classes": {role: f"{folder}.modeling_{name}.{self.prefix}{_ENDINGS[role]}" for role in roles},
-            "convert": f"{converter}.convert_{name}" if find_spec(converter) else None,
+            "convert": f"{folder}.convert_{name}.convert_{name}" if has_converter else None,
         }
         for field_name, value in by_convention.items():
             if not getattr(self, field_name):

@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -218,7 +219,7 @@ def describe(inputs: Any, hints: Mapping[str, Any]) -> tuple[Any, dict[str, Any]
     if isinstance(inputs, (int, float)):
         raise ValueError("A record is an array (seq_len, num_leads), not a nested list of numbers.")
     if isinstance(inputs, (str, os.PathLike)):
-        return read_record(inputs, **hints), {}
+        return read_record(Path(inputs), **hints), {}
     return inputs, hints
 
 
