@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
 
 from ecg_transformers.training.errors import UsageError
-
-if TYPE_CHECKING:
-    from torch import nn
-    from torch.optim import Optimizer
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +35,7 @@ def half_cosine_lr(epoch: float, *, lr: float, min_lr: float, warmup_epochs: flo
 
 
 def linear_warmup_cosine_lr(step: float, *, lr: float, min_lr: float, warmup_steps: float, total_steps: float) -> float:
-    """As `half_cosine_lr` in steps, but the first step already moves: warm-up through `lr / warmup_steps, 2 lr /
-    warmup_steps, …`."""
+    """As `half_cosine_lr` in steps, but the first step already moves: `lr / warmup_steps`, `2 lr / warmup_steps`, …"""
     if step < warmup_steps:
         return lr * min((step + 1) / warmup_steps, 1.0)
     progress = (step - warmup_steps) / max(total_steps - warmup_steps, 1)
@@ -65,9 +64,9 @@ def one_cycle_lr(
     start_factor: float = 0.04,
     end_factor: float = 4e-6,
 ) -> float:
-    """The one-cycle policy with cosine ramps (Smith and Topin, 2018): up from `start_factor * lr`, down to `end_factor
-    * lr`.
+    """The one-cycle policy with cosine ramps (Smith and Topin, 2018).
 
+    It rises from `start_factor * lr` and falls to `end_factor * lr`.
     With the default factors and `total_steps` steps it gives the learning rates of torch's `OneCycleLR`.
     """
     peak = warmup_share * total_steps - 1
@@ -186,27 +185,7 @@ def parameter_groups(
         raise UsageError(
             f"Weight decay is {weight_decay:g}, but its rules leave no parameter to decay: its group is empty."
         )
-    result = list(groups.values())
-    check_groups(model, result)
-    return result
-
-
-def check_groups(model: nn.Module, groups: Iterable[ParameterGroup]) -> None:
-    """Raise `UsageError` unless every trainable parameter is in exactly one non-empty group and no frozen one is in
-    any."""
-    seen: dict[int, str] = {}
-    for group in groups:
-        if not group.parameters:
-            raise UsageError("An optimiser group is empty.")
-        for name, parameter in zip(group.names, group.parameters, strict=True):
-            if not parameter.requires_grad:
-                raise UsageError(f"The frozen parameter {name} is in an optimiser group.")
-            if id(parameter) in seen:
-                raise UsageError(f"The parameter {name} is in two optimiser groups (also as {seen[id(parameter)]}).")
-            seen[id(parameter)] = name
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad and id(parameter) not in seen:
-            raise UsageError(f"The trainable parameter {name} is in no optimiser group.")
+    return list(groups.values())
 
 
 def _matching(pattern: str, names: Sequence[str], setting: str) -> set[str]:
@@ -231,8 +210,6 @@ def build_optimizer(
 
     AdamW is fused where the device has the kernel: 4 to 5 times faster on a CPU than torch's default form.
     """
-    import torch
-
     settings = [
         {"params": group.parameters, "weight_decay": group.weight_decay, "lr_factor": group.lr_factor}
         for group in groups
