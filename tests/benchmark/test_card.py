@@ -123,7 +123,7 @@ def test_predictions_about_other_records_are_refused(measured: tuple[Any, dict[s
     [
         ({"readout": "poler"}, "There is no readout 'poler'"),
         ({"fractions": "0,1"}, "label fraction"),
-        ({"method": "st_men"}, "Did you mean 'st_mem'"),
+        ({"method": "st_men"}, "did you mean 'st_mem'"),
         ({"output_dir": ""}, "--output_dir is missing"),
     ],
 )

@@ -62,7 +62,7 @@ def test_pretraining_and_fine_tuning_run_one_after_the_other(tmp_path: Path) -> 
 def test_a_wrong_argument_is_one_sentence_and_exit_code_2(tmp_path: Path) -> None:
     result = run_script("pretrain.py", "--method", "st_men", "--output_dir", str(tmp_path / "out"))
     assert result.returncode == 2
-    assert "Did you mean 'st_mem'" in result.stderr.splitlines()[-1]
+    assert "did you mean 'st_mem'" in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "out").exists()
 

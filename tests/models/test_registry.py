@@ -66,7 +66,7 @@ def test_the_table_promises_conversion_only_where_weights_were_released():
 
 
 def test_an_unknown_method_is_answered_with_the_known_ones():
-    with pytest.raises(ValueError, match="Did you mean 'st_mem'"):
+    with pytest.raises(ValueError, match="did you mean 'st_mem'"):
         ecg.get_method("st_men")
 
 

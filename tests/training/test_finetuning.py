@@ -302,13 +302,13 @@ def test_a_method_whose_input_are_beats_takes_all_modes(tmp_path: Path) -> None:
 WRONG = {
     "no such model": ({"model_name_or_path": "/nowhere/model"}, "no model folder /nowhere/model"),
     "method without weights": ({"model_name_or_path": "st_mem"}, "needs a pre-trained model"),
-    "no such mode": ({"mode": "finetuned"}, "Did you mean 'finetune'"),
+    "no such mode": ({"mode": "finetuned"}, "did you mean 'finetune'"),
     "no such lead": ({"leads": "I,V9"}, "V9"),
     "no such task": ({"task": "superclas"}, "superclas"),
     "fraction of none": ({"label_fraction": 0.0}, "label_fraction"),
     "seed twice": ({"seeds": "1,1"}, "none twice"),
     "seed of letters": ({"seeds": "a"}, "whole numbers"),
-    "unknown field": ({"config_overrides": "head_nrom=none"}, "Did you mean 'head_norm'"),
+    "unknown field": ({"config_overrides": "head_nrom=none"}, "did you mean 'head_norm'"),
     "linear attention": ({"mode": "linear", "readout": "attention"}, "no attention readout"),
     "changed size": ({"config_overrides": "hidden_size=64"}, "another shape"),
 }

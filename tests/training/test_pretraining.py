@@ -295,10 +295,10 @@ def test_the_help_names_the_command_that_lists_the_methods() -> None:
 
 
 WRONG = {
-    "no such method": ({"method": "st_men"}, "Did you mean 'st_mem'"),
+    "no such method": ({"method": "st_men"}, "did you mean 'st_mem'"),
     "no such corpus": ({"dataset": "ptb_xxl"}, "ptb_xl"),
     "no folder": ({"dataset": "ptb_xl", "data_dir": "/nowhere/at/all", "dataset_options": ""}, "/nowhere/at/all"),
-    "unknown field": ({"config_overrides": "hiden_size=4"}, "Did you mean 'hidden_size'"),
+    "unknown field": ({"config_overrides": "hiden_size=4"}, "did you mean 'hidden_size'"),
     "impossible value": ({"config_overrides": "hidden_size=banana"}, "hidden_size"),
     "unknown recipe": ({"recipe": "published2"}, "published"),
     "no key=value": ({"config_overrides": "hidden_size"}, "key=value"),

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ecg_transformers.files import replacing
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -43,15 +45,11 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int | None = 
     if target.suffix.lower() != ".png":
         raise ValueError(f"A figure is written as a PNG file; the name {target.name!r} does not end in .png.")
     resolution = dpi or int(figure.dpi)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        figure.savefig(partial, dpi=resolution, format="png", facecolor=figure.get_facecolor())
-        while partial.stat().st_size > _MAX_BYTES and resolution > 40:
+    with replacing(target) as beside:
+        figure.savefig(beside, dpi=resolution, format="png", facecolor=figure.get_facecolor())
+        while beside.stat().st_size > _MAX_BYTES and resolution > 40:
             resolution = int(resolution * 0.7)
-            figure.savefig(partial, dpi=resolution, format="png", facecolor=figure.get_facecolor())
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
+            figure.savefig(beside, dpi=resolution, format="png", facecolor=figure.get_facecolor())
     return target
 
 

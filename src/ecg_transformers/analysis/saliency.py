@@ -15,6 +15,7 @@ import numpy as np
 
 from ecg_transformers.signal.beat_segments import relative_bounds
 from ecg_transformers.signal.beats import detect_r_peaks
+from ecg_transformers.words import check_choice
 
 if TYPE_CHECKING:
     import torch
@@ -75,8 +76,7 @@ def input_saliency(
     """
     import torch
 
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}.")
+    check_choice("method", method, METHODS)
     if model.training:
         raise ValueError("Saliency explains a model in eval mode: call model.eval() first.")
     name = model.main_input_name

@@ -25,10 +25,11 @@ from transformers import HfArgumentParser
 from ecg_transformers.benchmark.figures import collect, read_predictions
 from ecg_transformers.benchmark.probes import READOUTS, SPLITS, Cell, Prober, digest, say
 from ecg_transformers.benchmark.report import render
-from ecg_transformers.models.registry import ECGMethod, get_method, known
+from ecg_transformers.models.registry import ECGMethod, get_method
 from ecg_transformers.training.arguments import FinetuningArguments, PretrainingArguments, RunArguments
 from ecg_transformers.training.errors import UsageError, run_command, usage_errors
 from ecg_transformers.training.samples.splits import Split, load_split
+from ecg_transformers.words import did_you_mean
 
 Cells = dict[tuple[str, str, float], Cell]
 
@@ -87,7 +88,9 @@ class CardArguments:
         names = [part.strip() for part in self.readout.split(",") if part.strip()]
         wrong = [name for name in names if name not in READOUTS]
         if wrong or not names:
-            raise UsageError(f"There is no readout {(wrong or [''])[0]!r}. {known((wrong or [''])[0], list(READOUTS))}")
+            raise UsageError(
+                f"There is no readout {(wrong or [''])[0]!r}{did_you_mean((wrong or [''])[0], list(READOUTS))}"
+            )
         return names
 
     def common(self) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from ecg_transformers.data.building.report import BuildReport, split_files
 from ecg_transformers.data.corpora import CORPORA, PLANNED, corpus_class, make_corpus
 from ecg_transformers.data.corpora.base import Corpus, CorpusPlan
 from ecg_transformers.data.errors import ECGDataError, OptionError
-from ecg_transformers.data.options import nearest
 from ecg_transformers.data.rows import RecordTable
+from ecg_transformers.words import did_you_mean
 
 if TYPE_CHECKING:
     import datasets
@@ -66,7 +66,7 @@ def load_ecg_dataset(
         ['beat_labels', 'beat_samples', 'beat_symbols']
     """
     if split is not None and split not in SPLIT_ORDER:
-        raise OptionError(f"there is no split {split!r}{nearest(split, SPLIT_ORDER)}.")
+        raise OptionError(f"there is no split {split!r}{did_you_mean(split, SPLIT_ORDER)}")
     if not isinstance(name, str):
         return _load_several(
             list(name),
@@ -140,7 +140,7 @@ def _load_several(
     every = sorted({option for options_of in known.values() for option in options_of})
     for option in options:
         if option not in every:
-            raise OptionError(f"none of the corpora {names} has an option {option!r}{nearest(option, every)}.")
+            raise OptionError(f"none of the corpora {names} has an option {option!r}{did_you_mean(option, every)}")
     parts: dict[str, list[Any]] = {}
     for position, name in enumerate(names):
         own = {option: value for option, value in options.items() if option in known[name]}

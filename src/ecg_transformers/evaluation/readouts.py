@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,8 @@ from ecg_transformers.data.record import ECGRecord
 from ecg_transformers.evaluation.probes import LinearProbe, RidgeProbe, Standardizer, knn_scores
 from ecg_transformers.evaluation.signal_features import amplitude_features, simple_features
 from ecg_transformers.evaluation.trained_probes import AttentionPoolingHead, AttentionProbe, LastEpochProbe
+from ecg_transformers.layers.frozen import eval_mode, tensors_sha256
+from ecg_transformers.words import check_choice
 
 READOUTS = ("pooled", "mean", "per_lead", "per_lead_spread", "tokens")
 EXTRAS = ("amplitude", "simple")
@@ -70,9 +71,9 @@ def extract_features(
     Raises:
         ValueError: unknown readout or extra, no records, or features that are not finite (the record is named).
     """
-    _check_choice("readout", readout, READOUTS)
+    check_choice("readout", readout, READOUTS)
     if extra is not None:
-        _check_choice("extra", extra, EXTRAS)
+        check_choice("extra", extra, EXTRAS)
     if len(records) == 0:
         raise ValueError("There are no records to extract features from.")
     if device is not None:
@@ -95,7 +96,7 @@ def encode_batch(model: Any, batch: Mapping[str, Tensor], readout: str = "mean")
 
     ``input_values`` may be ``(B, L, T)`` or ``(B, k, L, T)``; the k crops are averaged (tokens: put side by side).
     """
-    _check_choice("readout", readout, READOUTS)
+    check_choice("readout", readout, READOUTS)
     encoder = model.base_model
     accepted = inspect.signature(encoder.forward).parameters
     device = next(encoder.parameters()).device
@@ -145,14 +146,8 @@ def signal_figures(row: Any, extra: str) -> NDArray[np.float32]:
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
     """Eval mode without gradients; every sub-module gets its mode back afterwards."""
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        for part, training in modes.items():
-            part.training = training
+    with eval_mode(module), torch.inference_mode():
+        yield
 
 
 def parameter_hash(module: nn.Module) -> str:
@@ -160,13 +155,9 @@ def parameter_hash(module: nn.Module) -> str:
 
     Equal before and after a readout was fitted, or the encoder was not frozen.
     """
-    digest = hashlib.sha256()
-    tensors = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
-    for name, tensor in sorted(tensors, key=lambda pair: pair[0]):
-        value = tensor.detach().cpu().contiguous()
-        digest.update(f"{name}|{value.dtype}|{tuple(value.shape)}|".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    return tensors_sha256(
+        [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
+    )
 
 
 def _check_finite(block: NDArray[np.float32], rows: Sequence[Any]) -> None:
@@ -175,11 +166,6 @@ def _check_finite(block: NDArray[np.float32], rows: Sequence[Any]) -> None:
         row = rows[int(bad[0])]
         name = row.record_id if isinstance(row, ECGRecord) else row["record_id"]
         raise ValueError(f"The features of record {name} are not finite (and of {len(bad) - 1} more of its batch).")
-
-
-def _check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}.")
 
 
 __all__ = [

@@ -1,11 +1,11 @@
 """What transformers' Auto classes and a Hub repository need to know of our classes."""
 
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
 
+from ecg_transformers.files import write_json, write_text
 from ecg_transformers.models.registry import get_method, list_methods
 
 SHIM_NAME = "hub_shim.py"
@@ -58,10 +58,7 @@ def shim_source() -> str:
 
 def write_shim(directory: str | Path) -> None:
     """Write `hub_shim.py`, through which `trust_remote_code=True` finds the installed package."""
-    path = Path(directory) / SHIM_NAME
-    temporary = path.with_name(f".{SHIM_NAME}.{os.getpid()}")
-    temporary.write_text(shim_source(), encoding="utf-8")
-    temporary.replace(path)
+    write_text(Path(directory) / SHIM_NAME, shim_source())
 
 
 def auto_map_of(model_type: str) -> dict[str, str]:
@@ -79,10 +76,7 @@ def rewrite_json(path: Path, **changes: Any) -> None:
     content = json.loads(path.read_text(encoding="utf-8"))
     if all(content.get(key) == value for key, value in changes.items()):
         return
-    content.update(changes)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_json(path, content | changes)
 
 
 def name_card(text: str, repo_id: str) -> str:
@@ -122,7 +116,7 @@ def upload_checkpoint(
         api.create_branch(repo_id, branch=revision, exist_ok=True)
     card = Path(folder) / "README.md"
     if card.is_file():
-        card.write_text(name_card(card.read_text(encoding="utf-8"), repo_id), encoding="utf-8")
+        write_text(card, name_card(card.read_text(encoding="utf-8"), repo_id))
     return api.upload_folder(
         repo_id=repo_id,
         folder_path=folder,

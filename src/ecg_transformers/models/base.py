@@ -15,6 +15,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from ecg_transformers import words
 from ecg_transformers.layers.attention import AttentionFunction, SelfAttention, eager_attention
 from ecg_transformers.layers.patching import PatchEmbedding
 from ecg_transformers.layers.transformer import TransformerBlock, drop_path_rates
@@ -105,9 +106,7 @@ class ECGConfig(PreTrainedConfig):
 
 def check_choice(config: PreTrainedConfig, name: str, allowed: Sequence[str]) -> None:
     """Raise a ValueError that lists the choices when a config field holds something else."""
-    value = getattr(config, name)
-    if value not in allowed:
-        raise ValueError(f"{type(config).__name__}: {name} must be one of {', '.join(allowed)}; got {value!r}.")
+    words.check_choice(f"{type(config).__name__}: {name}", getattr(config, name), allowed)
 
 
 def select_attention(config: PreTrainedConfig) -> AttentionFunction:

@@ -4,11 +4,12 @@ This module and the `method.py` of every method import neither torch nor transfo
 strings and imported when first asked for. Nothing outside `models/` names a method: it asks here.
 """
 
-import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any
+
+from ecg_transformers.words import did_you_mean
 
 # one line per method: its folder below `models/`, which holds `method.py` with METHOD
 METHOD_NAMES = (
@@ -189,19 +190,12 @@ class ECGMethod:
             ValueError: for an unknown name, with the known ones.
         """
         if name not in self.recipes:
-            raise ValueError(f"{self.title} has no recipe {name!r}. {known(name, list(self.recipes))}")
+            raise ValueError(f"{self.title} has no recipe {name!r}{did_you_mean(name, self.recipes)}")
         return self.recipes[name]
 
     def with_recipe(self, name: str) -> "ECGMethod":
         """The entry with a recipe's preprocessing laid over the published preset."""
         return replace(self, preprocessing={**self.preprocessing, **self.recipe(name).preprocessing})
-
-
-def known(name: str, names: list[str]) -> str:
-    """ "Known: …", with a suggestion when `name` is nearly one of `names`."""
-    close = difflib.get_close_matches(str(name), names, n=1)
-    hint = f"Did you mean {close[0]!r}? " if close else ""
-    return f"{hint}Known: {', '.join(names)}."
 
 
 def resolve(dotted: str) -> Any:
@@ -226,7 +220,7 @@ def get_method(name: str) -> ECGMethod:
         'ST-MEM'
     """
     if name not in METHOD_NAMES:
-        raise ValueError(f"There is no method {name!r}. {known(name, list_methods())}")
+        raise ValueError(f"There is no method {name!r}{did_you_mean(name, METHOD_NAMES)}")
     entry: ECGMethod = resolve(f"ecg_transformers.models.{name}.method.METHOD")
     return entry
 

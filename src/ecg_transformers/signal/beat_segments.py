@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ecg_transformers.signal.beats import bridge_missing
+from ecg_transformers.words import check_choice
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
@@ -81,8 +82,8 @@ def segment_beats(
     Raises:
         ValueError: unknown mode or norm, or peaks that are not increasing samples of the record.
     """
-    _check_choice("mode", mode, MODES)
-    _check_choice("norm", norm, NORMS)
+    check_choice("mode", mode, MODES)
+    check_choice("norm", norm, NORMS)
     x = np.asarray(signal)
     x = x[:, None] if x.ndim == 1 else x
     if x.ndim != 2:
@@ -181,8 +182,3 @@ def _robust_scale(values: NDArray[np.float32]) -> float:
     deviation = np.abs(values - np.median(values))
     typical, high = np.percentile(deviation, (50, 99))
     return float(max(1.4826 * typical, RELATIVE_SCALE_FLOOR * high, SCALE_FLOOR))
-
-
-def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}.")

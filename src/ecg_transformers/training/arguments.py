@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ecg_transformers.models.registry import known
 from ecg_transformers.training.errors import UsageError
 from ecg_transformers.training.plan.randomness import MAX_SEED
+from ecg_transformers.words import did_you_mean, key_values
 
 
 def option(default: Any, text: str) -> Any:
@@ -150,7 +149,7 @@ class FinetuningArguments(RunArguments):
             )
         modes = ["finetune", "linear", "attention", "scratch"]
         if self.mode not in modes:
-            raise UsageError(f"There is no mode {self.mode!r}. {known(self.mode, modes)}")
+            raise UsageError(f"There is no mode {self.mode!r}{did_you_mean(self.mode, modes)}")
         if self.readout not in (None, "pooler", "per_lead", "attention"):
             raise UsageError(f"--readout must be pooler, per_lead or attention, not {self.readout!r}.")
         if not 0 < self.label_fraction <= 1:
@@ -186,7 +185,7 @@ def parse_arguments(cls: Any, description: str, arguments: list[str] | None = No
     args, rest = parser.parse_args_into_dataclasses(args=arguments, return_remaining_strings=True)
     if rest:
         options = [f"--{name}" for name in sorted(field_names(cls))]
-        raise UsageError(f"There is no option {rest[0]!r}. {known(rest[0], options)}")
+        raise UsageError(f"There is no option {rest[0]!r}{did_you_mean(rest[0], options)}")
     return args
 
 
@@ -202,44 +201,10 @@ def parse_overrides(text: str, option_name: str) -> dict[str, Any]:
     Raises:
         UsageError: a part is not `key=value`.
     """
-    result: dict[str, Any] = {}
-    for part in _split(text):
-        key, equals, value = part.partition("=")
-        if not equals or not key.strip():
-            raise UsageError(f"--{option_name} takes key=value pairs separated by commas, but found {part!r}.")
-        result[key.strip()] = _value(value.strip())
-    return result
-
-
-def _split(text: str) -> list[str]:
-    parts, depth, start = [], 0, 0
-    for position, character in enumerate(text):
-        depth += (character in "[{(") - (character in "]})")
-        if character == "," and depth == 0:
-            parts.append(text[start:position])
-            start = position + 1
-    parts.append(text[start:])
-    return [part.strip() for part in parts if part.strip()]
-
-
-def _value(text: str) -> Any:
-    lowered = text.lower()
-    if lowered in ("none", "null"):
-        return None
-    if lowered in ("true", "false"):
-        return lowered == "true"
     try:
-        value = json.loads(text)
-    except ValueError:
-        if text.startswith("[") and text.endswith("]"):
-            return [_value(part) for part in _split(text[1:-1])]
-        try:
-            return (
-                float(text) if not text.isalpha() else text
-            )  # 1e-3 and .5, which JSON does not know; not "nan" or "inf"
-        except ValueError:
-            return text
-    return value
+        return key_values(text)
+    except ValueError as error:
+        raise UsageError(f"--{option_name} takes key=value pairs separated by commas: {error}") from None
 
 
 def check_keys(given: Iterable[str], allowed: Iterable[str], what: str) -> None:
@@ -247,7 +212,7 @@ def check_keys(given: Iterable[str], allowed: Iterable[str], what: str) -> None:
     allowed = sorted(allowed)
     for key in given:
         if key not in allowed:
-            raise UsageError(f"{what} has no field {key!r}. {known(key, allowed)}")
+            raise UsageError(f"{what} has no field {key!r}{did_you_mean(key, allowed)}")
 
 
 def none_as_text(values: Mapping[str, Any], cls: Any) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from ecg_transformers.data.errors import ECGDataError, OptionError, RecordNotFoundError, UnsupportedFormatError
-from ecg_transformers.data.options import nearest
 from ecg_transformers.data.readers.arrays import Hints, agreed_rate
 from ecg_transformers.data.readers.limits import Limits
 from ecg_transformers.data.readers.wfdb.record import read_wfdb
 from ecg_transformers.data.record import DigitalRecord, ECGRecord
+from ecg_transformers.words import did_you_mean
 
 Reader = Callable[[Path, Hints, Limits], "DigitalRecord | ECGRecord"]
 FORMATS = {
@@ -66,7 +66,7 @@ def read_stored(path: str | Path, *, limits: Limits | None = None, **hints: Any)
     known = [field.name for field in dataclasses.fields(Hints)]
     for name in hints:
         if name not in known:
-            raise OptionError(f"read_record has no hint {name!r}{nearest(name, known)}.")
+            raise OptionError(f"read_record has no hint {name!r}{did_you_mean(name, known)}")
     if isinstance(hints.get("lead_names"), str):
         raise OptionError(f"lead_names is a list of names, not the text {hints['lead_names']!r}.")
     if hints.get("lead_names") is not None:

@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ecg_transformers.data.errors import ECGDataError
-from ecg_transformers.models.registry import StageRecipe, known
+from ecg_transformers.models.registry import StageRecipe
 from ecg_transformers.training.errors import UsageError, one_sentence
 from ecg_transformers.training.plan.randomness import numpy_generator, stream_key
+from ecg_transformers.words import did_you_mean
 
 if TYPE_CHECKING:
     import torch
@@ -138,7 +139,7 @@ VIEWS: dict[str, type[View]] = {
 def build_view(name: str, extractor: Any, augmentation: Augmentation | None = None) -> View:
     """A view by its name in the registry."""
     if name not in VIEWS:
-        raise UsageError(f"There is no view {name!r}. {known(name, list(VIEWS))}")
+        raise UsageError(f"There is no view {name!r}{did_you_mean(name, list(VIEWS))}")
     return VIEWS[name](extractor, augmentation)
 
 
