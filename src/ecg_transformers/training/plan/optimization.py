@@ -80,9 +80,6 @@ def one_cycle_lr(
     return ramp(lr, end_factor * lr, min((step - peak) / (last - peak), 1.0))
 
 
-SCHEDULES = ("half_cosine", "linear_warmup_cosine", "unshifted_cosine", "one_cycle", "constant")
-
-
 @dataclass(frozen=True)
 class Schedule:
     """The learning rate of every step of a run.
@@ -106,30 +103,46 @@ class Schedule:
             raise UsageError(f"There is no schedule {self.name!r}; choose one of {', '.join(SCHEDULES)}.")
         if self.total_steps < 1:
             raise UsageError(f"A run takes at least one step, not {self.total_steps}.")
-        if (
-            self.warmup_steps >= self.total_steps
-            and self.name not in ("constant", "one_cycle")
-            and self.warmup_steps > 0
-        ):
+        if self.warmup_steps >= self.total_steps and self.name not in ("constant", "one_cycle"):
             raise UsageError(
                 f"The warm-up of {self.warmup_steps:g} steps does not end within the run of {self.total_steps} steps."
             )
 
     def __call__(self, step: int) -> float:
         """The learning rate of optimiser step `step`, counted from 0."""
-        if self.name == "half_cosine":
-            return half_cosine_lr(
-                step, lr=self.lr, min_lr=self.min_lr, warmup_epochs=self.warmup_steps, epochs=self.total_steps
-            )
-        shape: dict[str, Any] = {"lr": self.lr, "total_steps": self.total_steps}
-        if self.name == "linear_warmup_cosine":
-            return linear_warmup_cosine_lr(step, min_lr=self.min_lr, warmup_steps=self.warmup_steps, **shape)
-        if self.name == "unshifted_cosine":
-            return unshifted_cosine_lr(step, min_lr=self.min_lr, warmup_steps=self.warmup_steps, **shape)
-        if self.name == "one_cycle":
-            share = self.warmup_steps / self.total_steps if self.warmup_steps else 0.3
-            return one_cycle_lr(step, warmup_share=share, **shape)
-        return self.lr * min((step + 1) / self.warmup_steps, 1.0) if self.warmup_steps else self.lr
+        return SCHEDULES[self.name](self, step)
+
+
+def _half_cosine(run: Schedule, step: int) -> float:
+    return half_cosine_lr(step, lr=run.lr, min_lr=run.min_lr, warmup_epochs=run.warmup_steps, epochs=run.total_steps)
+
+
+def _linear_warmup_cosine(run: Schedule, step: int) -> float:
+    lengths = {"warmup_steps": run.warmup_steps, "total_steps": run.total_steps}
+    return linear_warmup_cosine_lr(step, lr=run.lr, min_lr=run.min_lr, **lengths)
+
+
+def _unshifted_cosine(run: Schedule, step: int) -> float:
+    lengths = {"warmup_steps": run.warmup_steps, "total_steps": run.total_steps}
+    return unshifted_cosine_lr(step, lr=run.lr, min_lr=run.min_lr, **lengths)
+
+
+def _one_cycle(run: Schedule, step: int) -> float:
+    share = run.warmup_steps / run.total_steps if run.warmup_steps else 0.3
+    return one_cycle_lr(step, lr=run.lr, total_steps=run.total_steps, warmup_share=share)
+
+
+def _constant(run: Schedule, step: int) -> float:
+    return run.lr * min((step + 1) / run.warmup_steps, 1.0) if run.warmup_steps else run.lr
+
+
+SCHEDULES: dict[str, Callable[[Schedule, int], float]] = {
+    "half_cosine": _half_cosine,
+    "linear_warmup_cosine": _linear_warmup_cosine,
+    "unshifted_cosine": _unshifted_cosine,
+    "one_cycle": _one_cycle,
+    "constant": _constant,
+}
 
 
 @dataclass
