@@ -41,7 +41,11 @@ class StepResult:
 
 
 def train(
-    run: Run, reporter: Reporter, stop: StopRequest, first_step: int, after_step: Callable[[int], None] = lambda done: None
+    run: Run,
+    reporter: Reporter,
+    stop: StopRequest,
+    first_step: int,
+    after_step: Callable[[int], None] = lambda done: None,
 ) -> None:
     """Train from optimiser step `first_step` (counted from 0) to the end of the schedule.
 
@@ -88,9 +92,7 @@ def train(
             )
 
 
-def accumulate_gradients(
-    run: Run, step: int, batches: Iterator[Batch | BadSample], stop: StopRequest
-) -> StepResult:
+def accumulate_gradients(run: Run, step: int, batches: Iterator[Batch | BadSample], stop: StopRequest) -> StepResult:
     """Forward and backward passes of one step.
 
     Every pass is weighted by the number of terms its mean loss is over, so that the gradient is that of the mean over
@@ -141,7 +143,8 @@ def next_batch(run: Run, batches: Iterator[Batch | BadSample], micro_batch: Micr
         )
     model, seed = run.plain_model, run.plan.seed
     draws = [
-        model.draw_sample_noise(torch_generator(seed, "noise", micro_batch.epoch, index)) for index in micro_batch.indices
+        model.draw_sample_noise(torch_generator(seed, "noise", micro_batch.epoch, index))
+        for index in micro_batch.indices
     ]
     batch.update({key: torch.stack([draw[key] for draw in draws]) for key in draws[0]})
     batch.update(model.draw_batch_noise(torch_generator(seed, "batch", run.place.offset + micro_batch.step), batch))
@@ -205,7 +208,9 @@ def finish_gradients(run: Run) -> float:
     """Unscale, measure and clip; returns the norm before clipping."""
     run.accelerator.unscale_gradients(run.optimizer)
     parameters = parameters_with_gradient(run)
-    norm: Any = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+    norm: Any = torch.nn.utils.get_total_norm(
+        [parameter.grad for parameter in parameters if parameter.grad is not None]
+    )
     norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
     if run.clip_norm is not None:
         torch.nn.utils.clip_grads_with_norm_(parameters, run.clip_norm, norm)

@@ -41,7 +41,7 @@ def check_result(folder: Path, identity: Mapping[str, Any], *, allow_new_schedul
     except (OSError, ValueError) as error:
         raise UsageError(
             f"{folder} does not say which run it is the result of ({one_sentence(error)}); remove it, or choose "
-            f"another --output_dir."
+            "another --output_dir."
         ) from error
     compare_identities(folder, before, identity, allow_new_schedule=allow_new_schedule)
 

@@ -38,7 +38,9 @@ def stop_as_not_finite(run: Run, step: int, loss: float, grad_norm: float, seen:
     except CheckpointWriteError as error:
         saved = f"the state could not be saved ({error})"
     which = "Records that give it by themselves" if blamed else "No single record gives it; the batch holds the records"
-    return NonFiniteError(f"The {what} of step {number} is not finite; {saved}. {which}: {listed(blamed or everything)}.")
+    return NonFiniteError(
+        f"The {what} of step {number} is not finite; {saved}. {which}: {listed(blamed or everything)}."
+    )
 
 
 def listed(names: Sequence[str]) -> str:

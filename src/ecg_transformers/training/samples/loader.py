@@ -152,4 +152,6 @@ def _size_in_bytes(prepared: Any) -> int:
         return sum(map(_size_in_bytes, prepared.values()))
     if isinstance(prepared, (list, tuple)):
         return sum(map(_size_in_bytes, prepared))
-    return sum(map(_size_in_bytes, vars(prepared).values())) if hasattr(prepared, "__dict__") else sys.getsizeof(prepared)
+    return (
+        sum(map(_size_in_bytes, vars(prepared).values())) if hasattr(prepared, "__dict__") else sys.getsizeof(prepared)
+    )

@@ -127,6 +127,11 @@ def build_view(name: str, extractor: Extractor, augmentation: Augmentation | Non
     return VIEWS[name](extractor, augmentation)
 
 
+def classifier_view(name: str, extractor: Extractor, augmentation: Augmentation | None = None) -> View:
+    """What a classifier sees of a record, by the name of the view that its method is pre-trained with."""
+    return build_view(VIEWS[name].for_classifiers, extractor, augmentation)
+
+
 def build_augmentation(settings: StageRecipe) -> Augmentation | None:
     """The augmentation that a recipe's stage names, with its options bound."""
     if settings.augmentation is None:
