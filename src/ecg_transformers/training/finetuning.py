@@ -286,14 +286,11 @@ def evaluate_all_seeds(job: Job, stop: StopRequest) -> RunSummary:
     test = load_split(args, "test", task=args.task, labelled=True)
     evaluator = job.evaluator(test, stop)
     scores: dict[int, np.ndarray] = {}
-    models = []
     for seed in job.seeds:
-        model = load_seed(job, seed.seed)
-        scores[seed.seed] = evaluator.probabilities(model)[0]
-        models[:] = models or [model]
+        scores[seed.seed] = evaluator.probabilities(load_seed(job, seed.seed))[0]
     metrics = job_metrics(job, test, scores, selections)
     summary = summarize(job, metrics)
-    save_model(accelerator, models[0], extractor, job.output_dir)
+    save_model(accelerator, load_seed(job, job.seeds[0].seed), extractor, job.output_dir)
 
     def finish() -> None:
         write_predictions(job.output_dir / "predictions.parquet", test, scores)

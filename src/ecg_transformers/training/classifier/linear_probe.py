@@ -39,8 +39,8 @@ def fit_linear_probe(
         labels = labels.double()
     weight, bias = probe.as_linear_layer()
     with torch.no_grad():
-        model.classifier.weight.copy_(torch.from_numpy(weight))
-        model.classifier.bias.copy_(torch.from_numpy(bias))
+        for name, value in {"weight": weight, "bias": bias}.items():
+            model.classifier.get_parameter(name).copy_(torch.from_numpy(value))
     loss = float(model.classification_loss(torch.from_numpy(probe.decision_function(x)), labels))
     facts = {
         "strength": probe.strength,

@@ -18,8 +18,8 @@ from ecg_transformers.layers.frozen import eval_mode
 from ecg_transformers.models.classification import ECGForSequenceClassification
 from ecg_transformers.training.errors import Interrupted, UsageError, one_sentence
 from ecg_transformers.training.process.signals import StopRequest
-from ecg_transformers.training.samples.splits import Split
 from ecg_transformers.training.samples.loader import Batch, PreparedRecords, collate
+from ecg_transformers.training.samples.splits import Split
 from ecg_transformers.training.samples.views import View
 
 

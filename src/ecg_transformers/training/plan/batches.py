@@ -68,7 +68,8 @@ class BatchPlan:
         if self.steps_per_epoch < 1:
             raise UsageError(
                 f"One optimiser step takes {self.global_batch_size} records, but the training set holds only "
-                f"{self.num_records}: use a smaller --per_device_batch_size, or --drop_last false to train on the incomplete batch."
+                f"{self.num_records}: use a smaller --per_device_batch_size, or --drop_last false to train on the "
+                "incomplete batch."
             )
 
     @property
