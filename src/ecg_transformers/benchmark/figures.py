@@ -22,6 +22,8 @@ from ecg_transformers.training.samples.splits import Split
 
 Cells = Mapping[tuple[str, str, float], Cell]
 LAST_STEPS = 50
+SIZES = "sampling_rate seq_len patch_size num_leads hidden_size num_hidden_layers num_attention_heads intermediate_size"
+SIZES += " decoder_hidden_size decoder_num_hidden_layers predictor_hidden_size mask_ratio"
 LOG_COLUMNS = ("step", "epoch", "loss", "lr", "grad_norm", "skipped")
 
 
@@ -123,22 +125,8 @@ def pretraining_facts(folder: Path, seed: int) -> dict[str, Any]:
         "first_loss": log[0]["loss"],
         "last_loss": float(np.mean([row["loss"] for row in last])),
         "monitors": {name: [_mean(first, name), _mean(last, name)] for name in monitors},
-        "config": {key: config[key] for key in SIZES if config.get(key) is not None},
+        "config": {key: config[key] for key in SIZES.split() if config.get(key) is not None},
     }
-
-
-SIZES = (
-    *(
-        "sampling_rate",
-        "seq_len",
-        "patch_size",
-        "num_leads",
-        "hidden_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-    ),
-    *("intermediate_size", "decoder_hidden_size", "decoder_num_hidden_layers", "predictor_hidden_size", "mask_ratio"),
-)
 
 
 def _mean(rows: Sequence[Mapping[str, Any]], name: str) -> float | None:
@@ -172,7 +160,6 @@ def read_predictions(path: Path, test: Split) -> dict[int, Any]:
     Raises:
         UsageError: the file is about other records, classes or labels.
     """
-    import numpy as np
     import pandas as pd
 
     table = pd.read_parquet(path)

@@ -16,8 +16,9 @@ import numpy as np
 from accelerate import Accelerator
 
 from ecg_transformers.evaluation.subsets import label_subset
+from ecg_transformers.hub.cards import write_card
 from ecg_transformers.models.classification import ECGForSequenceClassification
-from ecg_transformers.training.arguments import FinetuningArguments
+from ecg_transformers.training.arguments import FinetuningArguments, parse_arguments
 from ecg_transformers.training.checkpoints.folder import Checkpoint
 from ecg_transformers.training.checkpoints.freezing import FrozenGuard, freeze_encoder, train_head_only
 from ecg_transformers.training.checkpoints.identity import IDENTITY, check_identity, check_result, model_facts
@@ -48,6 +49,17 @@ from ecg_transformers.training.samples.splits import Split, check_split_has_reco
 from ecg_transformers.training.samples.views import View, build_augmentation, classifier_view
 
 SEEDS = "seeds"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command: train, evaluate, write the card. Without `arguments` those of the process are taken."""
+    args = parse_arguments(FinetuningArguments, "Train and evaluate a classifier.", arguments)
+    summary = finetune(args)
+    if summary.is_main_process:
+        write_card(args.output_dir)
+        auroc = summary.metrics["test"]["macro_auroc"]
+        shown = "undefined" if auroc["mean"] is None else f"{auroc['mean']:.3f}, 95 % interval {auroc['ci95']}"
+        print(f"saved {summary.model_class} to {args.output_dir}; test macro AUROC {shown}")
 
 
 def finetune(args: FinetuningArguments) -> RunSummary:

@@ -8,9 +8,10 @@ from typing import Any
 from accelerate import Accelerator
 
 from ecg_transformers.features.protocol import Extractor
+from ecg_transformers.hub.cards import write_card
 from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.models.registry import get_method
-from ecg_transformers.training.arguments import PretrainingArguments
+from ecg_transformers.training.arguments import PretrainingArguments, parse_arguments
 from ecg_transformers.training.checkpoints.folder import Checkpoint
 from ecg_transformers.training.checkpoints.identity import check_identity, model_facts
 from ecg_transformers.training.checkpoints.saving import Saving, checkpoint_to_resume
@@ -38,6 +39,16 @@ from ecg_transformers.training.run import Run, prepare_model
 from ecg_transformers.training.samples.loader import TrainingData
 from ecg_transformers.training.samples.splits import Split, load_split, representative_records
 from ecg_transformers.training.samples.views import build_augmentation, build_view
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command: pre-train, write the card, say what was saved. Without `arguments` those of the process are taken."""
+    args = parse_arguments(PretrainingArguments, "Pre-train a method on a corpus.", arguments)
+    summary = pretrain(args)
+    if summary.is_main_process:
+        write_card(args.output_dir)
+        loss = summary.final["loss"]
+        print(f"saved {summary.model_class} to {args.output_dir}; loss {loss:.4f} after {summary.steps} steps")
 
 
 def pretrain(args: PretrainingArguments) -> RunSummary:

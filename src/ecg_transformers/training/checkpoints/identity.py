@@ -12,6 +12,7 @@ from ecg_transformers.training.errors import UsageError, one_sentence
 
 IDENTITY = "identity.json"  # beside a finished result
 _NOT_THE_MODEL = ("transformers_version", "_name_or_path", "architectures", "auto_map", "dtype", "torch_dtype")
+_GONE = ("recipe.loss",)  # settings of earlier versions that nothing read
 _SCHEDULE_ONLY = ("total_steps", "recipe.epochs", "recipe.max_steps")
 
 
@@ -53,7 +54,7 @@ def compare_identities(
     differences = [
         (key, old, new)
         for key, old, new in _differences(before, identity)
-        if not (allow_new_schedule and key.startswith(_SCHEDULE_ONLY))
+        if key not in _GONE and not (allow_new_schedule and key.startswith(_SCHEDULE_ONLY))
     ]
     if not differences:
         return

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from accelerate import Accelerator
 from torch import Tensor
@@ -20,6 +21,7 @@ from ecg_transformers.training.checkpoints.folder import (
     Checkpoint,
     debris,
     find_checkpoint,
+    list_checkpoints,
     set_newer_aside,
     write_checkpoint,
 )
@@ -31,6 +33,8 @@ from ecg_transformers.training.checkpoints.tensors import (
 )
 from ecg_transformers.training.errors import write_errors
 from ecg_transformers.training.process.start import on_main_process
+
+Arguments = TypeVar("Arguments", bound=RunArguments)
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +95,13 @@ class Saving:
             write_checkpoint(folder or self.output_dir / CHECKPOINTS, step, tensors, objects, keep=self.keep)
 
         on_main_process(accelerator, write)
+
+
+def continued(args: Arguments) -> Arguments:
+    """The same arguments for a run that goes on where an earlier call left it, if it did."""
+    if list_checkpoints(Path(args.output_dir) / CHECKPOINTS):
+        return dataclasses.replace(args, resume_from_checkpoint="latest")
+    return args
 
 
 def checkpoint_to_resume(args: RunArguments) -> Checkpoint | None:

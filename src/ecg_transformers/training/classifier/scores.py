@@ -48,7 +48,7 @@ class Evaluator:
     stop: StopRequest | None = None
 
     def __post_init__(self) -> None:
-        self._prepared = PreparedRecords(self.split.records, self.view.extractor.prepare, self.cache_mb)
+        self._prepared = PreparedRecords(self.split.records, self.view.prepare, self.cache_mb)
 
     def apply(
         self, model: ECGForSequenceClassification, function: Callable[[Mapping[str, Tensor]], Tensor]

@@ -22,6 +22,11 @@ from ecg_transformers.training.process.start import on_main_process
 from ecg_transformers.training.report.summary import write_result
 
 
+def is_finished(folder: Path) -> bool:
+    """Whether a folder holds the model of a run that came to its end."""
+    return (folder / "run.json").is_file() and (folder / "model.safetensors").is_file()
+
+
 def save_model(accelerator: Accelerator, model: ECGPreTrainedModel, extractor: Extractor, output_dir: Path) -> None:
     """Save a model and its extractor as `save_pretrained` does, at once; every process takes part."""
     tensors = {name: value.cpu() for name, value in model_tensors(model).items()}

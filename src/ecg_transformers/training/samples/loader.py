@@ -74,7 +74,7 @@ class TrainingSamples:
 
     def __init__(self, split: Split, view: View, seed: int, cache_mb: float) -> None:
         self.record_ids, self.patient_keys = split.record_ids, split.patient_keys()
-        self._prepared = PreparedRecords(split.records, view.extractor.prepare, cache_mb)
+        self._prepared = PreparedRecords(split.records, view.prepare, cache_mb)
         self._view, self._seed, self._labels = view, seed, split.labels
 
     def __len__(self) -> int:

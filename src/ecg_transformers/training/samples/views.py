@@ -14,7 +14,7 @@ batch. All its randomness comes from the generator it is handed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
@@ -42,6 +42,10 @@ class View:
     def __init__(self, extractor: Extractor, augmentation: Augmentation | None = None) -> None:
         self.extractor = extractor
         self.augmentation = augmentation
+
+    def prepare(self, record: Any) -> Prepared:
+        """The part of the work that does not depend on chance; it may be cached."""
+        return self.extractor.prepare(record)
 
     def sample(self, prepared: Prepared, patient_key: int, generator: np.random.Generator) -> Sample:
         """One sample of a prepared record."""
