@@ -168,8 +168,6 @@ class ECGPreTrainedModel(PreTrainedModel):
     _no_split_modules = ["ECGLayer"]
     _can_record_outputs = {"hidden_states": ECGLayer, "attentions": SelfAttention}
 
-    # ---- hooks ---------------------------------------------------------------------------------------------------
-
     def freeze_fixed(self) -> None:
         """Switch gradients off where the method fixes parameters; called after building and after loading."""
 
@@ -239,8 +237,6 @@ class ECGPreTrainedModel(PreTrainedModel):
             base.set_input_embeddings(value)
         else:
             self.embeddings = value
-
-    # ---- building, loading, saving ----------------------------------------------------------------------------------
 
     def post_init(self) -> None:
         # loading builds the model without memory first, so this comes before anything of that size is allocated
