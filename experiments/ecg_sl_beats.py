@@ -18,15 +18,15 @@ from ecg_transformers.signal.beat_matching import match_beats
 from ecg_transformers.signal.beats import detect_r_peaks
 from ecg_transformers.training.arguments import FinetuningArguments
 from ecg_transformers.training.classifier.network import plan_classifier
-from ecg_transformers.training.classifier.results import test_metrics, write_predictions
+from ecg_transformers.training.classifier.results import metrics_of_seeds, write_predictions
 from ecg_transformers.training.errors import UsageError
 from ecg_transformers.training.plan.optimization import build_optimizer, parameter_groups, set_learning_rate
 from ecg_transformers.training.plan.randomness import numpy_generator, seed_global_generators
 from ecg_transformers.training.plan.settings import resolve_length, resolve_schedule
-from ecg_transformers.training.report.log import library_versions
 from ecg_transformers.training.report.model_folder import save_pretrained_atomically
+from ecg_transformers.training.report.summary import library_versions
+from ecg_transformers.training.samples.loader import collate
 from ecg_transformers.training.samples.splits import Split, load_split
-from ecg_transformers.training.samples.views import collate
 
 BEAT_CLASSES = ["N", "S", "V"]
 """F and Q beats are seen but neither learned nor scored."""
@@ -188,7 +188,7 @@ def beat_metrics(
         "multiclass",
     )
     clean = {seed: np.concatenate([p.scores for p in parts])[kept] for seed, parts in predictions["clean"].items()}
-    metrics = test_metrics(split, clean, dict.fromkeys(clean), args.n_boot)
+    metrics = metrics_of_seeds(split, clean, dict.fromkeys(clean), args.n_boot)
     write_predictions(Path(args.output_dir) / "predictions.parquet", split, clean)
     disturbed = {
         name: segmentation_scores(split.multi_hot(), kept, by_seed)

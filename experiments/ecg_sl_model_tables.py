@@ -17,7 +17,7 @@ from ecg_transformers.analysis.beat_plots import abnormal_weight_ratio, attentio
 from ecg_transformers.analysis.saliency import WAVES, explain_record
 from ecg_transformers.data.loading import RecordTable, label_names, load_ecg_dataset
 from ecg_transformers.training.errors import UsageError
-from ecg_transformers.training.samples.views import collate
+from ecg_transformers.training.samples.loader import collate
 
 ABNORMAL = ("S", "V", "F")
 

@@ -24,17 +24,16 @@ from typing import Any
 import numpy as np
 from ecg_sl_beats import run_beats
 from ecg_sl_variant import CLEAN, METHOD, TaskArguments, disturb, pretrained_model
-from transformers import HfArgumentParser
 
 from ecg_transformers.benchmark.figures import read_predictions
 from ecg_transformers.evaluation.metrics import classification_report
-from ecg_transformers.training.arguments import FinetuningArguments
-from ecg_transformers.training.classifier.results import test_metrics, write_predictions
+from ecg_transformers.training.arguments import FinetuningArguments, parse_arguments
+from ecg_transformers.training.classifier.results import metrics_of_seeds, write_predictions
 from ecg_transformers.training.classifier.scores import Evaluator
 from ecg_transformers.training.errors import run_command
 from ecg_transformers.training.finetuning import finetune, validation_summary
 from ecg_transformers.training.plan.randomness import numpy_generator
-from ecg_transformers.training.report.log import write_json
+from ecg_transformers.training.report.summary import write_result
 from ecg_transformers.training.samples.splits import Split, load_split
 from ecg_transformers.training.samples.views import BeatsView
 
@@ -52,9 +51,7 @@ APNEIC_MINUTES = 5
 
 
 def main() -> None:
-    (args,) = HfArgumentParser(
-        TaskArguments, description="Tasks and ablations of ECG-SL."
-    ).parse_args_into_dataclasses()
+    args = parse_arguments(TaskArguments, "Tasks and ablations of ECG-SL.")
     metrics = run_task(args)
     f1 = metrics["test"]["macro_f1"]
     print(f"{args.task}, pre-training {args.pretraining}: macro F1 {f1['mean']:.3f}, per seed {f1['per_seed']}")
@@ -70,7 +67,7 @@ def run_task(args: TaskArguments) -> dict[str, Any]:
         **{name: getattr(args, name) for name in ("task", "pretraining", "aggregation", "folds", "label_fraction")},
         "leads": args.lead_names(),
     }
-    write_json(Path(args.output_dir) / "metrics.json", metrics)
+    write_result(Path(args.output_dir) / "metrics.json", metrics)
     return metrics
 
 
@@ -103,7 +100,7 @@ def merge_seeds(
     write_predictions(folder / "predictions.parquet", test, scores)
     thresholds = {seed: facts["thresholds"] for seed, facts in selections.items()}
     return {
-        "test": test_metrics(test, scores, thresholds, n_boot),
+        "test": metrics_of_seeds(test, scores, thresholds, n_boot),
         "validation": validation_summary(selections),
         "label_subsets": {str(seed): facts["label_subset"] for seed, facts in selections.items()},
         "best_steps": {str(seed): facts["best_step"] for seed, facts in selections.items()},

@@ -10,7 +10,6 @@ pre-trainings and finished cells are not repeated, an interrupted pre-training g
 `<cell>/seed-N/` (checkpoints), `<cell>/probes.json` and, over all finished cells, `table.md`.
 """
 
-import dataclasses
 import json
 import sys
 from dataclasses import dataclass, field
@@ -18,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import HfArgumentParser
 
-from ecg_transformers.training.arguments import PretrainingArguments
+from ecg_transformers.training.arguments import PretrainingArguments, parse_arguments
+from ecg_transformers.training.checkpoints.saving import continued
 from ecg_transformers.training.errors import UsageError, run_command
+from ecg_transformers.training.pretraining import pretrain
+from ecg_transformers.training.report.model_folder import is_finished
 
 NOISE = 'augmentation=white_noise,augmentation_options={"amplitude": 0.5}'  # in SDs of the standardised crop
 CELLS: dict[str, tuple[str, str]] = {  # name: config overrides, recipe overrides
@@ -76,8 +77,7 @@ class AblationArguments:
 
 
 def main() -> None:
-    parser = HfArgumentParser(AblationArguments, description="Ablations of ECG-JEPA with frozen probes.")
-    (args,) = parser.parse_args_into_dataclasses()
+    args = parse_arguments(AblationArguments, "Ablations of ECG-JEPA with frozen probes.")
     folder = Path(args.output_dir)
     for cell in args.chosen_cells():
         run_cell(args, cell, folder / cell)
@@ -121,15 +121,11 @@ def pretrain_once(args: AblationArguments, cell: str, seed: int, folder: Path) -
         max_steps=args.max_steps,
         seed=seed,
     )
-    if (folder / "run.json").is_file() and (folder / "model.safetensors").is_file():
+    if is_finished(folder):
         check_same_run(folder, settings)
         return folder
-    from ecg_transformers.training.pretraining import pretrain
-
     print(f"Pre-training cell {cell}, seed {seed}", flush=True)
-    if any((folder / "checkpoints").glob("step-*")):
-        settings = dataclasses.replace(settings, resume_from_checkpoint="latest")
-    pretrain(settings)
+    pretrain(continued(settings))
     return folder
 
 

@@ -190,6 +190,19 @@ class ECGPreTrainedModel(PreTrainedModel):
         """
         return False
 
+    @property
+    def compares_patients(self) -> bool:
+        """Whether the loss contrasts patients, so that the records of a forward pass must be of at least two."""
+        return False
+
+    @property
+    def moves_before_step(self) -> bool:
+        """Whether `training_step_started` moves parameters without gradient (a momentum encoder).
+
+        When a step fails, training restores them to what they were before it.
+        """
+        return False
+
     def training_step_started(self, step: int, total_steps: int) -> None:
         """Called before the forward passes of optimiser step `step` (counted from 0)."""
 

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from ecg_transformers.data.errors import ECGDataError
+from ecg_transformers.evaluation.readouts import Records
 from ecg_transformers.training.arguments import RunArguments, parse_overrides
 from ecg_transformers.training.errors import UsageError, usage_errors
-from ecg_transformers.training.samples.views import Records
+from ecg_transformers.training.plan.randomness import stream_key
 
 
 @dataclass
@@ -52,6 +53,16 @@ class Split:
         if self.labels.ndim == 2:
             return self.labels.astype(np.int8)
         return np.eye(len(self.label_names), dtype=np.int8)[self.labels]
+
+    def patient_keys(self) -> list[int]:
+        """A positive 63-bit number a record, equal for records of one patient; one without patient is its own patient.
+
+        Many corpora number their patients from 1, so a number names a person only together with the corpus.
+        """
+        return [
+            stream_key(*(("record", source, record) if patient is None else ("patient", source, str(patient)))) >> 1
+            for patient, record, source in zip(self.patient_ids, self.record_ids, self.sources, strict=True)
+        ]
 
     def select(self, indices: Sequence[int]) -> Split:
         """Some of the records, in the order given."""
