@@ -4,7 +4,7 @@
 
 Each method is trained on 100 %, 10 % and 5 % of the labelled training records (whole patients, nested, three seeds),
 chooses its strength on the validation records, and is scored once on the test records. For every method and fraction
-``OUT/<method>/labels-<fraction>/`` receives `metrics.json` and `predictions.parquet` in the form of fine-tuning; the
+`OUT/<method>/labels-<fraction>/` receives `metrics.json` and `predictions.parquet` in the form of fine-tuning; the
 comparison is printed and written to `OUT/summary.md` and `OUT/summary.json`.
 """
 

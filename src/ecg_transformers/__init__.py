@@ -8,9 +8,7 @@ from importlib import import_module
 from typing import Any
 
 from ecg_transformers._version import __version__
-from ecg_transformers.hub.folders import complete_folder
 from ecg_transformers.models.auto import register_auto_classes
-from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.models.registry import get_method, list_methods
 from ecg_transformers.pipelines import register_pipelines
 
@@ -43,4 +41,3 @@ def __dir__() -> list[str]:
 
 register_auto_classes()
 register_pipelines()
-ECGPreTrainedModel.saving_hooks[:] = [complete_folder]

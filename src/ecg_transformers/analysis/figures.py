@@ -23,7 +23,7 @@ _MAX_BYTES = 2_000_000
 
 
 def new_figure(width: float, height: float, dpi: int = 120) -> Figure:
-    """An empty figure of ``width`` by ``height`` inches with its own Agg canvas."""
+    """An empty figure of `width` by `height` inches with its own Agg canvas."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -33,12 +33,12 @@ def new_figure(width: float, height: float, dpi: int = 120) -> Figure:
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int | None = None) -> Path:
-    """Write a PNG under ``path`` in one step: the file is whole or absent, and never over 2 MB.
+    """Write a PNG under `path` in one step: the file is whole or absent, and never over 2 MB.
 
     A picture that would be larger is written at a lower resolution.
 
     Raises:
-        ValueError: the name does not end in ``.png``.
+        ValueError: the name does not end in `.png`.
         OSError: the folder is missing or cannot be written to.
     """
     target = Path(path)

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ecg_transformers.data.building.build import MAX_SKIPPED, _writable, cache_root, check_skipped, plan_of, prepare
-from ecg_transformers.data.building.report import BuildReport, split_files
+from ecg_transformers.data.building.build import MAX_SKIPPED, cache_root, plan_of, prepare, writable
+from ecg_transformers.data.building.report import BuildReport, check_skipped, split_files
 from ecg_transformers.data.corpora import CORPORA, PLANNED, corpus_class, make_corpus
 from ecg_transformers.data.corpora.base import Corpus, CorpusPlan
 from ecg_transformers.data.errors import ECGDataError, OptionError
@@ -112,7 +112,7 @@ def _stream(
     total = len(plan.items) + len(plan.skipped)
     check_skipped(plan.skipped, total, max_skipped, corpus.facts.name)
     root = cache_root(cache_dir)
-    if not _writable(root):  # the builder wants a folder for a lock file, although it writes nothing else
+    if not writable(root):  # the builder wants a folder for a lock file, although it writes nothing else
         root = Path(tempfile.gettempdir())
     builder = ECGCorpusBuilder(corpus, plan, None, max_skipped, cache_dir=str(root / "streaming"))
     if split is not None and not plan.splits.get(split):

@@ -116,7 +116,7 @@ def statistics_of(settings: Settings, values: list[float] | None, names: Sequenc
 def check_settings(settings: Settings) -> None:
     """Raises ValueError for the first setting that cannot be meant; see `derive_steps`."""
     for name, allowed in _CHOICES.items():
-        check_choice(name, getattr(settings, name), allowed)
+        check_choice(name.removesuffix("_short"), getattr(settings, name), allowed)
     canonical_unit(settings.units)
     rate = check_rate(settings.sampling_rate)
     crop_rate = check_rate(settings.crop_sampling_rate or rate, "crop_sampling_rate")

@@ -194,10 +194,10 @@ def _write_onnx(model: "ECGPreTrainedModel", program: Any, path: Path) -> Runner
         raise ExportError(
             f"{type(model).__name__} cannot be written as ONNX: {_first_line(error)} The format 'pt2' can hold it."
         ) from error
-    return _onnx_runner(path, outputs)
+    return onnx_runner(path, outputs)
 
 
-def _onnx_runner(path: Path, outputs: list[str]) -> Runner:
+def onnx_runner(path: Path, outputs: list[str]) -> Runner:
     """onnxruntime where it is installed, else the (slow) reference evaluator of the onnx package."""
     import torch
 

@@ -4,9 +4,9 @@ import dataclasses
 import functools
 import math
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from huggingface_hub.dataclasses import strict
@@ -19,8 +19,13 @@ from ecg_transformers import words
 from ecg_transformers.layers.attention import AttentionFunction, SelfAttention, eager_attention
 from ecg_transformers.layers.patching import PatchEmbedding
 from ecg_transformers.layers.transformer import TransformerBlock, drop_path_rates
-from ecg_transformers.models.auto import SHIM_NAME, auto_map_of, rewrite_json, upload_checkpoint, write_shim
+from ecg_transformers.models.auto import SHIM_NAME, auto_map_of, rewrite_json, write_shim
+from ecg_transformers.models.registry import resolve
 from ecg_transformers.signal.leads import STANDARD_LEADS
+
+# what a saved folder and an upload need lives on a higher floor: named as the registry names extractors
+COMPLETE_FOLDER = "ecg_transformers.hub.folders.complete_folder"  # preprocessor and card
+UPLOAD = "ecg_transformers.hub.upload.upload_checkpoint"
 
 MAX_HIDDEN_SIZE, MAX_LAYERS, MAX_POSITIONS, MAX_LEADS = 16_384, 256, 1_000_000, 1_024
 MAX_LABELS, MAX_PARAMETERS = 100_000, 20_000_000_000
@@ -162,11 +167,6 @@ class ECGPreTrainedModel(PreTrainedModel):
     _supports_attention_backend = True
     _no_split_modules = ["ECGLayer"]
     _can_record_outputs = {"hidden_states": ECGLayer, "attentions": SelfAttention}
-    # called with (model, folder) at the end of `save_pretrained`; the package's face hangs preprocessor and card here,
-    # which live on higher floors
-    saving_hooks: ClassVar[list[Callable[[Any, Path], None]]] = []
-
-    # ---- hooks ---------------------------------------------------------------------------------------------------
 
     def freeze_fixed(self) -> None:
         """Switch gradients off where the method fixes parameters; called after building and after loading."""
@@ -251,8 +251,6 @@ class ECGPreTrainedModel(PreTrainedModel):
         else:
             self.embeddings = value
 
-    # ---- building, loading, saving ----------------------------------------------------------------------------------
-
     def post_init(self) -> None:
         # loading builds the model without memory first, so this comes before anything of that size is allocated
         count = sum(tensor.numel() for tensor in (*self.parameters(), *self.buffers()))
@@ -308,8 +306,7 @@ class ECGPreTrainedModel(PreTrainedModel):
         if kwargs.get("is_main_process", True):
             rewrite_json(directory / "config.json", auto_map=auto_map_of(self.config.model_type))
             remove_stray_sources(directory)
-            for hook in self.saving_hooks:
-                hook(self, directory)
+            resolve(COMPLETE_FOLDER)(self, directory)
 
     def push_to_hub(
         self,
@@ -331,7 +328,7 @@ class ECGPreTrainedModel(PreTrainedModel):
         """
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder, max_shard_size=max_shard_size)
-            return upload_checkpoint(
+            return resolve(UPLOAD)(
                 folder,
                 repo_id,
                 commit_message=commit_message,
