@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 from transformers import HfArgumentParser
 
 from ecg_transformers.training.errors import UsageError
-from ecg_transformers.training.plan.randomness import MAX_SEED
 from ecg_transformers.words import did_you_mean, key_values
 
 T = TypeVar("T")
+MAX_SEED = 2**32
 POSITIVE = ("max_steps", "num_epochs", "per_device_batch_size", "save_steps", "max_records", "stop_after_step")
 AT_LEAST = {"gradient_accumulation_steps": 1, "save_total_limit": 1, "num_workers": 0, "cache_mb": 0}
 

@@ -30,9 +30,10 @@ from ecg_transformers.training.plan.settings import (
     resolve_schedule,
     resolve_settings,
 )
+from ecg_transformers.training.process.lock import TRAIN_LOG
 from ecg_transformers.training.process.signals import StopRequest
 from ecg_transformers.training.process.start import on_main_process, started
-from ecg_transformers.training.report.log import TRAIN_LOG, Reporter, read_log, save_loss_curve
+from ecg_transformers.training.report.log import Reporter, read_log, save_loss_curve
 from ecg_transformers.training.report.model_folder import quiet_loading, save_model
 from ecg_transformers.training.report.summary import RunSummary, library_versions
 from ecg_transformers.training.run import Run, prepare_model
@@ -164,7 +165,7 @@ def run_identity(
         "kind": "pretraining",
         "method": settings.method.name,
         "stage": settings.stage,
-        "model": model_facts(model),
+        "model": model_facts(type(model).__name__, model.config),
         "preprocessing": extractor.to_dict(),
         "recipe": plain(vars(settings.hyper)),
         "data": split.facts,
