@@ -23,9 +23,6 @@ def close(actual, expected, atol=1e-5):
     torch.testing.assert_close(actual, expected, atol=atol, rtol=0)
 
 
-# ---- MoCo v3
-
-
 @pytest.mark.parametrize(("case", "temperature"), [("t0p2", 0.2), ("t1", 1.0)])
 def test_moco_loss_and_gradients_equal_the_reference(parity, case, temperature):
     reference = parity("st_mem", "moco_v3_loss")
@@ -68,9 +65,6 @@ def test_moco_loss_of_equal_embeddings_is_the_log_of_the_batch():
     q = torch.ones(8, 4)
     assert moco_v3_loss(q, q, q, q, 0.2).item() == pytest.approx(2 * 2 * 0.2 * math.log(8), abs=1e-5)
     assert moco_v3_loss(q, q, q, q, 0.2, loss_scale="none").item() == pytest.approx(2 * math.log(8), abs=1e-5)
-
-
-# ---- CMSC
 
 
 @pytest.mark.parametrize("case", ["distinct", "repeated"])
@@ -143,9 +137,6 @@ def test_a_batch_of_one_patient_is_an_error_of_its_own():
         patient_contrastive_loss(*interleaved(h, torch.zeros(3, dtype=torch.long)))
 
 
-# ---- precision
-
-
 def contrasts():
     """Every objective on tensors whose scores half precision would change."""
     generator = torch.Generator().manual_seed(0)
@@ -183,9 +174,6 @@ def test_losses_and_gradients_are_the_same_under_autocast(name):
     close(results[1][1], results[0][1], atol=1e-6)
 
 
-# ---- several processes
-
-
 def _on_rank(rank, folder, tensors):
     import torch.distributed as dist
 
@@ -219,9 +207,6 @@ def test_two_processes_give_the_losses_and_gradients_of_one(tmp_path):
     # training averages gradients over the processes
     close(torch.cat([rank[2] for rank in ranks]) / 2, q1.grad, atol=1e-6)
     close(torch.cat([rank[3] for rank in ranks]) / 2, h.grad, atol=1e-6)
-
-
-# ---- CPC
 
 
 @pytest.mark.parametrize("case", ["a", "b"])

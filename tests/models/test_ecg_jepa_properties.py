@@ -44,9 +44,6 @@ def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-5) -> None:
     torch.testing.assert_close(actual, expected, atol=tolerance, rtol=0)
 
 
-# ---- who sees what --------------------------------------------------------------------------------------------------
-
-
 def test_masked_patches_do_not_reach_the_student_but_reach_the_targets():
     model, x = build(), signal()
     before = model(x, mask=MASK)
@@ -157,10 +154,6 @@ def test_other_models_can_use_the_pattern_by_name():
     close(crossed(x[:, :1]).pooler_output, one_lead)  # within one lead the pattern is complete
 
 
-# ---- the teacher
-# -----------------------------------------------------------------------------------------------------
-
-
 def same_weights(model: ECGJEPAForPreTraining) -> bool:
     pairs = zip(model.ecg_jepa.parameters(), model.target_encoder.parameters(), strict=True)
     return all(torch.equal(student, teacher) for student, teacher in pairs)
@@ -254,10 +247,6 @@ def test_the_student_is_exported_unless_the_target_is_asked_for(tmp_path):
         model.export_encoder("teacher")
 
 
-# ---- masks
-# -----------------------------------------------------------------------------------------------------------
-
-
 def test_block_masks_spare_the_last_patch_unless_told_otherwise():
     published = ECGJEPAConfig()
     generator = torch.Generator().manual_seed(0)
@@ -323,10 +312,6 @@ def test_everything_hidden_is_possible_and_nothing_hidden_is_refused():
         model(x, mask=MASK[:5])
     with pytest.raises(ValueError, match="mask_type"):
         tiny_config(mask_type="blocks")
-
-
-# ---- positions, options, initialisation
-# ----------------------------------------------------------------------------------
 
 
 def test_other_lengths_are_refused_extended_or_interpolated():
@@ -446,10 +431,6 @@ def test_wrong_sizes_are_named():
             tiny_config(**wrong)
 
 
-# ---- the monitor
-# -----------------------------------------------------------------------------------------------------
-
-
 def test_monitor_tells_a_collapse_onto_positions_from_content():
     generator = torch.Generator().manual_seed(0)
     codes = torch.randn(1, 24, 16, generator=generator)
@@ -481,10 +462,6 @@ def test_monitor_reads_the_models_own_output():
         assert set(figures) == {"content", "token_effective_rank", "mean_pairwise_cosine"}
         assert 0 < figures["content"] <= 1
         assert all(isinstance(value, float) for value in figures.values())
-
-
-# ---- the registry entry
-# -----------------------------------------------------------------------------------------------
 
 
 def test_recipes_build_valid_configs_and_name_the_published_settings():

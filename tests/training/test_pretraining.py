@@ -19,6 +19,8 @@ from ecg_transformers.training.errors import (
 )
 from ecg_transformers.training.pretraining import pretrain
 from ecg_transformers.training.report.log import read_log
+from ecg_transformers.training.samples.splits import load_split
+from ecg_transformers.training.samples.views import CropView
 
 STAGES = [
     (name, stage)
@@ -227,8 +229,6 @@ def test_a_file_size_limit_stops_the_run_and_keeps_the_last_checkpoint(tmp_path:
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_state_and_the_records(tmp_path: Path, monkeypatch) -> None:
-    from ecg_transformers.training.samples.views import CropView
-
     original = CropView.sample
 
     def poisoned(self, prepared, patient_key, generator):
@@ -237,11 +237,8 @@ def test_a_loss_that_is_not_finite_stops_with_the_state_and_the_records(tmp_path
             sample["input_values"] = sample["input_values"] * float("inf")
         return sample
 
-    from ecg_transformers.training.samples.splits import load_split
-    from ecg_transformers.training.samples.views import patient_keys
-
     split = load_split(small_pretraining(tmp_path), "train")
-    poison = patient_keys(split.patient_ids, split.record_ids, split.sources)[7]
+    poison = split.patient_keys()[7]
     monkeypatch.setattr(CropView, "sample", poisoned)
     with pytest.raises(NonFiniteError, match=split.record_ids[7]) as caught:
         pretrain(small_pretraining(tmp_path / "run", max_steps=20))

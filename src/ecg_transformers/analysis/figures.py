@@ -23,7 +23,7 @@ _MAX_BYTES = 2_000_000
 
 
 def new_figure(width: float, height: float, dpi: int = 120) -> Figure:
-    """An empty figure of ``width`` by ``height`` inches with its own Agg canvas."""
+    """An empty figure of `width` by `height` inches with its own Agg canvas."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -35,7 +35,7 @@ class RecordSaliency:
         sampling_rate: of `values`, in Hz.
         target: the class whose logit was explained.
         peaks: R peaks in samples of `values`.
-        shares: see :func:`wave_shares`.
+        shares: see `wave_shares`.
     """
 
     values: np.ndarray
@@ -133,7 +133,7 @@ def explain_record(
         model: a classification model in eval mode.
         extractor: the extractor that belongs to it; a record longer than a crop is cut into neighbouring crops.
         record: an `ECGRecord`.
-        target, method, options: see :func:`input_saliency`.
+        target, method, options: see `input_saliency`.
         rpeaks: R peaks in samples of the record; detected in its first lead (lead II where it has one) when not given.
     """
     if rpeaks is None:

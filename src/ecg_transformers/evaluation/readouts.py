@@ -29,7 +29,7 @@ EXTRAS = ("amplitude", "simple")
 
 
 class Records(Protocol):
-    """Map-style access to dataset rows or :class:`ECGRecord` objects (a ``datasets.Dataset``, a list…)."""
+    """Map-style access to dataset rows or `ECGRecord` objects (a `datasets.Dataset`, a list…)."""
 
     def __len__(self) -> int: ...
 
@@ -53,20 +53,20 @@ def extract_features(
 
     Args:
         model: any model of the package; of a model with a head, its base model is read.
-        extractor: makes ``input_values`` of a row or record, as the model was trained with.
-        records: dataset rows or :class:`ECGRecord` objects.
+        extractor: makes `input_values` of a row or record, as the model was trained with.
+        records: dataset rows or `ECGRecord` objects.
         num_crops: evenly spaced crops of a record; None takes the extractor's own single crop.
         batch_size: records in one forward pass.
-        readout: ``"pooled"`` the published downstream feature; ``"mean"`` mean of the patch tokens; ``"per_lead"``
-            mean token of each lead, side by side; ``"per_lead_spread"`` the same with the SD over time of each lead;
-            ``"tokens"`` every patch token, for attention pooling. Models whose tokens belong to no lead give the
+        readout: `"pooled"` the published downstream feature; `"mean"` mean of the patch tokens; `"per_lead"`
+            mean token of each lead, side by side; `"per_lead_spread"` the same with the SD over time of each lead;
+            `"tokens"` every patch token, for attention pooling. Models whose tokens belong to no lead give the
             published feature for the middle three.
-        extra: ``"amplitude"`` or ``"simple"`` appends figures of the signal in millivolts, which normalisation takes
+        extra: `"amplitude"` or `"simple"` appends figures of the signal in millivolts, which normalisation takes
             away from the model: log SD, maximum and minimum of each lead, or all simple features.
         device: where to compute; None leaves the model where it is.
 
     Returns:
-        float32 ``(records, features)``, or ``(records, tokens, width)`` for ``"tokens"``.
+        float32 `(records, features)`, or `(records, tokens, width)` for `"tokens"`.
 
     Raises:
         ValueError: unknown readout or extra, no records, or features that are not finite (the record is named).
@@ -92,9 +92,9 @@ def extract_features(
 
 
 def encode_batch(model: Any, batch: Mapping[str, Tensor], readout: str = "mean") -> Tensor:
-    """Features ``(B, F)`` of one batch of model inputs (``"tokens"``: ``(B, N, D)``).
+    """Features `(B, F)` of one batch of model inputs (`"tokens"`: `(B, N, D)`).
 
-    ``input_values`` may be ``(B, L, T)`` or ``(B, k, L, T)``; the k crops are averaged (tokens: put side by side).
+    `input_values` may be `(B, L, T)` or `(B, k, L, T)`; the k crops are averaged (tokens: put side by side).
     """
     check_choice("readout", readout, READOUTS)
     encoder = model.base_model
@@ -119,7 +119,7 @@ def encode_batch(model: Any, batch: Mapping[str, Tensor], readout: str = "mean")
 
 
 def read_tokens(encoder: Any, outputs: Any, num_leads: int, readout: str) -> Tensor:
-    """What a readout takes from the outputs of a base model; see :func:`extract_features`."""
+    """What a readout takes from the outputs of a base model; see `extract_features`."""
     if readout == "pooled":
         return outputs.pooler_output.float()
     tokens = encoder.tokens_by_lead(outputs.last_hidden_state, num_leads)  # (B, L, n, D) or None
@@ -137,7 +137,7 @@ def read_tokens(encoder: Any, outputs: Any, num_leads: int, readout: str) -> Ten
 
 
 def signal_figures(row: Any, extra: str) -> NDArray[np.float32]:
-    """``"amplitude"`` or ``"simple"`` figures of a dataset row or record, on its own leads."""
+    """`"amplitude"` or `"simple"` figures of a dataset row or record, on its own leads."""
     record = row if isinstance(row, ECGRecord) else ECGRecord.from_row(row)
     function = amplitude_features if extra == "amplitude" else simple_features
     return function(record.signal, record.sampling_rate).astype(np.float32)

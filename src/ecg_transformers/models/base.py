@@ -175,8 +175,6 @@ class ECGPreTrainedModel(PreTrainedModel):
     _no_split_modules = ["ECGLayer"]
     _can_record_outputs = {"hidden_states": ECGLayer, "attentions": SelfAttention}
 
-    # ---- hooks ---------------------------------------------------------------------------------------------------
-
     def freeze_fixed(self) -> None:
         """Switch gradients off where the method fixes parameters; called after building and after loading."""
 
@@ -196,6 +194,19 @@ class ECGPreTrainedModel(PreTrainedModel):
         """Whether the loss of a record depends on the other records of its forward pass, gathered over processes.
 
         Training then gives every pass at least two records, and equally many to all processes.
+        """
+        return False
+
+    @property
+    def compares_patients(self) -> bool:
+        """Whether the loss contrasts patients, so that the records of a forward pass must be of at least two."""
+        return False
+
+    @property
+    def moves_before_step(self) -> bool:
+        """Whether `training_step_started` moves parameters without gradient (a momentum encoder).
+
+        When a step fails, training restores them to what they were before it.
         """
         return False
 
@@ -246,8 +257,6 @@ class ECGPreTrainedModel(PreTrainedModel):
             base.set_input_embeddings(value)
         else:
             self.embeddings = value
-
-    # ---- building, loading, saving ----------------------------------------------------------------------------------
 
     def post_init(self) -> None:
         # loading builds the model without memory first, so this comes before anything of that size is allocated

@@ -6,11 +6,17 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
+
+from transformers import HfArgumentParser
 
 from ecg_transformers.training.errors import UsageError
-from ecg_transformers.training.plan.randomness import MAX_SEED
 from ecg_transformers.words import did_you_mean, key_values
+
+T = TypeVar("T")
+MAX_SEED = 2**32
+POSITIVE = ("max_steps", "num_epochs", "per_device_batch_size", "save_steps", "max_records", "stop_after_step")
+AT_LEAST = {"gradient_accumulation_steps": 1, "save_total_limit": 1, "num_workers": 0, "cache_mb": 0}
 
 
 def option(default: Any, text: str) -> Any:
@@ -68,23 +74,11 @@ class RunArguments:
         """Raise `UsageError` for values that cannot be meant."""
         if not self.output_dir:
             raise UsageError("--output_dir is missing: name a folder for the model, logs and checkpoints.")
-        for name in (
-            "max_steps",
-            "num_epochs",
-            "per_device_batch_size",
-            "save_steps",
-            "max_records",
-            "stop_after_step",
-        ):
+        for name in POSITIVE:
             value = getattr(self, name)
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise UsageError(f"--{name} must be positive, not {value}.")
-        for name, lowest in (
-            ("gradient_accumulation_steps", 1),
-            ("save_total_limit", 1),
-            ("num_workers", 0),
-            ("cache_mb", 0),
-        ):
+        for name, lowest in AT_LEAST.items():
             if getattr(self, name) < lowest:
                 raise UsageError(f"--{name} must be at least {lowest}, not {getattr(self, name)}.")
         if self.mixed_precision not in (None, "no", "bf16", "fp16"):
@@ -132,9 +126,9 @@ class FinetuningArguments(RunArguments):
     num_crops: int | None = option(
         None, "Crops of a record in evaluation, their probabilities averaged (default: as the recipe says)."
     )
-    recipe: str | None = option(
+    recipe: str | None = option(  # type: ignore[assignment]
         None, "Named set of hyper-parameters (default: the one the checkpoint was pre-trained with, else published)."
-    )  # type: ignore[assignment]
+    )
     selection_metric: str = option(
         "macro_auroc", "What chooses on the validation split: macro_auroc, or loss (as published for ST-MEM)."
     )
@@ -173,20 +167,18 @@ class FinetuningArguments(RunArguments):
         return seeds
 
 
-def parse_arguments(cls: Any, description: str, arguments: list[str] | None = None, **shown: Any) -> Any:
+def parse_arguments(cls: type[T], description: str, arguments: list[str] | None = None, **shown: str) -> T:
     """The command line as a dataclass; `shown` (`prog`, `epilog`) is for its help.
 
     Raises:
         UsageError: an option that does not exist, with the nearest one that does.
     """
-    from transformers import HfArgumentParser
-
     parser = HfArgumentParser(cls, description=description, **shown)
     args, rest = parser.parse_args_into_dataclasses(args=arguments, return_remaining_strings=True)
     if rest:
         options = [f"--{name}" for name in sorted(field_names(cls))]
         raise UsageError(f"There is no option {rest[0]!r}{did_you_mean(rest[0], options)}")
-    return args
+    return args  # type: ignore[no-any-return]
 
 
 def check_seed(seed: int) -> None:
@@ -215,23 +207,22 @@ def check_keys(given: Iterable[str], allowed: Iterable[str], what: str) -> None:
             raise UsageError(f"{what} has no field {key!r}{did_you_mean(key, allowed)}")
 
 
-def none_as_text(values: Mapping[str, Any], cls: Any) -> dict[str, Any]:
+def none_as_text(values: Mapping[str, Any], cls: type) -> dict[str, Any]:
     """`head_norm=none` means the text "none" where a dataclass's field holds text and cannot be None."""
     text_fields = {entry.name for entry in dataclasses.fields(cls) if entry.type in (str, "str")}
     return {key: "none" if value is None and key in text_fields else value for key, value in values.items()}
 
 
-def field_names(cls: Any) -> set[str]:
+def field_names(cls: type) -> set[str]:
     """Names of a dataclass's fields."""
     return {entry.name for entry in dataclasses.fields(cls)}
 
 
-def replace_fields(value: Any, changes: Mapping[str, Any], what: str) -> Any:
-    """A copy of a dataclass with some fields changed; unknown names are refused, lists become the tuples they stand
-    for."""
-    check_keys(changes, field_names(value), what)
+def replace_fields(value: T, changes: Mapping[str, Any], what: str) -> T:
+    """A copy of a dataclass with some fields changed; unknown names are refused, lists become tuples where one was."""
+    check_keys(changes, field_names(type(value)), what)
     plain = {
         key: tuple(new) if isinstance(getattr(value, key), tuple) and isinstance(new, list) else new
         for key, new in changes.items()
     }
-    return dataclasses.replace(value, **plain)
+    return dataclasses.replace(value, **plain)  # type: ignore[type-var]

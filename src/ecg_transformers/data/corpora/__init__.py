@@ -41,7 +41,7 @@ def corpus_class(name: str) -> type[Corpus]:
     if name in PLANNED:
         raise OptionError(
             f"the corpus {name!r} is known but not yet available in this version; available: {', '.join(CORPORA)} "
-            f"('folder' reads any folder of records with a table of labels)."
+            "('folder' reads any folder of records with a table of labels)."
         )
     if name not in CORPORA:
         raise OptionError(f"there is no corpus {name!r}{did_you_mean(name, list(CORPORA))}")

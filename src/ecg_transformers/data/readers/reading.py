@@ -36,8 +36,7 @@ def read_record(path: str | Path, *, limits: Limits | None = None, **hints: Any)
         path: `.hea` (or the base name) of a WFDB record, `.mat`, `.npy`, `.npz`, `.csv`, `.tsv`, `.txt` or `.edf`.
         limits: sizes beyond which a file is not believed.
         **hints: `sampling_rate`, `lead_names`, `units`, `checksum`, `allow_truncated`, `strict`, `root`,
-            `follow_links`: see :class:`Hints`. Formats that do not state a rate or lead names (NPY, CSV, MATLAB
-                without a
+            `follow_links`: see `Hints`. Formats that do not state a rate or lead names (NPY, CSV, MATLAB without a
             header) need them.
 
     Returns:
@@ -143,8 +142,8 @@ def describe_record(path: str | Path, *, limits: Limits | None = None, **hints: 
     """What a file holds, as plain data: format, rate, length, and per lead range, missing and flat samples.
 
     Returns:
-        A dictionary that JSON can hold: `path, format, record_id, sampling_rate, num_samples, duration_s, lead_names,
-        leads: [{name, min_mv, max_mv, mean_mv, missing_fraction, flat}], flags, metadata`.
+        A dictionary that JSON can hold, with `path`, `format`, `record_id`, `sampling_rate`, `num_samples`, `duration_s`,
+        `lead_names`, `flags`, `metadata`, and `leads`: one `{name, min_mv, max_mv, mean_mv, missing_fraction, flat}` each.
     """
     record = read_record(path, limits=limits, **hints)
     leads = []

@@ -55,6 +55,10 @@ class CMSCForPreTraining(CMSCPreTrainedModel):
         return True
 
     @property
+    def compares_patients(self) -> bool:
+        return True
+
+    @property
     def dummy_inputs(self) -> dict[str, Tensor]:
         return {**self.paired_dummy_inputs, "patient_ids": torch.tensor([7, 3, 7, 5])}
 

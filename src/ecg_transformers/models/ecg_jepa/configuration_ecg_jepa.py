@@ -133,12 +133,12 @@ class ECGJEPAConfig(ECGConfig):
                 raise ValueError(f"ECGJEPAConfig: {prefix}hidden_size {width} is not divisible by {heads} heads.")
             if self.positions == "sincos" and width % 4:
                 raise ValueError(
-                    f"ECGJEPAConfig: sine-cosine positions of lead and time need a width divisible by 4, "
+                    "ECGJEPAConfig: sine-cosine positions of lead and time need a width divisible by 4, "
                     f"{prefix}hidden_size is {width}."
                 )
             if self.positions == "rotary" and (width // heads) % 4:
                 raise ValueError(
-                    f"ECGJEPAConfig: rotary positions of lead and time need heads of a width divisible by 4, "
+                    "ECGJEPAConfig: rotary positions of lead and time need heads of a width divisible by 4, "
                     f"{prefix}hidden_size {width} over {heads} heads gives {width // heads}."
                 )
         ratios = self.mask_ratio_range

@@ -205,8 +205,6 @@ class ECGJEPAForPreTraining(ECGJEPAPreTrainedModel):
         self.predictor = JEPAPredictor(config)
         self.post_init()
 
-    # ---- the teacher ------------------------------------------------------------------------------------------------
-
     def post_init(self) -> None:
         super().post_init()
         self.sync_target()
@@ -250,8 +248,6 @@ class ECGJEPAForPreTraining(ECGJEPAPreTrainedModel):
         encoder.load_state_dict((self.ecg_jepa if which == "student" else self.target_encoder).state_dict())
         return encoder.eval()
 
-    # ---- masks ------------------------------------------------------------------------------------------------------
-
     def draw_mask(self, num_patches: int, batch: int, generator: torch.Generator | None = None) -> Tensor:
         """`(n,)`, or `(B, n)` with `config.mask_per_sample`; from the CPU's global generator when none is given."""
         if self.config.mask_per_sample:
@@ -268,8 +264,6 @@ class ECGJEPAForPreTraining(ECGJEPAPreTrainedModel):
         batch = inputs["input_values"].shape[0]
         inputs["mask"] = inputs["mask"].expand(batch, -1).clone()  # one row a record: safe to cut the batch
         return inputs
-
-    # ---- forward ----------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def make_targets(self, input_values: Tensor, lead_indices: LeadIndices | None, split: TimeSplit) -> Tensor:

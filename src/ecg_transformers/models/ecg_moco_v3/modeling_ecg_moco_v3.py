@@ -97,6 +97,10 @@ class ECGMoCoV3ForPreTraining(ECGMoCoV3PreTrainedModel):
     def compares_records(self) -> bool:
         return True
 
+    @property
+    def moves_before_step(self) -> bool:
+        return True
+
     def training_step_started(self, step: int, total_steps: int) -> None:
         progress = step / max(total_steps, 1)
         self.update_momentum_encoder(scheduled_momentum(self.config.momentum_schedule, progress, self.config.momentum))

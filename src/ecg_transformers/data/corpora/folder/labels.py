@@ -69,7 +69,7 @@ def label_rule(rows: list[dict[str, str]], options: Any, taken: set[str], table:
         columns = tuple(name for name in header if name and name.lower() not in taken and _is_binary(rows, name))
         if not columns:
             raise TableError(
-                f"no labels: a column 'label' or 'labels', or 0/1 columns are needed (or task=None)"
+                "no labels: a column 'label' or 'labels', or 0/1 columns are needed (or task=None)"
                 f"{_resembling(header)}.",
                 path=table,
             )
@@ -125,7 +125,7 @@ def check_spelling(counts: Counter[str], table: Path) -> None:
         if alike and _letters(alike[0]) != _letters(label):
             raise LabelError(
                 f"the label {label!r} occurs once and looks like {alike[0]!r} ({counts[alike[0]]} records); correct "
-                f"it, or pass label_names=[…] with every label that is meant.",
+                "it, or pass label_names=[…] with every label that is meant.",
                 path=table,
             )
 

@@ -175,7 +175,7 @@ def _inferred_length(header: Header, available: int, size: int, path: str, limit
 def _too_short(promised: int, found: int, num_leads: int, path: str, record: str) -> TruncatedError:
     return TruncatedError(
         f"the header promises {promised} samples of {num_leads} leads, the file holds {found}; pass "
-        f"allow_truncated=True to read what is there.",
+        "allow_truncated=True to read what is there.",
         path=path,
         record=record,
     )

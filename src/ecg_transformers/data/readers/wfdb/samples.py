@@ -82,7 +82,7 @@ def verify_checksums(
             continue
         raise ChecksumError(
             f"the samples have the checksum {total % 65536}, the header states {signal.checksum % 65536}: the "
-            f"signal file is damaged or belongs to another header (checksum='ignore' reads it all the same).",
+            "signal file is damaged or belongs to another header (checksum='ignore' reads it all the same).",
             path=path,
             record=record,
             lead=signal.name,
@@ -151,7 +151,7 @@ def scale_of(
         if per_millivolt is None:
             raise UnitError(
                 f"the unit {signal.units!r} is not a voltage (V, mV, uV or nV); pass lead_names=[…] to read only the "
-                f"ECG leads, or units='mV' if the header is wrong.",
+                "ECG leads, or units='mV' if the header is wrong.",
                 path=path,
                 record=record,
                 lead=signal.name,
