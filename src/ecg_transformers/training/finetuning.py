@@ -52,15 +52,18 @@ from ecg_transformers.training.samples.views import View, build_augmentation, cl
 SEEDS = "seeds"
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """The command: train, evaluate, write the card. Without `arguments` those of the process are taken."""
-    args = parse_arguments(FinetuningArguments, "Train and evaluate a classifier.", arguments)
+def main(arguments: list[str] | None = None, **shown: str) -> None:
+    """The command: train, evaluate, write the card. Without `arguments` those of the process are taken.
+
+    `shown` (`prog`, `epilog`) is for its help.
+    """
+    args = parse_arguments(FinetuningArguments, "Train and evaluate a classifier.", arguments, **shown)
     summary = finetune(args)
     if summary.is_main_process:
         write_card(args.output_dir)
         auroc = summary.metrics["test"]["macro_auroc"]
-        shown = "undefined" if auroc["mean"] is None else f"{auroc['mean']:.3f}, 95 % interval {auroc['ci95']}"
-        print(f"saved {summary.model_class} to {args.output_dir}; test macro AUROC {shown}")
+        value = "undefined" if auroc["mean"] is None else f"{auroc['mean']:.3f}, 95 % interval {auroc['ci95']}"
+        print(f"saved {summary.model_class} to {args.output_dir}; test macro AUROC {value}")
 
 
 def finetune(args: FinetuningArguments) -> RunSummary:

@@ -42,9 +42,12 @@ from ecg_transformers.training.samples.splits import Split, load_split, represen
 from ecg_transformers.training.samples.views import build_augmentation, build_view
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """The command: pre-train, write the card, say what was saved. Without `arguments` those of the process are taken."""
-    args = parse_arguments(PretrainingArguments, "Pre-train a method on a corpus.", arguments)
+def main(arguments: list[str] | None = None, **shown: str) -> None:
+    """The command: pre-train, write the card, say what was saved. Without `arguments` those of the process are taken.
+
+    `shown` (`prog`, `epilog`) is for its help.
+    """
+    args = parse_arguments(PretrainingArguments, "Pre-train a method on a corpus.", arguments, **shown)
     summary = pretrain(args)
     if summary.is_main_process:
         write_card(args.output_dir)
