@@ -72,7 +72,6 @@ METHOD = ECGMethod(
     licence="Released code: MIT; the page of the weights (Google Drive) names no licence",
     preprocessing=PREPROCESSING,
     recipes={"published": PUBLISHED, "vit_tiny": VIT_TINY, "tiny": TINY},
-    has_batch_norm=True,
     has_official_weights=True,
     stages=(),
     tiny_config={
