@@ -41,6 +41,7 @@ KED = Variant(
         # published: NaN become zero after the Fourier step, which has spread each over its lead by then
         "nan": "zero_lead",
     },
+    sizes={"stage_dims": [64, 128, 128, 192]},
     config={"pooling": ["mean"], "seq_len": 1000, "sampling_rate": 100, "lead_names": MIMIC_LEADS},
     containers=("ecg_model",),
 )
@@ -115,10 +116,9 @@ TINY = Recipe(
     },
 )
 
-_FOLDER = "ecg_transformers.models.ecg_resnet"
-
 METHOD = ECGMethod(
     name="ecg_resnet",
+    prefix="ECGResNet",
     title="xresnet1d",
     paper=(
         "Strodthoff et al., Deep Learning for ECG Analysis: Benchmarks and Insights from PTB-XL, IEEE Journal of "
@@ -126,15 +126,8 @@ METHOD = ECGMethod(
     ),
     summary="A one-dimensional residual network trained with labels from scratch: the baseline that is hard to beat.",
     licence="Released code: GPL-3.0",
-    config=f"{_FOLDER}.configuration_ecg_resnet.ECGResNetConfig",
-    classes={
-        "base": f"{_FOLDER}.modeling_ecg_resnet.ECGResNetModel",
-        "classification": f"{_FOLDER}.modeling_ecg_resnet.ECGResNetForSequenceClassification",
-    },
     preprocessing=PREPROCESSING,
     recipes={"published": PUBLISHED, "tiny": TINY},
-    convert=f"{_FOLDER}.convert_ecg_resnet.convert_ecg_resnet",
-    has_batch_norm=True,
     stages=(),
     variants={"ked": KED},
     tiny_config={

@@ -96,6 +96,7 @@ MELP = Variant(
         "chain": ["resample", "pad", "crop", {"step": "min_max", "scope": "joint"}],
     },
     config={**ECG_FM.config, "seq_len": 5000, "lead_names": MIMIC_LEADS, "pooling": "attention"},
+    sizes=MELP_SIZES["small"],
 )
 
 D_BETA = Variant(
@@ -121,6 +122,7 @@ D_BETA = Variant(
         "pooling": "class_tanh",
         "feature_grad_mult": 1.0,
     },
+    sizes={"num_hidden_layers": 8},
 )
 
 PRETRAINING_DROPOUTS = {
@@ -240,6 +242,7 @@ _FOLDER = "ecg_transformers.models.ecg_wav2vec2"
 
 METHOD = ECGMethod(
     name="ecg_wav2vec2",
+    prefix="ECGWav2Vec2",
     title="wav2vec 2.0 for ECG",
     paper=(
         f"{ECG_FM.paper}; its pre-training: Oh et al., Lead-agnostic Self-supervised Learning for Local and Global "
@@ -250,7 +253,6 @@ METHOD = ECGMethod(
         "of the first two."
     ),
     licence=ECG_FM.licence,
-    config=f"{_FOLDER}.configuration_ecg_wav2vec2.ECGWav2Vec2Config",
     classes={
         "base": f"{_FOLDER}.modeling_ecg_wav2vec2.ECGWav2Vec2Model",
         "pretraining": f"{_FOLDER}.modeling_ecg_wav2vec2_pretraining.ECGWav2Vec2ForPreTraining",
@@ -266,7 +268,6 @@ METHOD = ECGMethod(
         "tiny": TINY,
     },
     view="adjacent_segments",
-    convert=f"{_FOLDER}.convert_ecg_wav2vec2.convert_ecg_wav2vec2",
     model_types={"melp": f"{_FOLDER}.configuration_ecg_wav2vec2.MELPConfig"},
     has_official_weights=True,
     tiny_config={

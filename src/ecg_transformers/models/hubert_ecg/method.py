@@ -108,6 +108,7 @@ _FOLDER = "ecg_transformers.models.hubert_ecg"
 
 METHOD = ECGMethod(
     name="hubert_ecg",
+    prefix="HubertECG",
     title="HuBERT-ECG",
     paper=(
         "Coppola et al., HuBERT-ECG as a self-supervised foundation model for broad and scalable cardiac applications, "
@@ -115,15 +116,9 @@ METHOD = ECGMethod(
     ),
     summary="A HuBERT encoder over twelve leads joined to one series; its classifiers know 164 labels.",
     licence="CC BY-NC 4.0 (released weights and code)",
-    config=f"{_FOLDER}.configuration_hubert_ecg.HubertECGConfig",
-    classes={
-        "base": f"{_FOLDER}.modeling_hubert_ecg.HubertECGModel",
-        "classification": f"{_FOLDER}.modeling_hubert_ecg.HubertECGForSequenceClassification",
-    },
     preprocessing=PREPROCESSING,
     recipes={"published": PUBLISHED, "small": SMALL, "large": LARGE, "tiny": TINY},
     stages=(),
-    convert=f"{_FOLDER}.convert_hubert_ecg.convert_hubert_ecg",
     model_types={"hubert_ecg_classification": f"{_FOLDER}.configuration_hubert_ecg.HubertECGClassificationConfig"},
     has_official_weights=True,
     tiny_config={

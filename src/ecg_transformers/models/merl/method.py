@@ -60,10 +60,9 @@ TINY = Recipe(
     },
 )
 
-_FOLDER = "ecg_transformers.models.merl"
-
 METHOD = ECGMethod(
     name="merl",
+    prefix="MERL",
     title="MERL",
     paper=(
         "Liu et al., Zero-Shot ECG Classification with Multimodal Learning and Test-time Clinical Knowledge Enhancement, "
@@ -71,15 +70,8 @@ METHOD = ECGMethod(
     ),
     summary="ECG encoders (ResNet-18, ViT-Tiny) trained to agree with the reports of 770,000 records.",
     licence="Released code: MIT; the page of the weights (Google Drive) names no licence",
-    config=f"{_FOLDER}.configuration_merl.MERLConfig",
-    classes={
-        "base": f"{_FOLDER}.modeling_merl.MERLModel",
-        "classification": f"{_FOLDER}.modeling_merl.MERLForSequenceClassification",
-    },
     preprocessing=PREPROCESSING,
     recipes={"published": PUBLISHED, "vit_tiny": VIT_TINY, "tiny": TINY},
-    convert=f"{_FOLDER}.convert_merl.convert_merl",
-    has_batch_norm=True,
     has_official_weights=True,
     stages=(),
     tiny_config={
