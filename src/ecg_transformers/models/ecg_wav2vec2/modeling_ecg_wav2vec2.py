@@ -255,7 +255,7 @@ class ECGWav2Vec2Model(ECGWav2Vec2PreTrainedModel):
             hidden = torch.where(mask_time_indices[..., None], mask_embedding.to(hidden.dtype), hidden)
         valid = None if attention_mask is None else self.valid_tokens(attention_mask, hidden.shape[1])
         hidden = self.encoder(hidden, valid, **kwargs)  # (B, n (+ 1), D)
-        embeddings = self.read_out(hidden, None if valid is None else ~valid)
+        embeddings: dict[str, Any] = {**self.read_out(hidden, None if valid is None else ~valid)}
         if segments is not None:
             hidden = hidden.unflatten(0, (-1, segments)).flatten(1, 2)
             embeddings = {key: one.unflatten(0, (-1, segments)).mean(dim=1) for key, one in embeddings.items()}
