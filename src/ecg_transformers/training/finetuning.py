@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from accelerate import Accelerator
 
 from ecg_transformers.evaluation.subsets import label_subset
@@ -41,12 +42,18 @@ from ecg_transformers.training.plan.settings import plain, resolve_batches, reso
 from ecg_transformers.training.process.lock import TRAIN_LOG
 from ecg_transformers.training.process.signals import StopRequest
 from ecg_transformers.training.process.start import on_main_process, started
-from ecg_transformers.training.report.log import Reporter, read_log, save_loss_curve
+from ecg_transformers.training.report.log import Reporter, cpu_seconds, read_log, save_loss_curve
 from ecg_transformers.training.report.model_folder import quiet_loading, save_folder, save_model
 from ecg_transformers.training.report.summary import RunSummary, library_versions, write_result
 from ecg_transformers.training.run import Place, Run, prepare_model
 from ecg_transformers.training.samples.loader import TrainingData
-from ecg_transformers.training.samples.splits import Split, check_split_has_records, load_split, representative_records
+from ecg_transformers.training.samples.splits import (
+    Split,
+    check_split_has_records,
+    load_split,
+    longest_record,
+    representative_records,
+)
 from ecg_transformers.training.samples.views import View, build_augmentation, classifier_view
 
 SEEDS = "seeds"
@@ -92,6 +99,11 @@ class SeedPlan:
     plan: BatchPlan
     total_steps: int
     offset: int
+
+    @property
+    def records_seen(self) -> int:
+        """Records that go through the optimiser; a probe takes each of them once."""
+        return max(len(self.train), self.total_steps * self.plan.global_batch_size)
 
 
 @dataclass
@@ -277,10 +289,14 @@ def finish_seed(
 ) -> None:
     """Write the chosen model of a seed and what is known of it from the validation split, all at once."""
     probabilities, loss = evaluator.probabilities(model)
+    thresholds = thresholds_from_validation(job.validation, probabilities)
+    # whoever applies the checkpoint applies the predictor that is evaluated here
+    model.config.evaluation_crops, model.config.decision_thresholds = job.num_crops, thresholds
+    model.config.evaluation_seconds = longest_record(job.train)
     selection = {
         "seed": seed.seed,
         "validation": validation_figures(job.validation, probabilities, loss),
-        "thresholds": thresholds_from_validation(job.validation, probabilities),
+        "thresholds": thresholds,
         "label_subset": seed.subset,
         **facts,
     }
@@ -312,6 +328,7 @@ def evaluate_all_seeds(job: Job, stop: StopRequest) -> RunSummary:
         write_predictions(job.output_dir / "predictions.parquet", test, scores)
         write_result(job.output_dir / "metrics.json", metrics)
         summary.final = read_log(job.output_dir / TRAIN_LOG)[-1]
+        summary.cpu_seconds = cpu_seconds(job.output_dir)
         summary.save(job.output_dir)
         save_loss_curve(job.output_dir)
 
@@ -391,8 +408,14 @@ def summarize(job: Job, metrics: dict[str, Any]) -> RunSummary:
         steps=job.total_steps,
         epochs=first.total_steps / first.plan.steps_per_epoch,
         num_processes=job.accelerator.num_processes,
+        precision=job.accelerator.mixed_precision,
+        threads=torch.get_num_threads(),
         global_batch_size=first.plan.global_batch_size,
         seeds=job.args.seed_list(),
+        mode=job.args.mode,
+        label_fraction=job.args.label_fraction,
+        weights_seed=first.seed,
+        records_seen=sum(seed.records_seen for seed in job.seeds),
         metrics=metrics,
         versions=library_versions(),
         parent=job.classifier.source,

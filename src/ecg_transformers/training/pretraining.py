@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 
 from ecg_transformers.features.protocol import Extractor
@@ -33,7 +34,7 @@ from ecg_transformers.training.plan.settings import (
 from ecg_transformers.training.process.lock import TRAIN_LOG
 from ecg_transformers.training.process.signals import StopRequest
 from ecg_transformers.training.process.start import on_main_process, started
-from ecg_transformers.training.report.log import Reporter, read_log, save_loss_curve
+from ecg_transformers.training.report.log import Reporter, cpu_seconds, read_log, save_loss_curve
 from ecg_transformers.training.report.model_folder import quiet_loading, save_model
 from ecg_transformers.training.report.summary import RunSummary, library_versions
 from ecg_transformers.training.run import Run, prepare_model
@@ -91,6 +92,7 @@ def _pretrain(args: PretrainingArguments, accelerator: Accelerator, stop: StopRe
 
     def finish() -> None:
         summary.final = read_log(output_dir / TRAIN_LOG)[-1]
+        summary.cpu_seconds = cpu_seconds(output_dir)
         summary.save(output_dir)
         save_loss_curve(output_dir)
 
@@ -194,8 +196,12 @@ def summarize(args: PretrainingArguments, settings: Settings, split: Split, run:
         steps=run.schedule.total_steps,
         epochs=run.schedule.total_steps / run.plan.steps_per_epoch,
         num_processes=run.accelerator.num_processes,
+        precision=run.accelerator.mixed_precision,
+        threads=torch.get_num_threads(),
         global_batch_size=run.plan.global_batch_size,
         seeds=[args.seed],
+        weights_seed=args.seed,
+        records_seen=run.schedule.total_steps * run.plan.global_batch_size,
         versions=library_versions(),
         parent=args.model_name_or_path,
         is_main_process=run.accelerator.is_main_process,

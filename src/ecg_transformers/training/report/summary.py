@@ -27,6 +27,11 @@ class RunSummary:
         recipe: name and resolved hyper-parameters.
         arguments: of the script.
         steps, epochs, num_processes, global_batch_size, seeds: the run in figures.
+        precision, threads: as they really were, in the main process.
+        mode, label_fraction: how a classifier was trained, and on which share of the labels.
+        weights_seed: the seed whose weights lie beside the description.
+        records_seen: records that went through the optimiser, over all seeds.
+        cpu_seconds: processor time of the main process, over all sessions of the run.
         final: last row of the train log.
         metrics: the content of `metrics.json` in fine-tuning.
         versions: of the libraries that took part.
@@ -43,8 +48,15 @@ class RunSummary:
     steps: int = 0
     epochs: float = 0.0
     num_processes: int = 1
+    precision: str = "no"
+    threads: int | None = None
     global_batch_size: int = 0
     seeds: list[int] = field(default_factory=list)
+    mode: str | None = None
+    label_fraction: float | None = None
+    weights_seed: int | None = None
+    records_seen: int = 0
+    cpu_seconds: float | None = None
     final: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
