@@ -88,12 +88,11 @@ class Reporter:
     def __init__(
         self,
         output_dir: Path,
-        *,
         first_step: int,
         total_steps: int,
+        title: str = "training",
         is_main: bool = True,
         tensorboard: bool = True,
-        title: str = "training",
     ) -> None:
         self._output_dir, self._is_main, self._tensorboard, self._title = output_dir, is_main, tensorboard, title
         self._log: JsonLinesLog | None = None

@@ -13,6 +13,8 @@ from typing import Any
 from ecg_transformers._version import __version__
 from ecg_transformers.files import write_text
 from ecg_transformers.training.errors import write_errors
+from ecg_transformers.training.process.lock import TRAIN_LOG
+from ecg_transformers.training.report.log import cpu_seconds, read_log, save_loss_curve
 
 
 @dataclass
@@ -71,8 +73,11 @@ class RunSummary:
         values["parent"] = _without_folders(self.parent)
         return values
 
-    def save(self, output_dir: Path) -> None:
-        """Write `run.json`."""
+    def finish(self, output_dir: Path) -> None:
+        """Take the last row of the log, write `run.json`, and draw the loss curve."""
+        self.final = read_log(output_dir / TRAIN_LOG)[-1]
+        self.cpu_seconds = cpu_seconds(output_dir)
+        save_loss_curve(output_dir)
         write_result(output_dir / "run.json", self.to_dict())
 
 
