@@ -5,7 +5,6 @@ from typing import Literal
 import numpy as np
 
 CropPolicy = Literal["exact", "official"]
-PadMode = Literal["zero", "edge"]
 
 
 def check_length(length: int, crop: int) -> int:
@@ -34,7 +33,7 @@ def random_start(length: int, crop: int, generator: np.random.Generator) -> int:
     return int(generator.integers(0, check_length(length, crop) + 1))
 
 
-def evenly_spaced_starts(length: int, crop: int, num_crops: int, policy: str = "exact") -> list[int]:
+def evenly_spaced_starts(length: int, crop: int, num_crops: int, policy: CropPolicy = "exact") -> list[int]:
     """Starts of `num_crops` crops spread over the record.
 
     "official" is the published rule of ST-MEM: 0, s, 2s, … with `s = (length - crop) // (num_crops - 1)` while a crop

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -123,7 +123,7 @@ class LeadPlan:
         return np.moveaxis(picked, 0, axis)
 
 
-def plan_leads(available: Sequence[str], wanted: Sequence[str], missing: str = "derive") -> LeadPlan:
+def plan_leads(available: Sequence[str], wanted: Sequence[str], missing: MissingLeads = "derive") -> LeadPlan:
     """How to make the leads `wanted` out of the leads `available` (canonical names).
 
     `missing` says what happens to a lead that is not there: "derive" (limb leads from two others, else an error),
@@ -167,7 +167,7 @@ def plan_leads(available: Sequence[str], wanted: Sequence[str], missing: str = "
 
 
 def select_leads(
-    signal: np.ndarray, lead_names: Sequence[str], wanted: Sequence[str], missing: str = "derive"
+    signal: np.ndarray, lead_names: Sequence[str], wanted: Sequence[str], missing: MissingLeads = "derive"
 ) -> tuple[np.ndarray, LeadPlan]:
     """The leads `wanted`, in that order, of a record `(T, L)` with leads `lead_names`, and the plan that says how.
 
@@ -181,22 +181,3 @@ def select_leads(
     names = canonical_leads(lead_names)
     plan = plan_leads(names, canonical_leads(wanted), missing)
     return plan.apply(signal, names), plan
-
-
-def einthoven_residual(signal: np.ndarray, lead_names: Sequence[str]) -> dict[str, float]:
-    """Largest absolute deviation (in the signal's unit) of III, aVR, aVL, aVF from what I and II say, over time.
-
-    `signal` is `(T, L)`; leads that are not there are left out. About 20 µV (quantisation) is normal; more means
-    swapped or mis-named leads, or leads that were scaled one by one.
-    """
-    names = canonical_leads(lead_names)
-    if "I" not in names or "II" not in names:
-        return {}
-    one, two = signal[:, names.index("I")], signal[:, names.index("II")]
-    result: dict[str, Any] = {}
-    for lead in LIMB_LEADS[2:]:
-        if lead in names:
-            weight_one, weight_two = _LIMB_AS_I_AND_II[lead]
-            expected = weight_one * one + weight_two * two
-            result[lead] = float(np.nanmax(np.abs(signal[:, names.index(lead)] - expected)))
-    return result

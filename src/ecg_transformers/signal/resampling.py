@@ -35,7 +35,7 @@ def resampled_length(length: int, from_rate: float, to_rate: float) -> int:
 
 
 def resample(
-    signal: np.ndarray, from_rate: float, to_rate: float, method: str = "fourier", axis: int = 0
+    signal: np.ndarray, from_rate: float, to_rate: float, method: ResampleMethod = "fourier", axis: int = 0
 ) -> np.ndarray:
     """`signal` at another rate, time on `axis` (0: a record `(T, L)`), `int(T · to_rate / from_rate)` samples long.
 
