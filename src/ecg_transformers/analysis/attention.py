@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from ecg_transformers.models.base import ECGPreTrainedModel
+
 Array = NDArray[np.float64]
 
 
-def compute_attentions(model: Any, **inputs: Any) -> list[Array]:
+def compute_attentions(model: ECGPreTrainedModel, **inputs: Any) -> list[Array]:
     """The attention of every layer of a model's encoder, each `(B, heads, N, N)`.
 
     The fused kernels give no weights, so the encoder runs with the eager ones for this call (in eval mode) and is set
@@ -89,7 +91,7 @@ def rollout(attentions: Sequence[ArrayLike], residual: float = 0.5) -> Array:
     return result
 
 
-def on_grid(model: Any, attention: ArrayLike, num_leads: int) -> Array:
+def on_grid(model: ECGPreTrainedModel, attention: ArrayLike, num_leads: int) -> Array:
     """An attention map between patches: `(…, N, N)` to `(…, L, n, L, n)`, special tokens left out.
 
     The rows are not scaled again: what is missing to 1 goes to special tokens.

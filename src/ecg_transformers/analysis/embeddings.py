@@ -20,10 +20,12 @@ from ecg_transformers.signal.leads import LIMB_LEADS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from ecg_transformers.models.base import ECGPreTrainedModel
+
 Array = NDArray[np.float64]
 
 
-def lead_points(model: Any, batches: Iterable[Mapping[str, Any]]) -> Array:
+def lead_points(model: ECGPreTrainedModel, batches: Iterable[Mapping[str, Any]]) -> Array:
     """Mean token over time of every record and lead, `(records, leads, D)`, from a frozen encoder.
 
     Args:
@@ -90,7 +92,7 @@ def lead_structure(
     }
 
 
-def lead_structure_controls(model: Any, seed: int = 0) -> Iterator[tuple[str, Any]]:
+def lead_structure_controls(model: ECGPreTrainedModel, seed: int = 0) -> Iterator[tuple[str, Any]]:
     """The model and its obligatory controls, each with its name.
 
     `"trained"`, `"random encoder"` and, where the model adds lead embeddings, `"lead embeddings zeroed"` and
@@ -118,7 +120,10 @@ def lead_structure_controls(model: Any, seed: int = 0) -> Iterator[tuple[str, An
 
 
 def lead_structure_table(
-    model: Any, batches: Callable[[], Iterable[Mapping[str, Any]]], lead_names: Sequence[str], **options: Any
+    model: ECGPreTrainedModel,
+    batches: Callable[[], Iterable[Mapping[str, Any]]],
+    lead_names: Sequence[str],
+    **options: Any,
 ) -> dict[str, dict[str, float]]:
     """`lead_structure` of the model and of each control; `batches()` gives the same inputs each time."""
     return {

@@ -19,6 +19,12 @@ from ecg_transformers.words import check_choice
 
 if TYPE_CHECKING:
     import torch
+    from numpy.typing import ArrayLike
+
+    from ecg_transformers.data.record import ECGRecord
+    from ecg_transformers.features.feature_extraction_beats import ECGSLFeatureExtractor
+    from ecg_transformers.features.protocol import Extractor
+    from ecg_transformers.models.base import ECGPreTrainedModel
 
 METHODS = ("gradient", "smoothgrad", "integrated_gradients")
 WAVES: dict[str, tuple[float, float]] = {"P": (-0.20, -0.06), "QRS": (-0.06, 0.06), "ST-T": (0.06, 0.40)}
@@ -47,7 +53,7 @@ class RecordSaliency:
 
 
 def input_saliency(
-    model: Any,
+    model: ECGPreTrainedModel,
     inputs: Mapping[str, Any],
     target: int | None = None,
     method: str = "gradient",
@@ -102,11 +108,13 @@ def input_saliency(
     return total if signed else total.abs()
 
 
-def _logits(model: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
+def _logits(model: ECGPreTrainedModel, inputs: Mapping[str, Any]) -> torch.Tensor:
     return model(**inputs).logits
 
 
-def _gradient(model: Any, name: str, x: torch.Tensor, rest: Mapping[str, Any], classes: torch.Tensor) -> torch.Tensor:
+def _gradient(
+    model: ECGPreTrainedModel, name: str, x: torch.Tensor, rest: Mapping[str, Any], classes: torch.Tensor
+) -> torch.Tensor:
     """Gradient of the chosen logits (summed over beats where a model has logits of beats)."""
     import torch
 
@@ -118,13 +126,13 @@ def _gradient(model: Any, name: str, x: torch.Tensor, rest: Mapping[str, Any], c
 
 
 def explain_record(
-    model: Any,
-    extractor: Any,
-    record: Any,
+    model: ECGPreTrainedModel,
+    extractor: Extractor,
+    record: ECGRecord,
     target: int | None = None,
     method: str = "gradient",
     *,
-    rpeaks: Any = None,
+    rpeaks: ArrayLike | None = None,
     **options: Any,
 ) -> RecordSaliency:
     """Saliency of one record on its time axis, for any classification model of the package.
@@ -151,9 +159,9 @@ Explained = tuple[np.ndarray, np.ndarray, float, int]
 
 
 def _explain_beats(
-    model: Any,
-    extractor: Any,
-    record: Any,
+    model: ECGPreTrainedModel,
+    extractor: Extractor,
+    record: ECGRecord,
     peaks: np.ndarray,
     target: int | None,
     method: str,
@@ -170,9 +178,9 @@ def _explain_beats(
 
 
 def _explain_crops(
-    model: Any,
-    extractor: Any,
-    record: Any,
+    model: ECGPreTrainedModel,
+    extractor: Extractor,
+    record: ECGRecord,
     peaks: np.ndarray,
     target: int | None,
     method: str,
@@ -192,7 +200,7 @@ def _explain_crops(
     return values, np.ones(len(values), dtype=bool), rate, chosen
 
 
-def predicted_class(model: Any, features: Mapping[str, Any]) -> int:
+def predicted_class(model: ECGPreTrainedModel, features: Mapping[str, Any]) -> int:
     """The class of the largest mean logit, over crops or beats of one record."""
     import torch
 
@@ -202,7 +210,11 @@ def predicted_class(model: Any, features: Mapping[str, Any]) -> int:
 
 
 def beats_to_time(
-    values: np.ndarray, beat_samples: np.ndarray, sampling_rate: float, num_samples: int, extractor: Any
+    values: np.ndarray,
+    beat_samples: np.ndarray,
+    sampling_rate: float,
+    num_samples: int,
+    extractor: ECGSLFeatureExtractor,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Values of beats `(N, L, beat_len)` on the record's time axis.
 

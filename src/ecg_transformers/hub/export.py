@@ -29,7 +29,9 @@ class ExportError(RuntimeError):
     """A model that a format cannot hold, or a file that does not compute what the model computes."""
 
 
-def export_encoder(model_or_path: Any, output: str | Path, format: str = "pt2") -> str:
+def export_encoder(
+    model_or_path: "ECGPreTrainedModel | str | os.PathLike[str]", output: str | Path, format: str = "pt2"
+) -> str:
     """Write a model as one file that needs neither this package nor transformers to run.
 
     Args:

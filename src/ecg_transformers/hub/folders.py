@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ecg_transformers.models.registry import method_of
 
 if TYPE_CHECKING:
+    from ecg_transformers.features.protocol import Extractor
     from ecg_transformers.models.base import ECGPreTrainedModel
 
 PREPROCESSOR, RUN, CARD = "preprocessor_config.json", "run.json", "README.md"
@@ -31,7 +32,7 @@ def complete_folder(model: "ECGPreTrainedModel", directory: Path) -> None:
         write_card(directory)
 
 
-def extractor_for(model: "ECGPreTrainedModel") -> Any:
+def extractor_for(model: "ECGPreTrainedModel") -> "Extractor":
     """The published preprocessing of the model's method, with the lengths, rate and leads of its config."""
     method = method_of(model.config)
     takes = inspect.signature(method.extractor_class.__init__).parameters
@@ -48,7 +49,9 @@ def extractor_for(model: "ECGPreTrainedModel") -> Any:
     return method.extractor_class(**{**method.preprocessing, **settings})
 
 
-def convert_to_folder(method: str, source: str | Path, directory: str | Path, **config_overrides: Any) -> Any:
+def convert_to_folder(
+    method: str, source: str | Path, directory: str | Path, **config_overrides: Any
+) -> "ECGPreTrainedModel":
     """Convert an official checkpoint into a folder that `AutoModel` loads; nothing is written when conversion fails.
 
     Returns:

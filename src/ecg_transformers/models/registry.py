@@ -8,9 +8,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ecg_transformers.words import did_you_mean
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+    from ecg_transformers.models.base import ECGConfig
 
 # one line per method: its folder below `models/`, which holds `method.py` with METHOD
 METHOD_NAMES = (
@@ -187,7 +192,7 @@ class ECGMethod:
                 object.__setattr__(self, field_name, value)
 
     @property
-    def config_class(self) -> Any:
+    def config_class(self) -> "type[ECGConfig]":
         return resolve(self.config)
 
     @property
@@ -236,7 +241,7 @@ def get_method(name: str) -> ECGMethod:
     return entry
 
 
-def method_of(config: Any) -> ECGMethod:
+def method_of(config: "PreTrainedConfig") -> ECGMethod:
     """The registry entry behind a model config (by its `model_type`)."""
     return get_method(config.model_type)
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from transformers.pipelines.base import ChunkPipeline
+from transformers.utils import ModelOutput
 
 # arguments that describe a raw array; records, rows and files carry their own
 SIGNAL_PARAMETERS = ("sampling_rate", "lead_names", "units")
@@ -86,7 +87,7 @@ class ECGPipeline(ChunkPipeline):
         outputs = self.model(**parameters)
         return {**self.keep(outputs), "is_last": is_last}
 
-    def keep(self, outputs: Any) -> dict[str, torch.Tensor]:
+    def keep(self, outputs: ModelOutput) -> dict[str, torch.Tensor]:
         """The tensors of a model output that `postprocess` needs."""
         raise NotImplementedError(f"{type(self).__name__} must say what it keeps of a model output.")
 

@@ -2,7 +2,6 @@
 form), and the form with structured state spaces that leads the public benchmark of ECG foundation models, 2025."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -305,7 +304,7 @@ class ECGCPCForPreTraining(ECGCPCPreTrainedModel):
             hidden_states=outputs.hidden_states,
         )
 
-    def monitor(self, outputs: Any) -> dict[str, float]:
+    def monitor(self, outputs: ModelOutput) -> dict[str, float]:
         return {"accuracy": float(outputs.accuracy)}
 
 
