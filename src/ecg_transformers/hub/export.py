@@ -61,7 +61,7 @@ def export_encoder(
     with replacing(target) as beside, _quiet_evaluation(model):
         example = model.dummy_inputs
         program, free_batch = _program(model, example)
-        runner = (_write_pt2 if format == "pt2" else _write_onnx)(model, program, beside)
+        runner = (write_pt2 if format == "pt2" else write_onnx)(model, program, beside)
         error = _largest_error(model, runner, example, free_batch)
     batch = "any batch size" if free_batch else f"a fixed batch of {len(next(iter(example.values())))}"
     inputs = ", ".join(f"{name} {tuple(value.shape[1:])}" for name, value in example.items())
@@ -175,7 +175,7 @@ def _program(model: "ECGPreTrainedModel", example: "dict[str, Tensor]") -> tuple
             raise ExportError(f"{type(model).__name__} cannot be traced as one graph: {_first_line(error)}") from error
 
 
-def _write_pt2(model: "ECGPreTrainedModel", program: Any, path: Path) -> Runner:
+def write_pt2(model: "ECGPreTrainedModel", program: Any, path: Path) -> Runner:
     """Write, read back, and return a function that runs what was read."""
     import torch
 
@@ -184,7 +184,7 @@ def _write_pt2(model: "ECGPreTrainedModel", program: Any, path: Path) -> Runner:
     return lambda inputs: dict(zip(names, module(*inputs.values()), strict=True))
 
 
-def _write_onnx(model: "ECGPreTrainedModel", program: Any, path: Path) -> Runner:
+def write_onnx(model: "ECGPreTrainedModel", program: Any, path: Path) -> Runner:
     import torch
 
     names, outputs = list(model.dummy_inputs), list(_outputs(model))
