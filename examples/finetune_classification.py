@@ -14,8 +14,7 @@ and `checkpoints/`.
 
 import sys
 
-from ecg_transformers.training.errors import run_command
-from ecg_transformers.training.finetuning import main
+from ecg_transformers.cli import main
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    sys.exit(main(["finetune", *sys.argv[1:]]))

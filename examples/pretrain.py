@@ -15,8 +15,7 @@ Synthetic records on a CPU; the same on two processes:
 
 import sys
 
-from ecg_transformers.training.errors import run_command
-from ecg_transformers.training.pretraining import main
+from ecg_transformers.cli import main
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    sys.exit(main(["pretrain", *sys.argv[1:]]))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from ecg_sl_variant import METHOD, TaskArguments, disturb
 
 from ecg_transformers.evaluation.metrics import f1_scores, hard_predictions
@@ -101,8 +102,6 @@ def beat_labels(record: Any) -> np.ndarray:
 
 def train_beats(settings: FinetuningArguments, records: list[Any], seed: int) -> tuple[Any, Any]:
     """A classifier of beats after a fixed number of updates: nothing is chosen on the held-out records."""
-    import torch
-
     plan = plan_classifier(settings, Split("train", [], [], [], None, BEAT_CLASSES, "beats"))
     counts = np.bincount(np.concatenate([beat_labels(record) + 1 for record in records]), minlength=4)[1:]
     weights = np.where(counts > 0, np.maximum(counts, 1) ** -0.5, 0.0)  # inverse square root of the frequency
@@ -143,8 +142,6 @@ class BeatPrediction:
 
 def predict_beats(model: Any, extractor: Any, record: Any, segmentation: str) -> BeatPrediction:
     """Predict every beat of a record in overlapping runs, and bring the result to the annotated beats."""
-    import torch
-
     true, rate = np.asarray(record.annotations["beat_samples"]), record.sampling_rate
     peaks = true
     if segmentation == "detect":

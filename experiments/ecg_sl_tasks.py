@@ -22,8 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from accelerate import Accelerator
 from ecg_sl_beats import run_beats
 from ecg_sl_variant import CLEAN, METHOD, TaskArguments, disturb, pretrained_model
+from transformers import AutoFeatureExtractor, AutoModelForSequenceClassification
 
 from ecg_transformers.benchmark.figures import read_predictions
 from ecg_transformers.evaluation.metrics import classification_report
@@ -125,9 +128,6 @@ def disturbed_scores(
     runs: Mapping[int, FinetuningArguments], test: Split, metrics: dict[str, Any], segmentation: str
 ) -> dict[str, Any]:
     """Macro F1 and AUROC of the trained seeds when the test records are cut worse than in training."""
-    from accelerate import Accelerator
-    from transformers import AutoFeatureExtractor, AutoModelForSequenceClassification
-
     extractor = AutoFeatureExtractor.from_pretrained(next(iter(runs.values())).output_dir)
     evaluator = Evaluator(Accelerator(cpu=True), test, DisturbedBeats(extractor, segmentation), 1, 64)
     figures: dict[str, list[float]] = {"macro_f1": [], "macro_auroc": []}
@@ -145,8 +145,6 @@ def disturbed_scores(
 
 def apnea_by_record(folder: Path, metrics: dict[str, Any]) -> dict[str, Any]:
     """A night is apneic from five minutes on: share of nights that are told right, mean over seeds."""
-    import pandas as pd
-
     table = pd.read_parquet(folder / "predictions.parquet")
     limits = {int(seed): values[0] for seed, values in metrics["test"]["thresholds"].items()}
     table["predicted"] = table["y_score_apnea"] >= table["seed"].map(limits)

@@ -33,23 +33,24 @@ def new_figure(width: float, height: float, dpi: int = 120) -> Figure:
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int | None = None) -> Path:
-    """Write a PNG under `path` in one step: the file is whole or absent, and never over 2 MB.
+    """Write a figure as PNG, SVG or PDF, by its name, in one step: the file is whole or absent.
 
-    A picture that would be larger is written at a lower resolution.
+    A PNG that would be over 2 MB is written at a lower resolution.
 
     Raises:
-        ValueError: the name does not end in `.png`.
+        ValueError: the name ends in none of `.png`, `.svg`, `.pdf`.
         OSError: the folder is missing or cannot be written to.
     """
     target = Path(path)
-    if target.suffix.lower() != ".png":
-        raise ValueError(f"A figure is written as a PNG file; the name {target.name!r} does not end in .png.")
+    kind = target.suffix.lower().removeprefix(".")
+    if kind not in ("png", "svg", "pdf"):
+        raise ValueError(f"A figure is written as .png, .svg or .pdf; the name {target.name!r} ends in none of them.")
     resolution = dpi or int(figure.dpi)
     with replacing(target) as beside:
-        figure.savefig(beside, dpi=resolution, format="png", facecolor=figure.get_facecolor())
-        while beside.stat().st_size > _MAX_BYTES and resolution > 40:
+        figure.savefig(beside, dpi=resolution, format=kind, facecolor=figure.get_facecolor())
+        while kind == "png" and beside.stat().st_size > _MAX_BYTES and resolution > 40:
             resolution = int(resolution * 0.7)
-            figure.savefig(beside, dpi=resolution, format="png", facecolor=figure.get_facecolor())
+            figure.savefig(beside, dpi=resolution, format=kind, facecolor=figure.get_facecolor())
     return target
 
 

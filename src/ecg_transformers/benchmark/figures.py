@@ -16,7 +16,8 @@ from ecg_transformers.evaluation.statistics import bootstrap_seeds, compare_mode
 from ecg_transformers.models.registry import ECGMethod
 from ecg_transformers.training.classifier.results import describe_data
 from ecg_transformers.training.errors import UsageError
-from ecg_transformers.training.report.log import TRAIN_LOG, read_log
+from ecg_transformers.training.process.lock import TRAIN_LOG
+from ecg_transformers.training.report.log import read_log
 from ecg_transformers.training.report.summary import library_versions
 from ecg_transformers.training.samples.splits import Split
 

@@ -2,8 +2,8 @@
 
     python -m ecg_transformers.benchmark.index model_cards
 
-Writes `model_cards/README.md`. A card of `ecg_transformers.benchmark.card` gives its first readout (pre-trained and
-random), fine-tuning and training from scratch; the baselines stand once, below. Other files are linked.
+Writes `model_cards/README.md`. A card of the benchmark gives its first readout (pre-trained and random), fine-tuning and
+training from scratch; the baselines stand once, below. Other files are linked.
 """
 
 from __future__ import annotations

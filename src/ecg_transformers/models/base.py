@@ -48,6 +48,10 @@ class ECGConfig(PreTrainedConfig):
         head_norm: "none", or "batch_norm" (without affine) before the linear head: records share most of their mean
             token, and a head of small initialisation hardly moves without it.
         head_dropout: before the linear head.
+        evaluation_crops: evenly spaced crops of a record by which the checkpoint was evaluated (1 is the centre crop):
+            the default of pipelines. None: it was not.
+        evaluation_seconds: longest record of that evaluation.
+        decision_thresholds: of the classes of a multi-label task, chosen on the validation split.
         converted_from: name of the official file that the weights come from; stays with everything made from them.
         weights_licence: licence of that source, which binds these weights too.
     """
@@ -59,6 +63,9 @@ class ECGConfig(PreTrainedConfig):
     head_pooling: str = "pooler"
     head_norm: str = "none"
     head_dropout: float | int = 0.0
+    evaluation_crops: int | None = None
+    evaluation_seconds: float | int | None = None
+    decision_thresholds: list[float] | None = None
     converted_from: str | None = None
     weights_licence: str | None = None
 

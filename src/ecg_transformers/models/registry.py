@@ -7,15 +7,13 @@ strings and imported when first asked for. Nothing outside `models/` names a met
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecg_transformers.words import did_you_mean
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
-
-    from ecg_transformers.models.base import ECGConfig
 
 # one line per method: its folder below `models/`, which holds `method.py` with METHOD
 METHOD_NAMES = (
@@ -181,18 +179,18 @@ class ECGMethod:
     def __post_init__(self) -> None:
         folder, name = f"{__package__}.{self.name}", self.name
         roles = [role for role in _ENDINGS if role != "pretraining" or self.stages]
-        converter = f"{folder}.convert_{name}"
+        has_converter = (Path(__file__).parent / name / f"convert_{name}.py").is_file()
         by_convention = {
             "config": f"{folder}.configuration_{name}.{self.prefix}Config",
             "classes": {role: f"{folder}.modeling_{name}.{self.prefix}{_ENDINGS[role]}" for role in roles},
-            "convert": f"{converter}.convert_{name}" if find_spec(converter) else None,
+            "convert": f"{folder}.convert_{name}.convert_{name}" if has_converter else None,
         }
         for field_name, value in by_convention.items():
             if not getattr(self, field_name):
                 object.__setattr__(self, field_name, value)
 
     @property
-    def config_class(self) -> "type[ECGConfig]":
+    def config_class(self) -> "type[PreTrainedConfig]":
         return resolve(self.config)
 
     @property
@@ -239,6 +237,13 @@ def get_method(name: str) -> ECGMethod:
         raise ValueError(f"There is no method {name!r}{did_you_mean(name, METHOD_NAMES)}")
     entry: ECGMethod = resolve(f"ecg_transformers.models.{name}.method.METHOD")
     return entry
+
+
+def class_modules() -> dict[str, str]:
+    """Name of every config and model class of the registry to the module that holds it."""
+    entries = map(get_method, list_methods())
+    dotted = [name for entry in entries for name in (entry.config, *entry.classes.values())]
+    return {name.rpartition(".")[2]: name.rpartition(".")[0] for name in dotted}
 
 
 def method_of(config: "PreTrainedConfig") -> ECGMethod:

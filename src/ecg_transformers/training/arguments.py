@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 from transformers import HfArgumentParser
 
 from ecg_transformers.training.errors import UsageError
-from ecg_transformers.training.plan.randomness import MAX_SEED
 from ecg_transformers.words import did_you_mean, key_values
 
 T = TypeVar("T")
+MAX_SEED = 2**32
 POSITIVE = ("max_steps", "num_epochs", "per_device_batch_size", "save_steps", "max_records", "stop_after_step")
 AT_LEAST = {"gradient_accumulation_steps": 1, "save_total_limit": 1, "num_workers": 0, "cache_mb": 0}
 
@@ -167,13 +167,13 @@ class FinetuningArguments(RunArguments):
         return seeds
 
 
-def parse_arguments(cls: type[T], description: str, arguments: list[str] | None = None) -> T:
-    """The command line as a dataclass.
+def parse_arguments(cls: type[T], description: str, arguments: list[str] | None = None, **shown: str) -> T:
+    """The command line as a dataclass; `shown` (`prog`, `epilog`) is for its help.
 
     Raises:
         UsageError: an option that does not exist, with the nearest one that does.
     """
-    parser = HfArgumentParser(cls, description=description)
+    parser = HfArgumentParser(cls, description=description, **shown)
     args, rest = parser.parse_args_into_dataclasses(args=arguments, return_remaining_strings=True)
     if rest:
         options = [f"--{name}" for name in sorted(field_names(cls))]

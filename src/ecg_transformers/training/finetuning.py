@@ -38,9 +38,10 @@ from ecg_transformers.training.errors import usage_errors
 from ecg_transformers.training.loop import train
 from ecg_transformers.training.plan.batches import BatchPlan
 from ecg_transformers.training.plan.settings import plain, resolve_batches, resolve_length, resolve_schedule
+from ecg_transformers.training.process.lock import TRAIN_LOG
 from ecg_transformers.training.process.signals import StopRequest
 from ecg_transformers.training.process.start import on_main_process, started
-from ecg_transformers.training.report.log import TRAIN_LOG, Reporter, read_log, save_loss_curve
+from ecg_transformers.training.report.log import Reporter, read_log, save_loss_curve
 from ecg_transformers.training.report.model_folder import quiet_loading, save_folder, save_model
 from ecg_transformers.training.report.summary import RunSummary, library_versions, write_result
 from ecg_transformers.training.run import Place, Run, prepare_model
@@ -51,15 +52,18 @@ from ecg_transformers.training.samples.views import View, build_augmentation, cl
 SEEDS = "seeds"
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """The command: train, evaluate, write the card. Without `arguments` those of the process are taken."""
-    args = parse_arguments(FinetuningArguments, "Train and evaluate a classifier.", arguments)
+def main(arguments: list[str] | None = None, **shown: str) -> None:
+    """The command: train, evaluate, write the card. Without `arguments` those of the process are taken.
+
+    `shown` (`prog`, `epilog`) is for its help.
+    """
+    args = parse_arguments(FinetuningArguments, "Train and evaluate a classifier.", arguments, **shown)
     summary = finetune(args)
     if summary.is_main_process:
         write_card(args.output_dir)
         auroc = summary.metrics["test"]["macro_auroc"]
-        shown = "undefined" if auroc["mean"] is None else f"{auroc['mean']:.3f}, 95 % interval {auroc['ci95']}"
-        print(f"saved {summary.model_class} to {args.output_dir}; test macro AUROC {shown}")
+        value = "undefined" if auroc["mean"] is None else f"{auroc['mean']:.3f}, 95 % interval {auroc['ci95']}"
+        print(f"saved {summary.model_class} to {args.output_dir}; test macro AUROC {value}")
 
 
 def finetune(args: FinetuningArguments) -> RunSummary:
@@ -358,7 +362,7 @@ def run_identity(job: Job) -> dict[str, Any]:
         "method": classifier.method.name,
         "mode": job.args.mode,
         "start": job.args.model_name_or_path,
-        "model": model_facts(classifier),
+        "model": model_facts(type(classifier).__name__, classifier.config),
         "preprocessing": classifier.extractor.to_dict(),
         "recipe": plain(vars(classifier.settings.hyper)),
         "data": {"train": job.train.facts, "validation": job.validation.facts},

@@ -72,7 +72,7 @@ def train(
         except UsageError as error:  # records that cannot be used: the steps before them are not lost
             before.restore()
             if step > first_step and (error.is_shared or run.accelerator.num_processes == 1):
-                run.save(step, reporter)
+                run.save(step, before=reporter.sync)
             raise
         grad_norm = finish_gradients(run)
         if not is_finite(run, result.loss, grad_norm):
@@ -84,7 +84,8 @@ def train(
         after_step(done)
         stopping = result.exit_code != 0 or (done == run.saving.stop_after_step and done < total_steps)
         if done % run.saving.every == 0 or done == total_steps or stopping:
-            run.save(done, reporter)
+            run.save(done, before=reporter.sync)
+            reporter.skip_time()
         if stopping:
             raise Interrupted(
                 f"Stopped after step {run.number(step)}; continue with --resume_from_checkpoint latest.",

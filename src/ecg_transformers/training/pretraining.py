@@ -30,9 +30,10 @@ from ecg_transformers.training.plan.settings import (
     resolve_schedule,
     resolve_settings,
 )
+from ecg_transformers.training.process.lock import TRAIN_LOG
 from ecg_transformers.training.process.signals import StopRequest
 from ecg_transformers.training.process.start import on_main_process, started
-from ecg_transformers.training.report.log import TRAIN_LOG, Reporter, read_log, save_loss_curve
+from ecg_transformers.training.report.log import Reporter, read_log, save_loss_curve
 from ecg_transformers.training.report.model_folder import quiet_loading, save_model
 from ecg_transformers.training.report.summary import RunSummary, library_versions
 from ecg_transformers.training.run import Run, prepare_model
@@ -41,9 +42,12 @@ from ecg_transformers.training.samples.splits import Split, load_split, represen
 from ecg_transformers.training.samples.views import build_augmentation, build_view
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """The command: pre-train, write the card, say what was saved. Without `arguments` those of the process are taken."""
-    args = parse_arguments(PretrainingArguments, "Pre-train a method on a corpus.", arguments)
+def main(arguments: list[str] | None = None, **shown: str) -> None:
+    """The command: pre-train, write the card, say what was saved. Without `arguments` those of the process are taken.
+
+    `shown` (`prog`, `epilog`) is for its help.
+    """
+    args = parse_arguments(PretrainingArguments, "Pre-train a method on a corpus.", arguments, **shown)
     summary = pretrain(args)
     if summary.is_main_process:
         write_card(args.output_dir)
@@ -164,7 +168,7 @@ def run_identity(
         "kind": "pretraining",
         "method": settings.method.name,
         "stage": settings.stage,
-        "model": model_facts(model),
+        "model": model_facts(type(model).__name__, model.config),
         "preprocessing": extractor.to_dict(),
         "recipe": plain(vars(settings.hyper)),
         "data": split.facts,

@@ -22,7 +22,6 @@ from ecg_transformers.training.checkpoints.tensors import load_model_tensors
 from ecg_transformers.training.plan.batches import BatchPlan
 from ecg_transformers.training.plan.optimization import Schedule, build_optimizer, parameter_groups
 from ecg_transformers.training.plan.passes import with_sync_batch_norm
-from ecg_transformers.training.report.log import Reporter
 from ecg_transformers.training.samples.loader import TrainingData
 
 
@@ -86,15 +85,14 @@ class Run:
         """What people call step `step` (counted from 0) of this run: its number in the log."""
         return self.place.offset + step + 1
 
-    def save(self, done: int, reporter: Reporter | None = None, folder: Path | None = None, **state: Any) -> None:
-        """Write a checkpoint of the state after `done` steps, once the log of `reporter` is on the disk."""
-        before = reporter.sync if reporter is not None else lambda: None
+    def save(
+        self, done: int, before: Callable[[], object] = lambda: None, folder: Path | None = None, **state: Any
+    ) -> None:
+        """Write a checkpoint of the state after `done` steps, as `Saving.save` does."""
         number = self.place.offset + done
         self.saving.save(
             self.accelerator, self.plain_model, self.optimizer, number, folder=folder, before=before, **state
         )
-        if reporter is not None:
-            reporter.skip_time()
 
     def resume(self, checkpoint: Checkpoint | None) -> None:
         """Take the optimiser's state from the checkpoint that the model was loaded from, where there is one."""

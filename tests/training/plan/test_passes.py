@@ -29,9 +29,6 @@ def tiny_model(method: str, **changes: Any) -> Any:
     return entry.model_classes["pretraining"](entry.config_class(**{**sizes, **changes}))
 
 
-# ---- warnings and batch norm
-
-
 # whether the loss changes with (accumulated passes, processes): batch norm does with both, a comparison of records, which
 # are gathered over processes, with the first only
 DIVIDED = {
@@ -95,9 +92,6 @@ def test_a_run_synchronises_batch_norm_without_being_told_of_it(tmp_path: Path, 
     pretrain(small_pretraining(tmp_path / "no", "cmsc", sync_batch_norm=False, **changes))
     assert len(seen) == 1
     assert seen[0] > 0
-
-
-# ---- sizes of passes
 
 
 @pytest.mark.parametrize(

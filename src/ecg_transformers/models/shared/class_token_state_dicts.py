@@ -1,6 +1,6 @@
 """Official checkpoints of the transformers of the ST-MEM repository (ST-MEM, MTAE, MLAE, the supervised ViT)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -32,7 +32,7 @@ class ClassTokenSource:
     """
 
     special_rows = 1  # of the position table, the first before the tokens and any further behind them
-    fixed_table = staticmethod(class_token_table)
+    fixed_table: Callable[[int, int], Tensor] = staticmethod(class_token_table)
 
     def __init__(
         self,

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ecg_transformers.models.base import ECGConfig
 from ecg_transformers.training.checkpoints.folder import Checkpoint
 from ecg_transformers.training.errors import UsageError, one_sentence
 
@@ -16,13 +17,10 @@ _GONE = ("recipe.loss",)  # settings of earlier versions that nothing read
 _SCHEDULE_ONLY = ("total_steps", "recipe.epochs", "recipe.max_steps")
 
 
-def model_facts(model: Any) -> dict[str, Any]:
+def model_facts(class_name: str, config: ECGConfig) -> dict[str, Any]:
     """Class and config of a model, without what changes from version to version."""
-    config = json.loads(model.config.to_json_string(use_diff=False))
-    return {
-        "class": type(model).__name__,
-        **{key: value for key, value in config.items() if key not in _NOT_THE_MODEL},
-    }
+    fields = json.loads(config.to_json_string(use_diff=False))
+    return {"class": class_name, **{key: value for key, value in fields.items() if key not in _NOT_THE_MODEL}}
 
 
 def check_identity(checkpoint: Checkpoint, identity: Mapping[str, Any], *, allow_new_schedule: bool = False) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.distributed.tensor import distribute_tensor
 from torch.optim import Optimizer
 
@@ -82,6 +83,6 @@ def _like(parameter: nn.Parameter, value: Tensor, entry: str, *, fused: bool) ->
     return sharded
 
 
-def scaler_state(scaler: Any) -> dict[str, Any]:
+def scaler_state(scaler: GradScaler | None) -> dict[str, Any]:
     """The gradient scaler of fp16 training as JSON; empty without one."""
     return dict(scaler.state_dict()) if scaler is not None and scaler.is_enabled() else {}

@@ -1,8 +1,8 @@
 """Which records an optimiser step sees: a pure function of (seed, epoch, step), whatever the number of processes.
 
-The global batch of step `s` is a consecutive slice of the epoch's permutation. It is cut into `accumulation x
-processes` pieces; piece `micro * processes + rank` goes to that rank. One process with batch `2b` and two with batch
-`b` (or one with batch `b` and two accumulated pieces) therefore train on the same records at every step.
+The global batch of step `s` is a consecutive slice of the epoch's permutation. It is cut into accumulation x processes
+pieces; piece `micro * processes + rank` goes to that rank. One process with batch `2b` and two with batch `b` (or one with
+batch `b` and two accumulated pieces) therefore train on the same records at every step.
 """
 
 from __future__ import annotations

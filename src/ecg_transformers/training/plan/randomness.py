@@ -12,8 +12,6 @@ import hashlib
 import numpy as np
 import torch
 
-MAX_SEED = 2**32
-
 
 def stream_key(*parts: int | str) -> int:
     """A 64-bit key of the named stream, e.g. `stream_key(seed, "crop", epoch, index)`; stable across platforms."""

@@ -12,11 +12,11 @@ from pathlib import Path
 from types import TracebackType
 
 from ecg_transformers.training.errors import CheckpointWriteError, OutputInUseError, UsageError
-from ecg_transformers.training.report.log import TRAIN_LOG
 
 logger = logging.getLogger(__name__)
 
 LOCK_NAME = ".lock"
+TRAIN_LOG = "train_log.jsonl"  # by which a folder is known to hold a run
 _held_here: set[Path] = set()
 
 

@@ -14,12 +14,13 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ecg_transformers.analysis.plots import plot_loss_curve
 from ecg_transformers.files import write_text
 from ecg_transformers.training.errors import write_errors
+from ecg_transformers.training.process.lock import TRAIN_LOG
 
 logger = logging.getLogger(__name__)
 
-TRAIN_LOG = "train_log.jsonl"
 PERFORMANCE_LOG = "performance_log.jsonl"
 
 
@@ -209,10 +210,7 @@ def _say_tensorboard_is_dropped(error: Exception) -> None:
 def save_loss_curve(output_dir: Path) -> None:
     """Draw `loss_curve.png` from the train log; without the plotting library the log alone remains."""
     try:
-        from ecg_transformers.analysis.plots import plot_loss_curve
+        with write_errors("the loss curve", output_dir):
+            plot_loss_curve(read_log(output_dir / TRAIN_LOG), output_dir / "loss_curve.png")
     except ImportError as error:
         logger.warning("No loss curve was drawn: %s", error)
-        return
-    rows = read_log(output_dir / TRAIN_LOG)
-    with write_errors("the loss curve", output_dir):
-        plot_loss_curve(rows, output_dir / "loss_curve.png")

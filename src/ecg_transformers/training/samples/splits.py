@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from ecg_transformers.data.errors import ECGDataError
+from ecg_transformers.data.fingerprint import dataset_fingerprint
+from ecg_transformers.data.loading import RecordTable, build_report, label_names, load_ecg_dataset, task_kind
 from ecg_transformers.evaluation.readouts import Records
 from ecg_transformers.training.arguments import RunArguments, parse_overrides
 from ecg_transformers.training.errors import UsageError, usage_errors
@@ -112,9 +114,6 @@ def load_split(args: RunArguments, split: str, *, task: str | None = None, label
     Raises:
         UsageError: no such corpus, folder, option or task, an empty split, or no labels where they are needed.
     """
-    from ecg_transformers.data.fingerprint import dataset_fingerprint
-    from ecg_transformers.data.loading import RecordTable, label_names, load_ecg_dataset, task_kind
-
     names, data_dir, options = _source(args, task)
     with usage_errors(ECGDataError, TypeError):
         dataset = load_ecg_dataset(names if len(names) > 1 else names[0], data_dir=data_dir, split=split, **options)
@@ -151,8 +150,6 @@ def check_split_has_records(args: RunArguments, split: str, task: str | None = N
     Raises:
         UsageError: no record of the corpus is in the split.
     """
-    from ecg_transformers.data.loading import build_report
-
     names, data_dir, options = _source(args, task)
     if len(names) > 1:
         return  # each may have its own splits; loading them says so
