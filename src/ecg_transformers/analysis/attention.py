@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 from ecg_transformers.analysis.figures import HAIRLINE, INK, MUTED, new_figure, set_title
@@ -36,8 +37,6 @@ def compute_attentions(model: ECGPreTrainedModel, **inputs: Any) -> list[Array]:
     Raises:
         ValueError: the model has no attention.
     """
-    import torch
-
     encoder = model.base_model
     before, training = encoder.config._attn_implementation, encoder.training
     encoder.set_attn_implementation("eager")
@@ -99,8 +98,6 @@ def on_grid(model: ECGPreTrainedModel, attention: ArrayLike, num_leads: int) -> 
     Raises:
         ValueError: the tokens of the model belong to no lead.
     """
-    import torch
-
     values = np.asarray(attention, dtype=np.float64)
     numbers = torch.arange(values.shape[-1], dtype=torch.float32)[None, :, None]  # (1, N, 1): the hook sorts them
     sorted_numbers = model.base_model.tokens_by_lead(numbers, num_leads)

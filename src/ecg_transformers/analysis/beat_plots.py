@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from ecg_transformers.analysis.figures import COLOURS, INK, new_figure, save_figure, tidy
 from ecg_transformers.analysis.saliency import WAVES, explain_record, input_saliency, predicted_class
@@ -160,8 +161,6 @@ def plot_attention(
         record: an `ECGRecord`.
         model, extractor: a classification model on beats and its extractor.
     """
-    import torch
-
     features = extractor(record, return_tensors="pt")
     with torch.no_grad():
         output = model.eval()(**features)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 from ecg_transformers.analysis.figures import COLOURS, INK, MUTED, new_figure, set_title
@@ -35,8 +36,6 @@ def lead_points(model: ECGPreTrainedModel, batches: Iterable[Mapping[str, Any]])
     Raises:
         ValueError: the tokens of the model belong to no lead.
     """
-    import torch
-
     encoder, parts = model.base_model, []
     training = encoder.training
     encoder.eval()
@@ -100,8 +99,6 @@ def lead_structure_controls(model: ECGPreTrainedModel, seed: int = 0) -> Iterato
 
     Controls are copies; the model stays as it is.
     """
-    import torch
-
     yield "trained", model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

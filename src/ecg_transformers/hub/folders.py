@@ -5,6 +5,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ecg_transformers.hub.cards import write_card
+from ecg_transformers.hub.official.conversion import convert_checkpoint
 from ecg_transformers.models.registry import method_of
 
 if TYPE_CHECKING:
@@ -20,8 +22,6 @@ def complete_folder(model: "ECGPreTrainedModel", directory: Path) -> None:
     A model that was loaded from a local folder takes that folder's preprocessor and run description along; any other
     gets the method's published preprocessing, fitted to its config.
     """
-    from ecg_transformers.hub.cards import write_card
-
     source = Path(str(model.config._name_or_path or ""))
     for name in (PREPROCESSOR, RUN):
         if not (directory / name).exists() and (source / name).is_file() and source.is_dir():
@@ -60,8 +60,6 @@ def convert_to_folder(
     Raises:
         ValueError: see `convert_checkpoint`; also when the folder already holds a model.
     """
-    from ecg_transformers.hub.official.conversion import convert_checkpoint
-
     target = Path(directory)
     if (target / "config.json").exists():
         raise ValueError(f"{target} already holds a model; name a new folder.")

@@ -1,10 +1,6 @@
 """Where crops start: centre, random, k evenly spaced (exactly k, or by the published rule), sliding."""
 
-from typing import Literal
-
 import numpy as np
-
-CropPolicy = Literal["exact", "official"]
 
 
 def check_length(length: int, crop: int) -> int:
@@ -33,7 +29,7 @@ def random_start(length: int, crop: int, generator: np.random.Generator) -> int:
     return int(generator.integers(0, check_length(length, crop) + 1))
 
 
-def evenly_spaced_starts(length: int, crop: int, num_crops: int, policy: CropPolicy = "exact") -> list[int]:
+def evenly_spaced_starts(length: int, crop: int, num_crops: int, policy: str = "exact") -> list[int]:
     """Starts of `num_crops` crops spread over the record.
 
     "official" is the published rule of ST-MEM: 0, s, 2s, … with `s = (length - crop) // (num_crops - 1)` while a crop

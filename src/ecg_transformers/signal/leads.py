@@ -9,7 +9,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 
@@ -18,7 +17,6 @@ STANDARD_LEADS: tuple[str, ...] = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", 
 
 LIMB_LEADS: tuple[str, ...] = STANDARD_LEADS[:6]
 
-MissingLeads = Literal["derive", "error", "drop", "zero"]
 
 # Every limb lead as a * I + b * II.
 _LIMB_AS_I_AND_II: dict[str, tuple[float, float]] = {
@@ -123,7 +121,7 @@ class LeadPlan:
         return np.moveaxis(picked, 0, axis)
 
 
-def plan_leads(available: Sequence[str], wanted: Sequence[str], missing: MissingLeads = "derive") -> LeadPlan:
+def plan_leads(available: Sequence[str], wanted: Sequence[str], missing: str = "derive") -> LeadPlan:
     """How to make the leads `wanted` out of the leads `available` (canonical names).
 
     `missing` says what happens to a lead that is not there: "derive" (limb leads from two others, else an error),
@@ -167,7 +165,7 @@ def plan_leads(available: Sequence[str], wanted: Sequence[str], missing: Missing
 
 
 def select_leads(
-    signal: np.ndarray, lead_names: Sequence[str], wanted: Sequence[str], missing: MissingLeads = "derive"
+    signal: np.ndarray, lead_names: Sequence[str], wanted: Sequence[str], missing: str = "derive"
 ) -> tuple[np.ndarray, LeadPlan]:
     """The leads `wanted`, in that order, of a record `(T, L)` with leads `lead_names`, and the plan that says how.
 

@@ -1,16 +1,13 @@
 """Standardisation of signals with time on the last axis: `(…, L, T)`."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 
 from ecg_transformers.signal.quality import flat_leads
 
-Normalization = Literal["joint", "per_lead", "fixed"]
 
-
-def standardize(signal: np.ndarray, mode: Normalization = "joint", eps: float = 0.0) -> np.ndarray:
+def standardize(signal: np.ndarray, mode: str = "joint", eps: float = 0.0) -> np.ndarray:
     """`(signal - mean) / (std + eps)` with the population standard deviation (ddof 0).
 
     "joint" takes one mean and one deviation over leads and time together, as ST-MEM does; "per_lead" one pair for each

@@ -2,12 +2,9 @@
 
 import math
 from fractions import Fraction
-from typing import Literal
 
 import numpy as np
 import scipy.fft
-
-ResampleMethod = Literal["fourier", "polyphase"]
 
 MIN_RATE, MAX_RATE = 1.0, 100_000.0
 MAX_FACTOR = 100.0
@@ -35,7 +32,7 @@ def resampled_length(length: int, from_rate: float, to_rate: float) -> int:
 
 
 def resample(
-    signal: np.ndarray, from_rate: float, to_rate: float, method: ResampleMethod = "fourier", axis: int = 0
+    signal: np.ndarray, from_rate: float, to_rate: float, method: str = "fourier", axis: int = 0
 ) -> np.ndarray:
     """`signal` at another rate, time on `axis` (0: a record `(T, L)`), `int(T · to_rate / from_rate)` samples long.
 
