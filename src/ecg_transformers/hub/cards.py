@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import EvalResult, ModelCardData
+
 from ecg_transformers.files import write_text
 from ecg_transformers.models.registry import ECGMethod, get_method
 
@@ -59,8 +61,6 @@ def _is_classifier(config: Mapping[str, Any]) -> bool:
 
 
 def _front_matter(method: ECGMethod, config: Mapping[str, Any], run: Mapping[str, Any], name: str) -> str:
-    from huggingface_hub import EvalResult, ModelCardData
-
     dataset = str((run.get("dataset") or {}).get("name") or "")
     results = [
         EvalResult(

@@ -5,9 +5,12 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ecg_transformers.hub.cards import write_card
+from ecg_transformers.hub.official.conversion import convert_checkpoint
 from ecg_transformers.models.registry import method_of
 
 if TYPE_CHECKING:
+    from ecg_transformers.features.protocol import Extractor
     from ecg_transformers.models.base import ECGPreTrainedModel
 
 PREPROCESSOR, RUN, CARD = "preprocessor_config.json", "run.json", "README.md"
@@ -19,8 +22,6 @@ def complete_folder(model: "ECGPreTrainedModel", directory: Path) -> None:
     A model that was loaded from a local folder takes that folder's preprocessor and run description along; any other
     gets the method's published preprocessing, fitted to its config.
     """
-    from ecg_transformers.hub.cards import write_card
-
     source = Path(str(model.config._name_or_path or ""))
     for name in (PREPROCESSOR, RUN):
         if not (directory / name).exists() and (source / name).is_file() and source.is_dir():
@@ -31,7 +32,7 @@ def complete_folder(model: "ECGPreTrainedModel", directory: Path) -> None:
         write_card(directory)
 
 
-def extractor_for(model: "ECGPreTrainedModel") -> Any:
+def extractor_for(model: "ECGPreTrainedModel") -> "Extractor":
     """The published preprocessing of the model's method, with the lengths, rate and leads of its config."""
     method = method_of(model.config)
     takes = inspect.signature(method.extractor_class.__init__).parameters
@@ -48,7 +49,9 @@ def extractor_for(model: "ECGPreTrainedModel") -> Any:
     return method.extractor_class(**{**method.preprocessing, **settings})
 
 
-def convert_to_folder(method: str, source: str | Path, directory: str | Path, **config_overrides: Any) -> Any:
+def convert_to_folder(
+    method: str, source: str | Path, directory: str | Path, **config_overrides: Any
+) -> "ECGPreTrainedModel":
     """Convert an official checkpoint into a folder that `AutoModel` loads; nothing is written when conversion fails.
 
     Returns:
@@ -57,8 +60,6 @@ def convert_to_folder(method: str, source: str | Path, directory: str | Path, **
     Raises:
         ValueError: see `convert_checkpoint`; also when the folder already holds a model.
     """
-    from ecg_transformers.hub.official.conversion import convert_checkpoint
-
     target = Path(directory)
     if (target / "config.json").exists():
         raise ValueError(f"{target} already holds a model; name a new folder.")

@@ -8,9 +8,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ecg_transformers.words import did_you_mean
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 # one line per method: its folder below `models/`, which holds `method.py` with METHOD
 METHOD_NAMES = (
@@ -187,7 +190,7 @@ class ECGMethod:
                 object.__setattr__(self, field_name, value)
 
     @property
-    def config_class(self) -> Any:
+    def config_class(self) -> "type[PreTrainedConfig]":
         return resolve(self.config)
 
     @property
@@ -243,7 +246,7 @@ def class_modules() -> dict[str, str]:
     return {name.rpartition(".")[2]: name.rpartition(".")[0] for name in dotted}
 
 
-def method_of(config: Any) -> ECGMethod:
+def method_of(config: "PreTrainedConfig") -> ECGMethod:
     """The registry entry behind a model config (by its `model_type`)."""
     return get_method(config.model_type)
 

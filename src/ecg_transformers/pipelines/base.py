@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from transformers.pipelines.base import ChunkPipeline
+from transformers.utils import ModelOutput
 
 from ecg_transformers.words import did_you_mean
 
@@ -136,7 +137,7 @@ class ECGPipeline(ChunkPipeline):
         outputs = self.model(**parameters)
         return {**self.keep(outputs), "is_last": is_last}
 
-    def keep(self, outputs: Any) -> dict[str, torch.Tensor]:
+    def keep(self, outputs: ModelOutput) -> dict[str, torch.Tensor]:
         """The tensors of a model output that `postprocess` needs."""
         raise NotImplementedError(f"{type(self).__name__} must say what it keeps of a model output.")
 

@@ -2,12 +2,9 @@
 
 import math
 from fractions import Fraction
-from typing import Literal
 
 import numpy as np
 import scipy.fft
-
-ResampleMethod = Literal["fourier", "polyphase"]
 
 MIN_RATE, MAX_RATE = 1.0, 100_000.0
 MAX_FACTOR = 100.0
