@@ -177,7 +177,7 @@ def finish_seed(
         **facts,
     }
     tensors = {name: value.to("cpu") for name, value in model_tensors(model).items()}
-    objects = {"selection.json": selection, IDENTITY: run_identity(job)}
+    objects = {"selection.json": selection, IDENTITY: run_identity(job), "run.json": summarize(job, seed).to_dict()}
     extractor, folder = job.classifier.extractor, job.folder(seed.seed)
     on_main_process(job.accelerator, lambda: save_folder(folder, model, extractor, tensors, objects))
 
@@ -197,7 +197,8 @@ def evaluate_all_seeds(job: Job, stop: StopRequest) -> RunSummary:
     for seed in job.seeds:
         scores[seed.seed] = evaluator.probabilities(load_seed(job, seed.seed))[0]
     metrics = job_metrics(job, test, scores, selections)
-    summary = summarize(job, metrics)
+    summary = summarize(job, *job.seeds)
+    summary.metrics = metrics
     save_model(accelerator, load_seed(job, job.seeds[0].seed), extractor, job.output_dir)
 
     def finish() -> None:
@@ -244,9 +245,9 @@ def validation_summary(selections: Mapping[int, Mapping[str, Any]]) -> dict[str,
     return {"macro_auroc": {"per_seed": values, "mean": float(np.mean(known)) if len(known) == len(values) else None}}
 
 
-def summarize(job: Job, metrics: dict[str, Any]) -> RunSummary:
-    """The run in words and figures."""
-    first = job.seeds[0]
+def summarize(job: Job, first: SeedPlan, *others: SeedPlan) -> RunSummary:
+    """One seed, or all of them with the one whose weights are kept first, in words and figures."""
+    seeds = [first, *others]
     hyper = job.classifier.settings.hyper
     return RunSummary(
         kind="finetuning",
@@ -255,18 +256,17 @@ def summarize(job: Job, metrics: dict[str, Any]) -> RunSummary:
         dataset=job.train.facts,
         recipe={"name": job.classifier.recipe_name, "stage": job.args.mode, **plain(vars(hyper))},
         arguments=vars(job.args),
-        steps=job.total_steps,
+        steps=sum(seed.total_steps for seed in seeds),
         epochs=first.total_steps / first.plan.steps_per_epoch,
         num_processes=job.accelerator.num_processes,
         precision=job.accelerator.mixed_precision,
         threads=torch.get_num_threads(),
         global_batch_size=first.plan.global_batch_size,
-        seeds=job.args.seed_list(),
+        seeds=[seed.seed for seed in seeds],
         mode=job.args.mode,
         label_fraction=job.args.label_fraction,
         weights_seed=first.seed,
-        records_seen=sum(seed.records_seen for seed in job.seeds),
-        metrics=metrics,
+        records_seen=sum(seed.records_seen for seed in seeds),
         versions=library_versions(),
         parent=job.classifier.source,
         is_main_process=job.accelerator.is_main_process,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ecg_transformers._version import __version__
-from ecg_transformers.files import write_text
+from ecg_transformers.files import file_sha256, write_text
 from ecg_transformers.training.errors import write_errors
 from ecg_transformers.training.process.lock import TRAIN_LOG
 from ecg_transformers.training.report.log import cpu_seconds, read_log, save_loss_curve
@@ -34,6 +34,7 @@ class RunSummary:
         weights_seed: the seed whose weights lie beside the description.
         records_seen: records that went through the optimiser, over all seeds.
         cpu_seconds: processor time of the main process, over all sessions of the run.
+        weights_sha256: of the file of weights that the run made, by which a copy of it is told from other weights.
         final: last row of the train log.
         metrics: the content of `metrics.json` in fine-tuning.
         versions: of the libraries that took part.
@@ -59,6 +60,7 @@ class RunSummary:
     weights_seed: int | None = None
     records_seen: int = 0
     cpu_seconds: float | None = None
+    weights_sha256: str | None = None
     final: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
@@ -78,6 +80,8 @@ class RunSummary:
         self.final = read_log(output_dir / TRAIN_LOG)[-1]
         self.cpu_seconds = cpu_seconds(output_dir)
         save_loss_curve(output_dir)
+        weights = output_dir / "model.safetensors"
+        self.weights_sha256 = file_sha256(weights) if weights.is_file() else None
         write_result(output_dir / "run.json", self.to_dict())
 
 
