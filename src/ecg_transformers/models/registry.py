@@ -4,6 +4,7 @@ This module and the `method.py` of every method import neither torch nor transfo
 strings and imported when first asked for. Nothing outside `models/` names a method: it asks here.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -143,6 +144,7 @@ class ECGMethod:
             `STMEMForPreTraining` where there are stages of pre-training, `STMEMForSequenceClassification`.
         title: as the paper writes it.
         paper: authors, title, year, identifier.
+        idea: the method in at most eight words, for tables.
         summary: one sentence on what the method does.
         licence: of the published code and weights, as far as they exist.
         preprocessing: keyword arguments of the extractor that reproduce the published preprocessing.
@@ -161,6 +163,7 @@ class ECGMethod:
     name: str
     title: str
     paper: str
+    idea: str
     summary: str
     licence: str
     preprocessing: Mapping[str, Any]
@@ -253,14 +256,25 @@ def method_of(config: "PreTrainedConfig") -> ECGMethod:
 
 def method_table() -> str:
     """The methods as a Markdown table: what the README shows."""
-    lines = [
-        "| method | name | what it does | recipes | converts official weights | paper |",
-        "|---|---|---|---|---|---|",
-    ]
+    lines = ["| method | name | idea | weights | paper |", "|---|---|---|---|---|"]
     for method in map(get_method, list_methods()):
-        convert = "yes" if method.has_official_weights else "no"
-        recipes = ", ".join(method.recipes)
-        lines.append(
-            f"| {method.title} | `{method.name}` | {method.summary} | {recipes} | {convert} | {method.paper} |"
-        )
+        weights = "yes" if method.has_official_weights else "no"
+        lines.append(f"| {method.title} | `{method.name}` | {method.idea} | {weights} | {_link(method.paper)} |")
     return "\n".join(lines)
+
+
+def method_page() -> str:
+    """What is known of each method, a section each, in Markdown."""
+    parts = ["# Methods\n"]
+    for method in map(get_method, list_methods()):
+        parts.append(f"## {method.title} (`{method.name}`)\n\n{method.summary}\n\n- Paper: {method.paper}.")
+        parts.append(f"- Licence: {method.licence}.\n- Recipes:")
+        parts += [f"  - `{name}`: {recipe.description}" for name, recipe in method.recipes.items()]
+        parts.append(f"- {method.notes}\n" if method.notes else "")
+    return "\n".join(parts)
+
+
+def _link(paper: str) -> str:
+    """The first arXiv number of a citation as a link; without one the citation itself."""
+    found = re.search(r"arXiv:(\d+\.\d+)", paper)
+    return f"[{found[0]}](https://arxiv.org/abs/{found[1]})" if found else paper
