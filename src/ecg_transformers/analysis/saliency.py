@@ -184,8 +184,9 @@ def _explain_crops(
     options: dict[str, Any],
 ) -> Explained:
     """The whole record in neighbouring crops, all for one class."""
-    rate, length = float(extractor.sampling_rate), extractor.seq_len
+    rate = float(extractor.sampling_rate)
     available = int(len(record.signal) * rate / record.sampling_rate)
+    length = extractor.seq_len or available
     starts = range(0, max(available - length, 0) + 1, length)
     crops = [extractor(record, crop_start=start, return_tensors="pt")["input_values"] for start in starts]
     features = {"input_values": torch.cat(crops)}
