@@ -284,6 +284,11 @@ def list_methods() -> list[str]:
     return list(METHOD_NAMES)
 
 
+def is_method(name: str) -> bool:
+    """Whether `get_method` knows the name: that of a method, or an alias."""
+    return name in METHOD_NAMES or name in ALIASES
+
+
 def get_method(name: str) -> ECGMethod:
     """The registry entry of a method, or of the variant that an alias names.
 
