@@ -6,7 +6,7 @@ strings and imported when first asked for. Nothing outside `models/` names a met
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,11 @@ METHOD_NAMES = (
     "ecg_cpc",
     "ecg_vit",
     "ecg_resnet",
+    "ecg_net1d",
+    "merl",
 )
+# other names of published models that share a network: alias -> (method, its variant)
+ALIASES = {"ked": ("ecg_resnet", "ked")}
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,29 @@ _ENDINGS = {"base": "Model", "pretraining": "ForPreTraining", "classification": 
 
 
 @dataclass(frozen=True)
+class Variant:
+    """One of several published models of a method: the same network, fed or stored in another way.
+
+    Attributes:
+        preprocessing: its whole extractor preset (nothing is taken over from the method's own).
+        title, paper, summary, licence, notes: as in `ECGMethod`; empty takes the method's.
+        config: config fields of a converted checkpoint that tensors cannot tell.
+        sizes: config fields of the released model that tensors do tell: what training from scratch starts with.
+        containers: keys of the checkpoint's dictionary that only this variant's files have.
+    """
+
+    preprocessing: Mapping[str, Any]
+    title: str = ""
+    paper: str = ""
+    summary: str = ""
+    licence: str = ""
+    notes: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    sizes: Mapping[str, Any] = field(default_factory=dict)
+    containers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class ECGMethod:
     """The registry entry of one method.
 
@@ -158,6 +185,10 @@ class ECGMethod:
         stages: pre-training stages in order; empty for supervised methods.
         has_official_weights: the authors released weights that `convert` reads.
         notes: what the card says about faithfulness.
+        containers: keys of a checkpoint's dictionary under which its published files keep the weights, beside the usual
+            ones.
+        variants: published models that share the network, by the name that a config's `variant` holds.
+        current_variant: the one that this entry was made for, see `with_variant`.
     """
 
     name: str
@@ -178,6 +209,9 @@ class ECGMethod:
     stages: tuple[str, ...] = ("pretrain",)
     has_official_weights: bool = False
     notes: str = ""
+    containers: tuple[str, ...] = ()
+    variants: Mapping[str, Variant] = field(default_factory=dict)
+    current_variant: str | None = None
 
     def __post_init__(self) -> None:
         folder, name = f"{__package__}.{self.name}", self.name
@@ -204,6 +238,36 @@ class ECGMethod:
     def extractor_class(self) -> Any:
         return resolve(self.extractor)
 
+    def variant(self, name: str) -> Variant:
+        """A variant by name.
+
+        Raises:
+            ValueError: for an unknown name, with the known ones.
+        """
+        if name not in self.variants:
+            raise ValueError(f"{self.title} has no variant {name!r}{did_you_mean(name, self.variants)}")
+        return self.variants[name]
+
+    def preset(self, variant: str | None = None) -> Mapping[str, Any]:
+        """Keyword arguments of the extractor: the method's own preset, or that of a variant."""
+        return self.preprocessing if variant is None else self.variant(variant).preprocessing
+
+    def with_variant(self, name: str | None) -> "ECGMethod":
+        """The entry as a variant has it: its preset, its texts where it has its own, and its config in every recipe."""
+        if name is None:
+            return self
+        variant = self.variant(name)
+        names = ("title", "paper", "summary", "licence", "notes")
+        texts = {key: getattr(variant, key) or getattr(self, key) for key in names}
+        own = {**variant.sizes, **variant.config, "variant": name}
+        recipes = {key: replace(recipe, config={**own, **recipe.config}) for key, recipe in self.recipes.items()}
+        return replace(self, preprocessing=variant.preprocessing, recipes=recipes, current_variant=name, **texts)
+
+    def make_extractor(self, **overrides: Any) -> Any:
+        """The extractor of the published preprocessing, with settings changed by `overrides`."""
+        variant = {} if self.current_variant is None else {"variant": self.current_variant}
+        return self.extractor_class.for_method(self.name, **variant, **overrides)
+
     def recipe(self, name: str = "published") -> Recipe:
         """A recipe by name.
 
@@ -226,8 +290,13 @@ def list_methods() -> list[str]:
     return list(METHOD_NAMES)
 
 
+def is_method(name: str) -> bool:
+    """Whether `get_method` knows the name: that of a method, or an alias."""
+    return name in METHOD_NAMES or name in ALIASES
+
+
 def get_method(name: str) -> ECGMethod:
-    """The registry entry of a method.
+    """The registry entry of a method, or of the variant that an alias names.
 
     Raises:
         ValueError: for an unknown name, with the known ones.
@@ -236,10 +305,16 @@ def get_method(name: str) -> ECGMethod:
         >>> get_method("st_mem").title
         'ST-MEM'
     """
+    name, variant = ALIASES.get(name, (name, None))
     if name not in METHOD_NAMES:
-        raise ValueError(f"There is no method {name!r}{did_you_mean(name, METHOD_NAMES)}")
+        raise ValueError(f"There is no method {name!r}{did_you_mean(name, (*METHOD_NAMES, *ALIASES))}")
     entry: ECGMethod = resolve(f"ecg_transformers.models.{name}.method.METHOD")
-    return entry
+    return entry.with_variant(variant)
+
+
+def variant_of(name: str) -> str | None:
+    """The variant that an alias of a method means; None for a method's own name."""
+    return ALIASES.get(name, (name, None))[1]
 
 
 def class_modules() -> dict[str, str]:
@@ -250,8 +325,8 @@ def class_modules() -> dict[str, str]:
 
 
 def method_of(config: "PreTrainedConfig") -> ECGMethod:
-    """The registry entry behind a model config (by its `model_type`)."""
-    return get_method(config.model_type)
+    """The registry entry behind a model config (by its `model_type` and `variant`)."""
+    return get_method(config.model_type).with_variant(getattr(config, "variant", None))
 
 
 def method_table() -> str:

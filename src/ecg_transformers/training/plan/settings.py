@@ -83,7 +83,7 @@ def build_config(settings: Settings) -> ECGConfig:
 def build_extractor(settings: Settings) -> Extractor:
     """The feature extractor of the method with the run's settings."""
     with usage_errors(TypeError):
-        return settings.method.extractor_class.for_method(settings.method.name, **settings.preprocessing)
+        return settings.method.make_extractor(**settings.preprocessing)
 
 
 def resolve_batches(
