@@ -12,7 +12,10 @@ from ecg_transformers.features.steps import (
     CheckSignal,
     ConvertUnits,
     Crop,
+    DecimateFlattened,
     Filter,
+    FIRBandPass,
+    KeepEvery,
     MedianBaseline,
     MinMax,
     Normalize,
@@ -41,6 +44,9 @@ EXAMPLES = [
     BandPass(0.5, 47.0, 3),
     MedianBaseline(0.6),
     MinMax("per_lead", -1.0, 1.0, 0.0),
+    FIRBandPass(0.1, 40.0, 0.2),
+    DecimateFlattened(4),
+    KeepEvery(100.0),
 ]
 
 

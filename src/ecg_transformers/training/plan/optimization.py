@@ -79,6 +79,13 @@ def one_cycle_lr(
     return ramp(lr, end_factor * lr, min((step - peak) / (last - peak), 1.0))
 
 
+def linear_lr(step: float, *, lr: float, min_lr: float, warmup_steps: float, total_steps: float) -> float:
+    """Linear from 0 to `lr` over the warm-up, then linear to `min_lr` at the last step (HuBERT-ECG's fine-tuning)."""
+    if step < warmup_steps:
+        return lr * step / warmup_steps
+    return lr + (min_lr - lr) * (step - warmup_steps) / max(total_steps - warmup_steps, 1)
+
+
 @dataclass(frozen=True)
 class Schedule:
     """The learning rate of every step of a run.
@@ -121,6 +128,11 @@ def _linear_warmup_cosine(run: Schedule, step: int) -> float:
     return linear_warmup_cosine_lr(step, lr=run.lr, min_lr=run.min_lr, **lengths)
 
 
+def _linear(run: Schedule, step: int) -> float:
+    lengths = {"warmup_steps": run.warmup_steps, "total_steps": run.total_steps}
+    return linear_lr(step, lr=run.lr, min_lr=run.min_lr, **lengths)
+
+
 def _unshifted_cosine(run: Schedule, step: int) -> float:
     lengths = {"warmup_steps": run.warmup_steps, "total_steps": run.total_steps}
     return unshifted_cosine_lr(step, lr=run.lr, min_lr=run.min_lr, **lengths)
@@ -138,6 +150,7 @@ def _constant(run: Schedule, step: int) -> float:
 SCHEDULES: dict[str, Callable[[Schedule, int], float]] = {
     "half_cosine": _half_cosine,
     "linear_warmup_cosine": _linear_warmup_cosine,
+    "linear": _linear,
     "unshifted_cosine": _unshifted_cosine,
     "one_cycle": _one_cycle,
     "constant": _constant,
