@@ -94,9 +94,7 @@ def multi_block_time_mask(
     return mask
 
 
-def hidden_block_mask(
-    num_patches: int, num_keep: int, min_block_size: int, rng: np.random.RandomState
-) -> np.ndarray:
+def hidden_block_mask(num_patches: int, num_keep: int, min_block_size: int, rng: np.random.RandomState) -> np.ndarray:
     """Bool `(num_patches,)`, True = hidden: blocks are hidden until exactly `num_keep` patches are left visible.
 
     A block is drawn into one of the stretches that are still visible, a longer one more often. It is `min_block_size`

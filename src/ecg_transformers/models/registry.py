@@ -22,6 +22,7 @@ METHOD_NAMES = (
     "ecg_cpc",
     "ecg_vit",
     "ecg_resnet",
+    "weimann_jepa",
 )
 
 
@@ -40,6 +41,7 @@ class StageRecipe:
         schedule: name of a schedule of `training/plan/optimization.py`.
         optimizer: "adamw" or "sgd".
         weight_decay, betas, eps: of AdamW.
+        final_weight_decay: weight decay at the end of a half cosine over the run; None keeps it constant.
         decay_one_dimensional: weight decay on biases, norms and other vectors too (some published codes do).
         no_decay: further name patterns without weight decay.
         lr_factors: name pattern to factor of the learning rate.
@@ -65,6 +67,7 @@ class StageRecipe:
     schedule: str = "half_cosine"
     optimizer: str = "adamw"
     weight_decay: float = 0.0
+    final_weight_decay: float | None = None
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     decay_one_dimensional: bool = False

@@ -13,7 +13,7 @@ from ecg_transformers.training.checkpoints.saving import save
 from ecg_transformers.training.checkpoints.tensors import BeforeStep
 from ecg_transformers.training.errors import Interrupted, TrainingError, UsageError
 from ecg_transformers.training.plan.batches import BatchPlan, MicroBatch, StepSampler
-from ecg_transformers.training.plan.optimization import Schedule, set_learning_rate
+from ecg_transformers.training.plan.optimization import Schedule, set_learning_rate, set_weight_decay
 from ecg_transformers.training.plan.randomness import seed_global_generators, torch_generator
 from ecg_transformers.training.process.signals import StopRequest, ignore_stop_signals_in_worker
 from ecg_transformers.training.report.failures import stop_as_not_finite
@@ -46,6 +46,7 @@ class Run:
         record_ids: of the training set, to name records in errors.
         train_mode: puts the model into training mode (a frozen encoder stays in evaluation mode).
         clip_norm: bound of the gradient norm.
+        weight_decay: the weight decay of a step, where a recipe lets it change.
         save_steps, keep: checkpoints every so many steps, and how many stay.
         forward_arguments: fixed keyword arguments of each forward pass (lead indices).
         offset: steps of the runs before this one in the same log (seeds of fine-tuning).
@@ -66,6 +67,7 @@ class Run:
     record_ids: list[str]
     train_mode: Callable[[], Any]
     clip_norm: float | None = None
+    weight_decay: Callable[[int], float] | None = None
     save_steps: int = 1000
     keep: int = 3
     num_workers: int = 0
@@ -101,6 +103,8 @@ def train(
         run.plain_model.training_step_started(step, total_steps)
         lr = run.schedule(step)
         set_learning_rate(run.optimizer, lr)
+        if run.weight_decay is not None:
+            set_weight_decay(run.optimizer, run.weight_decay(step))
         try:
             loss, monitored, stop_code, seen = accumulate_gradients(run, step, batches, stop)
         except UsageError as error:  # records that cannot be used: the steps before them are not lost

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from ecg_transformers.training.checkpoints.folder import (
 from ecg_transformers.training.checkpoints.saving import CHECKPOINTS, on_main_process, restore_model, restore_training
 from ecg_transformers.training.loop import Run
 from ecg_transformers.training.plan.batches import BatchPlan
-from ecg_transformers.training.plan.optimization import Schedule, build_optimizer, parameter_groups
+from ecg_transformers.training.plan.optimization import Schedule, build_optimizer, parameter_groups, warmup_cosine
 from ecg_transformers.training.process.start import with_sync_batch_norm
 from ecg_transformers.training.samples.splits import Split
 from ecg_transformers.training.samples.views import PreparedRecords, TrainingSamples, View, patient_keys
@@ -119,6 +120,7 @@ def assemble_run(
         identity=identity,
         record_ids=list(record_ids),
         clip_norm=hyper.clip_norm,
+        weight_decay=decay_schedule(hyper, schedule.total_steps),
         save_steps=args.save_steps or min(1000, max(1, schedule.total_steps // 20)),
         keep=args.save_total_limit,
         num_workers=args.num_workers,
@@ -130,3 +132,16 @@ def assemble_run(
         restore_training(run, checkpoint)
         leave_later_steps(accelerator, checkpoint, output_dir)
     return run
+
+
+def decay_schedule(hyper: StageRecipe, total_steps: int) -> Callable[[int], float] | None:
+    """The weight decay of every step, None where it stays as it is."""
+    if hyper.final_weight_decay is None:
+        return None
+    return functools.partial(
+        warmup_cosine,
+        start=hyper.weight_decay,
+        final=hyper.final_weight_decay,
+        warmup_steps=0,
+        total_steps=total_steps,
+    )

@@ -21,7 +21,7 @@ from ecg_transformers.layers.positions import sincos_interleaved
 from ecg_transformers.layers.transformer import LayerScale
 from ecg_transformers.models.base import ECGEncoder, ECGPreTrainedModel, build_layers
 from ecg_transformers.models.classification import ECGForSequenceClassification
-from ecg_transformers.models.lead_indices import LeadIndices, check_input, to_lead_table
+from ecg_transformers.models.leads import LeadIndices, check_input, to_lead_table
 from ecg_transformers.models.weimann_jepa.configuration_weimann_jepa import WeimannJEPAConfig
 
 MAX_SEED = 2**32
@@ -296,9 +296,9 @@ class WeimannJEPAForPreTraining(WeimannJEPAPreTrainedModel):
         return {"mask_seeds": torch.randint(MAX_SEED, (), generator=generator)}
 
     def draw_batch_noise(self, generator: torch.Generator | None, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        share = self.config.min_keep_ratio + (
-            self.config.max_keep_ratio - self.config.min_keep_ratio
-        ) * float(torch.rand((), generator=generator, dtype=torch.float64))
+        share = self.config.min_keep_ratio + (self.config.max_keep_ratio - self.config.min_keep_ratio) * float(
+            torch.rand((), generator=generator, dtype=torch.float64)
+        )
         return {"mask": self.masks_from(batch["mask_seeds"], share, batch["input_values"].shape[-1])}
 
     def masks_from(self, seeds: Tensor, keep_ratio: float, num_samples: int) -> Tensor:

@@ -56,6 +56,22 @@ def unshifted_cosine_lr(
     return min_lr + 0.5 * (lr - min_lr) * (1.0 + math.cos(math.pi * step / total_steps))
 
 
+def warmup_cosine(
+    step: float, *, start: float, final: float, warmup_steps: float, total_steps: float, warmup_start: float = 1e-6
+) -> float:
+    """Linear warm-up from `warmup_start` to `start`, then half a cosine that reaches `final` at the last step of a run.
+
+    The schedule of learning rate and weight decay of Weimann and Conrad (arXiv 2410.13867). The last step of a run of
+    `total_steps` is `total_steps - 1`; beyond it the cosine turns back once, then `final` stays.
+    """
+    if step < warmup_steps:
+        return warmup_start + (start - warmup_start) * step / warmup_steps
+    if step > total_steps:
+        return final
+    progress = (step - warmup_steps) / max(1, total_steps - warmup_steps - 1)
+    return final + 0.5 * (1.0 + math.cos(math.pi * progress)) * (start - final)
+
+
 def one_cycle_lr(
     step: float,
     *,
@@ -81,7 +97,7 @@ def one_cycle_lr(
     return ramp(lr, end_factor * lr, min((step - peak) / (last - peak), 1.0))
 
 
-SCHEDULES = ("half_cosine", "linear_warmup_cosine", "unshifted_cosine", "one_cycle", "constant")
+SCHEDULES = ("half_cosine", "linear_warmup_cosine", "unshifted_cosine", "warmup_cosine", "one_cycle", "constant")
 
 
 @dataclass(frozen=True)
@@ -127,6 +143,15 @@ class Schedule:
             return linear_warmup_cosine_lr(step, min_lr=self.min_lr, warmup_steps=self.warmup_steps, **shape)
         if self.name == "unshifted_cosine":
             return unshifted_cosine_lr(step, min_lr=self.min_lr, warmup_steps=self.warmup_steps, **shape)
+        if self.name == "warmup_cosine":
+            return warmup_cosine(
+                step,
+                start=self.lr,
+                final=self.min_lr,
+                warmup_steps=self.warmup_steps,
+                total_steps=self.total_steps,
+                warmup_start=min(1e-6, self.lr),
+            )
         if self.name == "one_cycle":
             share = self.warmup_steps / self.total_steps if self.warmup_steps else 0.3
             return one_cycle_lr(step, warmup_share=share, **shape)
@@ -252,3 +277,10 @@ def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
     """Set the learning rate of every group: `lr` times the group's own factor."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group.get("lr_factor", 1.0)
+
+
+def set_weight_decay(optimizer: Optimizer, weight_decay: float) -> None:
+    """Set the weight decay of the groups that have one; the others stay without."""
+    for group in optimizer.param_groups:
+        if group["weight_decay"]:
+            group["weight_decay"] = weight_decay
