@@ -105,7 +105,7 @@ class WeimannJEPAPredictor(nn.Module):
         """
         num_visible, num_hidden = visible.shape[1], order.shape[-1] - visible.shape[1]
         hidden = self.embed(visible)  # (B, V, P)
-        masked = self.mask_token.to(hidden.dtype).expand(len(hidden), num_hidden, -1)
+        masked = self.mask_token.to(hidden.dtype).expand(hidden.shape[0], num_hidden, -1)
         hidden = torch.cat([hidden, masked], dim=1) + self.positions.table[order].to(hidden.dtype)  # (B, n, P)
         hidden = self.norm(self.blocks(hidden))[:, num_visible:]
         return self.projection(hidden)
@@ -209,7 +209,7 @@ class WeimannJEPAModel(WeimannJEPAPreTrainedModel):
         if visible is not None:
             tokens = gather_tokens(tokens, visible)
         if self.registers is not None:
-            tokens = torch.cat([self.registers.to(tokens.dtype).expand(len(tokens), -1, -1), tokens], dim=1)
+            tokens = torch.cat([self.registers.to(tokens.dtype).expand(tokens.shape[0], -1, -1), tokens], dim=1)
         tokens = self.layernorm(self.encoder(tokens, **kwargs))
         registers, patches = tokens.tensor_split((self.config.num_registers,), dim=1)
         return WeimannJEPAModelOutput(
@@ -333,7 +333,7 @@ class WeimannJEPAForPreTraining(WeimannJEPAPreTrainedModel):
             mask_seeds: `(B,)` whole numbers that decide the mask that is drawn.
         """
         check_input(input_values)
-        batch, num_patches = len(input_values), input_values.shape[-1] // self.config.patch_size
+        batch, num_patches = input_values.shape[0], input_values.shape[-1] // self.config.patch_size
         if mask is None:
             seeds = torch.randint(MAX_SEED, (batch,)) if mask_seeds is None else mask_seeds
             mask = self.draw_batch_noise(None, {"input_values": input_values, "mask_seeds": seeds})["mask"]
@@ -371,7 +371,7 @@ class WeimannAttentivePooling(nn.Module):
         query, key, value = (
             projection(values).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
             for projection, values in (
-                (self.query, self.query_token.to(tokens.dtype).expand(len(tokens), -1, -1)),
+                (self.query, self.query_token.to(tokens.dtype).expand(tokens.shape[0], -1, -1)),
                 (self.key, tokens),
                 (self.value, tokens),
             )
