@@ -22,6 +22,7 @@ METHOD_NAMES = (
     "ecg_cpc",
     "ecg_vit",
     "ecg_resnet",
+    "xecg",
     "weimann_jepa",
 )
 
