@@ -481,7 +481,7 @@ def test_bad_batches_are_refused(st_mem: ECGFeatureExtractor) -> None:
         ({"seq_len": 0}, "seq_len must be a positive"),
         ({"seq_len": 2.5}, "seq_len must be a positive"),
         ({"crop": "middle"}, "crop must be"),
-        ({"resample": "linear"}, "resample must be"),
+        ({"resample": "spline"}, "resample must be"),
         ({"normalize": "minmax"}, "normalize must be"),
         ({"normalize": "fixed"}, "needs mean"),
         ({"normalize": "fixed", "mean": [0.0], "std": [0.0]}, "positive"),

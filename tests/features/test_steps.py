@@ -8,11 +8,15 @@ import pytest
 from ecg_transformers.features.execution import Chain, CropRequest
 from ecg_transformers.features.steps import (
     STEPS,
+    BandPass,
     CheckSignal,
     ConvertUnits,
     Crop,
     Filter,
+    MedianBaseline,
+    MinMax,
     Normalize,
+    Notch,
     Pad,
     RecordReport,
     RecordState,
@@ -33,6 +37,10 @@ EXAMPLES = [
     Filter("lowpass", 40.0, 3),
     Normalize("fixed", 0.0, [0.0, 0.1], [1.0, 2.0]),
     Scale(2.0, 5.0),
+    Notch(60.0, 20.0),
+    BandPass(0.5, 47.0, 3),
+    MedianBaseline(0.6),
+    MinMax("per_lead", -1.0, 1.0, 0.0),
 ]
 
 

@@ -40,6 +40,8 @@ class ECGConfig(PreTrainedConfig):
         head_norm: "none", or "batch_norm" (without affine) before the linear head: records share most of their mean
             token, and a head of small initialisation hardly moves without it.
         head_dropout: before the linear head.
+        variant: which of the method's published models this is, where several share the network; its preprocessing
+            and licence follow from it.
         converted_from: name of the official file that the weights come from; stays with everything made from them.
         weights_licence: licence of that source, which binds these weights too.
     """
@@ -51,6 +53,7 @@ class ECGConfig(PreTrainedConfig):
     head_pooling: str = "pooler"
     head_norm: str = "none"
     head_dropout: float | int = 0.0
+    variant: str | None = None
     converted_from: str | None = None
     weights_licence: str | None = None
 

@@ -22,9 +22,13 @@ METHOD_NAMES = (
     "ecg_cpc",
     "ecg_vit",
     "ecg_resnet",
+    "ecg_net1d",
+    "merl",
     "xecg",
     "weimann_jepa",
 )
+# other names of published models that share a network: alias -> (method, its variant)
+ALIASES = {"ked": ("ecg_resnet", "ked")}
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,26 @@ class LazyClasses(Mapping[str, Any]):
 
 
 @dataclass(frozen=True)
+class Variant:
+    """One of several published models of a method: the same network, fed or stored in another way.
+
+    Attributes:
+        preprocessing: its whole extractor preset (nothing is taken over from the method's own).
+        title, paper, licence, notes: as in `ECGMethod`; empty takes the method's.
+        config: config fields of a converted checkpoint that tensors cannot tell.
+        containers: keys of the checkpoint's dictionary that only this variant's files have.
+    """
+
+    preprocessing: Mapping[str, Any]
+    title: str = ""
+    paper: str = ""
+    licence: str = ""
+    notes: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    containers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class ECGMethod:
     """The registry entry of one method.
 
@@ -154,6 +178,7 @@ class ECGMethod:
         stages: pre-training stages in order; empty for supervised methods.
         has_official_weights: the authors released weights that `convert` reads.
         notes: what the card says about faithfulness.
+        variants: published models that share the network, by the name that a config's `variant` holds.
     """
 
     name: str
@@ -173,6 +198,7 @@ class ECGMethod:
     stages: tuple[str, ...] = ("pretrain",)
     has_official_weights: bool = False
     notes: str = ""
+    variants: Mapping[str, Variant] = field(default_factory=dict)
 
     @property
     def config_class(self) -> Any:
@@ -185,6 +211,28 @@ class ECGMethod:
     @property
     def extractor_class(self) -> Any:
         return resolve(self.extractor)
+
+    def variant(self, name: str) -> Variant:
+        """A variant by name.
+
+        Raises:
+            ValueError: for an unknown name, with the known ones.
+        """
+        if name not in self.variants:
+            raise ValueError(f"{self.title} has no variant {name!r}. {known(name, list(self.variants))}")
+        return self.variants[name]
+
+    def preset(self, variant: str | None = None) -> Mapping[str, Any]:
+        """Keyword arguments of the extractor: the method's own preset, or that of a variant."""
+        return self.preprocessing if variant is None else self.variant(variant).preprocessing
+
+    def with_variant(self, name: str | None) -> "ECGMethod":
+        """The entry as a variant has it: its preset, and its texts where it has its own."""
+        if name is None:
+            return self
+        variant = self.variant(name)
+        texts = {key: getattr(variant, key) or getattr(self, key) for key in ("title", "paper", "licence", "notes")}
+        return replace(self, preprocessing=variant.preprocessing, **texts)
 
     def recipe(self, name: str = "published") -> Recipe:
         """A recipe by name.
@@ -220,7 +268,7 @@ def list_methods() -> list[str]:
 
 
 def get_method(name: str) -> ECGMethod:
-    """The registry entry of a method.
+    """The registry entry of a method, or of the variant that an alias names.
 
     Raises:
         ValueError: for an unknown name, with the known ones.
@@ -229,15 +277,21 @@ def get_method(name: str) -> ECGMethod:
         >>> get_method("st_mem").title
         'ST-MEM'
     """
+    name, variant = ALIASES.get(name, (name, None))
     if name not in METHOD_NAMES:
-        raise ValueError(f"There is no method {name!r}. {known(name, list_methods())}")
+        raise ValueError(f"There is no method {name!r}. {known(name, [*list_methods(), *ALIASES])}")
     entry: ECGMethod = resolve(f"ecg_transformers.models.{name}.method.METHOD")
-    return entry
+    return entry.with_variant(variant)
+
+
+def variant_of(name: str) -> str | None:
+    """The variant that an alias of a method means; None for a method's own name."""
+    return ALIASES.get(name, (name, None))[1]
 
 
 def method_of(config: Any) -> ECGMethod:
-    """The registry entry behind a model config (by its `model_type`)."""
-    return get_method(config.model_type)
+    """The registry entry behind a model config (by its `model_type` and `variant`)."""
+    return get_method(config.model_type).with_variant(getattr(config, "variant", None))
 
 
 def method_table() -> str:

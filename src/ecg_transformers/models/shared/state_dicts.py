@@ -1,5 +1,6 @@
 """Reading foreign state dicts: every key is used, or named in the error."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -77,6 +78,12 @@ class StateDictReader:
         while any(key.startswith(pattern.format(index)) for key in self.tensors):
             index += 1
         return index
+
+    def drop(self, pattern: str) -> list[str]:
+        """Pass over all tensors whose name the pattern is found in; their names."""
+        dropped = sorted(key for key in self.tensors if re.search(pattern, key))
+        self.taken.update(dropped)
+        return dropped
 
     def finish(self) -> None:
         """Raise a CheckpointError that names every key nobody took."""

@@ -1,0 +1,63 @@
+"""Signal steps of single published chains; a preset's `chain` places them. Each is a thin face of a leaf in `signal/`."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ecg_transformers.features.steps.base import SignalStep
+from ecg_transformers.signal import baseline, filtering, normalization, quality
+
+
+@dataclass
+class Notch(SignalStep):
+    """A zero-phase second-order notch at `frequency` Hz; `quality_factor` is the frequency over the width at -3 dB."""
+
+    name: ClassVar[str] = "notch"
+    frequency: float = 50.0
+    quality_factor: float = 30.0
+
+    def apply(self, signal: np.ndarray, rate: float) -> np.ndarray:
+        return quality.keep_flat(
+            signal, filtering.zero_phase_notch(signal, self.frequency, rate, self.quality_factor, axis=-1)
+        )
+
+
+@dataclass
+class BandPass(SignalStep):
+    """A zero-phase Butterworth band-pass of `order` (so 2 · order poles) between `low` and `high` Hz."""
+
+    name: ClassVar[str] = "band_pass"
+    low: float = 0.5
+    high: float = 40.0
+    order: int = 4
+
+    def apply(self, signal: np.ndarray, rate: float) -> np.ndarray:
+        result = filtering.zero_phase_band_pass(signal, self.low, self.high, rate, self.order, axis=-1)
+        return quality.keep_flat(signal, result, passes_constants=False)
+
+
+@dataclass
+class MedianBaseline(SignalStep):
+    """Subtracts the running median over `window_s` seconds, `signal.baseline.subtract_median`."""
+
+    name: ClassVar[str] = "median_baseline"
+    window_s: float = 0.4
+
+    def apply(self, signal: np.ndarray, rate: float) -> np.ndarray:
+        return baseline.subtract_median(signal, rate, self.window_s)
+
+
+@dataclass
+class MinMax(SignalStep):
+    """Maps least and greatest value to `low` and `high`: of the whole signal (`scope` "joint") or of each lead
+    ("per_lead"); `eps` is added to their distance, so that what is flat becomes `low`."""
+
+    name: ClassVar[str] = "min_max"
+    scope: str = "joint"
+    low: float = 0.0
+    high: float = 1.0
+    eps: float = 1e-8
+
+    def apply(self, signal: np.ndarray, rate: float) -> np.ndarray:
+        return normalization.min_max(signal, self.scope, self.low, self.high, self.eps)
