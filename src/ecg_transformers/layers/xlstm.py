@@ -74,13 +74,16 @@ class ScalarMemoryCell(nn.Module):
         self.cell_input = HeadwiseLinear(size, num_heads)
         self.output_gate = HeadwiseLinear(size, num_heads)
         self.recurrent = nn.Parameter(torch.zeros(num_heads, head, 4 * head))  # (head, in, slot · out)
-        self.bias = nn.Parameter(self.initial_bias())
+        self.bias = nn.Parameter(torch.empty(num_heads, 4 * head))
+        if self.bias.device.type != "meta":
+            with torch.no_grad():
+                self.bias.copy_(self.initial_bias())
         self.norm = ResidualScaleNorm(size, num_heads)
 
     def initial_bias(self) -> Tensor:
         """Memory that lasts longer from feature to feature of a head: `(heads, slot · out)`, slots as in `forward`."""
         bias = torch.zeros(self.num_heads, 4, self.size // self.num_heads, device="cpu")
-        bias[:, 1] = torch.linspace(3.0, 6.0, bias.shape[-1])
+        bias[:, 1] = torch.linspace(3.0, 6.0, bias.shape[-1], device="cpu")
         return bias.flatten(1)
 
     def forward(self, tokens: Tensor) -> Tensor:

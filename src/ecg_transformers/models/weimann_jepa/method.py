@@ -23,6 +23,7 @@ PREPROCESSING: dict[str, Any] = {
     "seq_len": 5000,
     "lead_names": LEADS,
     "resample": "fourier",
+    "resample_rounding": "ratio_first",
     "crop": "center",
     "crop_before_filter": False,
     "normalize": "fixed",

@@ -12,6 +12,7 @@ PREPROCESSING = {
     "lead_names": list(STANDARD_LEADS),
     "missing_leads": "zero",  # as the authors fill them
     "resample": "fourier",
+    "resample_rounding": "round",
     "crop": "center",
     "crop_before_filter": False,
     "pad": "zero",  # millivolts as they are: no filter, no normalisation
