@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,12 @@ def write_card(
         raise ValueError(f"{folder} holds no config.json, so there is no model to write a card for.")
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     run = _run_description(folder, summary)
-    method = get_method(config["model_type"])
+    method = get_method(config["model_type"]).with_variant(config.get("variant"))
     kind = (config.get("architectures") or [method.title])[0]
     temporary = folder.resolve().name.startswith((".", "tmp"))  # saved here, to be moved or uploaded
     name = model_name or (kind if temporary else folder.resolve().name)
     reference = "." if temporary else folder.as_posix()
-    card = _front_matter(method, config, run, name) + _body(method, config, run, name, reference)
+    card = _front_matter(method, config, run, name) + _body(method, config, run, name, reference, _steps_of(folder))
     path = folder / "README.md"
     written = path.with_name(".README.md.tmp")
     written.write_text(card, encoding="utf-8")
@@ -111,6 +111,7 @@ def _body(
     run: Mapping[str, Any],
     name: str,
     reference: str,
+    steps: Sequence[Mapping[str, Any]],
 ) -> str:
     kind = (config.get("architectures") or ["model"])[0]
     parts = [
@@ -129,7 +130,7 @@ def _body(
     if test_means(run):
         parts.append(_results_section(run))
     parts.append(_usage_section(config, reference))
-    parts.append(_preprocessing_section(config))
+    parts.append(_preprocessing_section(config, steps))
     parts.append(f"## Limits\n\n{LIMITS}\n")
     return "\n".join(parts)
 
@@ -210,11 +211,20 @@ package and nothing else. Pin `revision` to a commit for results that stay.
 """
 
 
-def _preprocessing_section(config: Mapping[str, Any]) -> str:
+def _steps_of(folder: Path) -> Sequence[Mapping[str, Any]]:
+    """The ordered list of steps of the folder's preprocessor; empty where it has none."""
+    path = folder / "preprocessor_config.json"
+    return (json.loads(path.read_text(encoding="utf-8")).get("steps") or ()) if path.is_file() else ()
+
+
+def _preprocessing_section(config: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> str:
     names = config.get("lead_names")
     leads = ", ".join(names) if names else f"{config.get('num_leads')} unnamed"
-    return (
-        f"## Input\n\nLeads: {leads}. {config.get('seq_len')} samples a lead"
-        + (f" at {config['sampling_rate']} Hz" if config.get("sampling_rate") else "")
-        + ". `preprocessor_config.json` holds the ordered list of steps (units, resampling, crop, filters, normalisation).\n"
-    )
+    rate = f" at {config['sampling_rate']} Hz" if config.get("sampling_rate") else ""
+    lines = [f"## Input\n\nLeads: {leads}. {config.get('seq_len')} samples a lead{rate}."]
+    lines[0] += " The steps of `preprocessor_config.json`, in order:\n" if steps else ""
+    for number, step in enumerate(steps, 1):
+        settings = {key: value for key, value in step.items() if key not in ("step", "lead_names")}
+        shown = ", ".join(f"{key} {json.dumps(value)}" for key, value in settings.items())
+        lines.append(f"{number}. `{step['step']}`" + (f": {shown}" if shown else ""))
+    return "\n".join(lines) + "\n"

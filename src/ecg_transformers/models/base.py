@@ -261,32 +261,21 @@ class ECGPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """As in transformers; fixed parameters are frozen again, and a checkpoint with holes is refused.
+        """As in transformers; fixed parameters are frozen again, and a checkpoint that does not fit is refused.
 
         Raises:
-            ValueError: when some tensors of the encoder are in the checkpoint and others are missing.
+            ValueError: none or only some of the encoder's tensors are in the checkpoint, with the shapes that the config
+                asks for, or the checkpoint holds more encoder tensors than the config has a place for.
         """
         wants_info = kwargs.pop("output_loading_info", False)
         kwargs.setdefault("use_safetensors", True)
         refuse_pickles(args[0] if args else kwargs.get("pretrained_model_name_or_path"))
         model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
         missing = set(info["missing_keys"])
-        model._refuse_holes(missing)
+        refuse_misfits(model, missing, set(info["unexpected_keys"]), {key for key, *_ in info["mismatched_keys"]})
         model.freeze_fixed()
         model.after_loading(missing)
         return (model, info) if wants_info else model
-
-    def _refuse_holes(self, missing: set[str]) -> None:
-        """A half-loaded encoder would run, and be wrong; a missing head is what fine-tuning expects."""
-        prefix = f"{self.base_model_prefix}."
-        has_prefix = hasattr(self, self.base_model_prefix)
-        encoder = {key for key in self.state_dict() if key.startswith(prefix) or not has_prefix}
-        holes = sorted(encoder & missing)
-        if holes and len(holes) < len(encoder):
-            raise ValueError(
-                f"The checkpoint lacks {len(holes)} of the {len(encoder)} encoder tensors of {type(self).__name__}: "
-                f"{', '.join(holes[:5])}{', …' if len(holes) > 5 else ''}. It is damaged or belongs to another model."
-            )
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
         """As in transformers, plus `hub_shim.py` and the `auto_map` that points to it."""
@@ -331,6 +320,40 @@ class ECGPreTrainedModel(PreTrainedModel):
                 revision=revision,
                 create_pr=create_pr,
             )
+
+
+def refuse_misfits(model: ECGPreTrainedModel, missing: set[str], unexpected: set[str], mismatched: set[str]) -> None:
+    """Raise a ValueError unless the encoder was loaded whole: it would run, and be wrong.
+
+    A missing head is what fine-tuning expects, and so are heads in the file that the class does not have.
+    """
+    name, prefix = type(model).__name__, f"{model.base_model_prefix}."
+    has_prefix = model.base_model is not model
+    encoder = {key for key in model.state_dict() if key.startswith(prefix) or not has_prefix}
+    holes = sorted(encoder & (missing | mismatched))
+    own = {key.removeprefix(prefix).split(".")[0] for key in encoder}
+    foreign = sorted(key for key in unexpected if key.removeprefix(prefix).split(".")[0] in own)
+    if holes and len(holes) == len(encoder):
+        raise ValueError(
+            f"The checkpoint holds none of the {len(encoder)} encoder tensors of {name}, which would keep random weights. "
+            f"It has {_some(sorted(unexpected) or ['no others'])}; {name} needs {_some(holes)}. It belongs to another "
+            "model, or its names carry a prefix: `ecg-transformers convert METHOD FILE OUT_DIR` reads official files."
+        )
+    if holes:
+        kind = "lacks" if not set(holes) & mismatched else "lacks, or has in other shapes,"
+        raise ValueError(
+            f"The checkpoint {kind} {len(holes)} of the {len(encoder)} encoder tensors of {name}: {_some(holes)}. It is "
+            "damaged or belongs to another model."
+        )
+    if foreign:
+        raise ValueError(
+            f"The checkpoint holds {len(foreign)} encoder tensors for which this config of {name} has no place: "
+            f"{_some(foreign)}. The config (or a setting given with it) describes another model."
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
 
 
 def refuse_pickles(source: Any) -> None:

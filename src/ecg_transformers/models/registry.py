@@ -141,7 +141,7 @@ class Variant:
 
     Attributes:
         preprocessing: its whole extractor preset (nothing is taken over from the method's own).
-        title, paper, licence, notes: as in `ECGMethod`; empty takes the method's.
+        title, paper, summary, licence, notes: as in `ECGMethod`; empty takes the method's.
         config: config fields of a converted checkpoint that tensors cannot tell.
         containers: keys of the checkpoint's dictionary that only this variant's files have.
     """
@@ -149,6 +149,7 @@ class Variant:
     preprocessing: Mapping[str, Any]
     title: str = ""
     paper: str = ""
+    summary: str = ""
     licence: str = ""
     notes: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -178,7 +179,10 @@ class ECGMethod:
         stages: pre-training stages in order; empty for supervised methods.
         has_official_weights: the authors released weights that `convert` reads.
         notes: what the card says about faithfulness.
+        containers: keys of a checkpoint's dictionary under which its published files keep the weights, beside the usual
+            ones.
         variants: published models that share the network, by the name that a config's `variant` holds.
+        current_variant: the one that this entry was made for, see `with_variant`.
     """
 
     name: str
@@ -198,7 +202,9 @@ class ECGMethod:
     stages: tuple[str, ...] = ("pretrain",)
     has_official_weights: bool = False
     notes: str = ""
+    containers: tuple[str, ...] = ()
     variants: Mapping[str, Variant] = field(default_factory=dict)
+    current_variant: str | None = None
 
     @property
     def config_class(self) -> Any:
@@ -227,12 +233,20 @@ class ECGMethod:
         return self.preprocessing if variant is None else self.variant(variant).preprocessing
 
     def with_variant(self, name: str | None) -> "ECGMethod":
-        """The entry as a variant has it: its preset, and its texts where it has its own."""
+        """The entry as a variant has it: its preset, its texts where it has its own, and its config in every recipe."""
         if name is None:
             return self
         variant = self.variant(name)
-        texts = {key: getattr(variant, key) or getattr(self, key) for key in ("title", "paper", "licence", "notes")}
-        return replace(self, preprocessing=variant.preprocessing, **texts)
+        names = ("title", "paper", "summary", "licence", "notes")
+        texts = {key: getattr(variant, key) or getattr(self, key) for key in names}
+        own = {**variant.config, "variant": name}
+        recipes = {key: replace(recipe, config={**own, **recipe.config}) for key, recipe in self.recipes.items()}
+        return replace(self, preprocessing=variant.preprocessing, recipes=recipes, current_variant=name, **texts)
+
+    def make_extractor(self, **overrides: Any) -> Any:
+        """The extractor of the published preprocessing, with settings changed by `overrides`."""
+        variant = {} if self.current_variant is None else {"variant": self.current_variant}
+        return self.extractor_class.for_method(self.name, **variant, **overrides)
 
     def recipe(self, name: str = "published") -> Recipe:
         """A recipe by name.

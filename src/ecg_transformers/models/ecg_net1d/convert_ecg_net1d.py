@@ -17,7 +17,7 @@ from ecg_transformers.models.shared.state_dicts import (
     StateDictReader,
     load_converted,
     take_batch_norm,
-    take_linear,
+    take_weight_and_bias,
 )
 
 _BLOCK = "stage_list.{}.block_list.{}"
@@ -43,7 +43,7 @@ def convert_ecg_net1d(state_dict: Mapping[str, Tensor], **config_overrides: Any)
     sizes = _sizes(reader)
     prefix = "ecg_net1d." if "dense.weight" in reader else ""
     tensors: dict[str, Tensor] = {}
-    take_linear(reader, "first_conv.conv", f"{prefix}stem.conv", tensors)
+    take_weight_and_bias(reader, "first_conv.conv", f"{prefix}stem.conv", tensors)
     if batch_norm:
         take_batch_norm(reader, "first_bn", f"{prefix}stem.activation.norm", tensors)
     for stage, depth in enumerate(sizes["depths"]):
@@ -51,7 +51,7 @@ def convert_ecg_net1d(state_dict: Mapping[str, Tensor], **config_overrides: Any)
             target = f"{prefix}stages.{stage}.blocks.{block}"
             _take_block(reader, _BLOCK.format(stage, block), target, batch_norm, stage + block == 0, tensors)
     if prefix:
-        take_linear(reader, "dense", "classifier", tensors)
+        take_weight_and_bias(reader, "dense", "classifier", tensors)
         sizes |= _labels(reader.take("dense.weight", ndim=2).shape[0])
     reader.finish()
     config = ECGNet1DConfig(**{**sizes, **config_overrides})
@@ -86,13 +86,13 @@ def _take_block(
     reader: StateDictReader, source: str, target: str, batch_norm: bool, is_first: bool, out: dict[str, Tensor]
 ) -> None:
     for index in (1, 2, 3):
-        take_linear(reader, f"{source}.conv{index}.conv", f"{target}.conv{index}", out)
+        take_weight_and_bias(reader, f"{source}.conv{index}.conv", f"{target}.conv{index}", out)
         if batch_norm and is_first and index == 1:
             reader.drop(rf"^{source}\.bn1\.")  # built, and passed over together with the first activation
         elif batch_norm:
             take_batch_norm(reader, f"{source}.bn{index}", f"{target}.activation{index}.norm", out)
-    take_linear(reader, f"{source}.se_fc1", f"{target}.gate.squeeze", out)
-    take_linear(reader, f"{source}.se_fc2", f"{target}.gate.excite", out)
+    take_weight_and_bias(reader, f"{source}.se_fc1", f"{target}.gate.squeeze", out)
+    take_weight_and_bias(reader, f"{source}.se_fc2", f"{target}.gate.excite", out)
 
 
 def _labels(count: int) -> dict[str, Any]:

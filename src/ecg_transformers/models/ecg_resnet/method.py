@@ -24,6 +24,7 @@ KED = Variant(
         "Tian et al., Foundation model of ECG diagnosis: Diagnostics and explanations of any form and rhythm on ECG, "
         "Cell Reports Medicine 2024, doi:10.1016/j.xcrm.2024.101875"
     ),
+    summary="An xresnet1d101 trained to agree with the diagnostic statements of reports (MIMIC-IV-ECG).",
     licence="Released code: no licence file; released weights (Zenodo 14881564): licence not known to us",
     notes=(
         "The encoder alone; the label-query network and its text encoder are not part of this package. The authors' "

@@ -14,8 +14,8 @@ from ecg_transformers.models.shared.state_dicts import (
     heads_of,
     load_converted,
     take_batch_norm,
-    take_linear,
     take_masked_autoencoder_block,
+    take_weight_and_bias,
 )
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ def convert_merl(state_dict: Mapping[str, Tensor], **config_overrides: Any) -> M
     if prefix:
         sizes |= _projection(reader, is_vit, f"{target}projection", tensors)
     if head is not None:
-        take_linear(reader, head, "classifier", tensors)
+        take_weight_and_bias(reader, head, "classifier", tensors)
         sizes["num_labels"] = tensors["classifier.weight"].shape[0]
     reader.finish()
     model_class = MERLModel if head is None else MERLForSequenceClassification
@@ -132,7 +132,7 @@ def _vit(reader: StateDictReader, prefix: str, target: str) -> dict[str, Tensor]
     }
     for index in range(reader.count(f"{prefix}block{{}}.")):
         take_masked_autoencoder_block(reader, f"{prefix}block{index}", f"{target}.encoder.layer.{index}", out)
-    take_linear(reader, f"{prefix}norm", f"{target}.layernorm", out)
+    take_weight_and_bias(reader, f"{prefix}norm", f"{target}.layernorm", out)
     return out
 
 
@@ -140,17 +140,17 @@ def _projection(reader: StateDictReader, is_vit: bool, target: str, out: dict[st
     """Tensors of the projection into the shared space, and the config fields that they tell."""
     if is_vit:
         for source, name in (("0", "down"), ("3", "up")):
-            take_linear(reader, f"proj_e.{source}", f"{target}.{name}", out)
+            take_weight_and_bias(reader, f"proj_e.{source}", f"{target}.{name}", out)
         for source, name in (("1", "down_norm"), ("4", "up_norm")):
             take_batch_norm(reader, f"proj_e.{source}", f"{target}.{name}", out)
         up = out[f"{target}.up.weight"]
         return {"projection_size": up.shape[0], "projection_hidden_size": up.shape[1]}
-    take_linear(reader, "downconv", f"{target}.down", out)
+    take_weight_and_bias(reader, "downconv", f"{target}.down", out)
     pool = f"{target}.pool"
     table = reader.take("att_pool_head.positional_embedding", ndim=3)  # (1, n + 1, E)
     out[f"{pool}.positions"] = table
     out[f"{pool}.cls_token"] = reader.take("att_pool_head.cls_token")
     for name in ("in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias"):
         out[f"{pool}.attention.{name}"] = reader.take(f"att_pool_head.mhsa.{name}")
-    take_linear(reader, "att_pool_head.c_proj", f"{pool}.output", out)
+    take_weight_and_bias(reader, "att_pool_head.c_proj", f"{pool}.output", out)
     return {"projection_size": table.shape[2], "pool_positions": table.shape[1]}

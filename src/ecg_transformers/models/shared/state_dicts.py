@@ -103,6 +103,12 @@ def take_linear(reader: StateDictReader, source: str, target: str, out: dict[str
         out[f"{target}.bias"] = bias
 
 
+def take_weight_and_bias(reader: StateDictReader, source: str, target: str, out: dict[str, Tensor]) -> None:
+    """Weight and bias of a layer whose published form always has both."""
+    for name in ("weight", "bias"):
+        out[f"{target}.{name}"] = reader.take(f"{source}.{name}")
+
+
 def take_batch_norm(reader: StateDictReader, source: str, target: str, out: dict[str, Tensor]) -> None:
     """Weight, bias and running statistics of a batch norm."""
     for name in BATCH_NORM_TENSORS:

@@ -111,7 +111,7 @@ def _plan_from_checkpoint(
     if "model_type" not in saved:
         raise UsageError(f"{source} holds no config.json of a model (it names no model_type).")
     with usage_errors():
-        method = get_method(saved["model_type"])
+        method = get_method(saved["model_type"]).with_variant(saved.get("variant"))
     recipe = args.recipe or _recipe_of(source) or "published"
     settings = resolve_settings(method, args.mode, args, recipe_name=recipe)
     if "classification" not in method.model_classes:
@@ -158,7 +158,7 @@ def _extractor_of(
             return cls.from_pretrained(source, **changes)
         common = field_names(settings.method.config_class) & extractor_arguments(settings.method)
         shared = {key: config[key] for key in common if config.get(key) is not None}
-        return cls.for_method(settings.method.name, **{**settings.recipe.preprocessing, **shared, **changes})
+        return settings.method.make_extractor(**{**settings.recipe.preprocessing, **shared, **changes})
 
 
 def _with_head(

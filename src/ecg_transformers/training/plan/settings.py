@@ -84,7 +84,7 @@ def build_config(settings: Settings) -> Any:
 def build_extractor(settings: Settings) -> Any:
     """The feature extractor of the method with the run's settings."""
     with usage_errors(TypeError):
-        return settings.method.extractor_class.for_method(settings.method.name, **settings.preprocessing)
+        return settings.method.make_extractor(**settings.preprocessing)
 
 
 @dataclass(frozen=True)
