@@ -12,7 +12,10 @@ from ecg_transformers.features.steps import (
     CheckSignal,
     ConvertUnits,
     Crop,
+    DecimateFlattened,
     Filter,
+    FIRBandPass,
+    KeepEvery,
     MedianBaseline,
     MinMax,
     Normalize,
@@ -43,6 +46,9 @@ EXAMPLES = [
     MedianBaseline(0.6),
     MinMax("per_lead", -1.0, 1.0, 0.0),
     ResampleWindows(240.0, 480, "polyphase", "ratio_first"),
+    FIRBandPass(0.1, 40.0, 0.2),
+    DecimateFlattened(4),
+    KeepEvery(100.0),
 ]
 
 

@@ -21,6 +21,10 @@ NO_DROPOUT = (
     "context_dropout",
     "classifier_dropout",
     "head_dropout",
+    "hidden_dropout",
+    "attention_dropout",
+    "activation_dropout",
+    "feat_proj_dropout",
 )
 
 

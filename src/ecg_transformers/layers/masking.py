@@ -1,6 +1,8 @@
 """Which patches are hidden: ranked by noise (masked autoencoders) or drawn in time (JEPAs). Mask 1 = masked."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -182,3 +184,99 @@ def split_times(mask: Tensor, batch: int, num_patches: int, device: torch.device
         raise ValueError("The mask hides no patch, so there is nothing to predict; hide at least one.")
     order = mask.to(torch.uint8).argsort(dim=-1, stable=True)
     return TimeSplit(order.to(device), num_patches - int(counts[0]))
+
+
+def num_mask_spans(num_tokens: int, draw: float, mask_prob: float, mask_length: int, min_masks: int) -> int:
+    """Spans that wav2vec 2.0 masks in a sequence; the uniform `draw` rounds their number up or down."""
+    return max(min_masks, int(mask_prob * num_tokens / mask_length + draw))
+
+
+def num_span_starts(num_tokens: int, num_spans: int, mask_length: int) -> int:
+    """Places where a span may start: 0 … n - length - 1, so the last token is never masked, as in the published code.
+
+    A sequence too short for that many starts has one more than spans.
+    """
+    return num_tokens - mask_length if num_tokens - mask_length > num_spans else num_spans + 1
+
+
+def _spans(starts: Tensor, num_tokens: int, mask_length: int) -> Tensor:
+    """Bool `(B, n)`: the union of spans of `mask_length` tokens from `starts (B, k)` on."""
+    places = (starts[..., None] + torch.arange(mask_length, device=starts.device)).flatten(1)
+    mask = torch.zeros(len(starts), num_tokens + mask_length, dtype=torch.bool, device=starts.device)
+    return mask.scatter(1, places.clamp(max=num_tokens), True)[:, :num_tokens]
+
+
+def wav2vec2_mask_from_draws(
+    batch_size: int,
+    num_tokens: int,
+    draws: Sequence[float],
+    starts: Sequence[Any],
+    kept: Sequence[Any],
+    mask_prob: float,
+    mask_length: int,
+    min_masks: int,
+) -> Tensor:
+    """The mask `(B, n)` that given draws of fairseq's wav2vec 2.0 mean (spec ecg_wav2vec2, 9.4): all rows equally many.
+
+    Args:
+        batch_size, num_tokens: shape of the mask.
+        draws: one uniform number for the batch, which decides the number of spans.
+        starts: for each row its span starts, drawn without replacement.
+        kept: for each row that had more masked tokens than the row with the fewest, the tokens that stay masked.
+        mask_prob, mask_length, min_masks: share of tokens, tokens of a span, fewest spans.
+
+    Raises:
+        ValueError: draws of another number than the settings ask for.
+    """
+    spans = num_mask_spans(num_tokens, float(draws[0]), mask_prob, mask_length, min_masks)
+    rows = [torch.as_tensor(row, dtype=torch.long) for row in starts]
+    if len(rows) != batch_size or any(len(row) != spans for row in rows):
+        raise ValueError(
+            f"{batch_size} rows of {spans} span starts are needed, got {len(rows)} of {sorted({len(r) for r in rows})}."
+        )
+    mask = _spans(torch.stack(rows), num_tokens, mask_length)
+    counts = mask.sum(dim=1)
+    fewest, used = int(counts.min()), 0
+    for row in range(batch_size):
+        if int(counts[row]) > fewest:
+            if used == len(kept) or len(kept[used]) != fewest:
+                raise ValueError(f"row {row} has too many masked tokens: {fewest} indices to keep are needed for it.")
+            mask[row] = False
+            mask[row, torch.as_tensor(kept[used], dtype=torch.long)] = True
+            used += 1
+    return mask
+
+
+def wav2vec2_mask(
+    start_noise: Tensor, keep_noise: Tensor, draw: float, mask_prob: float, mask_length: int, min_masks: int
+) -> Tensor:
+    """A mask `(B, n)` with the distribution of `wav2vec2_mask_from_draws`, from uniform noise.
+
+    Args:
+        start_noise: `(B, ≥ n + 1)`; spans start where it is lowest.
+        keep_noise: `(B, n)`; rows with too many masked tokens keep those where it is lowest.
+        draw: the uniform number that rounds the number of spans.
+        mask_prob, mask_length, min_masks: share of tokens, tokens of a span, fewest spans.
+    """
+    num_tokens = keep_noise.shape[1]
+    spans = num_mask_spans(num_tokens, draw, mask_prob, mask_length, min_masks)
+    if spans >= num_tokens:
+        raise ValueError(f"{num_tokens} tokens are too few for {spans} masked spans: use longer records.")
+    possible = num_span_starts(num_tokens, spans, mask_length)
+    mask = _spans(start_noise[:, :possible].argsort(dim=1)[:, :spans], num_tokens, mask_length)
+    rank = keep_noise.masked_fill(~mask, float("inf")).argsort(dim=1).argsort(dim=1)
+    return mask & (rank < mask.sum(dim=1).min())
+
+
+def wav2vec2_negatives_from_draws(draws: Tensor, num_negatives: int) -> Tensor:
+    """Flat rows `(B, M·N)` of the negatives among `B·M` masked tokens: N others of the same row for each token.
+
+    Args:
+        draws: integers in 0 … M - 2, `(B, M·N)`, token-major: the own token is stepped over.
+        num_negatives: N.
+    """
+    batch, columns = draws.shape
+    tokens = columns // num_negatives
+    own = torch.arange(columns, device=draws.device) // num_negatives
+    first = torch.arange(batch, device=draws.device)[:, None] * tokens
+    return draws + (draws >= own).to(draws.dtype) + first

@@ -28,3 +28,11 @@ def masked_token_mean(tokens: Tensor, valid: Tensor) -> Tensor:
     """Mean of `(B, N, D)` over the tokens where `valid (B, N)` is true; zeros where a record has none."""
     weight = valid.to(tokens.dtype)[..., None]
     return (tokens * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1.0)
+
+
+def mean_of_nonzero(tokens: Tensor) -> Tensor:
+    """Sum of `(B, N, D)` over tokens, divided feature by feature by the number of values that are not exactly zero.
+
+    The mean over valid tokens where padded ones were set to zero (fairseq's classifiers pool so); zero where all are.
+    """
+    return tokens.sum(dim=1) / (tokens != 0).sum(dim=1).clamp(min=1)

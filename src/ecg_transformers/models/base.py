@@ -166,6 +166,10 @@ class ECGPreTrainedModel(PreTrainedModel):
     _supports_attention_backend = True
     _no_split_modules = ["ECGLayer"]
     _can_record_outputs = {"hidden_states": ECGLayer, "attentions": SelfAttention}
+    # patterns of key names in published repositories that carry a config, and what they become here
+    published_keys: ClassVar[Mapping[str, str]] = {}
+    # last parts of the names of encoder tensors that a checkpoint may lack
+    optional_tensors: ClassVar[frozenset[str]] = frozenset()
     # called with (model, folder) at the end of `save_pretrained`; the package's face hangs preprocessor and card here,
     # which live on higher floors
     saving_hooks: ClassVar[list[Callable[[Any, Path], None]]] = []
@@ -270,9 +274,13 @@ class ECGPreTrainedModel(PreTrainedModel):
         wants_info = kwargs.pop("output_loading_info", False)
         kwargs.setdefault("use_safetensors", True)
         refuse_pickles(args[0] if args else kwargs.get("pretrained_model_name_or_path"))
+        if cls.published_keys:
+            kwargs.setdefault("key_mapping", dict(cls.published_keys))
         model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        vars(model).pop("_weight_conversions", None)  # else saving would give the tensors their foreign names again
         missing = set(info["missing_keys"])
-        refuse_misfits(model, missing, set(info["unexpected_keys"]), {key for key, *_ in info["mismatched_keys"]})
+        needed = {key for key in missing if key.rpartition(".")[2] not in cls.optional_tensors}
+        refuse_misfits(model, needed, set(info["unexpected_keys"]), {key for key, *_ in info["mismatched_keys"]})
         model.freeze_fixed()
         model.after_loading(missing)
         return (model, info) if wants_info else model

@@ -116,7 +116,7 @@ class ECGForSequenceClassification(ECGPreTrainedModel):
         probabilities = self.probabilities(logits)
         if num_crops is not None:
             logits = logits.unflatten(0, (-1, num_crops)).mean(dim=1)
-            probabilities = probabilities.unflatten(0, (-1, num_crops)).mean(dim=1)
+            probabilities = self.combine_crops(probabilities.unflatten(0, (-1, num_crops)))
         loss = None if labels is None else self.classification_loss(logits, labels)
         return ECGClassifierOutput(
             loss=loss,
@@ -133,6 +133,10 @@ class ECGForSequenceClassification(ECGPreTrainedModel):
         if self.config.problem_type == "multi_label_classification":
             return logits.sigmoid()
         return logits.softmax(dim=-1)
+
+    def combine_crops(self, probabilities: Tensor) -> Tensor:
+        """`(B, k, C)` probabilities of crops to `(B, C)` of records."""
+        return probabilities.mean(dim=1)
 
     def settle_problem_type(self, labels: Tensor) -> None:
         """Set `config.problem_type` from the first labels seen, where nobody has."""

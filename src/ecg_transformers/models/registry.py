@@ -24,6 +24,8 @@ METHOD_NAMES = (
     "ecg_resnet",
     "ecg_net1d",
     "merl",
+    "ecg_wav2vec2",
+    "hubert_ecg",
     "xecg",
     "weimann_jepa",
 )
@@ -181,6 +183,8 @@ class ECGMethod:
         notes: what the card says about faithfulness.
         containers: keys of a checkpoint's dictionary under which its published files keep the weights, beside the usual
             ones.
+        model_types: further `model_type`s by which Hub repositories of the authors name the network, to the dotted name
+            of the config class that reads their `config.json`.
         variants: published models that share the network, by the name that a config's `variant` holds.
         current_variant: the one that this entry was made for, see `with_variant`.
     """
@@ -203,6 +207,7 @@ class ECGMethod:
     has_official_weights: bool = False
     notes: str = ""
     containers: tuple[str, ...] = ()
+    model_types: Mapping[str, str] = field(default_factory=dict)
     variants: Mapping[str, Variant] = field(default_factory=dict)
     current_variant: str | None = None
 

@@ -8,7 +8,7 @@ from ecg_transformers.pipelines.base import ECGPipeline
 
 
 class ECGClassificationPipeline(ECGPipeline):
-    """Class probabilities of records, the mean over their crops, best first.
+    """Class probabilities of records, over their crops as the model combines them (the mean), best first.
 
     Not a medical device: the scores are for research.
 
@@ -38,7 +38,8 @@ class ECGClassificationPipeline(ECGPipeline):
 
     def postprocess(self, model_outputs: list[dict[str, Any]], top_k: int | None = None) -> list[dict[str, Any]]:
         """`[{"label": name, "score": probability}, …]`, the `top_k` best."""
-        scores = torch.cat([chunk["probabilities"].float() for chunk in model_outputs]).mean(dim=0)
+        crops = torch.cat([chunk["probabilities"].float() for chunk in model_outputs])
+        scores = self.model.combine_crops(crops[None])[0]
         order = scores.argsort(descending=True).tolist()
         names = self.model.config.id2label
         return [{"label": names[index], "score": float(scores[index])} for index in order[:top_k]]

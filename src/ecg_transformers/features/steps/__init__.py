@@ -11,7 +11,16 @@ from dataclasses import fields
 from typing import Any
 
 from ecg_transformers.features.steps.base import RecordReport, RecordState, RecordStep, SignalStep, Step
-from ecg_transformers.features.steps.published import BandPass, MedianBaseline, MinMax, Notch, ResampleWindows
+from ecg_transformers.features.steps.published import (
+    BandPass,
+    DecimateFlattened,
+    FIRBandPass,
+    KeepEvery,
+    MedianBaseline,
+    MinMax,
+    Notch,
+    ResampleWindows,
+)
 from ecg_transformers.features.steps.record import CheckSignal, ConvertUnits, SelectLeads
 from ecg_transformers.features.steps.running import fast_form_fits, filter_chain, run_signal_steps
 from ecg_transformers.features.steps.signal import Crop, Filter, Normalize, Pad, Resample, Scale
@@ -21,7 +30,8 @@ STEPS: dict[str, type[Any]] = {
     for step in (
         *(SelectLeads, ConvertUnits, CheckSignal),
         *(Resample, Pad, Crop, Filter, Normalize, Scale),
-        *(Notch, BandPass, MedianBaseline, MinMax, ResampleWindows),
+        *(Notch, BandPass, MedianBaseline, MinMax),
+        *(FIRBandPass, DecimateFlattened, KeepEvery, ResampleWindows),
     )
 }
 
@@ -49,7 +59,10 @@ __all__ = [
     "CheckSignal",
     "ConvertUnits",
     "Crop",
+    "DecimateFlattened",
+    "FIRBandPass",
     "Filter",
+    "KeepEvery",
     "MedianBaseline",
     "MinMax",
     "Normalize",

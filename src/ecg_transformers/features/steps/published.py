@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from ecg_transformers.features.steps.base import SignalStep
-from ecg_transformers.signal import baseline, filtering, normalization, quality, resampling
+from ecg_transformers.signal import baseline, decimation, filtering, fir, normalization, quality, resampling
 
 
 @dataclass
@@ -105,3 +105,57 @@ class ResampleWindows(SignalStep):
     def length_after(self, length: int, rate: float) -> int:
         own = self.window_at(rate)
         return self._length(length, rate) if length < own else length // own * self.window
+
+
+@dataclass
+class FIRBandPass(SignalStep):
+    """A zero-phase FIR band-pass of `taps_s` seconds between `low` and `high` Hz, `signal.fir.fir_band_pass`."""
+
+    name: ClassVar[str] = "fir_band_pass"
+    low: float = 0.05
+    high: float = 47.0
+    taps_s: float = 0.3
+
+    def apply(self, signal: np.ndarray, rate: float) -> np.ndarray:
+        result = fir.fir_band_pass(signal, self.low, self.high, rate, self.taps_s, axis=-1)
+        return quality.keep_flat(signal, result, passes_constants=False)
+
+
+@dataclass
+class DecimateFlattened(SignalStep):
+    """Leads joined to one series, which is low-passed and decimated: they mix at their seams, as in the published code
+    (`signal.decimation.decimate_flattened`)."""
+
+    name: ClassVar[str] = "decimate_flattened"
+    factor: int = 5
+
+    def apply(self, signal: np.ndarray, rate: float) -> np.ndarray:
+        return decimation.decimate_flattened(signal, self.factor)
+
+    def rate_after(self, rate: float) -> float:
+        return rate / self.factor
+
+    def length_after(self, length: int, rate: float) -> int:
+        return length // self.factor
+
+
+@dataclass
+class KeepEvery(SignalStep):
+    """Every k-th sample, unfiltered, where the rate is k times `sampling_rate`; a signal of another rate passes."""
+
+    name: ClassVar[str] = "keep_every"
+    sampling_rate: float = 250.0
+
+    def step(self, rate: float) -> int:
+        """k, or 1 where the rate is no whole multiple."""
+        factor = round(rate / self.sampling_rate)
+        return factor if factor >= 1 and factor * self.sampling_rate == rate else 1
+
+    def apply(self, signal: np.ndarray, rate: float) -> np.ndarray:
+        return decimation.keep_every(signal, self.step(rate))
+
+    def rate_after(self, rate: float) -> float:
+        return rate / self.step(rate)
+
+    def length_after(self, length: int, rate: float) -> int:
+        return -(-length // self.step(rate))

@@ -97,7 +97,22 @@ def one_cycle_lr(
     return ramp(lr, end_factor * lr, min((step - peak) / (last - peak), 1.0))
 
 
-SCHEDULES = ("half_cosine", "linear_warmup_cosine", "unshifted_cosine", "warmup_cosine", "one_cycle", "constant")
+def linear_lr(step: float, *, lr: float, min_lr: float, warmup_steps: float, total_steps: float) -> float:
+    """Linear from 0 to `lr` over the warm-up, then linear to `min_lr` at the last step (HuBERT-ECG's fine-tuning)."""
+    if step < warmup_steps:
+        return lr * step / warmup_steps
+    return lr + (min_lr - lr) * (step - warmup_steps) / max(total_steps - warmup_steps, 1)
+
+
+SCHEDULES = (
+    "half_cosine",
+    "linear_warmup_cosine",
+    "unshifted_cosine",
+    "warmup_cosine",
+    "one_cycle",
+    "linear",
+    "constant",
+)
 
 
 @dataclass(frozen=True)
@@ -141,6 +156,8 @@ class Schedule:
         shape: dict[str, Any] = {"lr": self.lr, "total_steps": self.total_steps}
         if self.name == "linear_warmup_cosine":
             return linear_warmup_cosine_lr(step, min_lr=self.min_lr, warmup_steps=self.warmup_steps, **shape)
+        if self.name == "linear":
+            return linear_lr(step, min_lr=self.min_lr, warmup_steps=self.warmup_steps, **shape)
         if self.name == "unshifted_cosine":
             return unshifted_cosine_lr(step, min_lr=self.min_lr, warmup_steps=self.warmup_steps, **shape)
         if self.name == "warmup_cosine":
