@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from ecg_transformers.features.feature_extraction_ecg import ECGFeatureExtractor
+from ecg_transformers.hub.official.conversion import convert_checkpoint
 from ecg_transformers.layers.masking import hidden_block_mask
 from ecg_transformers.layers.momentum import linear_momentum
 from ecg_transformers.models.shared.state_dicts import CheckpointError
@@ -29,13 +30,16 @@ def small_model(model_class=WeimannJEPAForPreTraining, **overrides):
 
 def published_layout(model):
     """The tensors of a pre-training model under the published names."""
-    names = {"weimann_jepa.": "encoder.", "encoder.layer.": "blocks.", "embeddings.projection": "patch_embed.proj"}
+    names = {"encoder.layer.": "blocks.", "embeddings.projection": "patch_embed.proj"}
     names |= {"layernorm_before": "norm1", "layernorm_after": "norm2", "layernorm": "norm", "intermediate": "mlp.fc1"}
-    names |= {"attention.output": "attn.proj", "predictor.projection": "predictor.proj", "blocks.layer.": "blocks."}
+    names |= {"attention.output": "attn.proj", "projection": "proj", "blocks.layer.": "blocks."}
     out, packed = {}, {}
     for key, value in model.state_dict().items():
+        part, dot, rest = key.partition(".")
         for ours, theirs in names.items():
-            key = key.replace(ours, theirs, 1)
+            rest = rest.replace(ours, theirs, 1)
+        part = {"student": "encoder", "weimann_jepa": "target_encoder"}.get(part, part)
+        key = part + dot + rest
         key = key.replace(".output.", ".mlp.fc2.")
         if ".attention." in key:
             packed.setdefault(key.split(".attention.")[0], []).append(value)
@@ -160,20 +164,38 @@ def test_the_mask_of_a_record_does_not_depend_on_how_the_batch_is_split():
 def test_the_teacher_moves_before_it_makes_targets():
     model = small_model().train()
     with torch.no_grad():
-        for parameter in model.weimann_jepa.parameters():
+        for parameter in model.student.parameters():
             parameter.add_(0.1)
     before = model.target_encoder.layernorm.weight.clone()
     model.training_step_started(0, 10)
-    expected = 0.998 * before + 0.002 * model.weimann_jepa.layernorm.weight
+    expected = 0.998 * before + 0.002 * model.student.layernorm.weight
     torch.testing.assert_close(model.target_encoder.layernorm.weight, expected)
 
 
-def test_the_exported_encoder_is_the_teacher():
+def test_what_is_used_downstream_is_the_teacher(tmp_path):
     model = small_model()
     with torch.no_grad():
         model.target_encoder.layernorm.weight.mul_(2)
     x = torch.randn(2, 12, 120)
-    assert torch.equal(model.export_encoder()(x).pooler_output, model.target_encoder(x).pooler_output)
+    expected = model.target_encoder(x).pooler_output
+    assert torch.equal(model.export_encoder()(x).pooler_output, expected)
+    model.save_pretrained(tmp_path)
+    assert torch.equal(WeimannJEPAModel.from_pretrained(tmp_path).eval()(x).pooler_output, expected)
+    classifier = WeimannJEPAForSequenceClassification.from_pretrained(tmp_path, num_labels=3).eval()
+    assert torch.equal(classifier.base_model(x).pooler_output, expected)
+
+
+def test_a_file_says_what_its_tensors_cannot_tell(tmp_path):
+    tensors = published_layout(small_model())
+    config = {"num_heads": 4, "pred_num_heads": 2, "channel_size": 120, "min_keep_ratio": 0.2, "unknown": "text"}
+    torch.save({"model": tensors, "config": config, "step": 5}, tmp_path / "full.pt")
+    model = convert_checkpoint("weimann_jepa", tmp_path / "full.pt")
+    assert (model.config.num_attention_heads, model.config.seq_len, model.config.min_keep_ratio) == (4, 120, 0.2)
+    tuned = {key: value for key, value in tensors.items() if key.startswith("encoder.")}
+    tuned |= {"fc.weight": torch.zeros(3, 32)}
+    content = {"model": tuned, "config": config, "eval_config": {"use_register": True}, "task": "superclass"}
+    torch.save(content, tmp_path / "tuned.pt")
+    assert convert_checkpoint("weimann_jepa", tmp_path / "tuned.pt").config.pooling == "register"
 
 
 def test_hidden_patches_do_not_reach_the_encoder():
@@ -253,6 +275,6 @@ def test_more_patches_than_rows_are_refused_and_a_remainder_is_dropped():
 def test_residual_outputs_start_smaller_by_the_depth_of_the_encoder_in_the_predictor_too():
     sizes = {"hidden_size": 128, "predictor_hidden_size": 128, "num_hidden_layers": 8, "intermediate_size": 256}
     model = small_model(**sizes, predictor_intermediate_size=256)
-    for layer in (model.weimann_jepa.encoder.layer[0], model.predictor.blocks.layer[0]):
-        assert float(layer.output.weight.std()) == pytest.approx(0.02 / 4, rel=0.05)
-        assert float(layer.intermediate.weight.std()) == pytest.approx(0.02, rel=0.05)
+    for layer in (model.student.encoder.layer[0], model.predictor.blocks.layer[0]):
+        assert float(layer.output.weight.detach().std()) == pytest.approx(0.02 / 4, rel=0.05)
+        assert float(layer.intermediate.weight.detach().std()) == pytest.approx(0.02, rel=0.05)

@@ -41,6 +41,8 @@ class Checkpoint:
         licence: of the weights.
         overrides: config fields that the tensors cannot tell.
         preprocessing: arguments of `for_method(method, …)` that give the authors' own chain.
+        sizes: config fields of the released network, its width first. A file of that width with other sizes is damaged, or
+            another model.
         readout: what one record becomes: "pooler", the network's published feature, averaged over windows.
         labels: dotted name of the outputs' names, for weights with a head.
         notes: what else is known, and what was not established.
@@ -53,6 +55,7 @@ class Checkpoint:
     licence: str
     overrides: Mapping[str, Any] = field(default_factory=dict)
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
+    sizes: Mapping[str, Any] = field(default_factory=dict)
     readout: str = "pooler"
     labels: str | None = None
     notes: tuple[str, ...] = ()
@@ -65,6 +68,10 @@ class Checkpoint:
 
 def _variant(name: str) -> dict[str, Any]:
     return {"overrides": {"variant": name}, "preprocessing": {"variant": name}}
+
+
+def _transformer(hidden_size: int, num_hidden_layers: int) -> dict[str, int]:
+    return {"hidden_size": hidden_size, "num_hidden_layers": num_hidden_layers}
 
 
 _FOUNDER = "PKUDigitalHealth/ECGFounder"
@@ -80,6 +87,13 @@ _S4_TEACHER = (
     "In the code published with it the teacher of its pre-training stays at its random start; whether these weights were "
     "made by it is not known."
 )
+_FOUNDER_SIZES = {
+    "stem_dim": 64,
+    "stage_dims": [64, 160, 160, 400, 400, 1024, 1024],
+    "depths": [2, 2, 2, 3, 3, 4, 4],
+}
+_HUBERT_SIZES = {"small": _transformer(512, 8), "base": _transformer(768, 12), "large": _transformer(960, 16)}
+_S4_SIZES = _transformer(512, 4)
 _S4_STATISTICS = (
     "Its pre-training may have normalised leads by statistics that are not public; the authors evaluate raw mV."
 )
@@ -93,6 +107,7 @@ def _hubert(size: str) -> Checkpoint:
         "hubert_ecg",
         Source(repository, "model.safetensors", page=f"https://huggingface.co/{repository}"),
         _HUBERT_LICENCE,
+        sizes=_HUBERT_SIZES[size],
     )
 
 
@@ -106,18 +121,20 @@ def _hubert_tuned(size: str) -> Checkpoint:
         Source(repository, "model.safetensors", page=f"https://huggingface.co/{repository}"),
         _HUBERT_LICENCE,
         overrides={"problem_type": "multi_label_classification"},
+        sizes=_HUBERT_SIZES[size],
         labels=_CARDIO_LABELS,
         notes=("Whether the repository holds safetensors or a pickle was not seen.", *unsure),
     )
 
 
-def _merl(kind: str, title: str, file: str) -> Checkpoint:
+def _merl(kind: str, title: str, file: str, sizes: dict[str, Any]) -> Checkpoint:
     return Checkpoint(
         f"merl-{kind}",
         title,
         "merl",
         Source(file=file, page=_MERL_PAGE),
         "MIT",
+        sizes=sizes,
         notes=("The ECG side alone. Missing leads are not foreseen by the authors.",),
     )
 
@@ -130,6 +147,7 @@ def _s4_sibling(name: str, title: str, file: str) -> Checkpoint:
         Source(file=file, page=_STRATEGIES_PAGE),
         "not known: the repository names none",
         preprocessing={"variant": "s4"},
+        sizes=_S4_SIZES,
         notes=(_S4_STATISTICS, _S4_TEACHER),
     )
 
@@ -142,6 +160,7 @@ _ROWS = (
         Source(_FOUNDER, "12_lead_ECGFounder.pth", "d9b1793951b2342f5f7e84f1ac03cd37f8a08724", _FOUNDER_PAGE),
         _MIT_BY_OTHERS,
         overrides={"problem_type": "multi_label_classification"},
+        sizes={**_FOUNDER_SIZES, "num_leads": 12},
         labels=_FOUNDER_LABELS,
         notes=("Decision thresholds were not published.",),
     ),
@@ -153,6 +172,7 @@ _ROWS = (
         _MIT_BY_OTHERS,
         overrides={"problem_type": "multi_label_classification"},
         preprocessing={"lead_names": ["I"], "lead_table": ["I"]},
+        sizes={**_FOUNDER_SIZES, "num_leads": 1},
         labels=_FOUNDER_LABELS,
         notes=("Lead I is taken before the filters, as published.",),
     ),
@@ -163,6 +183,7 @@ _ROWS = (
         Source("wanglab/ecg-fm", "mimic_iv_ecg_physionet_pretrained.pt", page="https://huggingface.co/wanglab/ecg-fm"),
         "MIT",
         **_variant("ecg_fm"),
+        sizes=_transformer(768, 12),
         notes=("The authors embed each segment of 5 s; their mean for a record is our choice.",),
     ),
     Checkpoint(
@@ -177,6 +198,7 @@ _ROWS = (
         ),
         "not known (gated)",
         **_variant("deepecg_ssl"),
+        sizes=_transformer(768, 12),
     ),
     Checkpoint(
         "melp",
@@ -185,6 +207,7 @@ _ROWS = (
         Source("fuyingw/MELP_Encoder", "model.safetensors", page="https://huggingface.co/fuyingw/MELP_Encoder"),
         "Apache-2.0",
         **_variant("melp"),
+        sizes=_transformer(768, 8),
         notes=("Released in bfloat16.",),
     ),
     Checkpoint(
@@ -194,18 +217,20 @@ _ROWS = (
         Source("Manhph2211/D-BETA", "sample.pt", page="https://huggingface.co/Manhph2211/D-BETA"),
         "not known; the code is CC BY-NC 4.0",
         **_variant("d_beta"),
+        sizes=_transformer(768, 8),
         notes=(_UNSEEN_FILE, "The lead order of its pre-training was not published."),
     ),
     *(_hubert(size) for size in ("small", "base", "large")),
     *(_hubert_tuned(size) for size in ("small", "base", "large")),
-    _merl("resnet18", "MERL, ResNet-18 encoder", "res18_best_encoder.pth"),
-    _merl("vit-tiny", "MERL, ViT-Tiny encoder", "vit_tiny_best_encoder.pth"),
+    _merl("resnet18", "MERL, ResNet-18 encoder", "res18_best_encoder.pth", {"stem_dim": 64, "depths": [2, 2, 2, 2]}),
+    _merl("vit-tiny", "MERL, ViT-Tiny encoder", "vit_tiny_best_encoder.pth", _transformer(192, 12)),
     Checkpoint(
         "ked",
         "KED (ECGFM-KED), ECG encoder",
         "ked",
         Source(file="best_valid_all_increase_with_augment_epoch_3.pt", page="https://zenodo.org/records/14881564"),
         "not known",
+        sizes={"stem_dims": [32, 32, 64], "stage_dims": [64, 128, 128, 192], "depths": [3, 4, 23, 3]},
     ),
     Checkpoint(
         "xecg",
@@ -217,6 +242,7 @@ _ROWS = (
             page="https://huggingface.co/riccardolunelli/xECG_base_model_v1",
         ),
         "MIT (by its page; its code's repository adds: for research only)",
+        sizes=_transformer(1024, 9),
         notes=(
             "Published embeddings were made in bfloat16 on a GPU and are met to about 1e-2.",
             _UNSEEN_FILE,
@@ -229,6 +255,7 @@ _ROWS = (
         Source(file="ECG-CPC_Checkpoint.zip", page="https://figshare.com/articles/30192604"),
         "CC BY 4.0 (by its page)",
         preprocessing={"variant": "s4"},
+        sizes=_S4_SIZES,
         notes=("The zip holds a Lightning file (.ckpt): that one is needed.", _UNSEEN_FILE),
     ),
     _s4_sibling("ecg-s4-jepa", "S4 encoder, JEPA", "jepa_e10.ckpt"),
@@ -241,6 +268,7 @@ _ROWS = (
         "st_mem",
         Source(page="https://github.com/bakqui/ST-MEM (cloud folder linked in its README)"),
         "CC BY-NC 4.0, with a later notice of the authors that reserves all rights",
+        sizes=_transformer(768, 12),
         notes=("What the file is called was not seen.",),
     ),
     Checkpoint(
@@ -252,6 +280,7 @@ _ROWS = (
             page="https://github.com/sehunfromdaegu/ECG_JEPA (cloud folder linked in its README)",
         ),
         "MIT (code); no separate licence for the weights",
+        sizes=_transformer(768, 12),
         notes=("The same name means another model at Weimann and Conrad (weimann-jepa).",),
     ),
     Checkpoint(

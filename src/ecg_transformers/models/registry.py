@@ -176,6 +176,7 @@ class ECGMethod:
         extractor: dotted name of the extractor class.
         convert: dotted name of `convert(state_dict, **overrides) -> model` for the key layout of the published code, None
             where there is none.
+        file_overrides: dotted name of `f(content) -> config fields` for files that hold settings beside their tensors.
         tiny_config: config arguments small enough for tests.
         has_batch_norm: with its default config the network has batch norm (training asks the model itself).
         stages: pre-training stages in order; empty for supervised methods.
@@ -201,6 +202,7 @@ class ECGMethod:
     view: str = "crop"
     extractor: str = "ecg_transformers.features.feature_extraction_ecg.ECGFeatureExtractor"
     convert: str | None = None
+    file_overrides: str | None = None
     tiny_config: Mapping[str, Any] = field(default_factory=dict)
     has_batch_norm: bool = False
     stages: tuple[str, ...] = ("pretrain",)

@@ -182,7 +182,7 @@ RELEASED_S4 = Variant(
         "resample": "resampy",
         "resample_rounding": "ratio_first",
         "chain": ["resample_windows", "pad", "crop", "filters", "normalize", "scale"],
-        "crop": "start",
+        "crop": "sliding",
         "nan": "zero",  # millivolts as they are: no filter, no normalisation
     },
     notes=(

@@ -25,6 +25,16 @@ from ecg_transformers.models.weimann_jepa.modeling_weimann_jepa import (
 TITLE = "JEPA of Weimann and Conrad"
 # heads leave no trace in the tensors; those of the three published sizes, by width
 HEADS = {"": {192: 4, 384: 6, 768: 12}, "predictor_": {96: 4, 192: 6, 384: 12}}
+# fields of the `config` dictionary that the authors' scripts store, which tensors cannot tell
+STORED_FIELDS = {
+    "num_heads": "num_attention_heads",
+    "pred_num_heads": "predictor_num_attention_heads",
+    "channel_size": "seq_len",
+    "norm_eps": "norm_eps",
+    "min_block_size": "min_block_size",
+    "min_keep_ratio": "min_keep_ratio",
+    "max_keep_ratio": "max_keep_ratio",
+}
 ATTENTION_HEAD = "attn_pool.cross_attention_block"
 BLOCK_NAMES = {
     "norm1": "layernorm_before",
@@ -61,7 +71,7 @@ def convert_weimann_jepa(state_dict: Mapping[str, Any], **config_overrides: Any)
     model_class: type[WeimannJEPAPreTrainedModel] = WeimannJEPAModel
     if full:
         model_class = WeimannJEPAForPreTraining
-        for part, target in (("encoder.", "weimann_jepa."), ("target_encoder.", "target_encoder.")):
+        for part, target in (("encoder.", "student."), ("target_encoder.", "weimann_jepa.")):
             _take_encoder(reader, part, target, config, tensors)
         _take_predictor(reader, config, tensors)
     elif head:
@@ -74,6 +84,21 @@ def convert_weimann_jepa(state_dict: Mapping[str, Any], **config_overrides: Any)
     model = model_class(config)
     _fill_missing_biases(model, tensors)
     return load_converted(model, tensors)
+
+
+def settings_in_file(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Config fields that the authors' scripts store beside the tensors: `config`, and `eval_config` of a classifier."""
+    config, evaluation, tensors = (content.get(name) for name in ("config", "eval_config", "model"))
+    if not isinstance(config, Mapping) or not isinstance(tensors, Mapping):
+        return {}
+    found = {ours: config[name] for name, ours in STORED_FIELDS.items() if isinstance(config.get(name), int | float)}
+    if isinstance(evaluation, Mapping) and isinstance(evaluation.get("use_register"), bool):
+        register = evaluation["use_register"]
+        if "fc.weight" in tensors:
+            found["pooling"] = "register" if register else "mean"
+        elif f"{ATTENTION_HEAD}.proj.weight" in tensors:
+            found["pooling"] = "attention" if register else "attention_patches"
+    return found
 
 
 def _encoder_prefix(reader: StateDictReader) -> str:

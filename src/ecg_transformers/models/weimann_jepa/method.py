@@ -175,6 +175,7 @@ METHOD = ECGMethod(
         "tiny": TINY,
     },
     convert=f"{_FOLDER}.convert_weimann_jepa.convert_weimann_jepa",
+    file_overrides=f"{_FOLDER}.convert_weimann_jepa.settings_in_file",
     tiny_config={
         "num_leads": 12,
         "seq_len": 120,

@@ -135,7 +135,7 @@ class WeimannJEPAPreTrainedModel(ECGPreTrainedModel):
     base_model_prefix = "weimann_jepa"
     _no_split_modules = ["WeimannJEPAEmbeddings", "ECGLayer"]
     # a pre-training checkpoint holds more than the encoder, and its encoder is wanted
-    _keys_to_ignore_on_load_unexpected = [r"^target_encoder\.", r"^predictor\."]
+    _keys_to_ignore_on_load_unexpected = [r"^student\.", r"^predictor\."]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -219,8 +219,8 @@ class WeimannJEPAModel(WeimannJEPAPreTrainedModel):
         )
 
 
-class WeimannJEPATargetEncoder(WeimannJEPAModel):
-    """The teacher: the same encoder, of another class because a checkpoint of the base model is not its checkpoint."""
+class WeimannJEPAStudentEncoder(WeimannJEPAModel):
+    """The student: the same encoder, of another class because a checkpoint of the base model is not its checkpoint."""
 
 
 @dataclass
@@ -231,7 +231,7 @@ class WeimannJEPAForPreTrainingOutput(ModelOutput):
         loss: mean absolute error over batch, hidden times and features.
         predictions, targets: `(B, K, D)`, hidden times ascending.
         mask: as given or drawn, 1 = hidden.
-        last_hidden_state: `(B, V, D)` tokens of the encoder.
+        last_hidden_state: `(B, V, D)` tokens of the student.
     """
 
     loss: torch.Tensor | None = None
@@ -244,37 +244,39 @@ class WeimannJEPAForPreTrainingOutput(ModelOutput):
 
 
 class WeimannJEPAForPreTraining(WeimannJEPAPreTrainedModel):
-    """Encoder, slow teacher (`target_encoder`) and predictor.
+    """Student, slow teacher and predictor.
 
-    The teacher equals the encoder at the start and after an encoder-only checkpoint is loaded, gets no gradient, and is
-    moved by `update_target` before each step.
+    The teacher is the base model, because it is what the authors evaluate and fine-tune. It equals the student at the
+    start and after an encoder-only checkpoint is loaded, gets no gradient, and is moved by `update_target` before each
+    step.
     """
 
     def __init__(self, config: WeimannJEPAConfig) -> None:
         super().__init__(config)
         self.weimann_jepa = WeimannJEPAModel(config)
-        self.target_encoder = WeimannJEPATargetEncoder(config)
+        self.student = WeimannJEPAStudentEncoder(config)
         self.predictor = WeimannJEPAPredictor(config)
         self.post_init()
 
     def post_init(self) -> None:
         super().post_init()
-        self.sync_target()
+        copy_state(self.student, self.target_encoder)
+
+    @property
+    def target_encoder(self) -> WeimannJEPAModel:
+        """The teacher."""
+        return self.weimann_jepa
 
     def freeze_fixed(self) -> None:
         self.target_encoder.requires_grad_(False)
 
     def after_loading(self, missing_keys: set[str]) -> None:
-        if any(key.startswith("target_encoder.") for key in missing_keys):
-            self.sync_target()
-
-    def sync_target(self) -> None:
-        """Make the teacher equal to the encoder."""
-        copy_state(self.target_encoder, self.weimann_jepa)
+        if any(key.startswith("student.") for key in missing_keys):
+            copy_state(self.student, self.target_encoder)
 
     def update_target(self, momentum: float) -> None:
-        """One step of the moving average: teacher = momentum · teacher + (1 - momentum) · encoder."""
-        ema_update(self.target_encoder, self.weimann_jepa, momentum)
+        """One step of the moving average: teacher = momentum · teacher + (1 - momentum) · student."""
+        ema_update(self.target_encoder, self.student, momentum)
 
     def target_momentum(self, step: int, total_steps: int) -> float:
         """Momentum before optimiser step `step` (counted from 0) of `total_steps`."""
@@ -341,7 +343,7 @@ class WeimannJEPAForPreTraining(WeimannJEPAPreTrainedModel):
         order = split.order.expand(batch, -1)  # (B, n)
         visible, hidden = order.tensor_split((split.num_visible,), dim=1)
         targets = self.make_targets(input_values, lead_indices, hidden)
-        context = self.weimann_jepa(input_values, lead_indices=lead_indices, visible=visible, **kwargs)
+        context = self.student(input_values, lead_indices=lead_indices, visible=visible, **kwargs)
         predictions = self.predictor(context.last_hidden_state, order)
         precision = torch.promote_types(predictions.dtype, torch.float32)  # never averaged in half precision
         return WeimannJEPAForPreTrainingOutput(
