@@ -124,6 +124,16 @@ class CommonTests(common.ModelTesterMixin):
             model = model_class.from_pretrained(folder, num_labels=42, ignore_mismatched_sizes=True).eval()
         assert model(**self._prepare_for_class(inputs, model_class)).logits.shape[-1] == 42
 
+    def test_can_init_all_missing_weights(self) -> None:
+        """Loads an empty checkpoint on purpose, which `from_pretrained` refuses."""
+        with unittest.mock.patch("ecg_transformers.models.base.refuse_misfits"):
+            super().test_can_init_all_missing_weights()
+
+    def test_model_weights_reload_no_missing_tied_weights(self) -> None:
+        """Loads a checkpoint with one foreign tensor on purpose, which `from_pretrained` refuses."""
+        with unittest.mock.patch("ecg_transformers.models.base.refuse_misfits"):
+            super().test_model_weights_reload_no_missing_tied_weights()
+
     def _one_class_at_a_time(self, test) -> None:
         """A pre-training class sees fewer tokens than the base class: the tester is told the class's own number."""
         for model_class in self.all_model_classes:

@@ -91,3 +91,9 @@ def test_padding_lengthens_at_the_end() -> None:
 def test_crops_that_do_not_fit_are_refused(call: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_zeros_on_both_sides_leave_the_odd_one_behind() -> None:
+    padded = pad_to(np.ones((2, 4)), 9, "both", axis=-1)
+    assert padded[0].tolist() == [0, 0, 1, 1, 1, 1, 0, 0, 0]
+    assert pad_to(np.ones((2, 4)), 3, "both", axis=-1).shape == (2, 4)

@@ -165,7 +165,7 @@ class ECGPreTrainedModel(PreTrainedModel):
     _supports_flash_attn = True
     _supports_attention_backend = True
     _no_split_modules = ["ECGLayer"]
-    _can_record_outputs = {"hidden_states": ECGLayer, "attentions": SelfAttention}
+    _can_record_outputs: ClassVar[dict[str, Any]] = {"hidden_states": ECGLayer, "attentions": SelfAttention}
     # patterns of key names in published repositories that carry a config, and what they become here
     published_keys: ClassVar[Mapping[str, str]] = {}
     # last parts of the names of encoder tensors that a checkpoint may lack

@@ -6,7 +6,6 @@ for an inert object that takes anything and keeps nothing: the named modules are
 file refuses the file.
 """
 
-import pickle
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -111,15 +110,7 @@ def _read_pickle(path: Path) -> Any:
     while True:
         try:
             return _load_weights(path, stands)
-        except (
-            pickle.UnpicklingError,
-            RuntimeError,
-            EOFError,
-            ValueError,
-            KeyError,
-            AttributeError,
-            TypeError,
-        ) as error:
+        except Exception as error:  # a damaged or hostile file fails in whatever way its bytes lead to
             names = _foreign_names(path, error) - set(stands)
             refused = sorted(name for name in names if stand_in(name) is None)
             if refused or not names or len(stands) > _MAX_NAMES:

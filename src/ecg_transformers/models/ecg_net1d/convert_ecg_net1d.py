@@ -62,7 +62,7 @@ def convert_ecg_net1d(state_dict: Mapping[str, Tensor], **config_overrides: Any)
 def _sizes(reader: StateDictReader) -> dict[str, Any]:
     """Config fields that the tensors tell."""
     first = reader.take("first_conv.conv.weight", ndim=3)  # (width, leads, kernel)
-    depths = []
+    depths: list[int] = []
     while reader.count(f"stage_list.{len(depths)}.block_list.{{}}."):
         depths.append(reader.count(f"stage_list.{len(depths)}.block_list.{{}}."))
     if not depths:

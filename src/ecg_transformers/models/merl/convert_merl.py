@@ -71,7 +71,7 @@ def _head_of(reader: StateDictReader, prefix: str, is_vit: bool, num_labels: int
 def _resnet_sizes(reader: StateDictReader, prefix: str) -> dict[str, Any]:
     """Config fields that a ResNet's tensors tell."""
     first = reader.take(f"{prefix}conv1.weight", ndim=3)  # (width, leads, kernel)
-    stages = []
+    stages: list[str] = []
     while reader.count(f"{prefix}layer{len(stages) + 1}.{{}}."):
         stages.append(f"{prefix}layer{len(stages) + 1}")
     if not stages:

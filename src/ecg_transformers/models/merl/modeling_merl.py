@@ -107,7 +107,7 @@ class MERLViT(nn.Module):
         return self.layernorm(tokens), self.layernorm(tokens.mean(dim=1))  # published: the norm comes after pooling
 
 
-class MERLAttentionProjection(nn.Module):
+class MERLPoolProjection(nn.Module):
     """The ResNet's tokens into the shared space: a linear map, then attention pooling."""
 
     def __init__(self, config: MERLConfig) -> None:
@@ -195,7 +195,7 @@ class MERLModel(MERLPreTrainedModel):
         self.backbone = MERLViT(config) if is_vit else MERLResNet(config)
         self.projection: nn.Module | None = None
         if config.projection_size is not None:
-            self.projection = MERLMeanProjection(config) if is_vit else MERLAttentionProjection(config)
+            self.projection = MERLMeanProjection(config) if is_vit else MERLPoolProjection(config)
         self.post_init()
 
     @capture_outputs
