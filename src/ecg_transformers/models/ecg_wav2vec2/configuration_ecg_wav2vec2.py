@@ -178,8 +178,15 @@ def from_melp(published: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"A MELP config has model_size {', '.join(MELP_SIZES)}; got {size!r}.")
     taken = ("shared_emb_dim", "embed_dim_caption", "n_queries_contrast", "n_queries_caption", "attn_pooler_heads")
     fields = {name: published[name] for name in (*taken, "num_leads") if name in published}
-    # the file says bfloat16, which transformers would compute in
-    return {"model_type": "ecg_wav2vec2", "variant": "melp", "dtype": "float32", **MELP_SIZES[size], **fields}
+    return {
+        "model_type": "ecg_wav2vec2",
+        "variant": "melp",
+        "dtype": "float32",  # the file says bfloat16, which transformers would compute in
+        "converted_from": "a Hub repository of the authors",
+        "weights_licence": METHOD.variants["melp"].licence,
+        **MELP_SIZES[size],
+        **fields,
+    }
 
 
 class MELPConfig(ECGWav2Vec2Config):

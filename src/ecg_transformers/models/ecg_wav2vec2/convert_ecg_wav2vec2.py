@@ -61,7 +61,7 @@ def convert_ecg_wav2vec2(state_dict: Mapping[str, Tensor], **config_overrides: A
 
 def _pretrained(tensors: dict[str, Tensor], overrides: dict[str, Any]) -> ECGWav2Vec2PreTrainedModel:
     renamed = {our_name(key, PUBLISHED_KEYS): tensor for key, tensor in tensors.items()}
-    sizes = _core_sizes(renamed)
+    sizes = _core_sizes(renamed, overrides)
     if "quantizer.vars" not in renamed:
         encoder = {key: tensor for key, tensor in renamed.items() if not matches(key, PRETRAINING_KEYS)}
         return load_converted(ECGWav2Vec2Model(ECGWav2Vec2Config(**{**sizes, **overrides})), encoder)
@@ -80,7 +80,7 @@ def _fine_tuned(tensors: dict[str, Tensor], overrides: dict[str, Any]) -> ECGWav
         )
     renamed = {our_name(key.removeprefix("encoder."), PUBLISHED_KEYS): tensor for key, tensor in tensors.items()}
     encoder = {key: tensor for key, tensor in renamed.items() if not matches(key, PRETRAINING_KEYS)}
-    sizes = _core_sizes(encoder) | {"problem_type": "multi_label_classification"}
+    sizes = _core_sizes(encoder, overrides) | {"problem_type": "multi_label_classification"}
     if "id2label" not in overrides:
         sizes["num_labels"] = _shape(head, "proj.weight", 2)[0]
     model = ECGWav2Vec2ForSequenceClassification(ECGWav2Vec2Config(**{**sizes, **overrides}))
@@ -92,7 +92,7 @@ def _melp(tensors: dict[str, Tensor], overrides: dict[str, Any]) -> ECGWav2Vec2P
     kept = {key: tensor for key, tensor in tensors.items() if not matches(key, MELP_UNUSED_KEYS)}
     renamed = {our_name(key, PUBLISHED_KEYS): tensor for key, tensor in kept.items()}
     encoder = {key: tensor for key, tensor in renamed.items() if not matches(key, PRETRAINING_KEYS)}
-    sizes: dict[str, Any] = _core_sizes(encoder) | {"variant": "melp"}
+    sizes: dict[str, Any] = _core_sizes(encoder, overrides) | {"variant": "melp"}
     sizes["n_queries_contrast"], sizes["shared_emb_dim"] = _shape(encoder, "contrast_pooler.query", 2)
     sizes["n_queries_caption"], sizes["embed_dim_caption"] = _shape(encoder, "caption_pooler.query", 2)
     return load_converted(ECGWav2Vec2Model(ECGWav2Vec2Config(**{**sizes, **overrides})), encoder)
@@ -101,7 +101,7 @@ def _melp(tensors: dict[str, Tensor], overrides: dict[str, Any]) -> ECGWav2Vec2P
 def _d_beta(tensors: dict[str, Tensor], overrides: dict[str, Any]) -> ECGWav2Vec2PreTrainedModel:
     kept = {key: tensor for key, tensor in tensors.items() if not matches(key, D_BETA_UNUSED_KEYS)}
     encoder = {our_name(our_name(key, D_BETA_KEYS), PUBLISHED_KEYS): tensor for key, tensor in kept.items()}
-    sizes = _core_sizes(encoder) | {"variant": "d_beta"}
+    sizes = _core_sizes(encoder, overrides) | {"variant": "d_beta"}
     return load_converted(ECGWav2Vec2Model(ECGWav2Vec2Config(**{**sizes, **overrides})), encoder)
 
 
@@ -116,8 +116,11 @@ def _shape(tensors: Mapping[str, Tensor], key: str, ndim: int) -> tuple[int, ...
     return tuple(tensors[key].shape)
 
 
-def _core_sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """What the shapes of the encoder's tensors, under our names, say."""
+def _core_sizes(tensors: Mapping[str, Tensor], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """What the shapes of the encoder's tensors, under our names, say.
+
+    Any number of convolutions would be a network; so a file that lost one is told by the strides, four as published.
+    """
     layers = 0
     while f"encoder.layers.{layers}.attention.k_proj.weight" in tensors:
         layers += 1
@@ -126,12 +129,18 @@ def _core_sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     shapes = []
     while f"{CONVS}.{len(shapes)}.conv.weight" in tensors:
         shapes.append(_shape(tensors, f"{CONVS}.{len(shapes)}.conv.weight", 3))
+    strides = overrides.get("conv_stride", [2, 2, 2, 2])
+    if len(shapes) != len(strides):
+        raise CheckpointError(
+            f"The wav2vec 2.0 (ECG) checkpoint has {len(shapes)} convolutions for {len(strides)} strides: it is damaged, or "
+            "of a size that was not published; then give conv_stride=[…]."
+        )
     width, in_group, kernel = _shape(tensors, "encoder.pos_conv_embed.conv.direction", 3)
     return {
         "num_leads": shapes[0][1],
         "conv_dim": [shape[0] for shape in shapes],
         "conv_kernel": [shape[2] for shape in shapes],
-        "conv_stride": [2] * len(shapes),
+        "conv_stride": strides,
         "conv_bias": f"{CONVS}.0.conv.bias" in tensors,
         "num_conv_pos_embeddings": kernel,
         "num_conv_pos_embedding_groups": width // max(in_group, 1),

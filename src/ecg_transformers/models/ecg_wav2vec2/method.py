@@ -239,14 +239,14 @@ _FOLDER = "ecg_transformers.models.ecg_wav2vec2"
 
 METHOD = ECGMethod(
     name="ecg_wav2vec2",
-    title="ECG-FM",
+    title="wav2vec 2.0 for ECG",
     paper=(
         f"{ECG_FM.paper}; its pre-training: Oh et al., Lead-agnostic Self-supervised Learning for Local and Global "
         "Representations of Electrocardiogram, CHIL 2022, arXiv:2203.06889"
     ),
     summary=(
-        "wav2vec 2.0 on twelve leads, the network of ECG-FM, DeepECG-SSL, MELP and D-BETA; picks the quantised code of "
-        "masked tokens and tells patients apart."
+        "wav2vec 2.0 on twelve leads, the one network behind ECG-FM, DeepECG-SSL, MELP and D-BETA, with the pre-training "
+        "of the first two."
     ),
     licence=ECG_FM.licence,
     config=f"{_FOLDER}.configuration_ecg_wav2vec2.ECGWav2Vec2Config",

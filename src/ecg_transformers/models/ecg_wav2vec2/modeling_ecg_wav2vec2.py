@@ -107,7 +107,7 @@ class ECGWav2Vec2Encoder(ConvPositionEncoder):
         return self.transform(torch.cat([first, hidden], dim=1), valid, **kwargs)
 
 
-class ECGWav2Vec2AttentionPooler(nn.Module):
+class ECGWav2Vec2QueryPooler(nn.Module):
     """Learned queries attend to all tokens, without a residual: `(B, n, D)` to `(B, queries, E)`."""
 
     def __init__(self, config: ECGWav2Vec2Config, queries: int, width: int) -> None:
@@ -148,7 +148,7 @@ class ECGWav2Vec2PreTrainedModel(ECGPreTrainedModel):
             module.projection.reset_parameters()
         elif isinstance(module, ECGWav2Vec2Encoder) and self.config.class_token:
             init.uniform_(module.class_embedding)
-        elif isinstance(module, ECGWav2Vec2AttentionPooler):
+        elif isinstance(module, ECGWav2Vec2QueryPooler):
             init_pooler(module)
         elif isinstance(module, ECGWav2Vec2Model) and self.config.pooling == "attention":
             init.normal_(module.contrast_projection, std=self.config.shared_emb_dim**-0.5)
@@ -168,7 +168,7 @@ class ECGWav2Vec2PreTrainedModel(ECGPreTrainedModel):
         return self.config.shared_emb_dim if self.config.pooling == "attention" else self.config.hidden_size
 
 
-def init_pooler(pooler: ECGWav2Vec2AttentionPooler) -> None:
+def init_pooler(pooler: ECGWav2Vec2QueryPooler) -> None:
     """Raw parameters must be set here: loading leaves missing ones as uninitialised memory."""
     init.normal_(pooler.query)
     for name, parameter in pooler.attn.named_parameters(recurse=False):
@@ -195,9 +195,11 @@ class ECGWav2Vec2Model(ECGWav2Vec2PreTrainedModel):
         self.encoder = ECGWav2Vec2Encoder(self.config)
         if config.pooling == "attention":
             width = config.shared_emb_dim
-            self.contrast_pooler = ECGWav2Vec2AttentionPooler(config, config.n_queries_contrast, width)
+            self.contrast_pooler = ECGWav2Vec2QueryPooler(config, config.n_queries_contrast, width)
             self.contrast_projection = nn.Parameter(torch.zeros(width, width))
-            self.caption_pooler = ECGWav2Vec2AttentionPooler(config, config.n_queries_caption, config.embed_dim_caption)
+            self.caption_pooler = ECGWav2Vec2QueryPooler(
+                config, config.n_queries_caption, config.embed_dim_caption
+            )
         elif config.pooling == "class_tanh":
             self.token_projection = nn.Linear(config.hidden_size, config.hidden_size)
             self.class_pooler = nn.Linear(config.hidden_size, config.hidden_size)
@@ -247,9 +249,7 @@ class ECGWav2Vec2Model(ECGWav2Vec2PreTrainedModel):
         if self.config.num_tokens(input_values.shape[-1]) < 1:
             raise ValueError(f"An input of {input_values.shape[-1]} samples is shorter than one token.")
         signal = to_lead_table(lead_indices, input_values, self.config.num_leads)
-        features = scale_gradient(
-            self.feature_extractor(signal), float(self.config.feature_grad_mult or 0)
-        )  # (B, C, n)
+        features = scale_gradient(self.feature_extractor(signal), float(self.config.feature_grad_mult or 0))  # (B, C, n)
         hidden = self.feature_projection(features)  # (B, n, D)
         if mask_time_indices is not None and mask_embedding is not None:
             hidden = torch.where(mask_time_indices[..., None], mask_embedding.to(hidden.dtype), hidden)

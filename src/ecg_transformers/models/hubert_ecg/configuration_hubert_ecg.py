@@ -9,6 +9,7 @@ from huggingface_hub.dataclasses import strict
 
 from ecg_transformers.models.base import MAX_HIDDEN_SIZE, MAX_LAYERS, ECGConfig, check_choice
 from ecg_transformers.models.hubert_ecg.labels_hubert_ecg import CARDIO_LEARNING_LABELS
+from ecg_transformers.models.hubert_ecg.method import METHOD
 
 PROBLEM_OF_TASK = {
     "multi_label": "multi_label_classification",
@@ -148,7 +149,8 @@ def from_published(published: Mapping[str, Any]) -> dict[str, Any]:
         fields["head_dropout"] = published.get("classifier_dropout_prob", 0.1)
         fields["problem_type"] = PROBLEM_OF_TASK.get(str(published.get("task_type", "multi_label")))
         fields |= published_labels(fields)
-    return {"model_type": "hubert_ecg", **fields}
+    source = {"converted_from": "a Hub repository of the authors", "weights_licence": METHOD.licence}
+    return {"model_type": "hubert_ecg", **source, **fields}
 
 
 def published_labels(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from ecg_transformers.models.shared.state_dicts import CheckpointError, StateDic
 
 # small, base and large; hidden_size / 64 would give large 15 heads, and nothing would fail
 HEADS = {512: 8, 768: 12, 960: 12}
-# by the number of convolutions: leads at 100, 500 and 50 Hz
-STRIDES = {5: [4, 2, 2, 2, 2], 7: [5, 2, 2, 2, 2, 2, 2], 4: [4, 2, 2, 2]}
+# by the number of convolutions: leads at 100 and 500 Hz. Four (50 Hz: 4, 2, 2, 2) could be five that lost one.
+STRIDES = {5: [4, 2, 2, 2, 2], 7: [5, 2, 2, 2, 2, 2, 2]}
 UNUSED = (r"^final_proj\.", r"^label_embedding\.\d+\.")
 
 
@@ -30,7 +30,7 @@ def convert_hubert_ecg(state_dict: Mapping[str, Tensor], **config_overrides: Any
             `label_embedding.weight`; both generations of weight-norm names. The heads of pre-training, `final_proj.*`
             and `label_embedding.{k}.*`, are left out.
         config_overrides: what tensors cannot tell: `num_attention_heads` (known for the published widths),
-            `conv_stride` (known for 5, 7 and 4 convolutions), `activation` of a hidden head layer, `problem_type`.
+            `conv_stride` (known for 5 and 7 convolutions), `activation` of a hidden head layer, `problem_type`.
 
     Returns:
         `HubertECGForSequenceClassification` when there is a head, else `HubertECGModel`; in eval mode.
