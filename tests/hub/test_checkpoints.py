@@ -115,7 +115,7 @@ def test_what_is_nowhere_is_told_with_the_file_and_its_place():
         ecg.load_checkpoint("ked")
     with pytest.raises(ValueError, match=r"out of reach.*1_lead_ECGFounder\.pth.*official/ecgfounder-1lead"):
         ecg.load_checkpoint("ecgfounder-1lead")
-    with pytest.raises(ValueError, match="Did you mean 'xecg'"):
+    with pytest.raises(ValueError, match="did you mean 'xecg'"):
         ecg.load_checkpoint("xecgg")
 
 

@@ -40,7 +40,7 @@ def test_a_row_says_where_its_file_is_and_under_which_licence(name):
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones():
-    with pytest.raises(ValueError, match="Did you mean 'ecgfounder'"):
+    with pytest.raises(ValueError, match="did you mean 'ecgfounder'"):
         ecg.get_checkpoint("ecgfoundr")
 
 

@@ -4,9 +4,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ecg_transformers.models.checkpoints import CHECKPOINTS, Checkpoint, get_checkpoint, list_checkpoints
-from ecg_transformers.models.registry import get_method, known, list_methods, resolve
+from ecg_transformers.models.checkpoints import CHECKPOINTS, Checkpoint, get_checkpoint
+from ecg_transformers.models.registry import get_method, list_methods, resolve
 from ecg_transformers.models.shared.state_dicts import CheckpointError
+from ecg_transformers.words import did_you_mean
 
 if TYPE_CHECKING:
     from ecg_transformers.models.base import ECGPreTrainedModel
@@ -52,7 +53,7 @@ def load_checkpoint(
         or path.suffix in (".pt", ".pth", ".ckpt", ".safetensors")
     ):
         raise CheckpointError(
-            f"{name!r} is no checkpoint's name, no folder, no file, and no Hub repository. {known(name, list_checkpoints())}"
+            f"{name!r} is no checkpoint's name, no folder, no file, and no Hub repository{did_you_mean(name, CHECKPOINTS)}"
         )
     return _load_repository(name, token, config_overrides)
 
@@ -115,7 +116,7 @@ def _load_repository(name: str, token: Any, overrides: dict[str, Any]) -> "tuple
                 f"{name} has no config that can be loaded: load it by its name, {' or '.join(rows)}."
             ) from error
         raise CheckpointError(
-            f"{name} could not be loaded as a Hub repository ({str(error).splitlines()[0]}). {known(name, list_checkpoints())}"
+            f"{name} could not be loaded as a Hub repository ({str(error).splitlines()[0]}){did_you_mean(name, CHECKPOINTS)}"
         ) from error
 
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ecg_transformers.models.registry import known, resolve
+from ecg_transformers.models.registry import resolve
+from ecg_transformers.words import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -311,5 +312,5 @@ def get_checkpoint(name: str) -> Checkpoint:
         'PKUDigitalHealth/ECGFounder'
     """
     if name not in CHECKPOINTS:
-        raise ValueError(f"There is no checkpoint {name!r}. {known(name, list_checkpoints())}")
+        raise ValueError(f"There is no checkpoint {name!r}{did_you_mean(name, CHECKPOINTS)}")
     return CHECKPOINTS[name]

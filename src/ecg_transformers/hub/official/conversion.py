@@ -10,13 +10,13 @@ from ecg_transformers.hub.official.state_dict import convert_unwrapped, has_cont
 from ecg_transformers.models.registry import (
     ECGMethod,
     get_method,
-    known,
     list_methods,
     method_of,
     resolve,
     variant_of,
 )
 from ecg_transformers.models.shared.state_dicts import CheckpointError
+from ecg_transformers.words import did_you_mean
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -81,4 +81,4 @@ def check_overrides(entry: ECGMethod, overrides: Mapping[str, Any]) -> None:
     fields = sorted({field.name for field in dataclasses.fields(entry.config_class)} | {"num_labels"})
     for name in overrides:
         if name not in fields:
-            raise ValueError(f"The config of {entry.title} has no field {name!r}. {known(name, fields)}")
+            raise ValueError(f"The config of {entry.title} has no field {name!r}{did_you_mean(name, fields)}")

@@ -196,10 +196,9 @@ RELEASED_S4 = Variant(
     ),
 )
 
-_FOLDER = "ecg_transformers.models.ecg_cpc"
-
 METHOD = ECGMethod(
     name="ecg_cpc",
+    prefix="ECGCPC",
     title="CPC",
     paper=(
         "Mehari, Strodthoff, Self-supervised representation learning from 12-lead ECG data, Computers in Biology and "
@@ -207,12 +206,6 @@ METHOD = ECGMethod(
     ),
     summary="Predicts the encoding a fixed time ahead and must pick the true one out of many from the same record.",
     licence="Released code of the LSTM form: GPL-3.0; released weights of the S4 form: CC BY 4.0 (by their page)",
-    config=f"{_FOLDER}.configuration_ecg_cpc.ECGCPCConfig",
-    classes={
-        "base": f"{_FOLDER}.modeling_ecg_cpc.ECGCPCModel",
-        "pretraining": f"{_FOLDER}.modeling_ecg_cpc.ECGCPCForPreTraining",
-        "classification": f"{_FOLDER}.modeling_ecg_cpc.ECGCPCForSequenceClassification",
-    },
     preprocessing=PREPROCESSING,
     recipes={
         "published": PUBLISHED,
@@ -222,9 +215,7 @@ METHOD = ECGMethod(
         "tiny": TINY,
         "tiny_lstm": TINY_LSTM,
     },
-    convert=f"{_FOLDER}.convert_ecg_cpc.convert_ecg_cpc",
     variants={"s4": RELEASED_S4},
-    has_batch_norm=True,
     has_official_weights=True,
     tiny_config={
         "num_leads": 12,

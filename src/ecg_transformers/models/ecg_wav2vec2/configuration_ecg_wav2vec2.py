@@ -128,9 +128,7 @@ class ECGWav2Vec2Config(ECGConfig):
         if any(not 1 <= size <= MAX_HIDDEN_SIZE for size in sizes) or len(self.conv_dim) > MAX_LAYERS:
             raise ValueError(f"ECGWav2Vec2Config: sizes of layers must lie between 1 and {MAX_HIDDEN_SIZE}.")
         if not 1 <= self.num_negatives <= MAX_POSITIONS or not 1 <= self.mask_length <= MAX_POSITIONS:
-            raise ValueError(
-                f"ECGWav2Vec2Config: num_negatives and mask_length must lie between 1 and {MAX_POSITIONS}."
-            )
+            raise ValueError(f"ECGWav2Vec2Config: num_negatives and mask_length must lie between 1 and {MAX_POSITIONS}.")
         parts = {
             "num_attention_heads": self.hidden_size,
             "num_conv_pos_embedding_groups": self.hidden_size,

@@ -144,7 +144,7 @@ METHOD = ECGMethod(
         "it is), Fourier resampling to 500 Hz, each lead of the whole record mapped to -1 … 1, the first 5 s, then all "
         "leads joined and decimated by five to 100 Hz, so that leads mix at their seams. A longer record gives other "
         "inputs for the same 5 s, because its extremes count. The authors replace NaN by the mean of a crop; here they "
-        'are an error unless nan= says otherwise. A shorter record can be padded (pad="zero"); the published attention '
+        "are an error unless nan= says otherwise. A shorter record can be padded (pad=\"zero\"); the published attention "
         "mask would leave the wrong tokens and is not offered. Pre-training needs the authors' clusters and is not part "
         "of this package."
     ),

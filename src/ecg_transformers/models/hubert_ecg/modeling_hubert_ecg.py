@@ -153,7 +153,9 @@ class HubertECGForSequenceClassification(ECGForSequenceClassification, HubertECG
         if config.classifier_hidden_size is None:
             return super().build_classifier(size)
         hidden = config.classifier_hidden_size
-        return nn.Sequential(nn.Linear(size, hidden), ACT2FN[config.activation], nn.Linear(hidden, config.num_labels))
+        return nn.Sequential(
+            nn.Linear(size, hidden), ACT2FN[config.activation], nn.Linear(hidden, config.num_labels)
+        )
 
 
 __all__ = ["HubertECGForSequenceClassification", "HubertECGModel", "HubertECGPreTrainedModel"]

@@ -79,7 +79,6 @@ METHOD = ECGMethod(
     preprocessing=PREPROCESSING,
     recipes={"published": PUBLISHED, "vit_tiny": VIT_TINY, "tiny": TINY},
     convert=f"{_FOLDER}.convert_merl.convert_merl",
-    has_batch_norm=True,
     has_official_weights=True,
     stages=(),
     tiny_config={

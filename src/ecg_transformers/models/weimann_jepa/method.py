@@ -149,10 +149,9 @@ TINY = Recipe(
     },
 )
 
-_FOLDER = "ecg_transformers.models.weimann_jepa"
-
 METHOD = ECGMethod(
     name="weimann_jepa",
+    prefix="WeimannJEPA",
     title="ECG-JEPA (Weimann)",
     paper=(
         "Weimann, Conrad, Self-Supervised Pre-Training with Joint-Embedding Predictive Architecture Boosts ECG "
@@ -160,12 +159,6 @@ METHOD = ECGMethod(
     ),
     summary="Predicts a slow teacher's tokens of hidden blocks of time; a token is a short window over all leads.",
     licence="Released code: MIT; no weights were published in the snapshot that is specified",
-    config=f"{_FOLDER}.configuration_weimann_jepa.WeimannJEPAConfig",
-    classes={
-        "base": f"{_FOLDER}.modeling_weimann_jepa.WeimannJEPAModel",
-        "pretraining": f"{_FOLDER}.modeling_weimann_jepa.WeimannJEPAForPreTraining",
-        "classification": f"{_FOLDER}.modeling_weimann_jepa.WeimannJEPAForSequenceClassification",
-    },
     preprocessing=PREPROCESSING,
     recipes={
         "published": PUBLISHED,
@@ -174,8 +167,7 @@ METHOD = ECGMethod(
         "published_windows": PUBLISHED_WINDOWS,
         "tiny": TINY,
     },
-    convert=f"{_FOLDER}.convert_weimann_jepa.convert_weimann_jepa",
-    file_overrides=f"{_FOLDER}.convert_weimann_jepa.settings_in_file",
+    file_overrides="ecg_transformers.models.weimann_jepa.convert_weimann_jepa.settings_in_file",
     tiny_config={
         "num_leads": 12,
         "seq_len": 120,

@@ -51,10 +51,9 @@ TINY = Recipe(
     stages={"finetune": recipes.TINY_FINETUNE},
 )
 
-_FOLDER = "ecg_transformers.models.xecg"
-
 METHOD = ECGMethod(
     name="xecg",
+    prefix="XECG",
     title="xECG",
     paper=(
         "Lunelli et al., BenchECG and xECG: a benchmark and baseline for ECG foundation models, npj Digital Medicine, "
@@ -62,14 +61,8 @@ METHOD = ECGMethod(
     ),
     summary="Windows over all leads through a stack of xLSTM cells that reads forwards and backwards in turn.",
     licence="Released weights: MIT (by their page); the repository of the code adds that they are for research only",
-    config=f"{_FOLDER}.configuration_xecg.XECGConfig",
-    classes={
-        "base": f"{_FOLDER}.modeling_xecg.XECGModel",
-        "classification": f"{_FOLDER}.modeling_xecg.XECGForSequenceClassification",
-    },
     preprocessing=PREPROCESSING,
     recipes={"published": PUBLISHED, "tiny": TINY},
-    convert=f"{_FOLDER}.convert_xecg.convert_xecg",
     has_official_weights=True,
     tiny_config={
         "num_leads": 12,
