@@ -153,7 +153,8 @@ class WeimannJEPAPreTrainedModel(ECGPreTrainedModel):
         elif isinstance(module, PositionRows):
             init.copy_(module.table, sincos_interleaved(*module.shape))
         elif isinstance(module, ECGEncoder):
-            for layer in module.layer:
+            layers: Any = module.layer
+            for layer in layers:
                 for branch in (layer.attention.output, layer.output):
                     init.trunc_normal_(branch.weight, std=std / math.sqrt(2 * self.config.num_hidden_layers))
         elif isinstance(module, WeimannJEPAModel) and module.registers is not None:
@@ -170,6 +171,8 @@ class WeimannJEPAModel(WeimannJEPAPreTrainedModel):
         >>> WeimannJEPAModel(config)(torch.randn(1, 12, 1250)).last_hidden_state.shape      # 2.5 s
         torch.Size([1, 50, 32])
     """
+
+    embeddings: WeimannJEPAEmbeddings
 
     def __init__(self, config: WeimannJEPAConfig) -> None:
         super().__init__(config)
@@ -382,8 +385,7 @@ class WeimannAttentivePooling(nn.Module):
 
 
 class WeimannJEPAForSequenceClassification(ECGForSequenceClassification, WeimannJEPAPreTrainedModel):
-    """The encoder with one of the published heads (`config.pooling`), or with an attention probe
-    (`config.head_pooling="attention"`)."""
+    """The encoder with a published head (`config.pooling`) or an attention probe (`config.head_pooling="attention"`)."""
 
     config: WeimannJEPAConfig
     base_class = WeimannJEPAModel

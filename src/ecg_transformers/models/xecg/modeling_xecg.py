@@ -100,6 +100,8 @@ class XECGModel(XECGPreTrainedModel):
         torch.Size([1, 40, 32])
     """
 
+    embeddings: XECGEmbeddings
+
     def __init__(self, config: XECGConfig) -> None:
         super().__init__(config)
         self.embeddings = XECGEmbeddings(config)
