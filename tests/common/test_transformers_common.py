@@ -73,7 +73,7 @@ class CommonTests(common.ModelTesterMixin):
         method = get_method(self.method_name)
         self.model_tester = MethodTester(self, self.method_name)
         config = method.config_class(**method.tiny_config)
-        self.has_attentions = bool(getattr(config, "num_attention_heads", None))
+        self.has_attentions = "attentions" in method.model_classes["base"]._can_record_outputs
         self.config_tester = ConfigTester(
             self,
             config_class=method.config_class,

@@ -339,7 +339,6 @@ def test_a_crop_shorter_than_the_horizon_is_refused():
     ("overrides", "message"),
     [
         ({"conv_strides": [1]}, "one entry a layer"),
-        ({"context": "s4", "hidden_size": 12}, "keep their width"),
         ({"context": "tcn"}, "context must be one of"),
         ({"pooling": ["median"]}, "pooling takes"),
         ({"conv_dims": [10**9, 16]}, "between 1 and"),

@@ -251,10 +251,10 @@ def test_single_hidden_states_can_be_selected(name):
 @pytest.mark.parametrize("name", methods_with_attention())
 def test_attention_weights_come_from_eager_attention_layer_by_layer(name):
     model = build(name, "base", attn_implementation="eager")
-    output = run(model, output_attentions=True)
+    output = run(model, output_attentions=True, output_hidden_states=True)
     layers = sum(isinstance(module, SelfAttention) for module in model.modules())
     assert len(output.attentions) == layers
-    tokens = output.last_hidden_state.shape[1]
+    tokens = output.hidden_states[0].shape[1]  # special tokens attend too, even where the result leaves them out
     for weights in output.attentions:
         assert weights.shape == (2, model.config.num_attention_heads, tokens, tokens)
         torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))

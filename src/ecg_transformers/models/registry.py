@@ -32,6 +32,8 @@ METHOD_NAMES = (
     "merl",
     "ecg_wav2vec2",
     "hubert_ecg",
+    "xecg",
+    "weimann_jepa",
 )
 # other names of published models that share a network: alias -> (method, its variant)
 ALIASES = {"ked": ("ecg_resnet", "ked")}
@@ -52,6 +54,7 @@ class StageRecipe:
         schedule: name of a schedule of `training/plan/optimization.py`.
         optimizer: "adamw" or "sgd".
         weight_decay, betas, eps: of AdamW.
+        final_weight_decay: weight decay at the end of a half cosine over the run; None keeps it constant.
         decay_one_dimensional: weight decay on biases, norms and other vectors too (some published codes do).
         no_decay: further name patterns without weight decay.
         lr_factors: name pattern to factor of the learning rate.
@@ -76,6 +79,7 @@ class StageRecipe:
     schedule: str = "half_cosine"
     optimizer: str = "adamw"
     weight_decay: float = 0.0
+    final_weight_decay: float | None = None
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     decay_one_dimensional: bool = False
@@ -183,6 +187,7 @@ class ECGMethod:
         config, classes: dotted name of the config class, role to dotted name; by convention from `name` and `prefix`.
         convert: dotted name of `convert(state_dict, **overrides) -> model` for the key layout of the published code; by
             convention `convert_<name>` of the module of that name, None where the folder has none.
+        file_overrides: dotted name of `f(content) -> config fields` for files that hold settings beside their tensors.
         tiny_config: config arguments small enough for tests.
         stages: pre-training stages in order; empty for supervised methods.
         has_official_weights: the authors released weights that `convert` reads.
@@ -209,6 +214,7 @@ class ECGMethod:
     config: str = ""
     classes: Mapping[str, str] = field(default_factory=dict)
     convert: str | None = None
+    file_overrides: str | None = None
     tiny_config: Mapping[str, Any] = field(default_factory=dict)
     stages: tuple[str, ...] = ("pretrain",)
     has_official_weights: bool = False

@@ -174,6 +174,8 @@ class ECGCPCModel(ECGCPCPreTrainedModel):
     def __init__(self, config: ECGCPCConfig) -> None:
         super().__init__(config)
         self.encoder = ECGCPCEncoder(config)
+        if config.has_context_map:
+            self.context_map = nn.Linear(config.feature_dim, config.hidden_size)
         self.layers = nn.ModuleList(
             ECGCPCLayer(config, config.hidden_size if index else config.feature_dim)
             for index in range(config.num_hidden_layers)
@@ -202,7 +204,7 @@ class ECGCPCModel(ECGCPCPreTrainedModel):
             raise ValueError(f"An input of {input_values.shape[-1]} samples is shorter than one encoded step.")
         input_values = to_lead_table(lead_indices, input_values, self.config.num_leads)
         encoded = self.encoder(input_values).transpose(1, 2)  # (B, S, F)
-        hidden = encoded
+        hidden = self.context_map(encoded) if self.config.has_context_map else encoded
         for layer in self.layers:
             hidden = layer(hidden)  # (B, S, D)
         pooled = time_statistics(hidden, self.config.pooling)

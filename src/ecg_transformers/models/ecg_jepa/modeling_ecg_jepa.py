@@ -14,7 +14,7 @@ from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
 from ecg_transformers.layers.collapse import token_figures
-from ecg_transformers.layers.masking import gather_tokens
+from ecg_transformers.layers.masking import TimeSplit, gather_tokens, split_times
 from ecg_transformers.layers.momentum import copy_state, ema_update, linear_momentum
 from ecg_transformers.layers.patching import patchify
 from ecg_transformers.models.base import ECGPreTrainedModel
@@ -29,12 +29,7 @@ from ecg_transformers.models.ecg_jepa.layers_ecg_jepa import (
     rotary_angles,
     scale_initial_weight,
 )
-from ecg_transformers.models.ecg_jepa.masking_ecg_jepa import (
-    TimeSplit,
-    draw_time_mask,
-    draw_time_masks,
-    split_times,
-)
+from ecg_transformers.models.ecg_jepa.masking_ecg_jepa import draw_time_mask, draw_time_masks
 from ecg_transformers.models.leads import LeadIndices, check_input, resolve_lead_indices
 from ecg_transformers.models.outputs import ECGModelOutput
 

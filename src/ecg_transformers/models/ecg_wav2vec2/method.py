@@ -248,6 +248,7 @@ METHOD = ECGMethod(
         f"{ECG_FM.paper}; its pre-training: Oh et al., Lead-agnostic Self-supervised Learning for Local and Global "
         "Representations of Electrocardiogram, CHIL 2022, arXiv:2203.06889"
     ),
+    idea="tells masked pieces from others, as in speech",
     summary=(
         "wav2vec 2.0 on twelve leads, the one network behind ECG-FM, DeepECG-SSL, MELP and D-BETA, with the pre-training "
         "of the first two."
