@@ -11,9 +11,9 @@ from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
+from ecg_transformers.layers.heads import mean_of_nonzero
 from ecg_transformers.layers.masking import wav2vec2_mask, wav2vec2_negatives_from_draws
 from ecg_transformers.layers.objectives import patient_contrastive_loss
-from ecg_transformers.layers.heads import mean_of_nonzero
 from ecg_transformers.layers.quantizer import GumbelQuantizer
 from ecg_transformers.models.ecg_wav2vec2.configuration_ecg_wav2vec2 import ECGWav2Vec2Config
 from ecg_transformers.models.ecg_wav2vec2.modeling_ecg_wav2vec2 import ECGWav2Vec2Model, ECGWav2Vec2PreTrainedModel
