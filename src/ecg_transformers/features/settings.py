@@ -12,6 +12,7 @@ from ecg_transformers.features.steps import (
     Normalize,
     Pad,
     Resample,
+    ResampleWindows,
     Scale,
     SelectLeads,
     Step,
@@ -106,6 +107,16 @@ def _resample(settings: Settings) -> list[Step]:
     return [Resample(_rates(settings)[1], settings.resample, None, settings.resample_rounding)]
 
 
+def _resample_windows(settings: Settings) -> list[Step]:
+    """Windows as long as the crop, each resampled alone."""
+    if settings.seq_len is None:
+        return _resample(settings)
+    rate = _rates(settings)[1]
+    return [
+        ResampleWindows(rate, _crop_samples(settings, settings.seq_len), settings.resample, settings.resample_rounding)
+    ]
+
+
 def _resample_crop(settings: Settings) -> list[Step]:
     rate, crop_rate = _rates(settings)
     if rate == crop_rate:
@@ -145,6 +156,7 @@ def _scale(settings: Settings) -> list[Step]:
 
 _PARTS: dict[str, Callable[[Settings], list[Step]]] = {
     "resample": _resample,
+    "resample_windows": _resample_windows,
     "pad": _pad,
     "crop": _crop,
     "resample_crop": _resample_crop,

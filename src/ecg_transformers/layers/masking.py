@@ -1,9 +1,10 @@
-"""Which patches are hidden: ranked by noise (masked autoencoders) or drawn in time (ECG-JEPA). Mask 1 = masked."""
+"""Which patches are hidden: ranked by noise (masked autoencoders) or drawn in time (JEPAs). Mask 1 = masked."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -93,6 +94,96 @@ def multi_block_time_mask(
         start = int(torch.randperm(starts, generator=generator)[0])
         mask[start : start + length] = True
     return mask
+
+
+def hidden_block_mask(num_patches: int, num_keep: int, min_block_size: int, rng: np.random.RandomState) -> np.ndarray:
+    """Bool `(num_patches,)`, True = hidden: blocks are hidden until exactly `num_keep` patches are left visible.
+
+    A block is drawn into one of the stretches that are still visible, a longer one more often. It is `min_block_size`
+    patches or longer while that many are still to be hidden; the last patches are taken from an edge of a stretch. A
+    stretch no longer than its block is hidden whole, so shorter blocks occur. Weimann and Conrad, arXiv 2410.13867;
+    the draws of the published code in its order, from NumPy's legacy generator.
+
+    Raises:
+        ValueError: a number of visible patches outside 0 … `num_patches`, or fewer hidden patches than one block has.
+    """
+    visible, to_hide = num_patches, num_patches - num_keep
+    if not 0 <= num_keep <= num_patches or not 1 <= min_block_size <= max(to_hide, 1):
+        raise ValueError(
+            f"Of {num_patches} patches {num_keep} cannot stay visible with hidden blocks of at least {min_block_size}: "
+            "give a num_keep within the number of patches and a min_block_size of 1 or more that still fits."
+        )
+    stretches = [(0, num_patches)]
+    while num_patches - visible < to_hide:
+        lengths = np.array([end - start for start, end in stretches], dtype=np.float64)
+        start, end = stretches.pop(int(rng.choice(len(stretches), p=lengths / lengths.sum())))
+        rest = to_hide - (num_patches - visible)
+        free = rest >= min_block_size
+        size = int(rng.randint(min_block_size, rest + 1)) if free else rest
+        if end - start <= size:
+            visible -= end - start
+            continue
+        if free:
+            place = int(rng.randint(start, end - size + 1))
+        else:  # too few are left for a block of its own, so it continues a hidden one
+            edges = [start] * (start > 0) + [end - size] * (end < num_patches)
+            place = int(rng.choice(edges))
+        stretches += [(start, place), (place + size, end)]
+        visible -= size
+    hidden = np.ones(num_patches, dtype=bool)
+    for start, end in stretches:
+        hidden[start:end] = False
+    return hidden
+
+
+@dataclass(frozen=True)
+class TimeSplit:
+    """A mask as index lists.
+
+    Attributes:
+        order: `(n,)` or `(B, n)` times: the visible ones ascending, then the masked ones ascending.
+        num_visible: how many of them are visible.
+    """
+
+    order: Tensor
+    num_visible: int
+
+    @property
+    def visible(self) -> Tensor:
+        return self.order[..., : self.num_visible]
+
+    @property
+    def masked(self) -> Tensor:
+        return self.order[..., self.num_visible :]
+
+
+def split_times(mask: Tensor, batch: int, num_patches: int, device: torch.device) -> TimeSplit:
+    """Indices of a mask that was drawn or handed in.
+
+    Args:
+        mask: bool (or 0/1) `(n,)` for the whole batch, or `(B, n)`.
+        batch, num_patches: of the input.
+        device: of the input.
+
+    Raises:
+        ValueError: for a wrong shape, when nothing is masked, or when records mask different numbers of patches.
+    """
+    if mask.shape not in ((num_patches,), (batch, num_patches)):
+        raise ValueError(
+            f"mask must have shape ({num_patches},) or ({batch}, {num_patches}), one value a patch in time; "
+            f"got {tuple(mask.shape)}."
+        )
+    mask = mask.cpu().bool()  # counts decide shapes, so they are needed here anyway
+    counts = mask.sum(dim=-1).reshape(-1)
+    if int(counts.min()) != int(counts.max()):
+        raise ValueError(
+            "Every record of a batch must mask the same number of patches; "
+            f"these mask between {int(counts.min())} and {int(counts.max())}."
+        )
+    if int(counts[0]) == 0:
+        raise ValueError("The mask hides no patch, so there is nothing to predict; hide at least one.")
+    order = mask.to(torch.uint8).argsort(dim=-1, stable=True)
+    return TimeSplit(order.to(device), num_patches - int(counts[0]))
 
 
 def num_mask_spans(num_tokens: int, draw: float, mask_prob: float, mask_length: int, min_masks: int) -> int:

@@ -4,13 +4,17 @@ This module and the `method.py` of every method import neither torch nor transfo
 strings and imported when first asked for. Nothing outside `models/` names a method: it asks here.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ecg_transformers.words import did_you_mean
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 # one line per method: its folder below `models/`, which holds `method.py` with METHOD
 METHOD_NAMES = (
@@ -28,6 +32,8 @@ METHOD_NAMES = (
     "merl",
     "ecg_wav2vec2",
     "hubert_ecg",
+    "xecg",
+    "weimann_jepa",
 )
 # other names of published models that share a network: alias -> (method, its variant)
 ALIASES = {"ked": ("ecg_resnet", "ked")}
@@ -48,6 +54,7 @@ class StageRecipe:
         schedule: name of a schedule of `training/plan/optimization.py`.
         optimizer: "adamw" or "sgd".
         weight_decay, betas, eps: of AdamW.
+        final_weight_decay: weight decay at the end of a half cosine over the run; None keeps it constant.
         decay_one_dimensional: weight decay on biases, norms and other vectors too (some published codes do).
         no_decay: further name patterns without weight decay.
         lr_factors: name pattern to factor of the learning rate.
@@ -72,6 +79,7 @@ class StageRecipe:
     schedule: str = "half_cosine"
     optimizer: str = "adamw"
     weight_decay: float = 0.0
+    final_weight_decay: float | None = None
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     decay_one_dimensional: bool = False
@@ -169,6 +177,7 @@ class ECGMethod:
             `STMEMForPreTraining` where there are stages of pre-training, `STMEMForSequenceClassification`.
         title: as the paper writes it.
         paper: authors, title, year, identifier.
+        idea: the method in at most eight words, for tables.
         summary: one sentence on what the method does.
         licence: of the published code and weights, as far as they exist.
         preprocessing: keyword arguments of the extractor that reproduce the published preprocessing.
@@ -178,6 +187,7 @@ class ECGMethod:
         config, classes: dotted name of the config class, role to dotted name; by convention from `name` and `prefix`.
         convert: dotted name of `convert(state_dict, **overrides) -> model` for the key layout of the published code; by
             convention `convert_<name>` of the module of that name, None where the folder has none.
+        file_overrides: dotted name of `f(content) -> config fields` for files that hold settings beside their tensors.
         tiny_config: config arguments small enough for tests.
         stages: pre-training stages in order; empty for supervised methods.
         has_official_weights: the authors released weights that `convert` reads.
@@ -193,6 +203,7 @@ class ECGMethod:
     name: str
     title: str
     paper: str
+    idea: str
     summary: str
     licence: str
     preprocessing: Mapping[str, Any]
@@ -203,6 +214,7 @@ class ECGMethod:
     config: str = ""
     classes: Mapping[str, str] = field(default_factory=dict)
     convert: str | None = None
+    file_overrides: str | None = None
     tiny_config: Mapping[str, Any] = field(default_factory=dict)
     stages: tuple[str, ...] = ("pretrain",)
     has_official_weights: bool = False
@@ -226,7 +238,7 @@ class ECGMethod:
                 object.__setattr__(self, field_name, value)
 
     @property
-    def config_class(self) -> Any:
+    def config_class(self) -> "type[PreTrainedConfig]":
         return resolve(self.config)
 
     @property
@@ -289,6 +301,11 @@ def list_methods() -> list[str]:
     return list(METHOD_NAMES)
 
 
+def is_method(name: str) -> bool:
+    """Whether `get_method` knows the name: that of a method, or an alias."""
+    return name in METHOD_NAMES or name in ALIASES
+
+
 def get_method(name: str) -> ECGMethod:
     """The registry entry of a method, or of the variant that an alias names.
 
@@ -318,21 +335,32 @@ def class_modules() -> dict[str, str]:
     return {name.rpartition(".")[2]: name.rpartition(".")[0] for name in dotted}
 
 
-def method_of(config: Any) -> ECGMethod:
+def method_of(config: "PreTrainedConfig") -> ECGMethod:
     """The registry entry behind a model config (by its `model_type` and `variant`)."""
     return get_method(config.model_type).with_variant(getattr(config, "variant", None))
 
 
 def method_table() -> str:
     """The methods as a Markdown table: what the README shows."""
-    lines = [
-        "| method | name | what it does | recipes | converts official weights | paper |",
-        "|---|---|---|---|---|---|",
-    ]
+    lines = ["| method | name | idea | weights | paper |", "|---|---|---|---|---|"]
     for method in map(get_method, list_methods()):
-        convert = "yes" if method.has_official_weights else "no"
-        recipes = ", ".join(method.recipes)
-        lines.append(
-            f"| {method.title} | `{method.name}` | {method.summary} | {recipes} | {convert} | {method.paper} |"
-        )
+        weights = "yes" if method.has_official_weights else "no"
+        lines.append(f"| {method.title} | `{method.name}` | {method.idea} | {weights} | {_link(method.paper)} |")
     return "\n".join(lines)
+
+
+def method_page() -> str:
+    """What is known of each method, a section each, in Markdown."""
+    parts = ["# Methods\n"]
+    for method in map(get_method, list_methods()):
+        parts.append(f"## {method.title} (`{method.name}`)\n\n{method.summary}\n\n- Paper: {method.paper}.")
+        parts.append(f"- Licence: {method.licence}.\n- Recipes:")
+        parts += [f"  - `{name}`: {recipe.description}" for name, recipe in method.recipes.items()]
+        parts.append(f"- {method.notes}\n" if method.notes else "")
+    return "\n".join(parts)
+
+
+def _link(paper: str) -> str:
+    """The first arXiv number of a citation as a link; without one the citation itself."""
+    found = re.search(r"arXiv:(\d+\.\d+)", paper)
+    return f"[{found[0]}](https://arxiv.org/abs/{found[1]})" if found else paper

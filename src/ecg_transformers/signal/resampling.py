@@ -1,4 +1,4 @@
-"""Change of the sampling rate: the Fourier method, a polyphase filter, or straight lines between samples."""
+"""Change of the sampling rate: the Fourier method, a polyphase filter, a windowed sinc, or straight lines."""
 
 import math
 from fractions import Fraction
@@ -7,8 +7,9 @@ from typing import Literal, get_args
 import numpy as np
 import scipy.fft
 
-ResampleMethod = Literal["fourier", "polyphase", "linear"]
-Rounding = Literal["truncate", "round", "ratio_first"]
+from ecg_transformers.signal.sinc_resampling import sinc_resample
+
+ResampleMethod = Literal["fourier", "polyphase", "linear", "resampy"]
 
 RESAMPLE_METHODS = get_args(ResampleMethod)
 MIN_RATE, MAX_RATE = 1.0, 100_000.0
@@ -61,8 +62,8 @@ def resample(
     "fourier" cuts or zero-pads the spectrum (a brick wall at the lower Nyquist frequency;
     `scipy.signal.resample` without a window, to rounding), "polyphase" filters with a Kaiser window
     (`scipy.signal.resample_poly`): a little slower, without the ringing at the ends; "linear" draws straight lines
-    (see `linear_resample`). float32 stays float32, other dtypes become float64. Equal rates give the signal back
-    unchanged.
+    (see `linear_resample`), "resampy" filters with that package's windowed sinc (see `sinc_resample`). float32 stays
+    float32, other dtypes become float64. Equal rates give the signal back unchanged.
 
     Raises:
         ValueError: an absurd rate, a factor over 100, an unknown method, or nothing left.
@@ -86,6 +87,8 @@ def resample(
         return fourier_resample(signal, length, axis)
     if method == "linear":
         return linear_resample(signal, length, axis)
+    if method == "resampy":
+        return sinc_resample(signal, source, target, length, axis)
     return _polyphase(signal, source, target, length, axis)
 
 

@@ -19,6 +19,7 @@ from ecg_transformers.features.steps.published import (
     MedianBaseline,
     MinMax,
     Notch,
+    ResampleWindows,
 )
 from ecg_transformers.features.steps.record import CheckSignal, ConvertUnits, SelectLeads
 from ecg_transformers.features.steps.running import fast_form_fits, filter_chain, run_signal_steps
@@ -30,7 +31,7 @@ STEPS: dict[str, type[Any]] = {
         *(SelectLeads, ConvertUnits, CheckSignal),
         *(Resample, Pad, Crop, Filter, Normalize, Scale),
         *(Notch, BandPass, MedianBaseline, MinMax),
-        *(FIRBandPass, DecimateFlattened, KeepEvery),
+        *(FIRBandPass, DecimateFlattened, KeepEvery, ResampleWindows),
     )
 }
 
@@ -71,6 +72,7 @@ __all__ = [
     "RecordState",
     "RecordStep",
     "Resample",
+    "ResampleWindows",
     "Scale",
     "SelectLeads",
     "SignalStep",

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from ecg_transformers.features.steps.base import SignalStep
-from ecg_transformers.signal import baseline, decimation, filtering, fir, normalization, quality
+from ecg_transformers.signal import baseline, decimation, filtering, fir, normalization, quality, resampling
 
 
 @dataclass
@@ -64,6 +64,50 @@ class MinMax(SignalStep):
 
 
 @dataclass
+class ResampleWindows(SignalStep):
+    """Cuts the record at its own rate into windows that become `window` samples, resamples each alone, and joins them.
+
+    The ends of every window then see zeros, as where a model was fed window by window. What is left over after the last
+    whole window is dropped; a record shorter than one is resampled as it is. `method` and `rounding` as in `resample`.
+    """
+
+    name: ClassVar[str] = "resample_windows"
+    sampling_rate: float = 240.0
+    window: int = 600
+    method: str = "resampy"
+    rounding: str | None = None
+
+    def apply(self, signal: np.ndarray, rate: float) -> np.ndarray:
+        own, length = self.window_at(rate), signal.shape[-1]
+        if length < own:
+            return self._resample(signal, rate)
+        windows = signal[..., : length // own * own].reshape(*signal.shape[:-1], length // own, own)
+        resampled = self._resample(windows, rate)[..., : self.window]
+        return np.ascontiguousarray(resampled).reshape(*signal.shape[:-1], -1)
+
+    def window_at(self, rate: float) -> int:
+        """Samples of a window at `rate` Hz: truncated, or one more where that would give less than a whole window."""
+        own = int(self.window / self.sampling_rate * rate)
+        return own if self._length(own, rate) >= self.window else own + 1
+
+    def _resample(self, signal: np.ndarray, rate: float) -> np.ndarray:
+        rounding = self.rounding or "truncate"
+        return resampling.resample(signal, rate, self.sampling_rate, self.method, axis=-1, rounding=rounding)
+
+    def _length(self, length: int, rate: float) -> int:
+        if rate == self.sampling_rate:
+            return length
+        return resampling.resampled_length(length, rate, self.sampling_rate, self.rounding or "truncate")
+
+    def rate_after(self, rate: float) -> float:
+        return self.sampling_rate
+
+    def length_after(self, length: int, rate: float) -> int:
+        own = self.window_at(rate)
+        return self._length(length, rate) if length < own else length // own * self.window
+
+
+@dataclass
 class FIRBandPass(SignalStep):
     """A zero-phase FIR band-pass of `taps_s` seconds between `low` and `high` Hz, `signal.fir.fir_band_pass`."""
 
@@ -79,8 +123,10 @@ class FIRBandPass(SignalStep):
 
 @dataclass
 class DecimateFlattened(SignalStep):
-    """Leads joined to one series, which is low-passed and decimated: they mix at their seams, as in the published code
-    (`signal.decimation.decimate_flattened`)."""
+    """Leads joined to one series, low-passed and decimated: they mix at their seams, as published.
+
+    See `signal.decimation.decimate_flattened`.
+    """
 
     name: ClassVar[str] = "decimate_flattened"
     factor: int = 5

@@ -52,6 +52,8 @@ def convert_checkpoint(
         source, name = str(path_or_state_dict), Path(path_or_state_dict).name
         content = read_checkpoint(Path(path_or_state_dict))
     check_overrides(entry, config_overrides)
+    if entry.file_overrides is not None:  # what the file itself says of what its tensors cannot tell
+        config_overrides = {**resolve(entry.file_overrides)(content), **config_overrides}
     variant = config_overrides.get("variant") or variant_of(method) or _variant_in(entry, content)
     containers = entry.containers
     if variant is not None:

@@ -87,6 +87,7 @@ METHOD = ECGMethod(
         "Li et al., An Electrocardiogram Foundation Model Built on over 10 Million Recordings, NEJM AI 2(7), 2025, "
         "arXiv:2410.04133"
     ),
+    idea="a residual network trained on 150 diagnoses",
     summary="A residual network trained on 150 diagnostic statements of ten million records (ECGFounder).",
     licence="Released code: MIT; the page of the weights (Hub, PKUDigitalHealth/ECGFounder) is read as MIT by others",
     preprocessing=PREPROCESSING,

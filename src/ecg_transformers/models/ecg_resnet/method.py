@@ -124,6 +124,7 @@ METHOD = ECGMethod(
         "Strodthoff et al., Deep Learning for ECG Analysis: Benchmarks and Insights from PTB-XL, IEEE Journal of "
         "Biomedical and Health Informatics 25, 2021, arXiv:2004.13701"
     ),
+    idea="a residual network, from labels alone",
     summary="A one-dimensional residual network trained with labels from scratch: the baseline that is hard to beat.",
     licence="Released code: GPL-3.0",
     preprocessing=PREPROCESSING,

@@ -60,7 +60,7 @@ DEEPECG_SSL = Variant(
     notes=(
         "Input: millivolts at 250 Hz as they are, the first 10 s; a rate that is a multiple of 250 Hz keeps every k-th "
         "sample without a filter, as published, another is resampled by the Fourier method (our choice). Shorter records "
-        f"are refused. The authors' container also scales each batch to a common spectrum and flattens peaks above 20 Hz; "
+        "are refused. The authors' container also scales each batch to a common spectrum and flattens peaks above 20 Hz; "
         f"both depend on the other records of the batch and are left out. {MISSING}"
     ),
     preprocessing={
@@ -248,6 +248,7 @@ METHOD = ECGMethod(
         f"{ECG_FM.paper}; its pre-training: Oh et al., Lead-agnostic Self-supervised Learning for Local and Global "
         "Representations of Electrocardiogram, CHIL 2022, arXiv:2203.06889"
     ),
+    idea="tells masked pieces from others, as in speech",
     summary=(
         "wav2vec 2.0 on twelve leads, the one network behind ECG-FM, DeepECG-SSL, MELP and D-BETA, with the pre-training "
         "of the first two."

@@ -114,6 +114,7 @@ METHOD = ECGMethod(
         "Coppola et al., HuBERT-ECG as a self-supervised foundation model for broad and scalable cardiac applications, "
         "medRxiv 2024, doi:10.1101/2024.11.14.24317328"
     ),
+    idea="predicts the clusters of masked pieces",
     summary="A HuBERT encoder over twelve leads joined to one series; its classifiers know 164 labels.",
     licence="CC BY-NC 4.0 (released weights and code)",
     preprocessing=PREPROCESSING,

@@ -68,6 +68,7 @@ METHOD = ECGMethod(
         "Liu et al., Zero-Shot ECG Classification with Multimodal Learning and Test-time Clinical Knowledge Enhancement, "
         "ICML 2024, arXiv:2403.06659"
     ),
+    idea="encoders that agree with written reports",
     summary="ECG encoders (ResNet-18, ViT-Tiny) trained to agree with the reports of 770,000 records.",
     licence="Released code: MIT; the page of the weights (Google Drive) names no licence",
     preprocessing=PREPROCESSING,

@@ -144,6 +144,7 @@ def resolve_schedule(hyper: StageRecipe, total_steps: int, steps_per_epoch: int,
         total_steps=total_steps,
         warmup_steps=_warmup(hyper, total_steps, steps_per_epoch),
         min_lr=hyper.min_lr,
+        weight_decay=None if hyper.final_weight_decay is None else (hyper.weight_decay, hyper.final_weight_decay),
     )
 
 
