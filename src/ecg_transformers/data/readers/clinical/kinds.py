@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ecg_transformers.data.readers.clinical.encoding import decoded
-from ecg_transformers.data.readers.safety import open_file
+from ecg_transformers.data.readers.limits import open_file
 
 HEAD_BYTES = 4096
 XML_HEAD_BYTES = 2**20

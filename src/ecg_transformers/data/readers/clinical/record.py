@@ -12,7 +12,7 @@ from ecg_transformers.data.errors import HeaderError, OptionError, SignalError
 from ecg_transformers.data.readers.arrays import Hints, agreed_rate, pick
 from ecg_transformers.data.readers.clinical.identity import Patient
 from ecg_transformers.data.readers.clinical.leads import distinct_names
-from ecg_transformers.data.readers.safety import Limits
+from ecg_transformers.data.readers.limits import Limits
 from ecg_transformers.data.record import INVALID, DigitalRecord, ECGRecord
 
 MAX_TEXTS = 2000

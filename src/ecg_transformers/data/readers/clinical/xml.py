@@ -11,7 +11,7 @@ from ecg_transformers.data.errors import HeaderError, LimitError, MissingDepende
 from ecg_transformers.data.readers.arrays import Hints
 from ecg_transformers.data.readers.clinical.encoding import decoded
 from ecg_transformers.data.readers.clinical.kinds import Kind
-from ecg_transformers.data.readers.safety import Limits, read_bytes
+from ecg_transformers.data.readers.limits import Limits, read_bytes
 
 MAX_XML_BYTES = 2**26
 MAX_DEPTH = 200
