@@ -202,7 +202,10 @@ def _is_scp(head: bytes) -> bool:
 
 
 def _is_edf(head: bytes) -> bool:
-    return len(head) >= 256 and head[:8] == b"0       " and head[184:192].strip().isdigit() and head[168:176].count(b".") == 2
+    if len(head) < 256 or head[:8].replace(b"\0", b" ").strip() != b"0":
+        return False
+    counts = (head[184:192].strip(b" \0"), head[252:256].strip(b" \0"))
+    return any(text.isdigit() for text in counts) or head[168:176].count(b".") == 2
 
 
 def is_wfdb_annotation(head: bytes) -> bool:

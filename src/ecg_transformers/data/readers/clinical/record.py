@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +125,15 @@ def window(hints: Hints, length: int, path: Path) -> tuple[int, int]:
             f"start={hints.start}, stop={hints.stop} hold no sample: the record has {length} samples.", path=path
         )
     return start, stop
+
+
+def cut(record: DigitalRecord | ECGRecord, hints: Hints, path: Path) -> DigitalRecord | ECGRecord:
+    """The samples that `start` and `stop` ask for of a record that was read whole."""
+    if isinstance(record, DigitalRecord):
+        start, stop = window(hints, len(record.samples), path)
+        return replace(record, samples=np.ascontiguousarray(record.samples[start:stop]))
+    start, stop = window(hints, record.num_samples, path)
+    return replace(record, signal=np.ascontiguousarray(record.signal[start:stop]))
 
 
 def _some_leads(samples: Samples, chosen: list[int]) -> Samples:
