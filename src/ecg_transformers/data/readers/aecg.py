@@ -11,7 +11,7 @@ import numpy as np
 
 from ecg_transformers.data.errors import HeaderError, LimitError, MissingHintError, SignalError, UnitError
 from ecg_transformers.data.readers.arrays import Hints
-from ecg_transformers.data.readers.clinical.identity import Patient, iso_date, sex_of, time_of_digits
+from ecg_transformers.data.readers.clinical.identity import Patient, day_of_digits, sex_of, time_of_digits
 from ecg_transformers.data.readers.clinical.kinds import AECG
 from ecg_transformers.data.readers.clinical.leads import lead_of_code
 from ecg_transformers.data.readers.clinical.record import MAX_TEXTS, Samples, Sheet, make_record
@@ -129,7 +129,9 @@ def _rate(value: Element | None, path: Path) -> tuple[float, str]:
         raise HeaderError(f"the increment of time is {step:g} s.", path=path)
     head = value.find("head")
     rate = 1 / step
-    return (float(round(rate)) if abs(rate - round(rate)) < 1e-9 * rate else rate), "" if head is None else head.get("value", "")
+    return (float(round(rate)) if abs(rate - round(rate)) < 1e-9 * rate else rate), "" if head is None else head.get(
+        "value", ""
+    )
 
 
 def _lead(name: str, value: Element, hints: Hints, path: Path, limits: Limits) -> _Lead | None:
@@ -209,11 +211,10 @@ def _patient(root: Element) -> Patient:
     if not number and other is not None:
         number = (other.get("extension") or other.get("value") or other.text or "").strip()
     name, birth, sex = person.find("name"), person.find("birthTime"), person.find("administrativeGenderCode")
-    digits = "" if birth is None else birth.get("value", "").strip()
     return Patient(
         id=number,
         names=[] if name is None else [part.strip() for part in name.itertext() if part.strip()],
-        birth_date=iso_date(int(digits[:4]), int(digits[4:6]), int(digits[6:8])) if digits[:8].isdecimal() and len(digits) >= 8 else "",
+        birth_date="" if birth is None else day_of_digits(birth.get("value", "")),
         sex="" if sex is None else sex_of(sex.get("code", "")),
     )
 
@@ -227,7 +228,11 @@ def _annotations(series: Element, sheet: Sheet) -> None:
             if value is None:
                 continue
             if code.startswith("MDC_ECG_INTERPRETATION"):
-                text = " ".join("".join(value.itertext()).split()) or value.get("value", "") or value.get("displayName", "")
+                text = (
+                    " ".join("".join(value.itertext()).split())
+                    or value.get("value", "")
+                    or value.get("displayName", "")
+                )
                 if text:
                     sheet.statements.append(text)
             elif code.startswith(_MEASURED) and value.get("value"):

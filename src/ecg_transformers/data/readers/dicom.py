@@ -24,7 +24,7 @@ from ecg_transformers.data.errors import (
 )
 from ecg_transformers.data.readers.arrays import Hints
 from ecg_transformers.data.readers.clinical.dicom_groups import Group, assemble, choose_groups
-from ecg_transformers.data.readers.clinical.identity import Patient, iso_date, sex_of, time_of_digits
+from ecg_transformers.data.readers.clinical.identity import Patient, day_of_digits, sex_of, time_of_digits
 from ecg_transformers.data.readers.clinical.record import MAX_TEXTS, Sheet, make_record
 from ecg_transformers.data.readers.limits import Limits, read_bytes
 from ecg_transformers.data.record import DigitalRecord, ECGRecord
@@ -180,15 +180,13 @@ def _text(data: Any, keyword: str) -> str:
 
 
 def _patient(data: Any) -> Patient:
-    born = _text(data, "PatientBirthDate")
-    digits = "".join(sign for sign in born if sign.isdigit())
     name = _text(data, "PatientName")
     age = _text(data, "PatientAge").strip()
     years = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}.get(age[-1:].upper())
     return Patient(
         id=_text(data, "PatientID"),
         names=[part for part in name.replace("=", "^").split("^") if part.strip()],
-        birth_date=iso_date(int(digits[:4]), int(digits[4:6]), int(digits[6:8])) if len(digits) == 8 else "",
+        birth_date=day_of_digits(_text(data, "PatientBirthDate")),
         age=int(age[:-1]) * years if years is not None and age[:-1].isdecimal() and len(age) < 6 else None,
         sex=sex_of(_text(data, "PatientSex")),
         others={keyword: _text(data, keyword) for keyword in _IDENTIFYING if _text(data, keyword)},
@@ -228,4 +226,3 @@ def _meanings(item: Any, keyword: str, field: str = "CodeMeaning") -> Iterator[s
         text = _text(code, field).strip()
         if text:
             yield text[:200]
-

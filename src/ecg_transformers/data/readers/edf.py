@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -70,9 +71,7 @@ class _Reading:
         self.descriptor, self.path, self.hints, self.limits = descriptor, path, hints, limits
         self.sheet = Sheet()
         flags = self.sheet.flags
-        self.header = read_header(
-            descriptor, size, path, limits, allow_truncated=hints.allow_truncated, flags=flags
-        )
+        self.header = read_header(descriptor, size, path, limits, allow_truncated=hints.allow_truncated, flags=flags)
         if not self.header.seconds:
             raise HeaderError("a data record lasts 0 s: the file holds annotations, no signals.", path=path)
         self.signals, self.names = choose_signals(self.header, hints, path, flags)
@@ -167,7 +166,7 @@ def runs_of(starts: np.ndarray, samples: int) -> Iterator[tuple[int, int]]:
     """Groups of data records that follow each other without a gap, as positions in `starts`."""
     breaks = np.flatnonzero(np.diff(starts) > samples) + 1
     edges = [0, *breaks.tolist(), len(starts)]
-    yield from ((first, last) for first, last in zip(edges, edges[1:]) if first < last)
+    yield from ((first, last) for first, last in pairwise(edges) if first < last)
 
 
 def choose_signals(header: Header, hints: Hints, path: Path, flags: list[str]) -> tuple[list[Signal], list[str]]:

@@ -78,7 +78,8 @@ def read_header(
     limits.check_shape(0, count, path=path)
     if count < 1 or stated != _FIXED * (count + 1) or records < -1 or not 0 <= seconds < 1e6:
         raise HeaderError(
-            f"the header declares {count} signals, {records} data records of {seconds:g} s in {stated} bytes.", path=path
+            f"the header declares {count} signals, {records} data records of {seconds:g} s in {stated} bytes.",
+            path=path,
         )
     signals = _signals(os.pread(descriptor, _FIXED * count, _FIXED), count, 3 if is_bdf else 2, path)
     header = Header(
@@ -96,7 +97,11 @@ def read_header(
     return _with_records(header, size, path, limits, allow_truncated, flags)
 
 
-_COUNTS = ((184, 192, "the size of the header"), (236, 244, "the number of data records"), (252, 256, "the number of signals"))
+_COUNTS = (
+    (184, 192, "the size of the header"),
+    (236, 244, "the number of data records"),
+    (252, 256, "the number of signals"),
+)
 
 
 def _signals(content: bytes, count: int, width: int, path: Path) -> list[Signal]:

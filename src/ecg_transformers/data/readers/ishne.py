@@ -28,7 +28,20 @@ from ecg_transformers.data.record import INVALID, DigitalRecord, ECGRecord
 
 _FIXED = 522
 _MAGIC = (b"ISHNE1.0", b"ANN  1.0")
-_LEADS = {2: "X", 3: "Y", 4: "Z", 5: "I", 6: "II", 7: "III", 8: "aVR", 9: "aVL", 10: "aVF", 17: "ES", 18: "AS", 19: "AI"}
+_LEADS = {
+    2: "X",
+    3: "Y",
+    4: "Z",
+    5: "I",
+    6: "II",
+    7: "III",
+    8: "aVR",
+    9: "aVL",
+    10: "aVF",
+    17: "ES",
+    18: "AS",
+    19: "AI",
+}
 _LEADS |= {code: f"V{code - 10}" for code in range(11, 17)}
 _NANOVOLT = 1e-6
 _TIMEOUT = ord("!")
@@ -117,7 +130,10 @@ def _header(
     (num_leads,) = struct.unpack("<h", head[156:158])
     if not 1 <= num_leads <= 12:
         raise HeaderError(f"the header states {num_leads} leads, not 1 to 12.", path=path)
-    codes, resolution = struct.unpack("<12h", head[158:182])[:num_leads], struct.unpack("<12h", head[206:230])[:num_leads]
+    codes, resolution = (
+        struct.unpack("<12h", head[158:182])[:num_leads],
+        struct.unpack("<12h", head[206:230])[:num_leads],
+    )
     names = [_LEADS.get(code, f"lead {place} (unnamed)") for place, code in enumerate(codes, 1)]
     for name, step in zip(names, resolution):
         if step <= 0:

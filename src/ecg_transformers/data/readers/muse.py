@@ -10,7 +10,14 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from ecg_transformers.data.errors import ChecksumError, HeaderError, SignalError, TruncatedError, UnitError, UnsupportedFormatError
+from ecg_transformers.data.errors import (
+    ChecksumError,
+    HeaderError,
+    SignalError,
+    TruncatedError,
+    UnitError,
+    UnsupportedFormatError,
+)
 from ecg_transformers.data.readers.arrays import Hints
 from ecg_transformers.data.readers.clinical.base64 import base64_bytes
 from ecg_transformers.data.readers.clinical.identity import Patient, iso_date, iso_time, sex_of
@@ -68,7 +75,9 @@ def read_muse(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECGRe
     wave = _joined(waves, flags)
     length = max(max(lead.declared, lead.counts.size) for lead in wave.leads)
     if {lead.declared for lead in wave.leads} != {length}:
-        raise SignalError(f"the leads have unequal lengths ({sorted({lead.declared for lead in wave.leads})}).", path=path)
+        raise SignalError(
+            f"the leads have unequal lengths ({sorted({lead.declared for lead in wave.leads})}).", path=path
+        )
     counts = np.zeros((length, len(wave.leads)), dtype=np.int16)
     missing = np.zeros(counts.shape, dtype=bool)
     for column, lead in enumerate(wave.leads):
@@ -192,7 +201,9 @@ def _joined(waves: list[_Wave], flags: list[str]) -> _Wave:
     first = waves[0]
     for other in waves[1:]:
         names = {lead.name for lead in first.leads}
-        fits = other.rate == first.rate and {lead.declared for lead in first.leads} == {lead.declared for lead in other.leads}
+        fits = other.rate == first.rate and {lead.declared for lead in first.leads} == {
+            lead.declared for lead in other.leads
+        }
         new = [lead for lead in other.leads if lead.name not in names] if fits else []
         if len(new) < len(other.leads):
             flags.append("further_rhythm_left_out")
@@ -217,7 +228,10 @@ def _fill_sheet(root: Element, sheet: Sheet) -> None:
     sheet.acquired = iso_time(day, *(int(part or 0) for part in clock.groups())) if clock else day
     sheet.statements = _lines(root.find("Diagnosis"))
     sheet.facts["machine_statements"] = _lines(root.find("OriginalDiagnosis"))
-    for key, field in (("measurements", "RestingECGMeasurements"), ("machine_measurements", "OriginalRestingECGMeasurements")):
+    for key, field in (
+        ("measurements", "RestingECGMeasurements"),
+        ("machine_measurements", "OriginalRestingECGMeasurements"),
+    ):
         found = root.find(field)
         sheet.facts[key] = {} if found is None else {part.tag: text_of(part)[:60] for part in found if text_of(part)}
     if root.find("PaceSpikes") is not None:

@@ -9,7 +9,13 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from ecg_transformers.data.errors import HeaderError, MissingHintError, SignalError, TruncatedError, UnsupportedFormatError
+from ecg_transformers.data.errors import (
+    HeaderError,
+    MissingHintError,
+    SignalError,
+    TruncatedError,
+    UnsupportedFormatError,
+)
 from ecg_transformers.data.readers.arrays import Hints
 from ecg_transformers.data.readers.clinical.base64 import base64_bytes
 from ecg_transformers.data.readers.clinical.identity import Patient, iso_date, sex_of, time_of_texts
@@ -116,7 +122,11 @@ def _compressed(node: Element, path: Path) -> bool:
 
 def _names(node: Element, signal: Element | None, hints: Hints, path: Path) -> list[str]:
     """Lead labels of the file, or the standard order that it refers to."""
-    count = node.get("numberofleads") or text_of(signal, "numberchannelsallocated") or text_of(signal, "numberchannelsvalid")
+    count = (
+        node.get("numberofleads")
+        or text_of(signal, "numberchannelsallocated")
+        or text_of(signal, "numberchannelsvalid")
+    )
     labels = (node.get("leadlabels") or "").split()
     number = int(number_of(count or str(len(labels)), "the number of leads", path))
     if number > _MOST_LEADS:
@@ -148,7 +158,9 @@ def _counts(
             return unpack_leads(content, num_leads, layout.length, path), None
         values = np.frombuffer(content, "<i2", len(content) // 2)
     else:
-        raise UnsupportedFormatError(f"the coding {layout.coding[:20]!r} is not known; Base64 and Plain are.", path=path)
+        raise UnsupportedFormatError(
+            f"the coding {layout.coding[:20]!r} is not known; Base64 and Plain are.", path=path
+        )
     needed = num_leads * layout.length
     if values.size >= needed:
         return np.ascontiguousarray(values[:needed].reshape(num_leads, layout.length).T), None
@@ -186,7 +198,7 @@ def _without_pulse(
     Behind the ECG it is cut; anywhere else its place becomes "no value".
     """
     together = (counts == counts[:, :1]).all(axis=1)
-    height = int(round(1 / resolution))
+    height = round(1 / resolution)
     high = together & (counts[:, 0] == height) & (counts.shape[1] > 1)
     low = together & (counts[:, 0] == 0)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], high, [False]]).astype(np.int8)))
@@ -215,11 +227,17 @@ def _fill_sheet(root: Element, sheet: Sheet) -> None:
     acquisition, person = root.find("dataacquisition"), root.find("patient/generalpatientdata")
     born = _empty(text_of(person, "age/dateofbirth"))
     years = text_of(person, "age/years")
-    identity = {f"{part.tag}": _empty(text_of(part)) for part in root.findall(_STAFF + "/*") + root.findall("orderinfo/*")}
+    identity = {
+        f"{part.tag}": _empty(text_of(part)) for part in root.findall(_STAFF + "/*") + root.findall("orderinfo/*")
+    }
     identity |= {key: _empty(text_of(person, key)) for key in ("MRN", "uniquepatientid")}
     sheet.patient = Patient(
         id=_empty(text_of(person, "patientid")) or identity["MRN"] or identity["uniquepatientid"],
-        names=[name for part in ("lastname", "firstname", "middlename") if (name := _empty(text_of(person, f"name/{part}")))],
+        names=[
+            name
+            for part in ("lastname", "firstname", "middlename")
+            if (name := _empty(text_of(person, f"name/{part}")))
+        ],
         birth_date=_date(born),
         age=float(years) if years.isdecimal() and len(years) < 4 else None,
         sex=sex_of(text_of(person, "sex")),
@@ -233,7 +251,10 @@ def _fill_sheet(root: Element, sheet: Sheet) -> None:
         severity = _empty(text_of(node, "severity"))
         if severity:
             sheet.facts["severity"] = severity[:200]
-    measured = [*root.findall("measurements/globalmeasurements/*"), *root.findall("interpretations/interpretation/globalmeasurements/*")]
+    measured = [
+        *root.findall("measurements/globalmeasurements/*"),
+        *root.findall("interpretations/interpretation/globalmeasurements/*"),
+    ]
     sheet.facts["measurements"] = {
         part.tag: text_of(part)[:60] for part in measured if _empty(text_of(part)) and not len(part)
     }
@@ -246,7 +267,9 @@ def _statement(node: Element) -> list[str]:
     left, right = text_of(node, "leftstatement"), text_of(node, "rightstatement")
     if left or right:
         return [f"{left} ({right})" if left and right else left or right]
-    coded = [part for part in node.findall("codedstatement/unparsedstatement") if part.get("deleted", "").lower() != "true"]
+    coded = [
+        part for part in node.findall("codedstatement/unparsedstatement") if part.get("deleted", "").lower() != "true"
+    ]
     return [text for part in coded if (text := text_of(part))]
 
 

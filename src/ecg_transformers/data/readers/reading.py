@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import numpy as np
 from ecg_transformers.data.errors import ECGDataError, OptionError, RecordNotFoundError, UnsupportedFormatError
 from ecg_transformers.data.options import nearest
 from ecg_transformers.data.readers.arrays import Hints, agreed_rate
+from ecg_transformers.data.readers.clinical.kinds import EMPTY
 from ecg_transformers.data.readers.clinical.record import cut
+from ecg_transformers.data.readers.edf import read_edf_parts
 from ecg_transformers.data.readers.limits import Limits
 from ecg_transformers.data.readers.recognition import (
     CLINICAL_SUFFIXES,
@@ -22,6 +25,7 @@ from ecg_transformers.data.readers.recognition import (
     clinical_kind,
     clinical_reader,
     refuse,
+    with_format,
 )
 from ecg_transformers.data.readers.wfdb.record import read_wfdb
 from ecg_transformers.data.record import DigitalRecord, ECGRecord
@@ -72,19 +76,25 @@ def read_digital(path: str | Path, *, limits: Limits | None = None, **hints: Any
     return record if isinstance(record, DigitalRecord) else DigitalRecord.from_record(record)
 
 
+def read_parts(path: str | Path, *, limits: Limits | None = None, **hints: Any) -> Iterator[DigitalRecord]:
+    """The contiguous parts of a discontinuous recording (EDF+D, BDF+D) one by one; any other file is one part.
+
+    `metadata["start_seconds"]` says when a part begins.
+    """
+    kind = format_of(path, hints.get("root"), follow_links=bool(hints.get("follow_links")))
+    if kind not in ("edf", "bdf"):
+        yield read_digital(path, limits=limits, **hints)
+        return
+    try:
+        for record in read_edf_parts(Path(path), checked_hints(hints), limits or Limits()):
+            yield record if isinstance(record, DigitalRecord) else DigitalRecord.from_record(record)
+    except ECGDataError as error:
+        raise with_format(error, kind) from error
+
+
 def read_stored(path: str | Path, *, limits: Limits | None = None, **hints: Any) -> DigitalRecord | ECGRecord:
     """A record in the form in which its file holds it."""
-    known = [field.name for field in dataclasses.fields(Hints)]
-    for name in hints:
-        if name not in known:
-            raise OptionError(f"read_record has no hint {name!r}{nearest(name, known)}.")
-    if isinstance(hints.get("lead_names"), str):
-        raise OptionError(f"lead_names is a list of names, not the text {hints['lead_names']!r}.")
-    if hints.get("lead_names") is not None:
-        hints["lead_names"] = [str(name) for name in hints["lead_names"]]
-    if hints.get("root") is not None:
-        hints["root"] = Path(hints["root"])
-    path, request = Path(path), Hints(**hints)
+    path, request = Path(path), checked_hints(hints)
     kind = format_of(path, request.root, follow_links=request.follow_links)
     reader = _reader_of(kind)
     try:
@@ -99,6 +109,22 @@ def read_stored(path: str | Path, *, limits: Limits | None = None, **hints: Any)
     return record
 
 
+def checked_hints(hints: dict[str, Any]) -> Hints:
+    """The hints of a call; an unknown one is refused with the nearest that there is."""
+    hints = dict(hints)
+    known = [field.name for field in dataclasses.fields(Hints)]
+    for name in hints:
+        if name not in known:
+            raise OptionError(f"read_record has no hint {name!r}{nearest(name, known)}.")
+    if isinstance(hints.get("lead_names"), str):
+        raise OptionError(f"lead_names is a list of names, not the text {hints['lead_names']!r}.")
+    if hints.get("lead_names") is not None:
+        hints["lead_names"] = [str(name) for name in hints["lead_names"]]
+    if hints.get("root") is not None:
+        hints["root"] = Path(hints["root"])
+    return Hints(**hints)
+
+
 def format_of(path: str | Path, root: str | Path | None = None, *, follow_links: bool = False) -> str:
     """The key of `FORMATS` that a file belongs to: by content for the formats that carts write, else by suffix.
 
@@ -111,9 +137,9 @@ def format_of(path: str | Path, root: str | Path | None = None, *, follow_links:
     kind = clinical_kind(path, root, follow_links=follow_links)
     if kind is not None and kind.key is not None:
         return kind.key
-    if path.is_file():
-        refuse(path, kind)
     suffix = _SUFFIXES.get(path.suffix.lower())
+    if path.is_file() and not (kind == EMPTY and suffix is not None):
+        refuse(path, kind)
     if suffix is not None:
         return suffix
     if path.with_name(path.name + ".hea").exists():

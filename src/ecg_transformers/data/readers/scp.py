@@ -95,7 +95,9 @@ def read_scp(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECGRec
 
 def _missing(number: int, what: str, sections: dict[int, bytes], hints: Hints, path: Path) -> Exception:
     if number == 6 and 12 in sections:
-        return UnsupportedFormatError("the file holds only a long-term rhythm (section 12), which is not read.", path=path)
+        return UnsupportedFormatError(
+            "the file holds only a long-term rhythm (section 12), which is not read.", path=path
+        )
     if hints.allow_truncated and not sections:
         return TruncatedError("the file ends before its sections.", path=path)
     return SignalError(f"the SCP-ECG file has no section {number} ({what}): it holds no ECG.", path=path)
@@ -127,7 +129,9 @@ def _data(section: bytes, number: int, num_leads: int, path: Path, hints: Hints)
     sizes = struct.unpack(f"<{num_leads}H", body[6 : 6 + 2 * num_leads])
     at = 6 + 2 * num_leads
     if at + sum(sizes) > len(body) and not hints.allow_truncated:
-        raise TruncatedError(f"section {number} promises {sum(sizes)} bytes of samples, {len(body) - at} follow.", path=path)
+        raise TruncatedError(
+            f"section {number} promises {sum(sizes)} bytes of samples, {len(body) - at} follow.", path=path
+        )
     parts = []
     for size in sizes:
         parts.append(body[at : at + size])
@@ -201,7 +205,8 @@ def _with_reference_beat(
         raise HeaderError(f"section 4 declares {zones} zones in {len(body)} bytes.", path=path)
     length = int(milliseconds * 1000 // beat_data.interval)
     columns = [
-        _values(part, length, beat_data.coding, tables, lead.name, path, hints) for part, lead in zip(beat_data.parts, leads)
+        _values(part, length, beat_data.coding, tables, lead.name, path, hints)
+        for part, lead in zip(beat_data.parts, leads)
     ]
     common = math.gcd(rhythm.step, beat_data.step)
     beat = np.zeros((length, len(leads)), dtype=np.int64)

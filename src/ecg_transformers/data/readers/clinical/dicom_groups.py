@@ -176,13 +176,11 @@ class _Piece:
     baseline: float
 
 
-def _pieces(
-    group: Group, hints: Hints, little_endian: bool, path: Path, flags: list[str]
-) -> list[_Piece]:
+def _pieces(group: Group, hints: Hints, little_endian: bool, path: Path, flags: list[str]) -> list[_Piece]:
     """The ECG channels of one group; steps and baselines in millivolts."""
     samples = _samples(group, hints, little_endian, path, flags)
     padding = _padding(group, little_endian)
-    start = int(round(group.offset_ms / 1000 * group.rate))
+    start = round(group.offset_ms / 1000 * group.rate)
     pieces: list[_Piece] = []
     for number, channel in enumerate(group.channels):
         unit = channel.unit or hints.units
@@ -214,9 +212,7 @@ def _pieces(
     return pieces
 
 
-def _samples(
-    group: Group, hints: Hints, little_endian: bool, path: Path, flags: list[str]
-) -> np.ndarray:
+def _samples(group: Group, hints: Hints, little_endian: bool, path: Path, flags: list[str]) -> np.ndarray:
     """The numbers of a group `(T, channels)`, as many as the file holds."""
     if group.kind not in _TYPES:
         what = "G.711 companded samples" if group.kind in ("MB", "AB") else f"samples of the kind {group.kind[:8]!r}"
@@ -283,11 +279,16 @@ def in_runs(hit: np.ndarray, least: int) -> np.ndarray:
 
 def _channel(definition: Any, place: int) -> Channel:
     """Lead, scale and unit of a channel definition."""
-    step, correction = _decimal(definition, "ChannelSensitivity"), _decimal(definition, "ChannelSensitivityCorrectionFactor")
+    step, correction = (
+        _decimal(definition, "ChannelSensitivity"),
+        _decimal(definition, "ChannelSensitivityCorrectionFactor"),
+    )
     unit = ""
     for code in _value(definition, "ChannelSensitivityUnitsSequence") or []:
         texts = (_plain(code, "CodeValue").strip(), _plain(code, "CodeMeaning").strip())
-        unit = next((text for text in texts if text and units_per_millivolt(text) is not None), next(filter(None, texts), ""))
+        unit = next(
+            (text for text in texts if text and units_per_millivolt(text) is not None), next(filter(None, texts), "")
+        )
         break
     if step is not None and correction is not None:
         step *= correction

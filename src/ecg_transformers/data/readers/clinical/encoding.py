@@ -43,5 +43,8 @@ def _eight_bit(name: str) -> str | None:
         found = codecs.lookup(name)
     except (LookupError, ValueError):
         return None
-    known = found.name.startswith(("iso8859", "cp125", "cp437", "cp850", "koi8", "mac-")) or found.name in ("utf-8", "ascii")
+    known = found.name.startswith(("iso8859", "cp125", "cp437", "cp850", "koi8", "mac-")) or found.name in (
+        "utf-8",
+        "ascii",
+    )
     return found.name if known else None

@@ -21,7 +21,9 @@ from typing import Any
 
 KEY_NAME = "identity.key"
 KEY_VARIABLE = "ECG_IDENTITY_KEY"
-_LETTERS = str.maketrans("0123456789abcdef", "bcdfghjklmnpqrst")  # no digits: a stand-in never looks like an id or a date
+_LETTERS = str.maketrans(
+    "0123456789abcdef", "bcdfghjklmnpqrst"
+)  # no digits: a stand-in never looks like an id or a date
 _EMPTY = {"", "---", "unknown", "none", "anonymous", "anonymized", "x"}
 HIDDEN = "[hidden]"
 
@@ -167,12 +169,17 @@ def iso_time(day: str, hour: int = 0, minute: int = 0, second: int = 0) -> str:
 
 def time_of_digits(text: str) -> str:
     """A time written `YYYYMMDD[HHMM[SS]]…`, as HL7 and DICOM have it, in our form; "" for anything else."""
-    match = re.match(r"\s*(\d{4})(\d{2})(\d{2})(?:(\d{2})(\d{2})(\d{2})?)?", text)
+    match = re.match(r"\s*(\d{4})(\d{2})(\d{2})((?:\d{2}){2,3})?", text)
     if match is None:
         return ""
-    year, month, day, hour, minute, second = (None if part is None else int(part) for part in match.groups())
-    assert year is not None and month is not None and day is not None
-    return iso_date(year, month, day) if hour is None else iso_time(iso_date(year, month, day), hour, minute or 0, second or 0)
+    day = iso_date(int(match[1]), int(match[2]), int(match[3]))
+    clock = match[4]
+    return iso_time(day, int(clock[:2]), int(clock[2:4]), int(clock[4:6] or 0)) if clock else day
+
+
+def day_of_digits(text: str) -> str:
+    """A date written `YYYYMMDD…` in our form; "" for anything else."""
+    return time_of_digits(text)[:10]
 
 
 def time_of_texts(day: str, clock: str) -> str:

@@ -37,6 +37,7 @@ ISHNE = Kind("ishne", "ISHNE Holter file")
 ISHNE_ANNOTATIONS = Kind("ishne", "ISHNE annotation file")
 BDF = Kind("bdf", "BDF file (BioSemi, 24 bits)")
 EDF = Kind("edf", "EDF file")
+EMPTY = Kind(None, "empty file (0 bytes)")
 
 _ROOTS = {"AnnotatedECG": AECG, "restingecgdata": PHILIPS, "RestingECG": MUSE}
 _FOREIGN_ROOTS = {
@@ -86,7 +87,7 @@ def kind_of(head: bytes, size: int, suffix: str = "") -> Kind | None:
     ISHNE annotation files with the magic number of an ECG.
     """
     if not size:
-        return Kind(None, "empty file (0 bytes)")
+        return EMPTY
     if _is_dicom(head):
         return DICOM
     if head.startswith((b"ISHNE1.0", _ANNOTATION_MAGIC)):

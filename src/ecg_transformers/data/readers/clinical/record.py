@@ -151,9 +151,8 @@ def _some_leads(samples: Samples, chosen: list[int]) -> Samples:
 def _as_int16(samples: Samples) -> np.ndarray | None:
     """The counts as int16 with -32768 for "no value", or None where they do not fit or -32768 is a value."""
     counts, missing = samples.counts, samples.missing
-    if counts.dtype.kind not in "iu":
-        if not np.isfinite(counts).all() or (counts != np.rint(counts)).any():
-            return None
+    if counts.dtype.kind not in "iu" and (not np.isfinite(counts).all() or (counts != np.rint(counts)).any()):
+        return None
     present = counts if missing is None else np.where(missing, 0, counts)
     if present.min() < -32767 or present.max() > 32767:
         return None

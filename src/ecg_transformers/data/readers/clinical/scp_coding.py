@@ -115,10 +115,7 @@ def _decode_with(content: bytes, count: int, tables: list[Table], path: Path) ->
     at, number, switches = 0, 0, 0
     while len(values) < count and at < length:
         table = tables[number]
-        code = next(
-            (table[size, key] for size in sizes[number] if at + size <= length and (size, key := int(bits[at : at + size], 2)) in table),
-            None,
-        )
+        code = _code_at(bits, at, table, sizes[number])
         if code is None:
             if length - at < 8:  # the rest of the last byte
                 break
@@ -139,6 +136,17 @@ def _decode_with(content: bytes, count: int, tables: list[Table], path: Path) ->
     return np.array(values, dtype=np.int64)
 
 
+def _code_at(bits: str, at: int, table: Table, sizes: list[int]) -> Code | None:
+    """The code that begins at a bit, None where no prefix of the table fits."""
+    for size in sizes:
+        if at + size > len(bits):
+            return None
+        code = table.get((size, int(bits[at : at + size], 2)))
+        if code is not None:
+            return code
+    return None
+
+
 def undo_differences(values: np.ndarray, coding: int, path: Path) -> np.ndarray:
     """Samples from amplitudes (0), first (1) or second differences (2), in 16 bits that wrap around."""
     values = values.astype(np.int64)
@@ -149,5 +157,7 @@ def undo_differences(values: np.ndarray, coding: int, path: Path) -> np.ndarray:
         slope = values[1] - values[0] + np.concatenate([[0], np.cumsum(values[2:])])
         values = values[0] + np.concatenate([[0], np.cumsum(slope)])
     elif coding not in (0, 1, 2):
-        raise UnsupportedFormatError(f"the coding {coding} is none of amplitudes, first and second differences.", path=path)
+        raise UnsupportedFormatError(
+            f"the coding {coding} is none of amplitudes, first and second differences.", path=path
+        )
     return ((values + 32768) & 0xFFFF) - 32768

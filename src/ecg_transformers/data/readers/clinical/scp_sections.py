@@ -78,7 +78,9 @@ def _section(
         raise HeaderError(f"the pointer to section {number} leads nowhere ({length} bytes at {start + 1}).", path=path)
     if start + length > len(content):
         if not hints.allow_truncated:
-            raise TruncatedError(f"section {number} ends at byte {start + length}, the file at {len(content)}.", path=path)
+            raise TruncatedError(
+                f"section {number} ends at byte {start + length}, the file at {len(content)}.", path=path
+            )
         flags.append("truncated")
         return content[start:] if start + _HEAD <= len(content) else None
     section = content[start : start + length]
