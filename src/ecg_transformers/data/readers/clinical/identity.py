@@ -80,8 +80,8 @@ class Patient:
         return value
 
     def _words(self) -> list[str]:
-        pieces = [part for name in [*self.names, *self.others.values()] for part in re.split(r"[\s,^/=]+", clean(name))]
-        pieces += [clean(self.id), *birth_spellings(self.birth_date)]
+        pieces = [part for name in self.names for part in re.split(r"[\s,^/=]+", clean(name))]
+        pieces += [clean(self.id), *map(clean, self.others.values()), *birth_spellings(self.birth_date)]
         return sorted({word for word in pieces if len(word) > 2 and word.lower() not in _EMPTY}, key=len, reverse=True)
 
     def _pattern(self) -> re.Pattern[str]:
