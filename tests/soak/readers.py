@@ -209,7 +209,9 @@ def hospital_files() -> dict[str, list[tuple[str, bytes]]]:
     beat = (counts[20:60], 5000, [(21, 41, 60)])
     holter = files.ecg_counts(120, ["V1", "V2", "V3"])
     return {
-        "dicom": [("r.dcm", files.dicom(counts, syntax=syntax)) for syntax in ("explicit", "implicit", "big", "deflated")],
+        "dicom": [
+            ("r.dcm", files.dicom(counts, syntax=syntax)) for syntax in ("explicit", "implicit", "big", "deflated")
+        ],
         "aecg": [("r.xml", files.aecg(counts, unit=unit)) for unit in ("s", "ms")],
         "philips": [("r.xml", files.philips(counts, compress=compress)) for compress in (True, False)],
         "muse": [("r.xml", files.muse(counts[:, [0, 1, 6, 7, 8, 9, 10, 11]]))],

@@ -37,7 +37,12 @@ def ecg_counts(num_samples=600, leads=LEADS, seed=3, step_uv=5.0):
 def dicom(counts, leads=LEADS, step_uv=5.0, rate=500, kind="SS", syntax="explicit", label="RHYTHM", **changes):
     """A DICOM 12-lead ECG by pydicom; `groups` of `changes` are further (label, counts) before the rhythm."""
     from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+    from pydicom.uid import (
+        DeflatedExplicitVRLittleEndian,
+        ExplicitVRBigEndian,
+        ExplicitVRLittleEndian,
+        ImplicitVRLittleEndian,
+    )
 
     syntaxes = {"explicit": ExplicitVRLittleEndian, "implicit": ImplicitVRLittleEndian, "big": ExplicitVRBigEndian}
     data = Dataset()
@@ -50,7 +55,9 @@ def dicom(counts, leads=LEADS, step_uv=5.0, rate=500, kind="SS", syntax="explici
     data.AcquisitionDateTime, data.ReferringPhysicianName = WHEN, "Dr. Kasimir"
     data.WaveformAnnotationSequence = [_item(UnformattedTextValue=text) for text in STATEMENTS]
     groups = [*changes.get("groups", ()), (label, counts)]
-    data.WaveformSequence = [_group(values, leads, step_uv, rate, kind, syntax, name, changes) for name, values in groups]
+    data.WaveformSequence = [
+        _group(values, leads, step_uv, rate, kind, syntax, name, changes) for name, values in groups
+    ]
     stream = BytesIO()
     data.save_as(stream, enforce_file_format=True)
     return stream.getvalue()
@@ -96,7 +103,9 @@ def _group(counts, leads, step_uv, rate, kind, syntax, label, changes):
     content = np.asarray(counts).astype(order + dtype).tobytes()
     group.add_new(0x54001010, "OB" if dtype.endswith("1") else "OW", content)
     if "padding" in changes:
-        group.add_new(0x5400100A, "OB" if dtype.endswith("1") else "OW", np.array(changes["padding"], order + dtype).tobytes())
+        group.add_new(
+            0x5400100A, "OB" if dtype.endswith("1") else "OW", np.array(changes["padding"], order + dtype).tobytes()
+        )
     if "offsets" in changes:
         group.MultiplexGroupTimeOffset = str(changes["offsets"][label])
     return group
@@ -125,7 +134,8 @@ def aecg(counts, leads=LEADS, step_uv=5.0, rate=500, unit="s"):
         "</annotation></component>"
         for text in STATEMENTS
     )
-    beat = f'<derivation><derivedSeries><code code="REPRESENTATIVE_BEAT"/>{sequences(2 * counts[:50])}</derivedSeries></derivation>'
+    beat = f'<derivedSeries><code code="REPRESENTATIVE_BEAT"/>{sequences(2 * counts[:50])}</derivedSeries>'
+    beat = f"<derivation>{beat}</derivation>"
     person = (
         f"<name><family>{LAST}</family><given>{FIRST}</given></name>"
         f'<administrativeGenderCode code="F"/><birthTime value="{BIRTH}"/>'
@@ -141,7 +151,9 @@ def aecg(counts, leads=LEADS, step_uv=5.0, rate=500, unit="s"):
     ).encode()
 
 
-def muse(counts, leads=("I", "II", "V1", "V2", "V3", "V4", "V5", "V6"), step_uv=4.88, rate=500, kinds=("Median", "Rhythm")):
+def muse(
+    counts, leads=("I", "II", "V1", "V2", "V3", "V4", "V5", "V6"), step_uv=4.88, rate=500, kinds=("Median", "Rhythm")
+):
     """A GE MUSE file; the median beat holds twice the numbers."""
 
     def lead_data(lead, values):
@@ -157,7 +169,8 @@ def muse(counts, leads=("I", "II", "V1", "V2", "V3", "V4", "V5", "V6"), step_uv=
     for kind in kinds:
         values = 2 * counts[:100] if kind == "Median" else counts
         data = "".join(lead_data(lead, values[:, place]) for place, lead in enumerate(leads))
-        waves += f"<Waveform><WaveformType>{kind}</WaveformType><SampleBase>{rate}</SampleBase><SampleExponent>0</SampleExponent>{data}</Waveform>"
+        head = f"<WaveformType>{kind}</WaveformType><SampleBase>{rate}</SampleBase><SampleExponent>0</SampleExponent>"
+        waves += f"<Waveform>{head}{data}</Waveform>"
     said = "".join(
         f"<DiagnosisStatement><StmtFlag>ENDSLINE</StmtFlag><StmtText>{text}</StmtText></DiagnosisStatement>"
         for text in STATEMENTS
@@ -167,7 +180,8 @@ def muse(counts, leads=("I", "II", "V1", "V2", "V3", "V4", "V5", "V6"), step_uv=
         f"<PatientDemographics><PatientID>{ID}</PatientID><PatientLastName>{LAST}</PatientLastName><PatientFirstName>"
         f"{FIRST}</PatientFirstName><DateofBirth>07-11-1943</DateofBirth><Gender>FEMALE</Gender></PatientDemographics>"
         "<TestDemographics><AcquisitionDate>08-22-2019</AcquisitionDate><AcquisitionTime>13:45:01</AcquisitionTime>"
-        f"<OverreaderLastName>Dr. Kasimir</OverreaderLastName></TestDemographics><Diagnosis>{said}</Diagnosis>{waves}</RestingECG>"
+        "<OverreaderLastName>Dr. Kasimir</OverreaderLastName></TestDemographics>"
+        f"<Diagnosis>{said}</Diagnosis>{waves}</RestingECG>"
     ).encode("latin-1")
 
 
@@ -218,7 +232,9 @@ def _xli_chunk(column):
             table[longer] = len(table)
         known = bytes([value])
     codes += [table[known], 1023]
-    packed = np.packbits(np.array([[code >> place & 1 for place in range(9, -1, -1)] for code in codes], np.uint8).ravel())
+    packed = np.packbits(
+        np.array([[code >> place & 1 for place in range(9, -1, -1)] for code in codes], np.uint8).ravel()
+    )
     return struct.pack("<iHh", len(packed), 1, int(bends[0])) + packed.tobytes()
 
 
@@ -306,7 +322,16 @@ def _huffman(values):
     return bytes(int(text[at : at + 8], 2) for at in range(0, len(text), 8))
 
 
-def ishne(counts, codes=(2, 3, 4), step_nv=(2500, 5000, 1000), rate=200, block=b"", declared=None, magic=b"ISHNE1.0", tail=None):
+def ishne(
+    counts,
+    codes=(2, 3, 4),
+    step_nv=(2500, 5000, 1000),
+    rate=200,
+    block=b"",
+    declared=None,
+    magic=b"ISHNE1.0",
+    tail=None,
+):
     """An ISHNE Holter file, or annotations where `tail` stands for the samples."""
 
     def words(values):
@@ -318,15 +343,17 @@ def ishne(counts, codes=(2, 3, 4), step_nv=(2500, 5000, 1000), rate=200, block=b
     body = struct.pack("<4ih", len(block), len(counts) if declared is None else declared, 522, 522 + len(block), 1)
     body += text(FIRST, 40) + text(LAST, 40) + text(ID, 20) + struct.pack("<2h", 2, 0)
     body += struct.pack("<12h", 11, 7, 1943, 22, 8, 2019, 22, 8, 2019, 13, 45, 1)
-    body += struct.pack("<h", len(codes)) + words(codes) + words([1] * len(codes)) + words(step_nv) + struct.pack("<h", 0)
+    body += (
+        struct.pack("<h", len(codes)) + words(codes) + words([1] * len(codes)) + words(step_nv) + struct.pack("<h", 0)
+    )
     body += text("digital", 40) + struct.pack("<h", rate) + text("", 80) + text("", 80) + text("", 88) + block
     samples = np.asarray(counts).astype("<i2").tobytes() if tail is None else tail
     return magic + struct.pack("<H", binascii.crc_hqx(body, 0xFFFF)) + body + samples
 
 
-def edf(counts, leads=("II", "V5"), width=2, kind="", onsets=None, physical=(-3276.8, 3276.7), per_record=100, rate=100, records=None):
+def edf(counts, leads=("II", "V5"), width=2, kind="", onsets=None, physical=(-3276.8, 3276.7), per_record=100, **other):
     """EDF (`width` 2) or BDF (3); with `onsets` each data record begins with its time, as EDF+ has it."""
-    full = 2 ** (8 * width - 1)
+    full, rate, records = 2 ** (8 * width - 1), other.get("rate", 100), other.get("records")
     name = "EDF" if width == 2 else "BDF"
     signals = [(f"ECG {lead}", "uV", *physical, -full, full - 1, per_record) for lead in leads]
     if onsets is not None:
@@ -369,5 +396,12 @@ def every_format(num_samples=600):
         ("e.scp", scp(counts), counts, 5.0, LEADS, 500),
         ("f.ecg", ishne(holter), holter, np.array([2.5, 5.0, 1.0]), ["X", "Y", "Z"], 200),
         ("g.edf", edf(two), two, 0.1, ["II", "V5"], 100),
-        ("h.bdf", edf(32 * two - 5_760_000, width=3, physical=(-262144, 262143)), 32 * two - 5_760_000, None, ["II", "V5"], 100),
+        (
+            "h.bdf",
+            edf(32 * two - 5_760_000, width=3, physical=(-262144, 262143)),
+            32 * two - 5_760_000,
+            None,
+            ["II", "V5"],
+            100,
+        ),
     ]

@@ -149,7 +149,7 @@ def test_without_the_extra_the_sentence_says_what_to_install(files, monkeypatch)
     monkeypatch.setitem(sys.modules, "pydicom", None)
     monkeypatch.setitem(sys.modules, "defusedxml", None)
     monkeypatch.setitem(sys.modules, "defusedxml.common", None)
-    for kind, path, *_ in files[:4]:
+    for _, path, *_ in files[:4]:
         with pytest.raises(MissingDependencyError, match=r"ecg_transformers\[clinical\]"):
             read_record(path)
     for kind, path, *_ in files[4:]:
@@ -196,7 +196,7 @@ def test_nothing_that_identifies_reaches_info_plots_and_logs(files, hospital, ca
 
 def test_a_damaged_value_of_the_patient_is_not_printed(files, hospital):
     """pydicom warns with the value it complains of; nothing of that reaches the terminal."""
-    kind, path, *_ = files[0]
+    path = files[0][1]
     content = path.read_bytes().replace(b"19430711", b"1943_711").replace(b"076Y", b"7..Y")
     path.write_bytes(content)
     code = f"from ecg_transformers.data.readers import read_record; read_record({str(path)!r})"

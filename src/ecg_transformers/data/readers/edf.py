@@ -215,7 +215,6 @@ def scale_of(signals: list[Signal], units: str | None, path: Path) -> tuple[np.n
     return np.array(gains), np.array(offsets)
 
 
-<<<<<<< HEAD
 def identity_of(header: Header) -> tuple[Patient, str]:
     """Patient and time. EDF+ has id, sex, birth date and name in one text; of another text all may be the id."""
     parts = header.patient.split()
@@ -241,38 +240,3 @@ def _day_month_year(text: str) -> str:
     if match is None or match.group(2).upper() not in _MONTHS:
         return ""
     return iso_date(int(match.group(3)), _MONTHS.index(match.group(2).upper()) + 1, int(match.group(1)))
-=======
-def check_edf_header(path: Path, limits: Limits) -> None:
-    """Sizes that the header declares fit the file, before a library allocates them."""
-    with path.open("rb") as stream:
-        head = stream.read(256)
-    if len(head) < 256 or head[:8].strip() not in (b"0",):
-        raise UnsupportedFormatError("this is no EDF file.", path=path)
-    try:
-        header_bytes, records, num_signals = int(head[184:192]), int(head[236:244]), int(head[252:256])
-        duration = float(head[244:252])
-    except ValueError as error:
-        raise HeaderError(f"a number of the EDF header cannot be read ({error}).", path=path) from error
-    limits.check_shape(0, num_signals, path=path)
-    if num_signals < 1 or header_bytes != 256 * (num_signals + 1) or records < 1 or not 0 < duration < 1e6:
-        raise HeaderError(
-            f"the EDF header declares {num_signals} signals, {records} data records of {duration} s in {header_bytes} "
-            "bytes; a recording that was not closed has -1 records.",
-            path=path,
-        )
-    content = read_bytes(path, limits.max_file_bytes, follow_links=True)  # whether a link may be followed is decided
-    start = 256 + num_signals * 216
-    try:
-        samples = [int(content[start + 8 * i : start + 8 * i + 8]) for i in range(num_signals)]
-    except ValueError as error:
-        raise HeaderError(f"the number of samples of a signal cannot be read ({error}).", path=path) from error
-    if min(samples) < 1:
-        raise HeaderError("a signal has no samples per data record.", path=path)
-    if max(samples) * records > limits.max_samples:
-        raise LimitError(f"{max(samples) * records} samples are declared, beyond the limit.", path=path)
-    if header_bytes + 2 * sum(samples) * records > len(content):
-        raise TruncatedError(
-            f"the header promises {2 * sum(samples) * records} bytes of samples, {len(content) - header_bytes} follow.",
-            path=path,
-        )
->>>>>>> main
