@@ -48,7 +48,7 @@ def test_the_identity_is_left_out_unless_asked_for(hospital, tmp_path):
     hidden = b"".join(path.read_bytes() for path in sorted((tmp_path / "hidden").iterdir()))
     assert [word for word in hospital.IDENTIFYING if word.encode() in hidden] == []
     assert hospital.LAST in (tmp_path / "kept" / "a.hea").read_text()
-    assert json.loads((tmp_path / "kept" / "d.json").read_text())["patient_id"] == hospital.ID
+    assert json.loads((tmp_path / "kept" / "d.npz.json").read_text())["patient_id"] == hospital.ID
 
 
 def test_wfdb_keeps_counts_time_and_statements(hospital, tmp_path):

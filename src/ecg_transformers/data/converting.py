@@ -175,7 +175,7 @@ def _write_npz(record: DigitalRecord | ECGRecord, folder: Path, name: str) -> Pa
         lead_names=np.array(whole.lead_names),
         units=np.array("mV"),
     )
-    _write_sidecar(whole, folder, name)
+    _write_sidecar(whole, path)
     return path
 
 
@@ -188,17 +188,18 @@ def _write_csv(record: DigitalRecord | ECGRecord, folder: Path, name: str) -> Pa
         for number, row in enumerate(whole.signal):
             cells = ("" if np.isnan(value) else f"{value:.9g}" for value in row)
             stream.write(f"{number / whole.sampling_rate:.9g},{','.join(cells)}\n")
-    _write_sidecar(whole, folder, name)
+    _write_sidecar(whole, path)
     return path
 
 
-def _write_sidecar(record: ECGRecord, folder: Path, name: str) -> None:
+def _write_sidecar(record: ECGRecord, path: Path) -> None:
     """What NPZ and CSV have no place for, as JSON beside them."""
     annotations = {key: np.asarray(values).tolist() for key, values in (record.annotations or {}).items()}
     facts = {"sampling_rate": record.sampling_rate, "lead_names": record.lead_names, "units": "mV", **_facts(record)}
     if annotations:
         facts["annotations"] = annotations
-    (folder / f"{name}.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(facts, indent=2, ensure_ascii=False, default=str) + "\n"
+    path.with_name(f"{path.name}.json").write_text(text, encoding="utf-8")
 
 
 _WRITERS: dict[str, Callable[[DigitalRecord | ECGRecord, Path, str], Path]] = {

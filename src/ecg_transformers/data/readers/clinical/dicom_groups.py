@@ -285,10 +285,10 @@ def _channel(definition: Any, place: int) -> Channel:
     )
     unit = ""
     for code in _value(definition, "ChannelSensitivityUnitsSequence") or []:
-        texts = (_plain(code, "CodeValue").strip(), _plain(code, "CodeMeaning").strip())
-        unit = next(
-            (text for text in texts if text and units_per_millivolt(text) is not None), next(filter(None, texts), "")
-        )
+        value, meaning = _plain(code, "CodeValue").strip(), _plain(code, "CodeMeaning").strip()
+        is_ucum = _plain(code, "CodingSchemeDesignator").strip().upper() == "UCUM"
+        in_words = bool(meaning) and units_per_millivolt(meaning) is not None
+        unit = meaning if in_words and not (value and is_ucum) and units_per_millivolt(value) is None else value
         break
     if step is not None and correction is not None:
         step *= correction
