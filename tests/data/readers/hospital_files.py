@@ -386,22 +386,27 @@ def _lines(content):
 
 def every_format(num_samples=600):
     """One file of each format: (file name, bytes, counts, microvolts a count, leads, Hz)."""
+    return [*cart_files(num_samples), *long_files(num_samples)]
+
+
+def cart_files(num_samples=600):
+    """Files of resting ECGs, as `every_format` gives them."""
     counts, eight = ecg_counts(num_samples), [0, 1, 6, 7, 8, 9, 10, 11]
-    holter, two = ecg_counts(num_samples, ["V1", "V2", "V3"]), ecg_counts(num_samples // 100 * 100, ["II", "V5"])
     return [
         ("a.dcm", dicom(counts), counts, 5.0, LEADS, 500),
         ("b.xml", aecg(counts), counts, 5.0, LEADS, 500),
         ("c.xml", philips(counts), counts, 5.0, LEADS, 500),
         ("d.xml", muse(counts[:, eight]), counts[:, eight], 4.88, [LEADS[place] for place in eight], 500),
         ("e.scp", scp(counts), counts, 5.0, LEADS, 500),
+    ]
+
+
+def long_files(num_samples=600):
+    """Files of recorders, as `every_format` gives them; `num_samples` is a multiple of 100."""
+    holter, two = ecg_counts(num_samples, ["V1", "V2", "V3"]), ecg_counts(num_samples, ["II", "V5"])
+    fine = 32 * two - 5_760_000  # steps of 31.25 nV beside an electrode offset of -180 mV
+    return [
         ("f.ecg", ishne(holter), holter, np.array([2.5, 5.0, 1.0]), ["X", "Y", "Z"], 200),
         ("g.edf", edf(two), two, 0.1, ["II", "V5"], 100),
-        (
-            "h.bdf",
-            edf(32 * two - 5_760_000, width=3, physical=(-262144, 262143)),
-            32 * two - 5_760_000,
-            None,
-            ["II", "V5"],
-            100,
-        ),
+        ("h.bdf", edf(fine, width=3, physical=(-262144, 262143)), fine, None, ["II", "V5"], 100),
     ]

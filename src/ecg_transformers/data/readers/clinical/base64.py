@@ -8,7 +8,6 @@ from pathlib import Path
 
 from ecg_transformers.data.errors import HeaderError
 
-_BLANKS = re.compile(r"\s+")
 _ALPHABET = re.compile(r"[A-Za-z0-9+/]*={0,2}\Z")
 
 
@@ -18,7 +17,7 @@ def base64_bytes(text: str, path: Path, lead: str | None = None) -> bytes:
     Raises:
         HeaderError: a letter that Base64 does not have.
     """
-    bare = _BLANKS.sub("", text)
+    bare = "".join(text.split())
     if not _ALPHABET.match(bare):
         raise HeaderError("the samples are no Base64.", path=path, lead=lead)
     bare = bare.rstrip("=")

@@ -71,21 +71,22 @@ class Patient:
 
     def hide_in(self, value: Any) -> Any:
         """Texts (and lists and dictionaries of them) with the patient's names, id and birth date taken out."""
-        if isinstance(value, str):
-            return self._pattern().sub(HIDDEN, value) if self._words() else value
-        if isinstance(value, dict):
-            return {self.hide_in(key): self.hide_in(part) for key, part in value.items()}
-        if isinstance(value, list):
-            return [self.hide_in(part) for part in value]
-        return value
-
-    def _words(self) -> list[str]:
         pieces = [part for name in self.names for part in re.split(r"[\s,^/=]+", clean(name))]
         pieces += [clean(self.id), *map(clean, self.others.values()), *birth_spellings(self.birth_date)]
-        return sorted({word for word in pieces if len(word) > 2 and word.lower() not in _EMPTY}, key=len, reverse=True)
+        words = {word for word in pieces if len(word) > 2 and word.lower() not in _EMPTY}
+        if not words:
+            return value
+        longest_first = sorted(words, key=len, reverse=True)
+        pattern = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)", re.IGNORECASE)
+        return _hidden(value, pattern)
 
-    def _pattern(self) -> re.Pattern[str]:
-        return re.compile(r"(?<!\w)(?:" + "|".join(map(re.escape, self._words())) + r")(?!\w)", re.IGNORECASE)
+
+def _hidden(value: Any, pattern: re.Pattern[str]) -> Any:
+    if isinstance(value, str):
+        return pattern.sub(HIDDEN, value)
+    if isinstance(value, dict):
+        return {_hidden(key, pattern): _hidden(part, pattern) for key, part in value.items()}
+    return [_hidden(part, pattern) for part in value] if isinstance(value, list) else value
 
 
 def stand_in(own_id: str) -> str:
@@ -104,10 +105,17 @@ def identity_key() -> bytes:
     if given:
         return hashlib.sha256(given.encode()).digest()
     for folder in _folders():
+        if folder in _KEYS:
+            return _KEYS[folder]
         with contextlib.suppress(OSError):
-            return _key_in(folder)
+            _KEYS[folder] = _key_in(folder)
+            return _KEYS[folder]
     os.environ[KEY_VARIABLE] = secrets.token_hex(32)
     return hashlib.sha256(os.environ[KEY_VARIABLE].encode()).digest()
+
+
+_KEYS: dict[Path, bytes] = {}
+"""Keys that this process has read, by folder."""
 
 
 def _key_in(folder: Path) -> bytes:

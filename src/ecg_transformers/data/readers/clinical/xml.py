@@ -78,7 +78,7 @@ class _Tree(TreeBuilder):
 
 def local(name: str) -> str:
     """A name without its namespace."""
-    return name.rpartition("}")[2]
+    return name.rpartition("}")[2] if name.startswith("{") else name
 
 
 def text_of(element: Element | None, way: str = "") -> str:
