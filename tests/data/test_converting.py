@@ -90,3 +90,16 @@ def test_nothing_is_overwritten_and_a_bad_file_ends_nothing(hospital, tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == before
     with pytest.raises(OptionError, match="wfdb"):
         convert_record(tmp_path / name, tmp_path / "out", "edf")
+
+
+def test_the_verb_names_what_it_wrote_and_what_it_could_not_read(hospital, tmp_path, capsys):
+    from ecg_transformers.cli import main
+
+    name, content, *_ = hospital.every_format()[0]
+    (tmp_path / name).write_bytes(content)
+    (tmp_path / "bad.xml").write_text("<html/>")
+    arguments = [str(tmp_path / "bad.xml"), str(tmp_path / name), "-o", str(tmp_path / "out"), "--to", "csv"]
+    assert main(["convert-record", *arguments]) == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out)["written"] == str(tmp_path / "out" / "a.csv")
+    assert "bad.xml" in err

@@ -368,3 +368,31 @@ def test_gaps_of_years_are_not_allocated(hospital, tmp_path):
     with pytest.raises(LimitError, match="parts"):
         read_record(path)
     assert len(list(read_parts(path))) == 2
+
+
+# Recordings of a day
+
+
+@pytest.mark.parametrize("kind", ["ishne", "edf", "bdf"])
+def test_a_part_of_a_day_takes_little_memory(kind, hospital, tmp_path):
+    """24 hours as a sparse file: what is allocated follows the part and not the file."""
+    import os
+    import tracemalloc
+
+    path, samples = tmp_path / "day.bin", 24 * 3600 * 200
+    counts = hospital.ecg_counts(200, ["V1", "V2", "V3"])
+    if kind == "ishne":
+        head, size = hospital.ishne(counts[:0], declared=samples), 6 * samples
+    else:
+        width = 2 if kind == "edf" else 3
+        whole = hospital.edf(counts, ["II", "V1", "V5"], width=width, per_record=200, rate=200, records=samples // 200)
+        head, size = whole[: 256 * 4], 3 * width * samples
+    path.write_bytes(head)
+    os.truncate(path, len(head) + size)
+    read_record(path, start=0, stop=10)  # what is imported once does not count
+    tracemalloc.start()
+    record = read_record(path, start=samples // 2, stop=samples // 2 + 2000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert record.num_samples == 2000
+    assert peak < 12 * 2**20

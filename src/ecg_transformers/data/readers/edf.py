@@ -147,14 +147,16 @@ class _Reading:
         patient_id = sheet.patient.patient_id(self.hints.keep_identity)
         rate = agreed_rate(self.hints, self.rate, self.path) or self.rate
         if self.header.width == 2:
-            counts = np.maximum(digital, -32767)
+            counts = np.maximum(digital, -32767) if digital.min() == INVALID else digital
             if missing is not None:
                 counts[missing] = INVALID
             return DigitalRecord(
                 counts, self.gain, self.offset, rate, list(self.names), self.path.stem, patient_id,
                 source=str(self.path), metadata=metadata,
             )  # fmt: skip
-        signal = ((digital - self.offset) / self.gain).astype(np.float32)
+        signal = np.empty(digital.shape, dtype=np.float32)
+        for place in range(len(self.signals)):  # lead by lead: numpy is slow along an axis of two or three
+            signal[:, place] = (digital[:, place] - self.offset[place]) / self.gain[place]
         if missing is not None:
             signal[missing] = np.nan
         return ECGRecord(

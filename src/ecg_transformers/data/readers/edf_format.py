@@ -166,28 +166,20 @@ def read_records(descriptor: int, header: Header, signals: list[Signal], first: 
 
     int16 for EDF, int32 for BDF. The file is read in blocks of a few megabytes.
     """
-    samples = signals[0].samples
-    result = np.empty((last - first, samples, len(signals)), dtype=np.int16 if header.width == 2 else np.int32)
-    step = max(1, _BLOCK_BYTES // header.record_bytes)
+    samples, width, size = signals[0].samples, header.width, header.record_bytes
+    result = np.empty((last - first, samples, len(signals)), dtype=np.int16 if width == 2 else np.int32)
+    step = max(1, _BLOCK_BYTES // size)
+    block = bytearray(2 + min(step, last - first) * size)
     for at in range(first, last, step):
-        count = min(step, last - at)
-        content = os.pread(descriptor, count * header.record_bytes, header.start + at * header.record_bytes)
-        block = np.frombuffer(content[: len(content) // header.record_bytes * header.record_bytes], np.uint8)
-        block = block.reshape(-1, header.record_bytes)
+        wanted = min(step, last - at) * size
+        got = os.preadv(descriptor, [memoryview(block)[1 : 1 + wanted]], header.start + at * size)
+        count = got // size
         for place, signal in enumerate(signals):
-            part = np.ascontiguousarray(block[:, signal.offset : signal.offset + header.width * samples])
-            result[at - first : at - first + len(part), :, place] = integers(part, header.width)
+            # 24 bits are the upper three bytes of 32, so the byte before is read too and shifted out, which spreads the sign
+            dtype, start = ("<i2", signal.offset + 1) if width == 2 else ("<i4", signal.offset)
+            stored = np.ndarray((count, samples), dtype, block, start, (size, width))
+            result[at - first : at - first + count, :, place] = stored if width == 2 else stored >> 8
     return result.reshape(-1, len(signals))
-
-
-def integers(content: np.ndarray, width: int) -> np.ndarray:
-    """Little-endian two's complement integers of 2 or 3 bytes along the last axis of some bytes."""
-    if width == 2:
-        return content.view("<i2")
-    parts = content.reshape(*content.shape[:-1], -1, 3)
-    words = np.zeros((*parts.shape[:-1], 4), dtype=np.uint8)
-    words[..., 1:] = parts  # in the upper bytes, so that a shift spreads the sign
-    return words.view("<i4")[..., 0] >> 8
 
 
 def onsets(descriptor: int, header: Header, path: Path) -> np.ndarray:

@@ -110,7 +110,9 @@ class FileIndex:
             raise TableError(
                 f"several files carry this name: {sorted(candidates)[:3]}; give the path.", path=table, record=name
             )
-        return self.paths[candidates[0]] if candidates else None
+        if candidates:
+            return self.paths[candidates[0]]
+        return exact if exact.is_file() else None  # of a kind that is not read: the reader says which
 
 
 def record_name(relative: Path) -> str:

@@ -58,6 +58,8 @@ _MAGIC = (
     (b"\x1f\x8b", "gzip archive"),
     (b"PK\x03\x04", "ZIP archive"),
     (b"ALIVE\0\0\0", "AliveCor ATC file"),
+    (b"@  MFR", "MFER file"),
+    (b"RIFF", "RIFF (sound) file"),
 )
 _ANNOTATION_MAGIC = b"ANN  1.0"
 _VALUE_TYPES = (b"AE AS AT CS DA DS DT FD FL IS LO LT OB OD OF OL OW PN SH SL SQ SS ST TM UC UI UL UN UR US UT").split()
