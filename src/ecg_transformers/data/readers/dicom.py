@@ -102,14 +102,15 @@ def _groups(data: Any, cut: bool, path: Path, limits: Limits) -> list[Group]:
 
 def _missing_bytes(content: bytes) -> int:
     """How many bytes the waveform sequence promises beyond the end of the file; 0 where it states no length."""
-    for order in "<>":
-        at = content.find(struct.pack(order + "HH", 0x5400, 0x0100))
-        if at < 0 or at + 12 > len(content):
+    marks = [("<", b"SQ\0\0"), (">", b"SQ\0\0"), ("<", b"")]  # explicit in both byte orders, then implicit
+    for order, value_type in marks:
+        mark = struct.pack(order + "HH", 0x5400, 0x0100) + value_type
+        at = content.find(mark)
+        start = at + len(mark)
+        if at < 0 or start + 4 > len(content):
             continue
-        start = at + (8 if content[at + 4 : at + 6] == b"SQ" else 4)
         (length,) = struct.unpack(order + "I", content[start : start + 4])
-        if length != 0xFFFFFFFF:
-            return max(0, start + 4 + length - len(content))
+        return 0 if length == 0xFFFFFFFF else max(0, start + 4 + length - len(content))
     return 0
 
 

@@ -15,7 +15,15 @@ from ecg_transformers.data.readers.limits import Limits
 
 _FIXED = 256
 _BLOCK_BYTES = 2**23
-_FIELDS = (("label", 16), ("transducer", 80), ("unit", 8), ("pmin", 8), ("pmax", 8), ("dmin", 8), ("dmax", 8))
+_FIELDS: tuple[tuple[str, int], ...] = (
+    ("label", 16),
+    ("transducer", 80),
+    ("unit", 8),
+    ("pmin", 8),
+    ("pmax", 8),
+    ("dmin", 8),
+    ("dmax", 8),
+)
 _FIELDS += (("filter", 80), ("samples", 8), ("reserved", 32))
 
 

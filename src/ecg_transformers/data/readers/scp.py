@@ -27,6 +27,7 @@ from ecg_transformers.data.record import DigitalRecord, ECGRecord
 _HEAD = 16
 _MAX_SPREAD = 32
 _MAX_ZONES = 20_000
+_MAX_DECODED = 4_000_000
 _NANOVOLT = 1e-6
 
 
@@ -116,6 +117,8 @@ def _leads(body: bytes, path: Path, limits: Limits) -> tuple[list[_Lead], bool]:
             raise HeaderError(f"the lead runs from sample {first} to {last}.", path=path, lead=name)
         limits.check_shape(last, 1, path=path)
         leads.append(_Lead(name, first, last))
+    if sum(lead.length for lead in leads) > _MAX_DECODED:
+        raise LimitError(f"the leads declare more than {_MAX_DECODED} samples together.", path=path)
     return leads, bool(body[1] & 1)
 
 

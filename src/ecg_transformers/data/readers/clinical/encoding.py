@@ -27,11 +27,11 @@ def decoded(content: bytes) -> tuple[str, bool]:
             return text.removeprefix("\ufeff"), False
     match = _DECLARED.search(content[:400])
     declared = _eight_bit(match.group(1).decode("ascii")) if match else "utf-8"
-    for encoding in dict.fromkeys((declared, "utf-8", "cp1252", "latin-1")):
-        if encoding is None:
+    for candidate in dict.fromkeys((declared, "utf-8", "cp1252", "latin-1")):
+        if candidate is None:
             continue
         try:
-            return codecs.getincrementaldecoder(encoding)().decode(content), encoding != declared
+            return codecs.getincrementaldecoder(candidate)().decode(content), candidate != declared
         except UnicodeDecodeError:
             continue
     raise AssertionError("Latin-1 decodes every byte")

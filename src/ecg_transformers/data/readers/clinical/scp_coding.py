@@ -89,7 +89,8 @@ def _decode_default(content: bytes, count: int) -> np.ndarray:
     for place in range(10):
         words = words << 1 | padded[place : place + length]
     behind = (np.arange(length) + _TOTAL[words]).tolist()
-    starts, at = [], 0
+    starts: list[int] = []
+    at = 0
     while len(starts) < count and at < length:
         starts.append(at)
         at = behind[at]

@@ -13,9 +13,9 @@ from ecg_transformers.data.readers.clinical.encoding import decoded
 from ecg_transformers.data.readers.clinical.kinds import Kind
 from ecg_transformers.data.readers.limits import Limits, read_bytes
 
-MAX_XML_BYTES = 2**26
+MAX_XML_BYTES = 2**25
 MAX_DEPTH = 200
-MAX_NODES = 500_000
+MAX_NODES = 100_000
 _ENDED = (3, 5, 20)  # expat: no element found, unclosed token, unclosed CDATA section
 
 
@@ -25,7 +25,7 @@ def read_xml(path: Path, kind: Kind, hints: Hints, limits: Limits) -> tuple[Elem
     A DOCTYPE is passed over (GE MUSE names a DTD that is never there); one that declares entities is refused.
 
     Raises:
-        ECGDataError: not well-formed, entities, deeper than 200 elements, larger than 64 MiB, or no defusedxml.
+        ECGDataError: not well-formed, entities, deeper than 200 elements, larger than 32 MiB, or no defusedxml.
     """
     try:
         from defusedxml.common import DefusedXmlException
@@ -36,6 +36,8 @@ def read_xml(path: Path, kind: Kind, hints: Hints, limits: Limits) -> tuple[Elem
         ) from error
     content = read_bytes(path, min(limits.max_file_bytes, MAX_XML_BYTES), hints.root, follow_links=hints.follow_links)
     text, contradicts = decoded(content)
+    if text.count("<") > 3 * MAX_NODES or text.count('="') + text.count("='") > MAX_NODES:  # before they are parsed
+        raise LimitError(f"the XML has more than {MAX_NODES} elements and attributes.", path=path)
     parser = DefusedXMLParser(target=_Tree(path), forbid_dtd=False, forbid_entities=True, forbid_external=True)
     try:
         parser.feed(text)
