@@ -16,23 +16,23 @@ CORPORA = {
     "mitdb": "mitdb:MITDBCorpus",
     "apnea_ecg": "apnea_ecg:ApneaECGCorpus",
     "ludb": "ludb:LUDBCorpus",
+    "cpsc2018": "cpsc2018:CPSC2018Corpus",
+    "cinc2017": "cinc2017:CinC2017Corpus",
+    "cinc2020": "cinc2020:CinC2020Corpus",
+    "cinc2021": "cinc2021:CinC2021Corpus",
+    "chapman": "chapman:ChapmanCorpus",
+    "ningbo": "ningbo:NingboCorpus",
+    "georgia": "georgia:GeorgiaCorpus",
+    "ptb": "ptb:PTBCorpus",
+    "incart": "incart:INCARTCorpus",
+    "cpsc_extra": "cpsc_extra:CPSCExtraCorpus",
+    "code15": "code15:CODE15Corpus",
+    "sph": "sph:SPHCorpus",
+    "mimic_iv_ecg": "mimic_iv_ecg:MIMICIVECGCorpus",
+    "brugada_huca": "brugada_huca:BrugadaHUCACorpus",
+    "echonext": "echonext:EchoNextCorpus",
 }
-PLANNED = (
-    "cpsc2018",
-    "cinc2017",
-    "cinc2020",
-    "cinc2021",
-    "chapman",
-    "ningbo",
-    "georgia",
-    "ptb",
-    "incart",
-    "cpsc_extra",
-    "code15",
-    "sph",
-    "mimic_iv_ecg",
-    "brugada_huca",
-)
+PLANNED: tuple[str, ...] = ()
 
 
 def corpus_class(name: str) -> type[Corpus]:
