@@ -6,7 +6,7 @@ both layouts, but flutter is called `AFL`, so that nobody takes it for fibrillat
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -101,6 +101,8 @@ class ChapmanCorpus(ChallengeCorpus):
             raise self._nothing({}, [])
         plan = self.challenge_plan()
         plan.task_kind = _kind(self.options.task)
+        if plan.task_kind == "multiclass":
+            keep_one_rhythm(plan)
         return plan
 
     def label_names(self) -> list[str]:
@@ -113,6 +115,9 @@ class ChapmanCorpus(ChallengeCorpus):
             return labels_of_codes(codes, task)
         acronyms = [label_of_snomed(code) for code in codes]
         return labels_of_acronyms([acronym for acronym in acronyms if acronym], task)
+
+    def unknown_codes(self, codes: Sequence[str]) -> list[str]:
+        return [code for code in codes if label_of_snomed(code) is None]
 
     def _figshare_plan(self, table: Path) -> CorpusPlan:
         options: ChapmanOptions = self.options
@@ -200,6 +205,16 @@ class ChapmanCorpus(ChallengeCorpus):
         yield finished_row(digital, item, plan, "chapman")
 
 
+def keep_one_rhythm(plan: CorpusPlan) -> None:
+    """The codes of a WFDB copy name no rhythm in a few records, and several in others: those are left out, counted."""
+    for part, items in plan.splits.items():
+        kept = [item for item in items if len(item.labels) == 1]
+        if len(kept) < len(items):
+            reason = "no rhythm, or several, among the codes"
+            plan.excluded[reason] = plan.excluded.get(reason, 0) + len(items) - len(kept)
+        plan.splits[part] = kept
+
+
 def _is_denoised(path: Path) -> bool:
     """By the name of the folder, or else because denoised files have no line of lead names."""
     if path.parent.name.lower() in ("ecgdata", "ecgdatadenoised"):
@@ -240,11 +255,13 @@ def _acronyms_by_code() -> dict[str, str]:
 
 
 def label_of_snomed(code: str) -> str | None:
-    """The publisher's acronym of a code of the WFDB copies, or the Challenge's abbreviation; None for unknown codes."""
+    """The publisher's acronym of a code of the WFDB copies, or the Challenge's abbreviation; None for codes that the
+    corpus does not use.
+    """
     if code in _GENERAL:
         return _GENERAL[code]
     acronym = _acronyms_by_code().get(code)
-    if acronym is not None or code not in snomed_rows():
+    if acronym is not None or snomed_rows().get(code, {}).get("chapman", "0") == "0":
         return acronym
     abbreviation = snomed_rows()[code]["abbreviation"]
     taken = {_RENAMED.get(name, name) for name in acronym_rows()}

@@ -25,7 +25,13 @@ from ecg_transformers.data.corpora.shared.known import (
     withdrawn_ptb_xl,
 )
 from ecg_transformers.data.corpora.shared.search import some_of, walk_files
-from ecg_transformers.data.corpora.shared.snomed import TASKS, label_names_of, labels_of_codes, unknown_codes
+from ecg_transformers.data.corpora.shared.snomed import (
+    TASKS,
+    label_names_of,
+    labels_of_codes,
+    snomed_rows,
+    unknown_codes,
+)
 from ecg_transformers.data.errors import ECGDataError, RecordNotFoundError
 from ecg_transformers.data.options import check_choice
 from ecg_transformers.data.record import DigitalRecord
@@ -101,6 +107,10 @@ class ChallengeCorpus(Corpus):
     def labels_of(self, codes: Sequence[str]) -> tuple[str, ...]:
         return labels_of_codes(codes, self.options.task, self.edition)
 
+    def unknown_codes(self, codes: Sequence[str]) -> list[str]:
+        """Codes without any label: they are listed in the report and kept in the metadata."""
+        return unknown_codes(codes)
+
     def plan(self) -> CorpusPlan:
         return self.challenge_plan()
 
@@ -116,7 +126,7 @@ class ChallengeCorpus(Corpus):
                 except ECGDataError as error:
                     skipped.append((path.stem, error.reason))
                     continue
-                unknown.update(unknown_codes(comments.codes))
+                unknown.update(self.unknown_codes(comments.codes))
                 items.append(self.item_of(path, source, comments))
         if not items:
             raise self._nothing(found, skipped)
@@ -136,12 +146,13 @@ class ChallengeCorpus(Corpus):
         options: ChallengeOptions = self.options
         counts = Counter(item.metadata["part"] for item in items)
         known = known_of_sources(counts)
+        counted = check_code_counts(items, counts)
         items, left_out, notes = apply_known(items, known, options.bad_records)
         items = assign_folds(items, options.seed, copies_of(known))
-        notes = [*notes_of_counts(counts), *notes, *self._notes(counts)]
+        notes = [*notes_of_counts(counts), *counted, *notes, *self._notes(counts)]
         if unknown:
             listed = ", ".join(f"{code} ({count})" for code, count in unknown.most_common(20))
-            notes.append(f"codes that the table of the Challenge does not hold, kept in metadata['snomed']: {listed}")
+            notes.append(f"codes without a label here, kept in metadata['snomed']: {listed}")
         names = self.label_names()
         return CorpusPlan(
             splits=split_by_folds(items),
@@ -228,3 +239,23 @@ def correct_gain(digital: DigitalRecord, source: str) -> DigitalRecord:
         return digital
     flags = [*digital.metadata.get("flags", []), "gain_corrected"]
     return digital.with_(gain=digital.gain * 0 + 1000.0, metadata={**digital.metadata, "flags": sorted(flags)})
+
+
+def check_code_counts(items: Sequence[Item], counts: Counter[str]) -> list[str]:
+    """For a source that is complete: whether each code occurs as often as published, and where it does not."""
+    notes = []
+    for source, count in sorted(counts.items()):
+        if count != RECORDS_OF[source]:
+            continue
+        found = Counter(code for item in items if item.metadata["part"] == source for code in item.metadata["snomed"])
+        rows = snomed_rows()
+        wrong = [
+            f"{rows[code]['abbreviation']} {found[code]:,} instead of {int(rows[code][source]):,}"
+            for code in rows
+            if found[code] != int(rows[code][source])
+        ]
+        if wrong:
+            notes.append(f"{source}: label counts that are not those published: {', '.join(wrong[:20])}")
+        else:
+            notes.append(f"{source}: every code occurs as often as published")
+    return notes

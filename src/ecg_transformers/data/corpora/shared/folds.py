@@ -24,7 +24,8 @@ def assign_folds(items: Sequence[Item], seed: int, copies: Mapping[str, str] | N
         labels.setdefault(group, set()).update(item.labels)
     drawn = {g: hashlib.sha256(f"{seed}|{g}".encode(errors="surrogateescape")).digest()[:8] for g in labels}
     ordered = sorted(labels, key=lambda group: (sorted(labels[group]), drawn[group]))
-    fold_of = {group: _DEALT[position % NUM_FOLDS] for position, group in enumerate(ordered)}
+    dealt = _DEALT if len(ordered) >= 3 else (1,)  # one or two people are training data
+    fold_of = {group: dealt[position % len(dealt)] for position, group in enumerate(ordered)}
     return [replace(item, fold=fold_of[group]) for item, group in zip(items, groups)]
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ecg_transformers.data.corpora.shared.search import LFS_MARK, refuse_lfs_pointer
-from ecg_transformers.data.errors import ECGDataError, HeaderError
+from ecg_transformers.data.errors import ECGDataError, HeaderError, TruncatedError
 from ecg_transformers.data.readers.limits import Limits, read_bytes
 from ecg_transformers.data.readers.mat_format import load_mat
 from ecg_transformers.data.readers.reading import read_digital
@@ -22,7 +23,7 @@ from ecg_transformers.data.readers.wfdb.header import parse_header
 from ecg_transformers.data.readers.wfdb.record import scale_of, verify_checksums
 from ecg_transformers.data.record import DigitalRecord
 
-_COMMENT = re.compile(r"#\s*([A-Za-z][A-Za-z /]*?)\s*:\s*(.*)\Z")
+_COMMENT = re.compile(r"#\s*([A-Za-z][^:]*?)\s*:\s*(.*)\Z")
 # "JS01052 12 500 500000/mV 16 0 15 31255 0 I": the end of the record line and the start of the next line are lost
 _MERGED = re.compile(r"(?P<record>\S+ \d+ \d+) \d+/(?P<unit>\S+) (?P<rest>\d+ -?\d+ -?\d+ -?\d+ \d+ \S.*)\Z")
 _SEX = {"m": "male", "male": "male", "f": "female", "female": "female"}
@@ -114,6 +115,35 @@ def read_challenge_record(path: Path, root: Path, limits: Limits) -> DigitalReco
     everything = list(range(len(header.signals)))
     names, gain, offset = scale_of(everything, header.signals, None, path, header.record_name, False, flags)
     metadata = {"comments": list(header.comments), "flags": sorted(set(flags))}
+    return DigitalRecord(
+        samples, gain, offset, header.sampling_rate, names, path.stem, source=str(path), metadata=metadata
+    )
+
+
+def read_signal_files(path: Path, root: Path, limits: Limits, suffixes: Sequence[str]) -> DigitalRecord:
+    """The signals of a record that lie in files of some suffixes, each file of format 16; the others stay unread."""
+    header = parse_header(read_bytes(path, limits.max_header_bytes, root), path, limits)
+    blocks, signals = [], []
+    for suffix in suffixes:
+        own = tuple(signal for signal in header.signals if signal.file_name.lower().endswith(suffix))
+        if not own or header.num_samples is None or any(signal.fmt != "16" for signal in own):
+            raise HeaderError(f"the header names no signal of format 16 in a {suffix} file.", path=path)
+        file = path.with_name(own[0].file_name)
+        refuse_lfs_pointer(file, path.stem)
+        values = np.frombuffer(read_bytes(file, limits.max_file_bytes, root), dtype="<i2")
+        if values.size < header.num_samples * len(own):
+            raise TruncatedError(
+                f"the header promises {header.num_samples} samples of {len(own)} leads, the file holds {values.size}.",
+                path=file,
+                record=path.stem,
+            )
+        blocks.append(values[: header.num_samples * len(own)].reshape(-1, len(own)))
+        signals += own
+    samples, flags = np.ascontiguousarray(np.hstack(blocks)), list(header.flags)
+    verify_checksums(samples, tuple(signals), path, path.stem, "error", flags)
+    everything = list(range(len(signals)))
+    names, gain, offset = scale_of(everything, tuple(signals), None, path, path.stem, False, flags)
+    metadata = {"comments": list(header.comments), **({"flags": sorted(set(flags))} if flags else {})}
     return DigitalRecord(
         samples, gain, offset, header.sampling_rate, names, path.stem, source=str(path), metadata=metadata
     )
