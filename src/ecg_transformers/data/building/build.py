@@ -24,7 +24,13 @@ from typing import Any
 from ecg_transformers.data.building.report import REPORT_NAME, BuildReport, make_report
 from ecg_transformers.data.corpora import corpus_class, make_corpus
 from ecg_transformers.data.corpora.base import Corpus, CorpusPlan
-from ecg_transformers.data.errors import DuplicateRecordError, ECGDataError, OptionError, SkippedRecordsError
+from ecg_transformers.data.errors import (
+    DuplicateRecordError,
+    ECGDataError,
+    EmptyRecordError,
+    OptionError,
+    SkippedRecordsError,
+)
 
 SCHEMA_VERSION = 1
 """Part of every cache key; raised when the row schema or the reading of signals changes."""
@@ -47,14 +53,14 @@ def check_skipped(skipped: list[tuple[str, str]], total: int, max_skipped: float
 def plan_of(corpus: Corpus) -> CorpusPlan:
     """The plan of a corpus, with unique record ids and at least one record."""
     plan = corpus.plan()
-    counts = Counter(item.record_id for item in plan.items)
+    counts = Counter(item.record_id for item in plan.each_item())
     repeated = [name for name, count in counts.items() if count > 1]
     if repeated:
         raise DuplicateRecordError(
             f"{len(repeated)} record id(s) of {corpus.facts.name!r} occur more than once, for example {repeated[:3]}.",
             path=corpus.data_dir if corpus.needs_data_dir else None,
         )
-    if not plan.items:
+    if not plan.num_items:
         detail = "; ".join(f"{count} left out: {reason}" for reason, count in plan.excluded.items())
         raise ECGDataError(
             f"no record of {corpus.facts.name!r} is left{f' ({detail})' if detail else ''}.",
@@ -161,14 +167,16 @@ def build_into(
         ) from error
     try:
         failures = list(_run_builder(corpus, plan, staging, num_proc, file_format, max_shard_size))
+        empty = [failure for failure in failures if failure["kind"] == EmptyRecordError.__name__]
+        failures = [failure for failure in failures if failure["kind"] != EmptyRecordError.__name__]
         skipped = [{"record": name, "kind": "Listed", "reason": reason} for name, reason in plan.skipped] + failures
         check_skipped(
             [(entry["record"], entry["reason"]) for entry in skipped],
-            len(plan.items) + len(plan.skipped),
+            plan.num_items + len(plan.skipped),
             max_skipped,
             corpus.facts.name,
         )
-        report = make_report(corpus, plan, staging / "data", skipped, folder)
+        report = make_report(corpus, plan, staging / "data", skipped, folder, empty)
         report.save(staging / "data")
         _publish(staging / "data", folder)
         return report
@@ -191,7 +199,7 @@ def _run_builder(
         corpus, plan, failures_dir, cache_dir=str(staging / "hf"), writer_batch_size=_batch_of(plan)
     )
     try:
-        with _quiet(datasets, len(plan.items)):
+        with _quiet(datasets, plan.num_items):
             builder.download_and_prepare(
                 output_dir=str(staging / "data"),
                 num_proc=num_proc,

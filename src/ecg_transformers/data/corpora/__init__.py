@@ -11,7 +11,7 @@ from ecg_transformers.data.options import make_options, nearest
 
 CORPORA = {
     "synthetic": "synthetic:SyntheticCorpus",
-    "folder": "folder:FolderCorpus",
+    "folder": "folder.corpus:FolderCorpus",
     "ptb_xl": "ptb_xl:PTBXLCorpus",
     "mitdb": "mitdb:MITDBCorpus",
     "apnea_ecg": "apnea_ecg:ApneaECGCorpus",

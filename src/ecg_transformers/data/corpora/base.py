@@ -67,7 +67,7 @@ class CorpusPlan:
         notes: sentences for the build report.
     """
 
-    splits: dict[str, list[Item]]
+    splits: dict[str, Sequence[Item]]
     label_names: list[str] = field(default_factory=list)
     task_kind: str = "unlabelled"
     files: list[Path] = field(default_factory=list)
@@ -77,7 +77,17 @@ class CorpusPlan:
 
     @property
     def items(self) -> list[Item]:
-        return [item for items in self.splits.values() for item in items]
+        """All items as a list; of a large corpus rather iterate over `each_item`."""
+        return list(self.each_item())
+
+    @property
+    def num_items(self) -> int:
+        return sum(len(items) for items in self.splits.values())
+
+    def each_item(self) -> Iterator[Item]:
+        """All items, one after the other: they need not be in memory together."""
+        for items in self.splits.values():
+            yield from items
 
 
 class Corpus(ABC):

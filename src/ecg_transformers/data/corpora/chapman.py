@@ -21,7 +21,7 @@ from ecg_transformers.data.corpora.shared.known import POLICIES, apply_known, kn
 from ecg_transformers.data.corpora.shared.packaged import packaged_table
 from ecg_transformers.data.corpora.shared.search import find_file, walk_files
 from ecg_transformers.data.corpora.shared.snomed import label_names_of, labels_of_codes, snomed_rows
-from ecg_transformers.data.errors import LabelError, RecordNotFoundError, SignalError
+from ecg_transformers.data.errors import EmptyRecordError, LabelError, RecordNotFoundError
 from ecg_transformers.data.options import check_choice
 from ecg_transformers.data.readers import read_digital
 from ecg_transformers.data.tables import read_table
@@ -201,7 +201,7 @@ class ChapmanCorpus(ChallengeCorpus):
             lead_names=list(STANDARD_LEADS),
         )
         if not digital.to_record().signal.any():
-            raise SignalError("the record is zero in every lead.", path=item.path, record=item.record_id)
+            raise EmptyRecordError("the record is zero in every lead.", path=item.path, record=item.record_id)
         yield finished_row(digital, item, plan, "chapman")
 
 

@@ -37,14 +37,14 @@ class CPSC2018Options:
     Attributes:
         task: "all" (nine classes, several a record), "first" (the first label only, as the contest scored; needs
             REFERENCE.csv), or None for no labels.
-        split: "folds" (ten folds by label with a seed, copies together) or "merl" (the random split of Liu et al.,
+        protocol: "folds" (ten folds by label with a seed, copies together) or "merl" (the random split of Liu et al.,
             4,950 / 551 / 1,376).
         seed: of the folds.
         bad_records: "skip", "skip_all" or "keep", as for the Challenges.
     """
 
     task: str | None = "all"
-    split: str = "folds"
+    protocol: str = "folds"
     seed: int = 0
     bad_records: str = "skip"
     correct_gain: bool = True
@@ -52,7 +52,7 @@ class CPSC2018Options:
     def __post_init__(self) -> None:
         if self.task is not None:
             check_choice("cpsc2018: the task", self.task, ("all", "first"))
-        check_choice("cpsc2018: split", self.split, ("folds", "merl"))
+        check_choice("cpsc2018: protocol", self.protocol, ("folds", "merl"))
         check_choice("cpsc2018: bad_records", self.bad_records, POLICIES)
 
 
@@ -68,7 +68,7 @@ class CPSC2018Corpus(ChallengeCorpus):
         sampling_rates="500 Hz",
         duration="6 to 144 s",
         labels="9 classes, 476 records with several: " + ", ".join(CLASSES),
-        split="none official; ten folds by label with a seed, 10 test, 9 validation; or split='merl'",
+        split="none official; ten folds by label with a seed, 10 test, 9 validation; or protocol=merl",
         licence="CC BY 4.0",
         citation="Liu et al., J. Med. Imaging Health Inform. 8 (2018) 1368",
         homepage="http://2018.icbeb.org/Challenge.html",
@@ -100,7 +100,7 @@ class CPSC2018Corpus(ChallengeCorpus):
         else:
             raise self._nothing({}, [])
         plan.files += [reference] if reference is not None else []
-        if self.options.split == "merl":
+        if self.options.protocol == "merl":
             return self._merl(plan)
         return plan
 

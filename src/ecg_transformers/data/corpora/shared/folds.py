@@ -12,7 +12,7 @@ from dataclasses import replace
 from ecg_transformers.data.corpora.base import Item
 
 NUM_FOLDS = 10
-_DEALT = (10, 9, 1, 2, 3, 4, 5, 6, 7, 8)  # so that few records still fill test and validation
+DEALT = (10, 9, 1, 2, 3, 4, 5, 6, 7, 8)  # so that few records still fill test and validation
 SPLIT_OF_FOLD = {**dict.fromkeys(range(1, 9), "train"), 9: "validation", 10: "test"}
 
 
@@ -24,7 +24,7 @@ def assign_folds(items: Sequence[Item], seed: int, copies: Mapping[str, str] | N
         labels.setdefault(group, set()).update(item.labels)
     drawn = {g: hashlib.sha256(f"{seed}|{g}".encode(errors="surrogateescape")).digest()[:8] for g in labels}
     ordered = sorted(labels, key=lambda group: (sorted(labels[group]), drawn[group]))
-    dealt = _DEALT if len(ordered) >= 3 else (1,)  # one or two people are training data
+    dealt = DEALT if len(ordered) >= 3 else (1,)  # one or two people are training data
     fold_of = {group: dealt[position % len(dealt)] for position, group in enumerate(ordered)}
     return [replace(item, fold=fold_of[group]) for item, group in zip(items, groups)]
 
