@@ -84,18 +84,28 @@ def cache_key(corpus: Corpus, plan: CorpusPlan, max_skipped: float) -> str:
     for split, items in plan.splits.items():
         for item in items:
             digest.update(f"{split}|{item.record_id}|{item.patient_id}|{item.labels}|{item.fold}\n".encode())
-            for path in _files_of(item.path):
-                digest.update(_stamp(path, corpus.data_dir))
+            if item.path is not None:
+                digest.update(_record_stamp(os.fspath(item.path), os.fspath(corpus.data_dir)))
     return digest.hexdigest()[:24]
 
 
-def _files_of(path: Path | None) -> Iterator[Path]:
-    """The files of a record: itself, and for a WFDB record header, signals and annotations of the same name."""
-    if path is None:
-        return
-    suffixes = (".hea", ".dat", ".mat", ".atr", ".apn")
-    base = path.name.removesuffix(path.suffix) if path.suffix in suffixes else path.name
-    yield from dict.fromkeys([path, *(path.with_name(base + suffix) for suffix in suffixes)])
+_RECORD_SUFFIXES = (".hea", ".dat", ".mat", ".atr", ".apn")
+
+
+def _record_stamp(path: str, base: str) -> bytes:
+    """Name, size and time of the files of a record: itself, and for a WFDB record header, signals and annotations of
+    the same name. Plain texts and system calls: a large corpus has millions of them.
+    """
+    stem, suffix = os.path.splitext(path)
+    stem = stem if suffix in _RECORD_SUFFIXES else path
+    stamps = [path.removeprefix(base)]
+    for name in dict.fromkeys([path, *(stem + one for one in _RECORD_SUFFIXES)]):
+        try:
+            status = os.stat(name)
+        except OSError:
+            continue
+        stamps.append(f"{name[len(stem) :]}|{status.st_size}|{status.st_mtime_ns}")
+    return "\n".join(stamps).encode(errors="surrogateescape")
 
 
 def _stamp(path: Path, base: Path) -> bytes:
