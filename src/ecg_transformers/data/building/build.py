@@ -31,6 +31,7 @@ from ecg_transformers.data.errors import (
     OptionError,
     SkippedRecordsError,
 )
+from ecg_transformers.data.folds import Folds, apply_folds, take_folds
 
 SCHEMA_VERSION = 1
 """Part of every cache key; raised when the row schema or the reading of signals changes."""
@@ -50,8 +51,8 @@ def check_skipped(skipped: list[tuple[str, str]], total: int, max_skipped: float
     )
 
 
-def plan_of(corpus: Corpus) -> CorpusPlan:
-    """The plan of a corpus, with unique record ids and at least one record."""
+def plan_of(corpus: Corpus, folds: Folds | None = None) -> CorpusPlan:
+    """The plan of a corpus, with unique record ids and at least one record, in its own parts or those of `folds`."""
     plan = corpus.plan()
     counts = Counter(item.record_id for item in plan.each_item())
     repeated = [name for name, count in counts.items() if count > 1]
@@ -61,12 +62,14 @@ def plan_of(corpus: Corpus) -> CorpusPlan:
             path=corpus.data_dir if corpus.needs_data_dir else None,
         )
     if not plan.num_items:
-        detail = "; ".join(f"{count} left out: {reason}" for reason, count in plan.excluded.items())
+        reasons = [f"{count} left out: {reason}" for reason, count in plan.excluded.items()]
+        reasons += [f"{len(plan.skipped)} unusable, the first {': '.join(plan.skipped[0])}"] if plan.skipped else []
+        detail = "; ".join(reasons)
         raise ECGDataError(
             f"no record of {corpus.facts.name!r} is left{f' ({detail})' if detail else ''}.",
             path=corpus.data_dir if corpus.needs_data_dir else None,
         )
-    return plan
+    return plan if folds is None else apply_folds(plan, folds, corpus.data_dir)
 
 
 def cache_key(corpus: Corpus, plan: CorpusPlan, max_skipped: float) -> str:
@@ -143,11 +146,12 @@ def prepare(
     cache_dir: str | Path | None = None,
     max_skipped: float = MAX_SKIPPED,
     num_proc: int | None = None,
+    folds: Folds | None = None,
 ) -> Path:
     """The folder with the built Arrow files of a corpus, made if it is not there yet."""
     if not 0 <= max_skipped <= 1:
         raise OptionError(f"max_skipped {max_skipped} is not a share of 0 to 1.")
-    plan = plan_of(corpus)
+    plan = plan_of(corpus, folds)
     root = cache_root(cache_dir)
     folder = root / corpus.facts.name / cache_key(corpus, plan, max_skipped)
     if (folder / REPORT_NAME).is_file():
@@ -284,11 +288,11 @@ def build_corpus(
     Raises:
         ECGDataError: unknown names, missing files, an output folder in use, too many unreadable records.
     """
-    corpus_class(name)
     if output_dir is None:
         raise OptionError("build_corpus needs output_dir=…, the folder to write into.")
+    folds = take_folds(options, [option.name for option in dataclasses.fields(corpus_class(name).options_class)])
     corpus = make_corpus(name, data_dir, options)
-    plan = plan_of(corpus)
+    plan = plan_of(corpus, folds)
     folder = Path(output_dir)
     if shard is not None:
         plan = shard_of(plan, *shard)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from ecg_transformers.data.corpora.shared.search import find_file
 from ecg_transformers.data.errors import OptionError, RecordNotFoundError
 from ecg_transformers.data.readers.limits import Limits
 
@@ -96,6 +97,9 @@ class Corpus(ABC):
     facts: ClassVar[CorpusFacts]
     options_class: ClassVar[type]
     needs_data_dir: ClassVar[bool] = True
+    marker: ClassVar[tuple[str, ...]] = ()
+    """Files by which the corpus's folder is known: it may lie up to four levels below `data_dir` (mirrors nest it)."""
+
     code_version: ClassVar[int] = 1
     """Raised whenever the same files would give other rows: it is part of the cache key."""
 
@@ -114,6 +118,9 @@ class Corpus(ABC):
                     f"{what}; data_dir must hold {self.facts.layout or 'the corpus'}.", path=data_dir
                 )
         self.data_dir = Path(data_dir) if data_dir is not None else Path()
+        found = find_file(self.data_dir, self.marker) if self.marker else None
+        if found is not None:
+            self.data_dir = found.parent
 
     @abstractmethod
     def plan(self) -> CorpusPlan:

@@ -64,6 +64,7 @@ class LUDBCorpus(Corpus):
         notes=("The first and last beats are not annotated: score only between the first and last mark of a lead.",),
     )
     options_class = LUDBOptions
+    marker = ("ludb.csv",)
 
     def plan(self) -> CorpusPlan:
         options: LUDBOptions = self.options

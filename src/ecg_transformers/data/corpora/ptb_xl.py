@@ -16,6 +16,7 @@ from typing import Any
 from ecg_transformers.data.corpora.base import Corpus, CorpusFacts, CorpusPlan, Item
 from ecg_transformers.data.corpora.shared.packaged import packaged_column
 from ecg_transformers.data.corpora.shared.ptb_xl_plus import SOURCES, PTBXLPlus
+from ecg_transformers.data.corpora.shared.search import walk_files
 from ecg_transformers.data.errors import ECGDataError, LabelError, OptionError, TableError
 from ecg_transformers.data.options import check_choice
 from ecg_transformers.data.readers.wfdb.record import read_wfdb
@@ -91,11 +92,18 @@ class PTBXLCorpus(Corpus):
         ),
     )
     options_class = PTBXLOptions
+    marker = ("ptbxl_database.csv",)
     _plus: PTBXLPlus | None = None
 
     def plan(self) -> CorpusPlan:
         options: PTBXLOptions = self.options
         table_path = self.data_dir / "ptbxl_database.csv"
+        if not table_path.exists() and any(path.stem.startswith("HR") for path in walk_files(self.data_dir, ".hea")):
+            raise TableError(
+                "this is the Challenge's copy of PTB-XL (HR00001.hea …), which has lost folds and statements; load it as "
+                "cinc2021 with include=['ptb_xl'].",
+                path=self.data_dir,
+            )
         statements_path = self.data_dir / "scp_statements.csv"
         statements = read_statements(statements_path)
         column = "filename_lr" if options.sampling_rate == 100 else "filename_hr"
