@@ -45,7 +45,13 @@ def build_parser() -> argparse.ArgumentParser:
 
     methods = command("methods", "List the methods of the package.")
     methods.add_argument("--markdown", action="store_true", help="as the table of the README")
-    command("datasets", "List the corpora and what is known of each.")
+    datasets = command("datasets", "List the corpora, or print the fact sheet of one: what to download, which folder.")
+    datasets.add_argument("name", nargs="?", help="corpus (default: a table of all)")
+    datasets.add_argument("--json", action="store_true", help="JSON lines instead of text")
+    overlap = command("overlap", "Find recordings that occur in both of two sets. Exit code 1 where there are some.")
+    overlap.add_argument("a", metavar="A", help="NAME=DIR (a corpus), a folder of records, or a prepared build")
+    overlap.add_argument("b", metavar="B", help="the other set; its records are counted by split")
+    overlap.add_argument("--json", action="store_true", help="all pairs as JSON")
     build = command("build", "Read a corpus in its native layout and write parquet shards.")
     build.add_argument("name", help="corpus, as `ecg-transformers datasets` lists them")
     build.add_argument("--data_dir", default=None, help="folder with the corpus")
@@ -172,10 +178,29 @@ def _methods(options: argparse.Namespace) -> int:
 
 def _datasets(options: argparse.Namespace) -> int:
     from ecg_transformers.data.loading import describe_corpora
+    from ecg_transformers.data.sheets import corpora_table, corpus_sheet, sheet_text, table_text
 
-    for sheet in describe_corpora():
-        print(json.dumps(sheet, ensure_ascii=False, default=str))
+    if options.json or not sys.stdout.isatty():
+        for sheet in [corpus_sheet(options.name)] if options.name else describe_corpora():
+            print(json.dumps(sheet, ensure_ascii=False, default=str))
+    else:
+        print(sheet_text(corpus_sheet(options.name)) if options.name else table_text(corpora_table()))
     return 0
+
+
+def _overlap(options: argparse.Namespace) -> int:
+    from ecg_transformers.data.overlap import overlap
+
+    result = overlap(options.a, options.b)
+    if options.json:
+        print(json.dumps(result.to_dict(), ensure_ascii=False))
+        return 1 if result.pairs else 0
+    print(result.sentence())
+    for pair in result.pairs[:20]:
+        print(f"  {pair.record_b} ({pair.split_b or 'all'}) = {pair.record_a} ({pair.split_a or 'all'})")
+    if len(result.pairs) > 20:
+        print(f"  … {len(result.pairs) - 20} more (--json prints all)")
+    return 1 if result.pairs else 0
 
 
 def _build(options: argparse.Namespace) -> int:
@@ -252,6 +277,7 @@ COMMANDS = {
     "predict": _predict,
     "methods": _methods,
     "datasets": _datasets,
+    "overlap": _overlap,
     "build": _build,
     "info": _info,
     "plot": _plot,

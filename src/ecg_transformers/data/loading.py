@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from ecg_transformers.data.building.build import MAX_SKIPPED, _writable, cache_root, check_skipped, plan_of, prepare
 from ecg_transformers.data.building.report import BuildReport, split_files
-from ecg_transformers.data.corpora import CORPORA, PLANNED, corpus_class, make_corpus
+from ecg_transformers.data.corpora import CORPORA, corpus_class, make_corpus
 from ecg_transformers.data.corpora.base import Corpus, CorpusPlan
 from ecg_transformers.data.errors import ECGDataError, OptionError
 from ecg_transformers.data.folds import take_folds
 from ecg_transformers.data.options import nearest
 from ecg_transformers.data.rows import RecordTable
+from ecg_transformers.data.sheets import corpus_sheet
 
 if TYPE_CHECKING:
     import datasets
@@ -239,13 +240,8 @@ def build_report(
 
 
 def describe_corpora() -> list[dict[str, Any]]:
-    """The fact sheets of all corpora, `available` or known but not yet built; imports nothing heavy."""
-    sheets: list[dict[str, Any]] = []
-    for name in CORPORA:
-        cls = corpus_class(name)
-        options = {option.name: option.default for option in dataclasses.fields(cls.options_class)}
-        sheets.append({**dataclasses.asdict(cls.facts), "available": True, "options": options})
-    return sheets + [{"name": name, "available": False} for name in PLANNED]
+    """The fact sheets of all corpora as plain data; imports nothing heavy."""
+    return [corpus_sheet(name) for name in CORPORA]
 
 
 def _first(dataset: Any) -> Any:

@@ -32,16 +32,10 @@ CORPORA = {
     "brugada_huca": "brugada_huca:BrugadaHUCACorpus",
     "echonext": "echonext:EchoNextCorpus",
 }
-PLANNED: tuple[str, ...] = ()
 
 
 def corpus_class(name: str) -> type[Corpus]:
     """The class of a corpus by name; an unknown name is an error with the nearest match."""
-    if name in PLANNED:
-        raise OptionError(
-            f"the corpus {name!r} is known but not yet available in this version; available: {', '.join(CORPORA)} "
-            f"('folder' reads any folder of records with a table of labels)."
-        )
     if name not in CORPORA:
         raise OptionError(f"there is no corpus {name!r}{nearest(name, list(CORPORA))}.")
     module, _, attribute = CORPORA[name].partition(":")
@@ -54,4 +48,4 @@ def make_corpus(name: str, data_dir: Any = None, options: dict[str, Any] | None 
     return cls(data_dir, make_options(cls.options_class, options or {}, name))
 
 
-__all__ = ["CORPORA", "PLANNED", "Corpus", "CorpusFacts", "corpus_class", "make_corpus"]
+__all__ = ["CORPORA", "Corpus", "CorpusFacts", "corpus_class", "make_corpus"]

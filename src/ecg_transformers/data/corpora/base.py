@@ -20,7 +20,11 @@ from ecg_transformers.data.readers.limits import Limits
 
 @dataclass(frozen=True)
 class CorpusFacts:
-    """The fact sheet of a corpus, as `describe_corpora` shows it."""
+    """The fact sheet of a corpus, as `ecg-transformers datasets NAME` shows it.
+
+    `layout` is the folder that is expected, `download` what to fetch from `homepage` and unpack, `needs` the optional
+    packages without which it (or one of its forms) cannot be read.
+    """
 
     name: str
     title: str
@@ -37,6 +41,8 @@ class CorpusFacts:
     layout: str = ""
     notes: tuple[str, ...] = ()
     version: str = "1"
+    download: str = ""
+    needs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

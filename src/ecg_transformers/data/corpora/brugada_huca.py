@@ -54,6 +54,7 @@ class BrugadaHUCACorpus(Corpus):
         licence="CC BY-SA 4.0",
         citation="Brugada-HUCA 1.0.0, PhysioNet (Hospital Universitario Central de Asturias)",
         homepage="https://physionet.org/content/brugada-huca/",
+        download="brugada-huca 1.0.0",
         layout="metadata.csv and files/<id>/<id>.hea and .dat",
         notes=("RECORDS names 596382 twice: the table is read, not RECORDS.",),
     )

@@ -82,6 +82,8 @@ class ChapmanCorpus(ChallengeCorpus):
         citation="Zheng et al., A 12-lead electrocardiogram database for arrhythmia research covering more than 10,000 "
         "patients, Scientific Data 7 (2020) 48",
         homepage="https://figshare.com/collections/ChapmanECG/4560497/2",
+        download="Diagnostics.xlsx and ECGData.zip (or ECGDataDenoised.zip), unpacked; or PhysioNet ecg-arrhythmia 1.0.0",
+        needs=("openpyxl",),
         layout="Diagnostics.xlsx with ECGData/ or ECGDataDenoised/ (unpacked), or JS00001.hea and .mat …, at any depth",
         notes=(
             "AF of the table is atrial flutter: called AFL here; AFIB is fibrillation.",

@@ -67,6 +67,7 @@ class CinC2017Corpus(Corpus):
         licence="ODC-By 1.0",
         citation="Clifford et al., AF classification from a short single lead ECG recording, CinC 44 (2017)",
         homepage="https://physionet.org/content/challenge-2017/",
+        download="training2017.zip (or training/ and REFERENCE-v3.csv), unpacked",
         layout="A00001.mat (and .hea) … and REFERENCE-v3.csv or REFERENCE.csv, at any depth",
         notes=(
             "The 300 records of validation/ are copies of training records: each is read once.",

@@ -25,6 +25,7 @@ class CinC2020Corpus(CinC2021Corpus):
         citation="Perez Alday et al., Classification of 12-lead ECGs: the PhysioNet/CinC Challenge 2020, "
         "Physiol. Meas. 41 (2020) 124003",
         homepage="https://physionet.org/content/challenge-2020/",
+        download="challenge-2020 1.0.2, the folder training/",
         layout="headers A0001.hea, Q0001.hea, I0001.hea, S0001.hea, HR00001.hea, E00001.hea … with .mat files",
         notes=(
             "The first edition states wrong gains for PTB, PTB-XL and Georgia; they are put right to 1000 per "

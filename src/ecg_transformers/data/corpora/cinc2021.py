@@ -54,6 +54,7 @@ class CinC2021Corpus(ChallengeCorpus):
         licence="CC BY 4.0",
         citation="Reyna et al., Will Two Do? Varying Dimensions in Electrocardiography, CinC 48 (2021)",
         homepage="https://physionet.org/content/challenge-2021/",
+        download="challenge-2021 1.0.3, the folder training/",
         layout="headers A0001.hea, E00001.hea, HR00001.hea, JS00001.hea … with .mat files, at any depth",
         notes=(
             "Sources: " + ", ".join(SOURCES_2021) + " (include=, exclude=).",

@@ -88,6 +88,8 @@ class CODE15Corpus(Corpus):
         licence="CC BY 4.0",
         citation="Ribeiro et al., CODE-15%: a large scale annotated dataset of 12-lead ECGs, Zenodo 4916206 (2021)",
         homepage="https://zenodo.org/records/4916206",
+        download="exams.csv and any of exams_part0.zip … exams_part17.zip, unpacked",
+        needs=("h5py",),
         layout="exams.csv with exams_part0.hdf5 … exams_part17.hdf5 (unpacked; some parts will do), or 1234567.hea and "
         ".dat … of the Challenge 2025, with exams.csv beside for labels",
         notes=(

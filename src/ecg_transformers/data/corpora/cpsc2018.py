@@ -72,6 +72,7 @@ class CPSC2018Corpus(ChallengeCorpus):
         licence="CC BY 4.0",
         citation="Liu et al., J. Med. Imaging Health Inform. 8 (2018) 1368",
         homepage="http://2018.icbeb.org/Challenge.html",
+        download="the Challenge 2021 (training/cpsc_2018); the links of the original contest are dead",
         layout="A0001.mat … with REFERENCE.csv (original), or A0001.hea and A0001.mat … (Challenges), at any depth",
         notes=(
             "The copy in the Challenges has lost the first label: task='first' needs REFERENCE.csv.",

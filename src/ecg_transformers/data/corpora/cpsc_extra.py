@@ -22,6 +22,7 @@ class CPSCExtraCorpus(ChallengeCorpus):
         licence="CC BY 4.0",
         citation="Perez Alday et al., Physiol. Meas. 41 (2020) 124003",
         homepage="https://physionet.org/content/challenge-2021/",
+        download="training/cpsc_2018_extra of challenge-2021 1.0.3",
         layout="Q0001.hea and Q0001.mat …, at any depth",
         notes=(
             "Q0400 and Q2961 are flat in every lead: left out.",

@@ -80,6 +80,7 @@ class EchoNextCorpus(Corpus):
         licence="PhysioNet Restricted 1.5.0",
         citation="Hughes et al., NEJM AI (2026) AIdbp2500516; Poterucha et al., Nature (2025) 10.1038/s41586-025-09227-0",
         homepage="https://physionet.org/content/echonext/",
+        download="the table and the waveform arrays of 1.1.0 (restricted access)",
         layout=f"{TABLE} and EchoNext_train_waveforms.npy, EchoNext_val_…, EchoNext_test_…",
         notes=(
             "The signals are z-scores of each lead, not millivolts (units='mV' is an assumption).",

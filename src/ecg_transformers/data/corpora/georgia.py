@@ -22,6 +22,7 @@ class GeorgiaCorpus(ChallengeCorpus):
         licence="CC BY 4.0",
         citation="Perez Alday et al., Physiol. Meas. 41 (2020) 124003",
         homepage="https://physionet.org/content/challenge-2021/",
+        download="training/georgia of challenge-2021 1.0.3",
         layout="E00001.hea and E00001.mat …, at any depth",
         notes=(
             "The first edition of 2020 states 4880 units per millivolt; put right to 1000 (correct_gain=False keeps it).",

@@ -73,6 +73,7 @@ class INCARTCorpus(ChallengeCorpus):
         licence="ODC-By 1.0",
         citation="Tihonenko et al., St Petersburg INCART 12-lead Arrhythmia Database, PhysioNet (2008)",
         homepage="https://physionet.org/content/incartdb/",
+        download="incartdb 1.0.0",
         layout="I01.hea, I01.dat, I01.atr …, or the Challenges' copy I0001.hea and .mat … (without beats)",
         notes=(
             "The gain differs by record (240 to 1063 per mV).",

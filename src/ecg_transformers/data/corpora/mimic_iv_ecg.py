@@ -6,6 +6,7 @@ are read line by line and kept as numpy columns, so a plan of the whole corpus s
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -98,6 +99,7 @@ class MIMICIVECGCorpus(Corpus):
         citation="Gow et al., MIMIC-IV-ECG: Diagnostic Electrocardiogram Matched Subset, PhysioNet (2023), "
         "10.13026/4nqg-sb35",
         homepage="https://physionet.org/content/mimic-iv-ecg/",
+        download="mimic-iv-ecg 1.0 (records may be a part of it; record_list.csv is read)",
         layout="record_list.csv, machine_measurements.csv and files/p1000/p10000032/s40689238/40689238.hea …",
         notes=(
             "Labels come from the machine, not from a cardiologist; a 'possible' finding counts.",
@@ -129,8 +131,9 @@ class MIMICIVECGCorpus(Corpus):
         studies.folds = fold_column(studies.subject, studies.labels, self.options.seed)
         self._studies = studies
         names = self.label_names() if self._measurements is not None else []
+        self._names = tuple(names)
         files = [path for path in (table, self._measurements) if path is not None]
-        excluded = {"records of record_list.csv whose header is not here": absent} if absent else {}
+        excluded = {"records of record_list.csv whose folder is not here": absent} if absent else {}
         return CorpusPlan(
             split_rows(studies.folds, self._item),
             names,
@@ -145,9 +148,10 @@ class MIMICIVECGCorpus(Corpus):
         return [] if self.options.task is None else [row["label"] for row in packaged_table("mimic_report_rules")]
 
     def _listed(self, table: Path) -> tuple[Studies, int]:
-        """The records of the list whose header is here."""
+        """The records of the list whose patient (or, in an unusual place, whose header) is here."""
         rows: list[tuple[int, int, int, int]] = []
         absent = 0
+        present = _Presence(self._base)
         for line in iterate_table(table, ["subject_id", "study_id", "path"], self.data_dir, self.limits):
             subject = integer(line["subject_id"], "subject_id", table)
             study = integer(line["study_id"], "study_id", table)
@@ -155,7 +159,7 @@ class MIMICIVECGCorpus(Corpus):
                 raise TableError("a row has no subject_id or no study_id.", path=table)
             path = line["path"].removesuffix(".hea").removesuffix(".dat")
             layout = next((kind for kind in (_FULL, _DEMO) if path == usual_path(subject, study, kind)), _OTHER)
-            if not (self._base / f"{path}.hea").exists():
+            if not present(path, layout):
                 absent += 1
                 continue
             if layout == _OTHER:
@@ -220,8 +224,7 @@ class MIMICIVECGCorpus(Corpus):
 
     def _item(self, index: int) -> Item:
         studies = self._studies
-        bits = int(studies.labels[index])
-        labels = tuple(sorted(name for n, name in enumerate(self.label_names()) if bits >> n & 1)) if bits else ()
+        labels = _labels_of_bits(self._names, int(studies.labels[index]))
         subject = int(studies.subject[index])
         return Item(
             str(int(studies.study[index])),
@@ -251,6 +254,28 @@ class MIMICIVECGCorpus(Corpus):
             metadata |= {name: line[name] for name in ("bandwidth", "filtering") if line.get(name)}
         full = Item(item.record_id, item.path, item.patient_id, item.labels, item.fold, metadata)
         yield finished_row(digital, full, plan, "mimic_iv_ecg")
+
+
+class _Presence:
+    """Whether the folder of a patient is here, from one listing for a thousand of them: partial copies are the rule,
+    and asking for each of 800,000 files would take longer than all the rest.
+    """
+
+    def __init__(self, base: Path) -> None:
+        self.base = os.fspath(base)
+        self.listed: dict[str, set[str]] = {}
+
+    def __call__(self, path: str, layout: int) -> bool:
+        if layout == _OTHER:
+            return os.path.exists(f"{self.base}/{path}.hea")
+        patient = path.rsplit("/", 2)[0]
+        folder, _, name = patient.rpartition("/")
+        if folder not in self.listed:
+            try:
+                self.listed[folder] = set(os.listdir(f"{self.base}/{folder}"))
+            except OSError:
+                self.listed[folder] = set()
+        return name in self.listed[folder]
 
 
 def usual_path(subject: int, study: int, kind: int) -> str:
@@ -283,6 +308,11 @@ def label_bits(report: str) -> int:
         if include.search(report) and not (exclude is not None and exclude.search(report)):
             bits |= 1 << position
     return bits
+
+
+@lru_cache(maxsize=100_000)
+def _labels_of_bits(names: tuple[str, ...], bits: int) -> tuple[str, ...]:
+    return tuple(sorted(name for position, name in enumerate(names) if bits >> position & 1))
 
 
 @lru_cache(maxsize=1)

@@ -90,6 +90,7 @@ class MITDBCorpus(Corpus):
         citation="Moody & Mark, The impact of the MIT-BIH Arrhythmia Database, IEEE Eng. Med. Biol. 20(3) (2001); "
         "split: de Chazal et al., IEEE Trans. Biomed. Eng. 51(7) (2004)",
         homepage="https://physionet.org/content/mitdb/",
+        download="mitdb 1.0.0",
         layout="100.hea, 100.dat, 100.atr, …",
         notes=("201 (DS1) and 202 (DS2) are the same person; strict=True leaves 202 out.",),
     )

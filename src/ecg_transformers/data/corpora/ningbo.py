@@ -22,6 +22,7 @@ class NingboCorpus(ChallengeCorpus):
         licence="CC BY 4.0",
         citation="Zheng et al., Sci. Rep. 10 (2020) 2898",
         homepage="https://physionet.org/content/challenge-2021/",
+        download="training/ningbo of challenge-2021 1.0.3, or ecg-arrhythmia 1.0.0",
         layout="JS10647.hea … JS45551.hea with .mat files, at any depth",
         notes=(
             "Atrial fibrillation is coded as flutter (AFL, 164890007) throughout: AF never occurs.",

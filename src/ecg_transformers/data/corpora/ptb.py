@@ -75,6 +75,7 @@ class PTBCorpus(ChallengeCorpus):
         licence="ODC-By 1.0",
         citation="Bousseljot et al., Biomed. Tech. 40 Suppl. 1 (1995) 317",
         homepage="https://physionet.org/content/ptbdb/",
+        download="ptbdb 1.0.0",
         layout="patient001/s0010_re.hea, .dat and .xyz …, or the Challenges' copy S0001.hea and .mat …",
         notes=(
             "27 records of 22 people state no reason for admission: they carry no label.",

@@ -85,6 +85,7 @@ class PTBXLCorpus(Corpus):
         citation="Wagner et al., PTB-XL, a large publicly available electrocardiography dataset, "
         "Scientific Data 7, 154 (2020)",
         homepage="https://physionet.org/content/ptb-xl/",
+        download="ptb-xl 1.0.3 (records100/ or records500/ will do)",
         layout="ptbxl_database.csv, scp_statements.csv, records100/ and records500/",
         notes=(
             "A likelihood of 0 means 'not stated'; it is counted by default.",

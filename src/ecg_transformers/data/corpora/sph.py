@@ -83,6 +83,8 @@ class SPHCorpus(Corpus):
         citation="Liu et al., A large-scale multi-label 12-lead electrocardiogram database with standardized diagnostic "
         "statements, Scientific Data 9 (2022) 272",
         homepage="https://figshare.com/collections/_/5779802",
+        download="metadata.csv and records.tar.gz (a plain tar), unpacked",
+        needs=("h5py",),
         layout="metadata.csv and records/A00001.h5 … (unpack records.tar.gz, which is a plain tar)",
         notes=(
             "Isolated spikes reach 1,590 mV: clipped to 20 mV (clip_mv=None keeps them).",
