@@ -74,9 +74,9 @@ def hdf5_dataset(path: Path, root: Path, name: str, ndim: int) -> Any:
         UnsafePathError: the name leads out of the file.
         LimitError: the dataset declares far more than the file stores.
     """
+    file = open_hdf5(path, root)  # says so where h5py is missing
     import h5py
 
-    file = open_hdf5(path, root)
     try:
         link = file.get(name, getlink=True) if name in file else None
         if link is None:
