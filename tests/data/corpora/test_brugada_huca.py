@@ -14,10 +14,14 @@ def table_row(patient, brugada):
 def brugada(request, tmp_path_factory, layouts):
     root = tmp_path_factory.mktemp("brugada")
     for patient in (123456, 596382, 7, 8):
-        layouts.write_wfdb16(root / request.param / str(patient) / str(patient), layouts.microvolts(patient % 50, 1200), rate=100)
+        layouts.write_wfdb16(
+            root / request.param / str(patient) / str(patient), layouts.microvolts(patient % 50, 1200), rate=100
+        )
     (root / "files" / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
     (root / "RECORDS").write_text("files/123456/123456\nfiles/596382/596382\nfiles/596382/596382\n")
-    layouts.write_table(root / "metadata.csv", [table_row(123456, 1), table_row(596382, 0), table_row(7, 2), table_row(8, 0)])
+    layouts.write_table(
+        root / "metadata.csv", [table_row(123456, 1), table_row(596382, 0), table_row(7, 2), table_row(8, 0)]
+    )
     return root
 
 
@@ -29,7 +33,9 @@ def test_each_person_is_read_once_with_one_of_three_classes(brugada, rows_of):
         "7": ["other or atypical"],
         "8": ["not diagnosed"],
     }
-    assert {(row["sampling_rate"], row["num_samples"], row["patient_id"] == name) for name, row in rows.items()} == {(100, 1200, True)}
+    assert {(row["sampling_rate"], row["num_samples"], row["patient_id"] == name) for name, row in rows.items()} == {
+        (100, 1200, True)
+    }
 
 
 def test_the_usual_task_leaves_the_atypical_out_and_counts_them(brugada, rows_of):

@@ -122,7 +122,9 @@ def test_scored_classes_join_equivalent_codes():
     ],
 )
 def test_wrong_gains_of_the_first_2020_edition_are_put_right_and_counted(tmp_path, name, gain, corrected):
-    samples = write_challenge(tmp_path / "Training", name, gain=gain, record_name=f"{name}.mat" if name[0] == "E" else None)
+    samples = write_challenge(
+        tmp_path / "Training", name, gain=gain, record_name=f"{name}.mat" if name[0] == "E" else None
+    )
     row = rows_of("cinc2020", tmp_path)[name]
     scale = 1000.0 if corrected else float(gain.partition("/")[0])
     np.testing.assert_allclose(signal_of(row), samples / scale, rtol=1e-6)

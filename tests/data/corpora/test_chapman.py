@@ -12,9 +12,30 @@ from ecg_transformers.data.loading import build_report, load_ecg_dataset
 
 NAMES = ["MUSE_20180101_101010_11000", "MUSE_20180101_101011_12000", "MUSE_20181222_204118_08000"]
 ROWS = [
-    {"FileName": NAMES[0], "Rhythm": "AF", "Beat": "RBBB TWC", "PatientAge": "66", "Gender": "FEMALE", "VentricularRate": 60},
-    {"FileName": NAMES[1], "Rhythm": "AFIB", "Beat": "NONE", "PatientAge": "4", "Gender": "MALE", "VentricularRate": 90},
-    {"FileName": NAMES[2], "Rhythm": "SVT", "Beat": "NONE", "PatientAge": "50", "Gender": "MALE", "VentricularRate": 150},
+    {
+        "FileName": NAMES[0],
+        "Rhythm": "AF",
+        "Beat": "RBBB TWC",
+        "PatientAge": "66",
+        "Gender": "FEMALE",
+        "VentricularRate": 60,
+    },
+    {
+        "FileName": NAMES[1],
+        "Rhythm": "AFIB",
+        "Beat": "NONE",
+        "PatientAge": "4",
+        "Gender": "MALE",
+        "VentricularRate": 90,
+    },
+    {
+        "FileName": NAMES[2],
+        "Rhythm": "SVT",
+        "Beat": "NONE",
+        "PatientAge": "50",
+        "Gender": "MALE",
+        "VentricularRate": 150,
+    },
 ]
 
 
@@ -46,7 +67,9 @@ def deposit(tmp_path_factory, layouts):
     return root
 
 
-def test_no_sample_is_lost_with_or_without_a_header_row_and_microvolts_become_millivolts(deposit, rows_of, signal_of, layouts):
+def test_no_sample_is_lost_with_or_without_a_header_row_and_microvolts_become_millivolts(
+    deposit, rows_of, signal_of, layouts
+):
     recorded = rows_of("chapman", deposit)
     assert set(recorded) == set(NAMES)
     np.testing.assert_allclose(signal_of(recorded[NAMES[0]]), layouts.microvolts(0, 500) / 1000, atol=1e-4)
@@ -69,7 +92,11 @@ def test_af_is_flutter_and_afib_is_fibrillation(deposit, rows_of):
 
 
 def test_rhythms_are_one_a_record_and_merge_as_in_the_paper(deposit, rows_of):
-    assert [rows_of("chapman", deposit, task="rhythm")[name]["labels"] for name in NAMES] == [["AFL"], ["AFIB"], ["SVT"]]
+    assert [rows_of("chapman", deposit, task="rhythm")[name]["labels"] for name in NAMES] == [
+        ["AFL"],
+        ["AFIB"],
+        ["SVT"],
+    ]
     merged = rows_of("chapman", deposit, task="rhythm4")
     assert [merged[name]["labels"] for name in NAMES] == [["AFIB"], ["AFIB"], ["GSVT"]]
     assert len(chapman_label_names("rhythm")) == 11

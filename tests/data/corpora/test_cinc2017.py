@@ -17,7 +17,9 @@ def challenge(tmp_path_factory, layouts):
         samples = layouts.microvolts(number, 900, 1)
         layouts.write_challenge(root / "training" / "A00", f"A0000{number}", samples=samples, rate=300, leads=["ECG"])
     for suffix in (".hea", ".mat"):
-        (root / "validation" / f"A00002{suffix}").write_bytes((root / "training" / "A00" / f"A00002{suffix}").read_bytes())
+        (root / "validation" / f"A00002{suffix}").write_bytes(
+            (root / "training" / "A00" / f"A00002{suffix}").read_bytes()
+        )
     (root / "validation" / "REFERENCE.csv").write_text("A00002,~\n")
     (root / "training" / "REFERENCE-v3.csv").write_text("A00001,N\nA00002,A,x\nA00003,O\nA00004,~\n")
     (root / "training" / "REFERENCE-v0.csv").write_text("A00001,N\nA00002,N\nA00003,N\nA00004,~\n")

@@ -43,7 +43,11 @@ def test_the_original_layout_gives_millivolts_age_sex_and_all_labels(original, r
 
 def test_the_first_label_is_a_task_of_the_original(original, rows_of):
     rows = rows_of("cpsc2018", original, task="first")
-    assert {name: row["labels"] for name, row in rows.items()} == {"A0001": ["RBBB"], "A0002": ["IAVB"], "A0003": ["PVC"]}
+    assert {name: row["labels"] for name, row in rows.items()} == {
+        "A0001": ["RBBB"],
+        "A0002": ["IAVB"],
+        "A0003": ["PVC"],
+    }
     assert {row["task_kind"] for row in rows.values()} == {"multiclass"}
 
 
@@ -51,7 +55,11 @@ def test_the_first_label_is_a_task_of_the_original(original, rows_of):
 def copy(tmp_path_factory, layouts):
     """The same in the Challenge's layout: codes sorted by class."""
     root = tmp_path_factory.mktemp("copy") / "WFDB_CPSC2018"
-    for name, codes in (("A0001", "59118001"), ("A0002", "270492004,429622005"), ("A0003", "164884008,164931005,426783006")):
+    for name, codes in (
+        ("A0001", "59118001"),
+        ("A0002", "270492004,429622005"),
+        ("A0003", "164884008,164931005,426783006"),
+    ):
         layouts.write_challenge(root, name, codes)
     return root.parent
 
@@ -79,7 +87,9 @@ def test_the_published_random_split_is_offered(original):
 
 
 def test_records_and_table_must_agree(tmp_path, layouts):
-    scipy.io.savemat(tmp_path / "A0001.mat", {"ECG": {"sex": "Male", "age": 50, "data": layouts.microvolts(1, 600).T / 1e3}})
+    scipy.io.savemat(
+        tmp_path / "A0001.mat", {"ECG": {"sex": "Male", "age": 50, "data": layouts.microvolts(1, 600).T / 1e3}}
+    )
     (tmp_path / "REFERENCE.csv").write_text("Recording,First_label,Second_label,Third_label\nA0001,10,,\n")
     with pytest.raises(LabelError, match="not numbers of 1 to 9"):
         load_ecg_dataset("cpsc2018", tmp_path)

@@ -18,7 +18,14 @@ def z_scores(index, length=2500):
 
 
 def table_row(index, part, positive=(), unmeasured=()):
-    row = {"": index, "ecg_key": f"E{index}", "patient_key": f"P{index % 4}", "age_at_ecg": 61, "sex": "female", "split": part}
+    row = {
+        "": index,
+        "ecg_key": f"E{index}",
+        "patient_key": f"P{index % 4}",
+        "age_at_ecg": 61,
+        "sex": "female",
+        "split": part,
+    }
     for flag in packaged_table("echonext_flags"):
         row[flag["flag"]] = int(flag["flag"] in positive)
         for column in filter(None, flag["measured_from"].split(";")):

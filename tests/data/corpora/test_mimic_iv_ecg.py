@@ -38,7 +38,13 @@ def write_corpus(root, layouts, records, demo=False):
         comments = f"# {subject}: 2180\n"
         layouts.write_wfdb16(root / path, samples, gain="200.0(0)/mV", leads=LEADS, comments=comments)
         rows.append(
-            {"subject_id": subject, "study_id": study, "file_name": study, "ecg_time": "2180-05-01 08:00:00", "path": path}
+            {
+                "subject_id": subject,
+                "study_id": study,
+                "file_name": study,
+                "ecg_time": "2180-05-01 08:00:00",
+                "path": path,
+            }
         )
     layouts.write_table(root / "record_list.csv", rows)
     return rows
@@ -58,9 +64,17 @@ def mimic(tmp_path_factory, layouts):
     layouts.write_table(
         root / "machine_measurements.csv",
         [
-            measurement_row(10000100, 40000125, {0: "--- Warning: Data quality may affect interpretation ---", 1: "ATRIAL FIBRILLATION."}),
-            measurement_row(10000099, 40000123, {0: "Sinus rhythm", 2: "Normal ECG"}, p_onset=29999, p_axis=32767, t_axis=-32768),
-            measurement_row(10000101, 40000126, {0: "Incomplete RBBB", 5: "Probable inferior infarct, age old"}, rr_interval=65535),
+            measurement_row(
+                10000100,
+                40000125,
+                {0: "--- Warning: Data quality may affect interpretation ---", 1: "ATRIAL FIBRILLATION."},
+            ),
+            measurement_row(
+                10000099, 40000123, {0: "Sinus rhythm", 2: "Normal ECG"}, p_onset=29999, p_axis=32767, t_axis=-32768
+            ),
+            measurement_row(
+                10000101, 40000126, {0: "Incomplete RBBB", 5: "Probable inferior infarct, age old"}, rr_interval=65535
+            ),
             measurement_row(10000099, 40000124, {}),
         ],
     )
@@ -150,7 +164,9 @@ def test_age_and_sex_come_from_the_patients_of_mimic_iv(tmp_path, layouts, rows_
 
 
 def test_a_partial_copy_is_counted_and_a_lost_record_named(tmp_path, layouts):
-    records = [(subject, 40000000 + k, layouts.microvolts(k, 500)) for k, subject in enumerate((10000032, 10000033, 10000034))]
+    records = [
+        (subject, 40000000 + k, layouts.microvolts(k, 500)) for k, subject in enumerate((10000032, 10000033, 10000034))
+    ]
     write_corpus(tmp_path, layouts, records)
     shutil.rmtree(tmp_path / "files" / "p1000" / "p10000033")
     report = build_report("mimic_iv_ecg", tmp_path)
@@ -180,7 +196,10 @@ def test_a_plan_of_many_records_stays_small(tmp_path, layouts):
     """An item of a plan takes about a kilobyte: forty thousand would show in the peak of the process."""
     samples = layouts.microvolts(1, 20)
     rows = write_corpus(tmp_path, layouts, [(10000032, 40000000, samples)])
-    many = [{**rows[0], "study_id": 41000000 + k, "path": f"files/p1000/p10000032/s{41000000 + k}/{41000000 + k}"} for k in range(40000)]
+    many = [
+        {**rows[0], "study_id": 41000000 + k, "path": f"files/p1000/p10000032/s{41000000 + k}/{41000000 + k}"}
+        for k in range(40000)
+    ]
     layouts.write_table(tmp_path / "record_list.csv", many)
     script = (
         "import resource, sys\nfrom ecg_transformers.data.corpora import make_corpus\n"

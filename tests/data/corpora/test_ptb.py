@@ -19,7 +19,11 @@ def write_record(root, patient, name, reason, samples, xyz=True):
     for number, lead in enumerate(LEADS):
         lines.append(f"{name}.{'dat' if number < 12 else 'xyz'} 16 2000 16 0 {samples[0, number]} 0 0 {lead}")
     lines += ["# age: 81", "# sex: female", "# Diagnose:", f"# Reason for admission: {reason}", "# Smoker: n/a"]
-    lines += ["# Catheterization date: 16-Oct-90", "# Additional diagnoses: Diabetes mellitus", "# Catheterization date: n/a"]
+    lines += [
+        "# Catheterization date: 16-Oct-90",
+        "# Additional diagnoses: Diabetes mellitus",
+        "# Catheterization date: n/a",
+    ]
     (folder / f"{name}.hea").write_bytes("\r\n".join(lines).encode())
     samples[:, :12].astype("<i2").tofile(folder / f"{name}.dat")
     if xyz:

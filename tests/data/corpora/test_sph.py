@@ -16,7 +16,9 @@ h5py = pytest.importorskip("h5py")
 def write_record(path, signal):
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as file:
-        file.create_dataset("ecg", data=signal.T.astype(np.float16), compression="gzip", chunks=(3, signal.shape[0] // 4))
+        file.create_dataset(
+            "ecg", data=signal.T.astype(np.float16), compression="gzip", chunks=(3, signal.shape[0] // 4)
+        )
 
 
 def millivolts(layouts, index, length=800):
@@ -24,7 +26,15 @@ def millivolts(layouts, index, length=800):
 
 
 def table_row(name, codes, patient, length=800, sex="M"):
-    return {"ECG_ID": name, "AHA_Code": codes, "Patient_ID": patient, "Age": 55, "Sex": sex, "N": length, "Date": "2020-03-04"}
+    return {
+        "ECG_ID": name,
+        "AHA_Code": codes,
+        "Patient_ID": patient,
+        "Age": 55,
+        "Sex": sex,
+        "N": length,
+        "Date": "2020-03-04",
+    }
 
 
 @pytest.fixture(scope="module")
