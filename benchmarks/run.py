@@ -66,7 +66,7 @@ def measure(name: str) -> list[dict[str, Any]]:
 
 
 def verdict(row: Mapping[str, Any]) -> str:
-    """ "yes", "nearly" (short by less than the margin: run again), "no", or "" without a goal."""
+    """Whether the goal is reached: "yes", "nearly" (short by less than the margin: run again), "no"; "" without one."""
     goal = row.get("goal")
     if goal is None:
         return ""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from ecg_sl_variant import METHOD, TaskArguments, disturb
 
 from ecg_transformers.evaluation.metrics import f1_scores, hard_predictions
@@ -18,15 +19,15 @@ from ecg_transformers.signal.beat_matching import match_beats
 from ecg_transformers.signal.beats import detect_r_peaks
 from ecg_transformers.training.arguments import FinetuningArguments
 from ecg_transformers.training.classifier.network import plan_classifier
-from ecg_transformers.training.classifier.results import test_metrics, write_predictions
+from ecg_transformers.training.classifier.results import metrics_of_seeds, write_predictions
 from ecg_transformers.training.errors import UsageError
 from ecg_transformers.training.plan.optimization import build_optimizer, parameter_groups, set_learning_rate
 from ecg_transformers.training.plan.randomness import numpy_generator, seed_global_generators
 from ecg_transformers.training.plan.settings import resolve_length, resolve_schedule
-from ecg_transformers.training.report.log import library_versions
 from ecg_transformers.training.report.model_folder import save_pretrained_atomically
+from ecg_transformers.training.report.summary import library_versions
+from ecg_transformers.training.samples.loader import collate
 from ecg_transformers.training.samples.splits import Split, load_split
-from ecg_transformers.training.samples.views import collate
 
 BEAT_CLASSES = ["N", "S", "V"]
 """F and Q beats are seen but neither learned nor scored."""
@@ -101,8 +102,6 @@ def beat_labels(record: Any) -> np.ndarray:
 
 def train_beats(settings: FinetuningArguments, records: list[Any], seed: int) -> tuple[Any, Any]:
     """A classifier of beats after a fixed number of updates: nothing is chosen on the held-out records."""
-    import torch
-
     plan = plan_classifier(settings, Split("train", [], [], [], None, BEAT_CLASSES, "beats"))
     counts = np.bincount(np.concatenate([beat_labels(record) + 1 for record in records]), minlength=4)[1:]
     weights = np.where(counts > 0, np.maximum(counts, 1) ** -0.5, 0.0)  # inverse square root of the frequency
@@ -143,8 +142,6 @@ class BeatPrediction:
 
 def predict_beats(model: Any, extractor: Any, record: Any, segmentation: str) -> BeatPrediction:
     """Predict every beat of a record in overlapping runs, and bring the result to the annotated beats."""
-    import torch
-
     true, rate = np.asarray(record.annotations["beat_samples"]), record.sampling_rate
     peaks = true
     if segmentation == "detect":
@@ -188,7 +185,7 @@ def beat_metrics(
         "multiclass",
     )
     clean = {seed: np.concatenate([p.scores for p in parts])[kept] for seed, parts in predictions["clean"].items()}
-    metrics = test_metrics(split, clean, dict.fromkeys(clean), args.n_boot)
+    metrics = metrics_of_seeds(split, clean, dict.fromkeys(clean), args.n_boot)
     write_predictions(Path(args.output_dir) / "predictions.parquet", split, clean)
     disturbed = {
         name: segmentation_scores(split.multi_hot(), kept, by_seed)

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from transformers import AutoFeatureExtractor, AutoModelForSequenceClassification
 
 from ecg_transformers.analysis.beat_plots import abnormal_weight_ratio, attention_entropy
 from ecg_transformers.analysis.saliency import WAVES, explain_record
 from ecg_transformers.data.loading import RecordTable, label_names, load_ecg_dataset
 from ecg_transformers.training.errors import UsageError
-from ecg_transformers.training.samples.views import collate
+from ecg_transformers.training.samples.loader import collate
 
 ABNORMAL = ("S", "V", "F")
 
@@ -35,8 +37,6 @@ def lead_text(leads: Sequence[str]) -> str:
 
 def cost_table(options: argparse.Namespace) -> str:
     """CPU time per record: preparing one by one, forward pass one by one and in batches of 32 (one thread)."""
-    import torch
-
     torch.set_num_threads(1)
     table, _ = _test_records(options, "ptb_xl", task="superclass")
     records = [table.record(index) for index in range(min(len(table), options.num_records))]
@@ -69,8 +69,6 @@ def cost_table(options: argparse.Namespace) -> str:
 
 def _milliseconds(call: Callable[[], Any], repeat: int = 1) -> float:
     """CPU time of this process; the best of several."""
-    import torch
-
     times = []
     with torch.no_grad():
         for _ in range(repeat):
@@ -97,8 +95,6 @@ def waves_table(options: argparse.Namespace) -> str:
 
 def attention_table(options: argparse.Namespace) -> str:
     """Aggregation weights on windows of MIT-BIH that hold normal and abnormal beats; beats as annotated."""
-    import torch
-
     dataset = load_ecg_dataset("mitdb", options.data_dir, window_s=10)
     rows = []
     for folder, model, extractor in _models(options.model):
@@ -130,8 +126,6 @@ def _test_records(options: argparse.Namespace, corpus: str, **settings: Any) -> 
 
 
 def _models(folders: Sequence[str]) -> list[tuple[Path, Any, Any]]:
-    from transformers import AutoFeatureExtractor, AutoModelForSequenceClassification
-
     if not folders:
         raise UsageError("Name at least one classifier with --model.")
     return [

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from ecg_sl_model_tables import attention_table, cost_table, lead_text, markdown, waves_table
 
 from ecg_transformers.benchmark.figures import pretraining_facts
@@ -138,8 +139,6 @@ def _predictions(
     folder: Path, metrics: dict[str, Any], metric: str, like: tuple[Any, Any, Any] | None = None
 ) -> tuple[np.ndarray, list[str], dict[int, np.ndarray]]:
     """Labels, patients, and per seed what the metric is computed from; of the same records as `like`."""
-    import pandas as pd
-
     table = pd.read_parquet(folder / "predictions.parquet").sort_values(["seed", "record_id"])
     names = [column.removeprefix("y_true_") for column in table.columns if column.startswith("y_true_")]
     limits, scores = metrics["test"]["thresholds"], {}

@@ -22,19 +22,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from accelerate import Accelerator
 from ecg_sl_beats import run_beats
 from ecg_sl_variant import CLEAN, METHOD, TaskArguments, disturb, pretrained_model
-from transformers import HfArgumentParser
+from transformers import AutoFeatureExtractor, AutoModelForSequenceClassification
 
 from ecg_transformers.benchmark.figures import read_predictions
 from ecg_transformers.evaluation.metrics import classification_report
-from ecg_transformers.training.arguments import FinetuningArguments
-from ecg_transformers.training.classifier.results import test_metrics, write_predictions
+from ecg_transformers.training.arguments import FinetuningArguments, parse_arguments
+from ecg_transformers.training.classifier.results import metrics_of_seeds, write_predictions
 from ecg_transformers.training.classifier.scores import Evaluator
 from ecg_transformers.training.errors import run_command
 from ecg_transformers.training.finetuning import finetune, validation_summary
 from ecg_transformers.training.plan.randomness import numpy_generator
-from ecg_transformers.training.report.log import write_json
+from ecg_transformers.training.report.summary import write_result
 from ecg_transformers.training.samples.splits import Split, load_split
 from ecg_transformers.training.samples.views import BeatsView
 
@@ -52,9 +54,7 @@ APNEIC_MINUTES = 5
 
 
 def main() -> None:
-    (args,) = HfArgumentParser(
-        TaskArguments, description="Tasks and ablations of ECG-SL."
-    ).parse_args_into_dataclasses()
+    args = parse_arguments(TaskArguments, "Tasks and ablations of ECG-SL.")
     metrics = run_task(args)
     f1 = metrics["test"]["macro_f1"]
     print(f"{args.task}, pre-training {args.pretraining}: macro F1 {f1['mean']:.3f}, per seed {f1['per_seed']}")
@@ -70,7 +70,7 @@ def run_task(args: TaskArguments) -> dict[str, Any]:
         **{name: getattr(args, name) for name in ("task", "pretraining", "aggregation", "folds", "label_fraction")},
         "leads": args.lead_names(),
     }
-    write_json(Path(args.output_dir) / "metrics.json", metrics)
+    write_result(Path(args.output_dir) / "metrics.json", metrics)
     return metrics
 
 
@@ -103,7 +103,7 @@ def merge_seeds(
     write_predictions(folder / "predictions.parquet", test, scores)
     thresholds = {seed: facts["thresholds"] for seed, facts in selections.items()}
     return {
-        "test": test_metrics(test, scores, thresholds, n_boot),
+        "test": metrics_of_seeds(test, scores, thresholds, n_boot),
         "validation": validation_summary(selections),
         "label_subsets": {str(seed): facts["label_subset"] for seed, facts in selections.items()},
         "best_steps": {str(seed): facts["best_step"] for seed, facts in selections.items()},
@@ -128,9 +128,6 @@ def disturbed_scores(
     runs: Mapping[int, FinetuningArguments], test: Split, metrics: dict[str, Any], segmentation: str
 ) -> dict[str, Any]:
     """Macro F1 and AUROC of the trained seeds when the test records are cut worse than in training."""
-    from accelerate import Accelerator
-    from transformers import AutoFeatureExtractor, AutoModelForSequenceClassification
-
     extractor = AutoFeatureExtractor.from_pretrained(next(iter(runs.values())).output_dir)
     evaluator = Evaluator(Accelerator(cpu=True), test, DisturbedBeats(extractor, segmentation), 1, 64)
     figures: dict[str, list[float]] = {"macro_f1": [], "macro_auroc": []}
@@ -148,8 +145,6 @@ def disturbed_scores(
 
 def apnea_by_record(folder: Path, metrics: dict[str, Any]) -> dict[str, Any]:
     """A night is apneic from five minutes on: share of nights that are told right, mean over seeds."""
-    import pandas as pd
-
     table = pd.read_parquet(folder / "predictions.parquet")
     limits = {int(seed): values[0] for seed, values in metrics["test"]["thresholds"].items()}
     table["predicted"] = table["y_score_apnea"] >= table["seed"].map(limits)

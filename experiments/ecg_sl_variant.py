@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ecg_transformers.training.arguments import FinetuningArguments, PretrainingArguments
+from ecg_transformers.training.arguments import FinetuningArguments, PretrainingArguments, option
 from ecg_transformers.training.errors import UsageError
 from ecg_transformers.training.pretraining import pretrain
 
@@ -19,11 +19,6 @@ TASKS = ("ptb_xl_superclass", "apnea_minutes", "mitdb_beats")
 STAGES = {"none": (), "autoencoder": ("autoencoder",), "masked": ("masked",), "both": ("autoencoder", "masked")}
 CLEAN = ("clean", "detect")
 """Segmentations without a disturbance."""
-
-
-def option(default: Any, text: str) -> Any:
-    """A dataclass field with a help text."""
-    return field(default=default, metadata={"help": text})
 
 
 @dataclass

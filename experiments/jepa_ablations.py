@@ -10,7 +10,6 @@ pre-trainings and finished cells are not repeated, an interrupted pre-training g
 `<cell>/seed-N/` (checkpoints), `<cell>/probes.json` and, over all finished cells, `table.md`.
 """
 
-import dataclasses
 import json
 import sys
 from dataclasses import dataclass, field
@@ -18,10 +17,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import HfArgumentParser
+from transformers import AutoFeatureExtractor, AutoModel, AutoModelForPreTraining
 
-from ecg_transformers.training.arguments import PretrainingArguments
+from ecg_transformers.evaluation.metrics import macro_auroc
+from ecg_transformers.evaluation.probes import LinearProbe
+from ecg_transformers.evaluation.readouts import encode_batch
+from ecg_transformers.evaluation.statistics import bootstrap_seeds, cluster_index, compare_models
+from ecg_transformers.evaluation.subsets import label_subset
+from ecg_transformers.training.arguments import PretrainingArguments, parse_arguments
+from ecg_transformers.training.checkpoints.saving import continued
 from ecg_transformers.training.errors import UsageError, run_command
+from ecg_transformers.training.plan.randomness import seed_global_generators
+from ecg_transformers.training.pretraining import pretrain
+from ecg_transformers.training.report.model_folder import is_finished
+from ecg_transformers.training.samples.splits import load_split
 
 NOISE = 'augmentation=white_noise,augmentation_options={"amplitude": 0.5}'  # in SDs of the standardised crop
 CELLS: dict[str, tuple[str, str]] = {  # name: config overrides, recipe overrides
@@ -76,8 +85,7 @@ class AblationArguments:
 
 
 def main() -> None:
-    parser = HfArgumentParser(AblationArguments, description="Ablations of ECG-JEPA with frozen probes.")
-    (args,) = parser.parse_args_into_dataclasses()
+    args = parse_arguments(AblationArguments, "Ablations of ECG-JEPA with frozen probes.")
     folder = Path(args.output_dir)
     for cell in args.chosen_cells():
         run_cell(args, cell, folder / cell)
@@ -121,15 +129,11 @@ def pretrain_once(args: AblationArguments, cell: str, seed: int, folder: Path) -
         max_steps=args.max_steps,
         seed=seed,
     )
-    if (folder / "run.json").is_file() and (folder / "model.safetensors").is_file():
+    if is_finished(folder):
         check_same_run(folder, settings)
         return folder
-    from ecg_transformers.training.pretraining import pretrain
-
     print(f"Pre-training cell {cell}, seed {seed}", flush=True)
-    if any((folder / "checkpoints").glob("step-*")):
-        settings = dataclasses.replace(settings, resume_from_checkpoint="latest")
-    pretrain(settings)
+    pretrain(continued(settings))
     return folder
 
 
@@ -158,10 +162,6 @@ def probe(
     Returns:
         the rows, and the test records' labels, patients and probabilities, from which cells can be compared.
     """
-    from ecg_transformers.evaluation.metrics import macro_auroc
-    from ecg_transformers.evaluation.statistics import bootstrap_seeds, cluster_index, compare_models
-    from ecg_transformers.training.samples.splits import load_split
-
     splits = [load_split(_data(args), name, task=args.task, labelled=True) for name in ("train", "validation", "test")]
     test = splits[-1]
     truth = (test.multi_hot(), cluster_index(test.patient_ids, len(test))[0].tolist())
@@ -199,11 +199,6 @@ def encode(
     args: AblationArguments, sources: list[Path], seeds: list[int], leads: str, splits: list[Any]
 ) -> list[dict[str, dict[str, list[np.ndarray]]]]:
     """For each seed the features of each split, by network ("pretrained", "untrained") and readout."""
-    from transformers import AutoFeatureExtractor, AutoModel, AutoModelForPreTraining
-
-    from ecg_transformers.evaluation.readouts import encode_batch
-    from ecg_transformers.training.plan.randomness import seed_global_generators
-
     changes = {} if leads == "all" else {"lead_names": leads.split(",")}
     extractor = AutoFeatureExtractor.from_pretrained(sources[0], **changes)
     networks = []
@@ -234,9 +229,6 @@ def encode(
 
 def probe_scores(features: list[np.ndarray], splits: list[Any], fraction: float, seed: int) -> np.ndarray:
     """Probabilities of the test records `(N, C)` from a probe on a share of the training patients' labels."""
-    from ecg_transformers.evaluation.probes import LinearProbe
-    from ecg_transformers.evaluation.subsets import label_subset
-
     train, validation, _ = splits
     x, x_val, x_test = features
     labels = train.multi_hot()
@@ -280,8 +272,6 @@ def write_table(folder: Path) -> str:
 
 def against_reference(folder: Path, cell: str, row: dict[str, Any]) -> str:
     """Paired difference of a cell's probe to that of the reference cell, over the seeds that both have."""
-    from ecg_transformers.evaluation.statistics import compare_models
-
     paths = [folder / name / SCORES for name in (cell, "reference")]
     if cell == "reference" or not paths[1].is_file():
         return "–"

@@ -19,9 +19,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import HfArgumentParser
+from transformers import AutoFeatureExtractor, AutoModel, AutoModelForPreTraining, HfArgumentParser
 
+import ecg_transformers as ecg
+from ecg_transformers.data.fingerprint import dataset_fingerprint
+from ecg_transformers.data.loading import RecordTable
+from ecg_transformers.evaluation.probes import RidgeProbe
+from ecg_transformers.evaluation.readouts import encode_batch
+from ecg_transformers.evaluation.statistics import (
+    bootstrap_p_value,
+    cluster_index,
+    percentile_interval,
+    resample_weights,
+)
+from ecg_transformers.models.registry import get_method
+from ecg_transformers.signal.beats import detect_r_peaks
+from ecg_transformers.training.arguments import parse_overrides
 from ecg_transformers.training.errors import UsageError, run_command, usage_errors
+from ecg_transformers.training.plan.randomness import seed_global_generators
 
 BATCH = 32
 UNITS = {"heart_rate": "beats per minute", "qrs_duration": "ms"}
@@ -106,16 +121,8 @@ def regress(args: RegressionArguments) -> dict[str, Any]:
     return metrics
 
 
-# ---- labels ---------------------------------------------------------------------------------------------------------
-
-
 def load_records(args: RegressionArguments) -> tuple[list[Any], list[Any], dict[str, Any]]:
     """All records, the split of each (its fold with `--cross_fit`), and a fingerprint of each split."""
-    import ecg_transformers as ecg
-    from ecg_transformers.data.fingerprint import dataset_fingerprint
-    from ecg_transformers.data.loading import RecordTable
-    from ecg_transformers.training.arguments import parse_overrides
-
     options = parse_overrides(args.dataset_options, "dataset_options")
     with usage_errors(TypeError):
         parts = ecg.load_ecg_dataset(args.dataset, data_dir=args.data_dir, **options)
@@ -136,8 +143,6 @@ def measure(record: Any, target: str) -> tuple[float, str | None]:
         return rate_of_leads(qrs_peaks(marks)) * rate, "wave marks"
     if "beat_samples" in marks:
         return rate_of_leads([np.asarray(marks["beat_samples"])]) * rate, "beat annotations"
-    from ecg_transformers.signal.beats import detect_r_peaks
-
     return rate_of_leads([detect_r_peaks(lead, rate) for lead in record.signal.T]) * rate, "detected R peaks"
 
 
@@ -181,15 +186,8 @@ def plan_rounds(splits: np.ndarray, cross_fit: bool) -> list[tuple[np.ndarray, n
     return rounds
 
 
-# ---- features and regression ----------------------------------------------------------------------------------------
-
-
 def both_features(args: RegressionArguments, source: str, records: list[Any]) -> dict[str, np.ndarray]:
     """Features `(records, F)` of the checkpoint, and of the same network before its first update."""
-    from transformers import AutoFeatureExtractor, AutoModel
-
-    from ecg_transformers.evaluation.readouts import encode_batch
-
     changes = {"lead_names": [lead.strip() for lead in args.leads.split(",")]} if args.leads else {}
     with usage_errors():
         extractor = AutoFeatureExtractor.from_pretrained(source, **changes)
@@ -206,11 +204,6 @@ def both_features(args: RegressionArguments, source: str, records: list[Any]) ->
 
 def untrained(config: Any, seed: int) -> Any:
     """The encoder as the pre-training of this seed drew it, before its first update."""
-    from transformers import AutoModel, AutoModelForPreTraining
-
-    from ecg_transformers.models.registry import get_method
-    from ecg_transformers.training.plan.randomness import seed_global_generators
-
     has_pretraining = "pretraining" in get_method(config.model_type).model_classes
     seed_global_generators(seed, "initial weights")
     return (AutoModelForPreTraining if has_pretraining else AutoModel).from_config(config).base_model
@@ -224,8 +217,6 @@ def seed_of(source: str, default: int) -> int:
 
 def ridge_errors(features: np.ndarray, target: np.ndarray, rounds: list[Any]) -> tuple[np.ndarray, list[float]]:
     """Absolute errors of the test records of all rounds, and the strengths that the validation records chose."""
-    from ecg_transformers.evaluation.probes import RidgeProbe
-
     errors, strengths = [], []
     for train, validation, test in rounds:
         probe = RidgeProbe().fit(features[train], target[train], features[validation], target[validation])
@@ -236,13 +227,6 @@ def ridge_errors(features: np.ndarray, target: np.ndarray, rounds: list[Any]) ->
 
 def summarize(errors: dict[str, list[np.ndarray]], patients: list[str | None], n_boot: int) -> dict[str, Any]:
     """Mean absolute errors and their differences, each with its interval from the same resamples of patients."""
-    from ecg_transformers.evaluation.statistics import (
-        bootstrap_p_value,
-        cluster_index,
-        percentile_interval,
-        resample_weights,
-    )
-
     clusters, kind = cluster_index(patients, len(patients))
     weights = resample_weights(clusters, n_boot, np.random.default_rng(0))
     mean_errors = {name: np.mean(parts, axis=0) for name, parts in errors.items()}  # over the checkpoints

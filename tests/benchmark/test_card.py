@@ -90,10 +90,10 @@ def test_a_second_run_repeats_nothing_and_gives_the_same_card(
     def repeated(*_: Any, **__: Any) -> None:
         raise AssertionError("a finished stage was run again")
 
-    monkeypatch.setattr("ecg_transformers.training.pretraining.pretrain", repeated)
-    monkeypatch.setattr("ecg_transformers.training.finetuning.finetune", repeated)
-    monkeypatch.setattr(card_command.Prober, "_fit", repeated)
-    monkeypatch.setattr(card_command.Prober, "_features", repeated)
+    monkeypatch.setattr(card_command, "pretrain", repeated)
+    monkeypatch.setattr(card_command, "finetune", repeated)
+    monkeypatch.setattr("ecg_transformers.benchmark.probes.read_batch", repeated)
+    monkeypatch.setattr("ecg_transformers.benchmark.probes.LinearProbe", repeated)
     assert card_command.make_card(measured[0]).read_text() == measured[2]
 
 
@@ -123,7 +123,7 @@ def test_predictions_about_other_records_are_refused(measured: tuple[Any, dict[s
     [
         ({"readout": "poler"}, "There is no readout 'poler'"),
         ({"fractions": "0,1"}, "label fraction"),
-        ({"method": "st_men"}, "Did you mean 'st_mem'"),
+        ({"method": "st_men"}, "did you mean 'st_mem'"),
         ({"output_dir": ""}, "--output_dir is missing"),
     ],
 )

@@ -1,13 +1,15 @@
 """The script of the ECG-SL tasks on small folders in native layout: splits, disturbed segmentation, what is written."""
 
 import dataclasses
-import importlib
 import json
 import shutil
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import ecg_sl_beats as beats
+import ecg_sl_report as report
+import ecg_sl_tasks as tasks
+import ecg_sl_variant as variant
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,16 +17,8 @@ import pytest
 from ecg_transformers.signal.synthesis import synthesize_ecg
 from ecg_transformers.training.errors import UsageError
 
-EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 DS1, DS2 = ("119", "201", "208", "209"), ("100",)
 SECONDS, RATE = 40, 360
-
-
-sys.path.insert(0, str(EXPERIMENTS))  # scripts import the files beside them
-beats, report, tasks, variant = (
-    importlib.import_module(f"ecg_sl_{name}") for name in ("beats", "report", "tasks", "variant")
-)
-sys.path.remove(str(EXPERIMENTS))
 
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -133,19 +127,25 @@ def test_held_out_records_are_never_trained_on(mitdb):
         beats.beat_folds("9", records, tests)
 
 
+PEAKS = np.arange(2, 100_000, 250)
+
+
+def disturbed(segmentation: str) -> np.ndarray:
+    return variant.disturb(PEAKS, 360.0, segmentation, np.random.default_rng(0), 100_000)
+
+
 @pytest.mark.parametrize("segmentation", ["jitter:0", "jitter:40", "drop:0.3"])
 def test_disturbed_peaks_stay_increasing_samples_of_the_record(segmentation):
-    peaks = np.arange(2, 100_000, 250)
-    moved = variant.disturb(peaks, 360.0, segmentation, np.random.default_rng(0), 100_000)
+    moved = disturbed(segmentation)
     assert (np.diff(moved) > 0).all()
     assert moved.min() >= 0
     assert moved.max() < 100_000
-    if segmentation == "jitter:40":
-        assert np.std(moved - peaks) == pytest.approx(0.04 * 360, rel=0.1)
-    elif segmentation == "jitter:0":
-        np.testing.assert_array_equal(moved, peaks)
-    else:
-        assert len(moved) == pytest.approx(0.7 * len(peaks), rel=0.1)
+
+
+def test_disturbed_peaks_are_as_wrong_as_they_should_be():
+    np.testing.assert_array_equal(disturbed("jitter:0"), PEAKS)
+    assert np.std(disturbed("jitter:40") - PEAKS) == pytest.approx(0.04 * 360, rel=0.1)
+    assert len(disturbed("drop:0.3")) == pytest.approx(0.7 * len(PEAKS), rel=0.1)
 
 
 @pytest.mark.parametrize(

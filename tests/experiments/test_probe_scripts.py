@@ -1,34 +1,19 @@
 """The scripts that read frozen encoders: labels, controls, and results that are not made twice."""
 
 import dataclasses
-import importlib.util
 import json
-import sys
 from pathlib import Path
-from types import ModuleType
 
+import jepa_ablations as ablations
 import numpy as np
+import probe_regression as regression
 import pytest
 
 from ecg_transformers.data.record import ECGRecord
 from ecg_transformers.models.registry import get_method
 from ecg_transformers.training.errors import UsageError
 
-EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 SMALL = ",".join(f"{key}={json.dumps(value)}" for key, value in get_method("ecg_jepa").tiny_config.items())
-
-
-def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"example_{name}", EXPERIMENTS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-regression, ablations = script("probe_regression"), script("jepa_ablations")
 
 
 pytestmark = pytest.mark.usefixtures("own_cache")

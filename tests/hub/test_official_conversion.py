@@ -8,7 +8,7 @@ import transformers
 from safetensors.torch import save_file
 
 import ecg_transformers as ecg
-from ecg_transformers_cli import main
+from ecg_transformers.cli import main
 
 
 class Canary:

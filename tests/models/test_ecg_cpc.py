@@ -50,9 +50,6 @@ def parity_arguments(name, parity):
     }
 
 
-# ---- parity -------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("mode", ["eval", "train"])
 @pytest.mark.parametrize("name", ["fc", "conv"])
 def test_loss_accuracy_and_gradients_equal_the_published_ones(parity, name, mode):
@@ -168,9 +165,6 @@ def test_every_key_is_used_or_named(parity):
         convert_ecg_cpc({k: v for k, v in state.items() if k != "rnn.bias_hh_l1"})
 
 
-# ---- what makes it CPC ---------------------------------------------------------------------------------------------
-
-
 @torch.no_grad()
 @pytest.mark.parametrize("form", FORMS)
 def test_context_does_not_see_beyond_the_receptive_field(form):
@@ -261,9 +255,6 @@ def test_every_parameter_gets_a_finite_gradient(form):
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
         assert parameter.grad.any(), name
-
-
-# ---- forms and heads -------------------------------------------------------------------------------------------
 
 
 def test_horizon_in_milliseconds_keeps_its_length_at_any_rate():

@@ -68,9 +68,6 @@ def official_gradients(model: ECGJEPAForPreTraining) -> dict[str, Tensor]:
     return official_ecg_jepa(carrier)
 
 
-# ---- pre-training ---------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", SETS)
 @pytest.mark.parametrize("structured_from", [0, 10**9])
 def test_pretraining_forward_equals_the_reference(parity, name, structured_from, monkeypatch):
@@ -229,9 +226,6 @@ def test_momentum_schedule_is_the_published_one(parity):
             assert model.target_momentum(step, total) == pytest.approx(momentum, abs=1e-15)
 
 
-# ---- downstream -----------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def encoder(parity) -> ECGJEPAModel:
     tensors = part(parity("ecg_jepa", "downstream"), "encoder.")
@@ -296,9 +290,6 @@ def test_regression_from_the_feature_equals_the_reference(parity, encoder):
     feature = encoder(tensors["x"]).pooler_output
     close(torch.nn.functional.linear(feature, tensors["regression.w"], tensors["regression.b"]).squeeze(-1),
           tensors["regression.out"].view(-1))  # fmt: skip
-
-
-# ---- conversion -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", SETS)

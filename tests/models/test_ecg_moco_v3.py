@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from ecg_transformers.layers.contrastive_heads import uniformity
+from ecg_transformers.layers.collapse import uniformity
 from ecg_transformers.layers.momentum import cosine_momentum
 from ecg_transformers.models.ecg_moco_v3.configuration_ecg_moco_v3 import ECGMoCoV3Config
 from ecg_transformers.models.ecg_moco_v3.convert_ecg_moco_v3 import convert_ecg_moco_v3
@@ -52,9 +52,6 @@ def converted(parity, weights):
     return convert_ecg_moco_v3(
         weights, attention_head_size=config["dim_head"], temperature=config["T"], momentum=config["m"]
     )
-
-
-# ---- the reference step
 
 
 def test_one_training_step_equals_the_reference(parity, reference, weights):
@@ -107,9 +104,6 @@ def test_left_over_and_missing_keys_are_named(weights):
     some = {key: value for key, value in weights.items() if not key.startswith("predictor.")}
     with pytest.raises(CheckpointError, match="predictor"):
         convert_ecg_moco_v3(some, attention_head_size=32)
-
-
-# ---- the objective
 
 
 def test_loss_starts_near_the_log_of_the_batch():
@@ -168,9 +162,6 @@ def test_training_brings_views_together_and_spreads_records():
     assert held_out_uniformity() < before - 0.5
 
 
-# ---- the momentum encoder
-
-
 def test_momentum_encoder_starts_as_the_encoder_and_moves_before_each_step():
     model = build()
     slow, fast = model.momentum_encoder.layernorm.weight, model.backbone.layernorm.weight
@@ -223,9 +214,6 @@ def test_a_full_checkpoint_keeps_the_momentum_encoder_it_was_saved_with(tmp_path
     assert torch.equal(loaded.backbone.layernorm.weight, torch.full((32,), 2.0))
 
 
-# ---- what is frozen
-
-
 def frozen(model):
     return {name for name, p in model.named_parameters() if not p.requires_grad and not name.startswith("momentum_")}
 
@@ -249,9 +237,6 @@ def test_the_momentum_encoder_never_trains_also_after_loading(tmp_path):
     for candidate in (model, ECGMoCoV3ForPreTraining.from_pretrained(tmp_path)):
         assert not any(p.requires_grad for p in candidate.momentum_encoder.parameters())
         assert not any(p.requires_grad for p in candidate.momentum_projector.parameters())
-
-
-# ---- backbones
 
 
 def resnet_config():

@@ -44,9 +44,6 @@ def weights(parity):
     return parity("st_mem", "mlae_b_weights")
 
 
-# ---- parity and conversion
-
-
 @pytest.mark.parametrize("kind", ["raw", "norm"])
 def test_pre_training_equals_the_reference(reference, weights, kind):
     model = convert_mlae(weights, norm_pix_loss=kind == "norm")
@@ -103,9 +100,6 @@ def test_fewer_leads_keep_the_first_rows_of_the_table(reference, weights):
         six(reference["encoder.six_leads_same_model.input"]).pooler_output,
         reference["encoder.six_leads_same_model.features"],
     )
-
-
-# ---- a token is a lead, a position is its identity
 
 
 def test_permuted_leads_with_their_indices_change_nothing():

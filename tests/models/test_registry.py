@@ -53,7 +53,7 @@ def test_presets_build_an_extractor(name):
     extractor = method.extractor_class.for_method(name)
     assert extractor.to_dict()
     for recipe in method.recipes:
-        assert method.extractor_class(**method.with_recipe(recipe).preprocessing)
+        assert method.extractor_class(**method.preprocessing | method.recipe(recipe).preprocessing)
 
 
 def test_the_table_promises_conversion_only_where_weights_were_released():
@@ -66,7 +66,7 @@ def test_the_table_promises_conversion_only_where_weights_were_released():
 
 
 def test_an_unknown_method_is_answered_with_the_known_ones():
-    with pytest.raises(ValueError, match="Did you mean 'st_mem'"):
+    with pytest.raises(ValueError, match="did you mean 'st_mem'"):
         ecg.get_method("st_men")
 
 

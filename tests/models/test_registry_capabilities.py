@@ -69,9 +69,6 @@ def gradients(model):
     return {key: value.grad.clone() for key, value in model.named_parameters() if value.grad is not None}
 
 
-# ---- adapters ----------------------------------------------------------------------------------------------------------
-
-
 def lora_config(**options):
     from peft import LoraConfig
 
@@ -136,9 +133,6 @@ def test_adapters_of_transformers_itself_can_be_added_switched_off_and_on(no_net
     assert_equal(run(model), changed, rtol=0, atol=0)
 
 
-# ---- compilation and export --------------------------------------------------------------------------------------------
-
-
 # networks that a method has beside its usual one
 VARIANTS = [
     ("st_mem", {"lead_mode": "official_broadcast", "use_sep_embedding": False}),
@@ -184,9 +178,6 @@ def test_encoder_exports_as_one_graph_and_gives_the_same(name):
     assert_equal(loaded(**model.dummy_inputs), run(model), rtol=1e-5, atol=1e-6)
 
 
-# ---- gradient checkpointing, mixed precision ---------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(("name", "role"), CLASSES)
 def test_gradient_checkpointing_gives_the_same_gradients(name, role):
     model = build(name, role).train()  # dropout and stochastic depth stay on: their draws must be repeated
@@ -225,9 +216,6 @@ def test_autocast_to_bfloat16_trains_near_the_float32_pass(name, role):
         if parameter.grad is not None:
             assert parameter.grad.dtype == torch.float32, name_
             assert torch.isfinite(parameter.grad).all(), name_
-
-
-# ---- hidden states and attention weights -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("name", "role"), CLASSES)
@@ -269,9 +257,6 @@ def test_attention_weights_come_from_eager_attention_layer_by_layer(name):
         torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
     assert run(model).attentions is None
     assert_equal(run(build(name, "base", attn_implementation="sdpa")), run(model), rtol=1e-4, atol=1e-5)
-
-
-# ---- copies ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("name", "role"), CLASSES)

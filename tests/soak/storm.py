@@ -3,8 +3,7 @@
     python tests/soak/storm.py [--kills 50] [--seed 0] [--only NAME]        (or: make soak)
 
 After every kill an independent checker (it knows only the rules of the manifest, and shares no code with the package)
-looks at
-all checkpoints: each folder `step-N` must be whole, and the newest must not be older than the one before the kill.
+looks at all checkpoints: each folder `step-N` must be whole, and the newest not older than the one before the kill.
 """
 
 import argparse

@@ -168,9 +168,7 @@ def plot_attention(record: Any, model: Any, extractor: Any, *, length_s: float =
 
 
 def attention_entropy(weights: np.ndarray) -> float:
-    """Entropy of aggregation weights divided by the log of their number: 1 = uniform; NaN with fewer than two
-    beats.
-    """
+    """Entropy of aggregation weights over the log of their number: 1 = uniform; NaN with fewer than two beats."""
     if len(weights) < 2:
         return float("nan")
     positive = weights[weights > 0]

@@ -55,11 +55,11 @@ def plot_ecg(
     """An ECG as cardiologists read it.
 
     Args:
-        record: an :class:`ECGRecord`, or millivolts ``(samples, leads)`` or ``(samples,)`` with the next arguments.
+        record: an `ECGRecord`, or millivolts `(samples, leads)` or `(samples,)` with the next arguments.
         sampling_rate: in Hz, of an array.
         lead_names: of an array; numbers where not given.
-        layout: ``"standard"``: three rows of four leads, 2.5 s each, and a rhythm strip; ``"rows"``: one row a lead
-            (a single long lead goes on in the next row, at most six rows); ``"auto"``: standard for the twelve
+        layout: `"standard"`: three rows of four leads, 2.5 s each, and a rhythm strip; `"rows"`: one row a lead
+            (a single long lead goes on in the next row, at most six rows); `"auto"`: standard for the twelve
             standard leads, rows for others.
         start_s: where the page starts in the record.
         seconds: width of the page, at most what is left of the record.

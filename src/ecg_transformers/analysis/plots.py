@@ -46,17 +46,17 @@ def plot_reconstruction(
 ) -> Figure:
     """Original, masked and reconstructed signal side by side, one row a lead.
 
-    Takes the outputs of any masked autoencoder of the package: ``reconstruction`` of patches ``(B, L, n, p)`` with
-    mask ``(B, L, n)``, of time windows over all leads ``(B, n, p·L)`` with mask ``(B, n)``, or of whole leads
-    ``(B, L, T)`` with mask ``(B, L)``; a single record may lack the batch axis.
+    Takes the outputs of any masked autoencoder of the package: `reconstruction` of patches `(B, L, n, p)` with
+    mask `(B, L, n)`, of time windows over all leads `(B, n, p·L)` with mask `(B, n)`, or of whole leads
+    `(B, L, T)` with mask `(B, L)`; a single record may lack the batch axis.
 
     Args:
-        input_values: what the model saw, ``(B, L, T)``.
-        reconstruction: in normalised units where ``normalized_target`` says so; it is brought back with mean and SD of
+        input_values: what the model saw, `(B, L, T)`.
+        reconstruction: in normalised units where `normalized_target` says so; it is brought back with mean and SD of
             the original patch.
         mask: 1 = masked.
         index: record of the batch.
-        normalized_target: the model predicts patches that are normalised one by one (``config.norm_pix_loss``).
+        normalized_target: the model predicts patches that are normalised one by one (`config.norm_pix_loss`).
         sampling_rate: in Hz; samples are counted where it is not known.
         leads: indices of the leads to draw, at most twelve; all (the first twelve) where not given.
     """
@@ -90,10 +90,10 @@ def reconstruction_patches(
     index: int = 0,
     normalized_target: bool = True,
 ) -> tuple[Array, Array, Array]:
-    """Original patches, predicted patches in the input's units, and mask of one record: two ``(L, n, p)``, ``(L, n)``.
+    """Original patches, predicted patches in the input's units, and mask of one record: two `(L, n, p)`, `(L, n)`.
 
     Raises:
-        ValueError: shapes that belong to none of the forms in :func:`plot_reconstruction`.
+        ValueError: shapes that belong to none of the forms in `plot_reconstruction`.
     """
     signal, predicted, masked = _numpy(input_values), _numpy(reconstruction), _numpy(mask)
     if signal.ndim == 3:
@@ -129,8 +129,8 @@ def plot_loss_curve(
     """Loss of every step with its running mean, and the learning rate below it.
 
     Args:
-        log: a ``train_log.jsonl``, or its rows: each with ``step``, ``loss``, ``lr``; a ``validation_loss`` or
-            ``eval_loss`` in some rows is drawn as points.
+        log: a `train_log.jsonl`, or its rows: each with `step`, `loss`, `lr`; a `validation_loss` or
+            `eval_loss` in some rows is drawn as points.
         path: where to write the figure, if anywhere.
 
     Raises:
@@ -185,8 +185,8 @@ def plot_roc_curves(
     """One ROC curve a class, best first in the legend with its area and number of positives.
 
     Args:
-        y_true: multi-hot ``(records, classes)``.
-        y_score: ``(records, classes)``.
+        y_true: multi-hot `(records, classes)`.
+        y_score: `(records, classes)`.
         label_names: one a column; beyond twelve classes the other curves are thin and grey.
         path: where to write the figure, if anywhere.
     """
@@ -249,7 +249,7 @@ def roc_points(label: ArrayLike, score: ArrayLike) -> tuple[Array, Array]:
 
 
 def running_mean(values: Array, window: int) -> Array:
-    """Mean of the last ``window`` values (of those there are, at the start)."""
+    """Mean of the last `window` values (of those there are, at the start)."""
     total = np.concatenate([[0.0], np.cumsum(values)])
     end = np.arange(1, len(values) + 1)
     begin = np.maximum(end - window, 0)

@@ -15,6 +15,7 @@ import numpy as np
 
 from ecg_transformers.signal.beat_segments import relative_bounds
 from ecg_transformers.signal.beats import detect_r_peaks
+from ecg_transformers.words import check_choice
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +35,7 @@ class RecordSaliency:
         sampling_rate: of `values`, in Hz.
         target: the class whose logit was explained.
         peaks: R peaks in samples of `values`.
-        shares: see :func:`wave_shares`.
+        shares: see `wave_shares`.
     """
 
     values: np.ndarray
@@ -75,8 +76,7 @@ def input_saliency(
     """
     import torch
 
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}.")
+    check_choice("method", method, METHODS)
     if model.training:
         raise ValueError("Saliency explains a model in eval mode: call model.eval() first.")
     name = model.main_input_name
@@ -133,7 +133,7 @@ def explain_record(
         model: a classification model in eval mode.
         extractor: the extractor that belongs to it; a record longer than a crop is cut into neighbouring crops.
         record: an `ECGRecord`.
-        target, method, options: see :func:`input_saliency`.
+        target, method, options: see `input_saliency`.
         rpeaks: R peaks in samples of the record; detected in its first lead (lead II where it has one) when not given.
     """
     if rpeaks is None:

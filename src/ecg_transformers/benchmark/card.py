@@ -13,29 +13,38 @@ are trained from scratch only.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 import json
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from transformers import HfArgumentParser
 
 from ecg_transformers.benchmark.figures import collect, read_predictions
 from ecg_transformers.benchmark.probes import READOUTS, SPLITS, Cell, Prober, digest, say
 from ecg_transformers.benchmark.report import render
-from ecg_transformers.models.registry import ECGMethod, get_method, known
-from ecg_transformers.training.arguments import FinetuningArguments, PretrainingArguments, RunArguments
+from ecg_transformers.files import file_sha256, write_text
+from ecg_transformers.hub.cards import write_card
+from ecg_transformers.models.base import ECGPreTrainedModel
+from ecg_transformers.models.registry import ECGMethod, get_method
+from ecg_transformers.training.arguments import (
+    FinetuningArguments,
+    PretrainingArguments,
+    RunArguments,
+    option,
+    parse_arguments,
+)
+from ecg_transformers.training.checkpoints.saving import continued
 from ecg_transformers.training.errors import UsageError, run_command, usage_errors
+from ecg_transformers.training.finetuning import finetune
+from ecg_transformers.training.plan.settings import build_extractor, resolve_settings
+from ecg_transformers.training.pretraining import build_model, pretrain
+from ecg_transformers.training.report.model_folder import is_finished, quiet_loading
 from ecg_transformers.training.samples.splits import Split, load_split
+from ecg_transformers.words import did_you_mean
 
 Cells = dict[tuple[str, str, float], Cell]
-
-
-def option(default: Any, text: str) -> Any:
-    """A dataclass field with a help text."""
-    return field(default=default, metadata={"help": text})
 
 
 @dataclass
@@ -87,7 +96,9 @@ class CardArguments:
         names = [part.strip() for part in self.readout.split(",") if part.strip()]
         wrong = [name for name in names if name not in READOUTS]
         if wrong or not names:
-            raise UsageError(f"There is no readout {(wrong or [''])[0]!r}. {known((wrong or [''])[0], list(READOUTS))}")
+            raise UsageError(
+                f"There is no readout {(wrong or [''])[0]!r}{did_you_mean((wrong or [''])[0], list(READOUTS))}"
+            )
         return names
 
     def common(self) -> dict[str, Any]:
@@ -97,9 +108,7 @@ class CardArguments:
 
 
 def main() -> None:
-    (args,) = HfArgumentParser(
-        CardArguments, description="Measure a method, write its card."
-    ).parse_args_into_dataclasses()
+    args = parse_arguments(CardArguments, "Measure a method, write its card.")
     card = make_card(args)
     print(f"wrote {card} and {Path(args.output_dir) / 'results.json'}")
 
@@ -134,10 +143,10 @@ def make_card(args: CardArguments) -> Path:
             train_classifier(args, folder, splits, "finetune", fraction, seed, checkpoints[seed], cells)
     say("Intervals and differences")
     results = collect(args, method, splits, cells, checkpoints, facts)
-    (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    write_text(folder / "results.json", json.dumps(results, indent=2) + "\n")
     card = Path(args.card) if args.card else folder / "card.md"
     card.parent.mkdir(parents=True, exist_ok=True)
-    card.write_text(render(results), encoding="utf-8")
+    write_text(card, render(results))
     return card
 
 
@@ -156,18 +165,13 @@ def build_prober(
     fractions: list[float],
 ) -> Prober:
     """Probes with the extractor of the pre-training."""
-    from ecg_transformers.training.plan.settings import build_extractor, resolve_settings
-
     settings = resolve_settings(method, method.stages[-1], pretraining_arguments(args, 0))
     extractor = build_extractor(settings)
     return Prober(folder, splits, extractor, readouts=readouts, fractions=fractions, num_crops=args.num_crops)
 
 
-def random_encoder(args: CardArguments, method: ECGMethod, seed: int) -> Any:
+def random_encoder(args: CardArguments, method: ECGMethod, seed: int) -> ECGPreTrainedModel:
     """The network of a seed as it was before its first update."""
-    from ecg_transformers.training.plan.settings import resolve_settings
-    from ecg_transformers.training.pretraining import build_model
-
     settings = pretraining_arguments(args, seed)
     return build_model(settings, resolve_settings(method, method.stages[-1], settings)).base_model.eval()
 
@@ -189,13 +193,9 @@ def pretrained_folder(args: CardArguments, method: ECGMethod, folder: Path, seed
 
 def pretrain_once(args: CardArguments, stage: str, folder: Path, seed: int, parent: Path | None) -> None:
     """One stage of a pre-training; a finished one is passed over, an interrupted one goes on."""
-    from ecg_transformers.hub.cards import write_card
-    from ecg_transformers.training.pretraining import pretrain
-
-    if (folder / "run.json").is_file() and (folder / "model.safetensors").is_file():
+    if is_finished(folder):
         check_pretrained(args, folder, seed)
         return
-    started = any((folder / "checkpoints").glob("step-*"))
     say(f"Pre-training {args.method} ({stage}), seed {seed}")
     settings = pretraining_arguments(
         args,
@@ -205,19 +205,17 @@ def pretrain_once(args: CardArguments, stage: str, folder: Path, seed: int, pare
         save_steps=250,
         save_total_limit=1,
         model_name_or_path=str(parent) if parent else None,
-        resume_from_checkpoint="latest" if started else None,
     )
-    summary = pretrain(settings)
+    summary = pretrain(continued(settings))
     write_card(folder)
     say(f"Pre-training {args.method} ({stage}), seed {seed}: loss {summary.final['loss']:.4f}")
 
 
 def check_pretrained(args: CardArguments, folder: Path, seed: int) -> None:
     """Refuse a run that is not finished, or not the one that the arguments describe."""
-    path = folder / "run.json"
-    if not path.is_file() or not (folder / "model.safetensors").is_file():
+    if not is_finished(folder):
         raise UsageError(f"{folder} holds no finished pre-training (no run.json and model.safetensors).")
-    run = json.loads(path.read_text(encoding="utf-8"))
+    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     given = run["arguments"]
     found = {"method": run["method"], "recipe": run["recipe"]["name"], "seed": run["seeds"][0]}
     found |= {name: given[name] for name in ("dataset", "config_overrides", "recipe_overrides")}
@@ -230,10 +228,8 @@ def check_pretrained(args: CardArguments, folder: Path, seed: int) -> None:
             raise UsageError(f"{folder} was pre-trained with {name} {found[name]!r}, but {value!r} is asked for.")
 
 
-def pretrained_encoder(method: ECGMethod, folder: Path) -> Any:
+def pretrained_encoder(method: ECGMethod, folder: Path) -> ECGPreTrainedModel:
     """The encoder of a pre-trained model, ready to be read."""
-    from ecg_transformers.training.report.model_folder import quiet_loading
-
     with quiet_loading():
         return method.model_classes["pretraining"].from_pretrained(folder).base_model.eval()
 
@@ -249,8 +245,6 @@ def train_classifier(
     cells: Cells,
 ) -> None:
     """Fine-tune or train from scratch, once for each fraction and seed, and add the test probabilities to `cells`."""
-    from ecg_transformers.training.finetuning import finetune
-
     settings = FinetuningArguments(
         **args.common(),
         model_name_or_path=args.method if checkpoint is None else str(checkpoint),
@@ -265,24 +259,27 @@ def train_classifier(
         save_steps=200,
         save_total_limit=1,
     )
-    weights = (checkpoint / "model.safetensors").read_bytes() if checkpoint and mode == "finetune" else b""
-    facts = [split.facts for split in splits.values()]
-    key = digest(dataclasses.asdict(settings), hash_bytes(weights), facts)
+    weights = hashlib.sha256().hexdigest()  # of nothing
+    if checkpoint is not None and mode == "finetune":
+        weights = file_sha256(checkpoint / "model.safetensors")
+    key = digest(dataclasses.asdict(settings), weights, [split.facts for split in splits.values()])
     target = folder / "classifiers" / f"{mode}-labels-{fraction:g}-seed-{seed}-{key}"
     if not (target / "run.json").is_file() or not (target / "predictions.parquet").is_file():
         say(f"{mode}, {fraction:.0%} labels, seed {seed}")
-        started = any((target / "checkpoints").glob("step-*"))
-        finetune(
-            dataclasses.replace(settings, output_dir=str(target), resume_from_checkpoint="latest" if started else None)
-        )
-    metrics = json.loads((target / "metrics.json").read_text(encoding="utf-8"))
+        finetune(continued(dataclasses.replace(settings, output_dir=str(target))))
     cell = cells.setdefault((mode, "", fraction), Cell(mode, "", fraction))
     cell.scores[seed] = read_predictions(target / "predictions.parquet", splits["test"])[seed]
-    auroc = metrics["test"]["macro_auroc"]["per_seed"][0]
-    run = json.loads((target / "run.json").read_text(encoding="utf-8"))
+    cell.facts[seed] = classifier_facts(target, seed)
+    say(f"{mode}, {fraction:.0%} labels, seed {seed}: AUROC {cell.facts[seed]['auroc']:.3f}")
+
+
+def classifier_facts(folder: Path, seed: int) -> dict[str, Any]:
+    """What the card says of a finished classifier."""
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     subset = metrics["label_subsets"][str(seed)]
-    cell.facts[seed] = {
-        "auroc": auroc,
+    return {
+        "auroc": metrics["test"]["macro_auroc"]["per_seed"][0],
         "records": subset["records"],
         "label_subset_sha256": subset["sha256"],
         "best_step": metrics["best_steps"][str(seed)],
@@ -292,14 +289,6 @@ def train_classifier(
         "num_crops": metrics["num_crops"],
         "batch_size": run["global_batch_size"],
     }
-    say(f"{mode}, {fraction:.0%} labels, seed {seed}: AUROC {auroc:.3f}")
-
-
-def hash_bytes(content: bytes) -> str:
-    """SHA-256 of a file's content."""
-    import hashlib
-
-    return hashlib.sha256(content).hexdigest()
 
 
 if __name__ == "__main__":

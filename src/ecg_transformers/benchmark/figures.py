@@ -16,11 +16,15 @@ from ecg_transformers.evaluation.statistics import bootstrap_seeds, compare_mode
 from ecg_transformers.models.registry import ECGMethod
 from ecg_transformers.training.classifier.results import describe_data
 from ecg_transformers.training.errors import UsageError
-from ecg_transformers.training.report.log import TRAIN_LOG, library_versions, read_log
+from ecg_transformers.training.process.lock import TRAIN_LOG
+from ecg_transformers.training.report.log import read_log
+from ecg_transformers.training.report.summary import library_versions
 from ecg_transformers.training.samples.splits import Split
 
 Cells = Mapping[tuple[str, str, float], Cell]
 LAST_STEPS = 50
+SIZES = "sampling_rate seq_len patch_size num_leads hidden_size num_hidden_layers num_attention_heads intermediate_size"
+SIZES += " decoder_hidden_size decoder_num_hidden_layers predictor_hidden_size mask_ratio"
 LOG_COLUMNS = ("step", "epoch", "loss", "lr", "grad_norm", "skipped")
 
 
@@ -122,22 +126,8 @@ def pretraining_facts(folder: Path, seed: int) -> dict[str, Any]:
         "first_loss": log[0]["loss"],
         "last_loss": float(np.mean([row["loss"] for row in last])),
         "monitors": {name: [_mean(first, name), _mean(last, name)] for name in monitors},
-        "config": {key: config[key] for key in SIZES if config.get(key) is not None},
+        "config": {key: config[key] for key in SIZES.split() if config.get(key) is not None},
     }
-
-
-SIZES = (
-    *(
-        "sampling_rate",
-        "seq_len",
-        "patch_size",
-        "num_leads",
-        "hidden_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-    ),
-    *("intermediate_size", "decoder_hidden_size", "decoder_num_hidden_layers", "predictor_hidden_size", "mask_ratio"),
-)
 
 
 def _mean(rows: Sequence[Mapping[str, Any]], name: str) -> float | None:
@@ -171,7 +161,6 @@ def read_predictions(path: Path, test: Split) -> dict[int, Any]:
     Raises:
         UsageError: the file is about other records, classes or labels.
     """
-    import numpy as np
     import pandas as pd
 
     table = pd.read_parquet(path)

@@ -2,7 +2,7 @@
 
     python -m ecg_transformers.benchmark.index model_cards
 
-Writes `model_cards/README.md`. A card of `make_card.py` gives its first readout (pre-trained and random), fine-tuning and
+Writes `model_cards/README.md`. A card of the benchmark gives its first readout (pre-trained and random), fine-tuning and
 training from scratch; the baselines stand once, below. Other files are linked.
 """
 
@@ -13,6 +13,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from ecg_transformers.files import write_text
 from ecg_transformers.training.errors import UsageError, run_command
 
 INDEX = "README.md"
@@ -30,7 +31,7 @@ each card.
 
 @dataclass
 class Card:
-    """A card of `make_card.py`: its table of results, row by row."""
+    """A card of `ecg_transformers.benchmark.card`: its table of results, row by row."""
 
     path: Path
     title: str
@@ -56,7 +57,7 @@ def main() -> None:
     folder = Path(sys.argv[1])
     if not folder.is_dir():
         raise UsageError(f"There is no folder {folder}.")
-    (folder / INDEX).write_text(index(folder), encoding="utf-8")
+    write_text(folder / INDEX, index(folder))
     print(f"wrote {folder / INDEX}")
 
 
@@ -75,7 +76,7 @@ def index(folder: Path) -> str:
 
 
 def read_card(path: Path) -> Card | None:
-    """A card in the form of `make_card.py`, else None."""
+    """A card in the form of `ecg_transformers.benchmark.card`, else None."""
     text = path.read_text(encoding="utf-8")
     heading = HEADING.search(text)
     table = re.search(r"^\| method \|(?P<columns>.*)\|\n\|[-|]+\|\n(?P<rows>(?:\|.*\|\n)+)", text, re.MULTILINE)

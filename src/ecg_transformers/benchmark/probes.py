@@ -19,6 +19,7 @@ from ecg_transformers.evaluation.probes import LinearProbe
 from ecg_transformers.evaluation.readouts import frozen, parameter_hash, read_tokens, signal_figures
 from ecg_transformers.evaluation.subsets import label_subset
 from ecg_transformers.evaluation.trained_probes import AttentionProbe
+from ecg_transformers.files import replacing
 from ecg_transformers.training.samples.splits import Split
 
 READOUTS = {"per_lead": "per_lead", "per_lead+amplitude": "per_lead", "pooler": "pooled", "attention": "tokens"}
@@ -228,7 +229,5 @@ def _validation_score(probe: Any) -> float | None:
 
 def _save(path: Path, arrays: Mapping[str, Any]) -> None:
     """Write an archive that is there whole or not at all."""
-    temporary = path.with_name(f".{path.name}")
-    with temporary.open("wb") as file:
-        np.savez(file, **arrays)
-    temporary.replace(path)
+    with replacing(path) as beside:
+        np.savez(beside, **arrays)

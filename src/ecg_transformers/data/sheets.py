@@ -60,15 +60,3 @@ def sheet_text(sheet: dict[str, Any]) -> str:
     lines += [f"{title:9} {sheet[key]}" for title, key in shown if sheet[key]]
     lines += ["", "Know:", *(f"  - {note}" for note in sheet["notes"])] if sheet["notes"] else []
     return "\n".join([*lines, "", sheet["options_help"]])
-
-
-def table_text(rows: list[dict[str, str]], width: int = 32) -> str:
-    """Rows as a table of fixed columns; long cells are cut."""
-    columns = [column for column in COLUMNS if rows and column in rows[0]]
-    cells = [[_cut(row[column], width) for column in columns] for row in [dict(zip(columns, columns)), *rows]]
-    widths = [max(len(line[k]) for line in cells) for k in range(len(columns))]
-    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths)).rstrip() for line in cells)
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"

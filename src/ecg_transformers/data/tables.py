@@ -37,7 +37,7 @@ def read_table(
     except UnicodeDecodeError as error:
         raise TableError(
             f"the table is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8 (a spreadsheet calls "
-            f"that 'CSV UTF-8').",
+            "that 'CSV UTF-8').",
             path=path,
         ) from error
     return parse_table(text, path, required)

@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 
 
 def probabilities(logits: ArrayLike, task_kind: str) -> Array:
-    """Softmax over the last axis for ``"multiclass"``, sigmoid of each logit otherwise; any leading shape."""
+    """Softmax over the last axis for `"multiclass"`, sigmoid of each logit otherwise; any leading shape."""
     values = np.asarray(logits, dtype=np.float64)
     if task_kind == "multiclass":
         shifted = np.exp(values - values.max(axis=-1, keepdims=True))
@@ -26,7 +26,7 @@ def probabilities(logits: ArrayLike, task_kind: str) -> Array:
 
 
 def aggregate_crops(logits: ArrayLike, task_kind: str) -> tuple[Array, Array]:
-    """Mean logits and mean probabilities ``(records, classes)`` of ``(records, crops, classes)`` logits."""
+    """Mean logits and mean probabilities `(records, classes)` of `(records, crops, classes)` logits."""
     values = np.asarray(logits, dtype=np.float64)
     if values.ndim != 3 or values.shape[1] == 0:
         raise ValueError(f"Logits of crops must be (records, crops, classes) with a crop at least, not {values.shape}.")
@@ -37,11 +37,11 @@ def aggregate_by_record(scores: ArrayLike, record_ids: Sequence[Hashable]) -> tu
     """Mean of the rows of each record, for records with different numbers of crops.
 
     Args:
-        scores: probabilities (for metrics) or logits (for the loss), ``(rows, classes)``.
+        scores: probabilities (for metrics) or logits (for the loss), `(rows, classes)`.
         record_ids: the record of each row.
 
     Returns:
-        The ids in order of first appearance, and ``(records, classes)``.
+        The ids in order of first appearance, and `(records, classes)`.
     """
     values = np.asarray(scores, dtype=np.float64)
     if len(values) != len(record_ids):
@@ -55,7 +55,7 @@ def aggregate_by_record(scores: ArrayLike, record_ids: Sequence[Hashable]) -> tu
 
 
 def crop_mean_loss(logits: ArrayLike, y_true: ArrayLike, task_kind: str) -> float:
-    """Cross-entropy (``"multiclass"``, class indices) or binary cross-entropy (multi-hot) of the crop-mean logits."""
+    """Cross-entropy (`"multiclass"`, class indices) or binary cross-entropy (multi-hot) of the crop-mean logits."""
     mean_logits, _ = aggregate_crops(logits, task_kind)
     target = np.asarray(y_true)
     if task_kind == "multiclass":

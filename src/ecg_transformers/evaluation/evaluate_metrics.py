@@ -1,7 +1,7 @@
-"""The metrics of this package as ``evaluate.Metric`` objects; no network is needed to make or to use one.
+"""The metrics of this package as `evaluate.Metric` objects; no network is needed to make or to use one.
 
-``evaluate`` costs seconds to import, so this module is imported only by those who want its interface; the functions of
-:mod:`ecg_transformers.evaluation.metrics` give the same figures at once.
+`evaluate` costs seconds to import, so this module is imported only by those who want its interface; the functions of
+`ecg_transformers.evaluation.metrics` give the same figures at once.
 
 >>> metric = MacroAUROC()                                    # doctest: +SKIP
 >>> metric.add_batch(predictions=probabilities, references=labels)        # doctest: +SKIP
@@ -27,7 +27,7 @@ Args:
 
 
 class _MultilabelMetric(evaluate.Metric):
-    """Scores ``(records, classes)`` against multi-hot references; a subclass names itself and its function."""
+    """Scores `(records, classes)` against multi-hot references; a subclass names itself and its function."""
 
     title = ""
     citation = ""
@@ -47,7 +47,7 @@ class _MultilabelMetric(evaluate.Metric):
 
 
 class MacroAUROC(_MultilabelMetric):
-    """``compute()`` gives ``macro_auroc`` and the per-class values, supports and undefined classes."""
+    """`compute()` gives `macro_auroc` and the per-class values, supports and undefined classes."""
 
     title = "Area under the ROC curve, mid-ranks for ties, averaged over the classes that have both labels."
 
@@ -56,7 +56,7 @@ class MacroAUROC(_MultilabelMetric):
 
 
 class MacroAUPRC(_MultilabelMetric):
-    """``compute()`` gives ``macro_auprc`` with the prevalence of each class beside it."""
+    """`compute()` gives `macro_auprc` with the prevalence of each class beside it."""
 
     title = "Average precision, averaged over the classes that have both labels."
 
@@ -65,7 +65,7 @@ class MacroAUPRC(_MultilabelMetric):
 
 
 class MacroF1(_MultilabelMetric):
-    """``compute(threshold=0.5)`` gives ``macro_f1`` and ``per_class``; a score equal to the threshold is positive."""
+    """`compute(threshold=0.5)` gives `macro_f1` and `per_class`; a score equal to the threshold is positive."""
 
     title = "F1 at a fixed threshold, averaged over classes, 0 where undefined."
 
@@ -76,7 +76,7 @@ class MacroF1(_MultilabelMetric):
 
 
 class ECGClassificationReport(_MultilabelMetric):
-    """``compute(task_kind=..., label_names=...)`` gives everything of ``classification_report``."""
+    """`compute(task_kind=..., label_names=...)` gives everything of `classification_report`."""
 
     title = "Macro AUROC, AUPRC, F1, accuracy and per-class figures with supports."
 

@@ -15,8 +15,9 @@ from ecg_transformers.evaluation.aggregation import probabilities
 from ecg_transformers.evaluation.metrics import check_targets, per_class_auroc
 
 
-class AttentionPoolingHead(nn.Module):
-    """One learned query attends to the tokens of a frozen encoder; a linear layer reads what it gathers.
+class AttentionProbeHead(nn.Module):
+    """The attention probe: one learned query attends to the tokens of a frozen encoder; a linear layer reads the normed
+    result. (A model's own head with `head_pooling="attention"` is another network, `layers.heads.AttentionPooling`.)
 
     Args:
         hidden_size: width of the tokens.
@@ -35,7 +36,7 @@ class AttentionPoolingHead(nn.Module):
         self.classifier = nn.Linear(hidden_size, num_classes)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Tokens ``(B, N, D)`` to logits ``(B, C)``."""
+        """Tokens `(B, N, D)` to logits `(B, C)`."""
         batch, count, width = tokens.shape
         split = self.key_value(tokens).view(batch, count, 2, self.num_heads, width // self.num_heads)
         key, value = split.permute(2, 0, 3, 1, 4)  # (B, heads, N, head_dim) each
@@ -48,14 +49,14 @@ class AttentionProbe:
     """Attention-pooling readout on stored tokens, stopped early by the macro AUROC on validation records.
 
     Args:
-        task_kind: ``"multilabel"``/``"binary"`` or ``"multiclass"``.
+        task_kind: `"multilabel"`/`"binary"` or `"multiclass"`.
         num_heads: heads of the query; None takes the largest of 8, 4, 2, 1 that divides the width.
         epochs, patience: passes over the training records, and how many without a better validation score end it.
         learning_rate, weight_decay, batch_size: of AdamW.
         seed: of the initial weights and the order of the records.
         device: where the head is trained.
 
-    After ``fit``: ``best_epoch``, ``validation_scores`` (one an epoch), ``head``.
+    After `fit`: `best_epoch`, `validation_scores` (one an epoch), `head`.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class AttentionProbe:
         self.batch_size, self.seed, self.device = batch_size, seed, device
 
     def fit(self, tokens: ArrayLike, y: ArrayLike, tokens_val: ArrayLike, y_val: ArrayLike) -> AttentionProbe:
-        """Train on ``tokens (records, N, D)`` and multi-hot ``y (records, classes)``; keep the best epoch."""
+        """Train on `tokens (records, N, D)` and multi-hot `y (records, classes)`; keep the best epoch."""
         train = np.asarray(tokens, dtype=np.float32)
         self.mean = train.mean(axis=(0, 1))
         self.scale = np.maximum(train.std(axis=(0, 1)), 1e-6)
@@ -100,21 +101,21 @@ class AttentionProbe:
         return self
 
     def decision_function(self, tokens: ArrayLike) -> NDArray[np.float64]:
-        """Logits ``(records, classes)``."""
+        """Logits `(records, classes)`."""
         self.head.eval()
         with torch.inference_mode():
             parts = [self.head(part) for part in self._standardized(np.asarray(tokens, dtype=np.float32)).split(256)]
         return torch.cat(parts).double().cpu().numpy()
 
     def predict_proba(self, tokens: ArrayLike) -> NDArray[np.float64]:
-        """Probabilities ``(records, classes)``."""
+        """Probabilities `(records, classes)`."""
         return probabilities(self.decision_function(tokens), self.task_kind)
 
-    def _new_head(self, width: int, num_classes: int) -> AttentionPoolingHead:
+    def _new_head(self, width: int, num_classes: int) -> AttentionProbeHead:
         heads = self.num_heads or next(count for count in (8, 4, 2, 1) if width % count == 0)
         with torch.random.fork_rng(devices=[]):  # the global generator stays as it was
             torch.manual_seed(self.seed)
-            return AttentionPoolingHead(width, heads, num_classes).to(self.device)
+            return AttentionProbeHead(width, heads, num_classes).to(self.device)
 
     def _train_epoch(
         self, inputs: Tensor, target: Tensor, optimizer: torch.optim.Optimizer, generator: torch.Generator
@@ -135,13 +136,13 @@ class AttentionProbe:
 class LastEpochProbe:
     """The linear evaluation that ECG-JEPA was published with: a plain linear layer, AdamW, last epoch, no selection.
 
-    The rate rises over ``warmup_steps`` updates from a tenth of ``learning_rate`` and falls by a cosine back to a
+    The rate rises over `warmup_steps` updates from a tenth of `learning_rate` and falls by a cosine back to a
     tenth; it is set *after* each update, so the first two updates both use a tenth. Features are not standardised.
 
     Args:
-        task_kind: ``"multilabel"`` or ``"multiclass"``.
-        shuffle: draw a new order each epoch from ``seed``; False keeps the order given.
-        initial_weight: ``(classes, features)`` to start from; otherwise drawn by torch's default from ``seed``.
+        task_kind: `"multilabel"` or `"multiclass"`.
+        shuffle: draw a new order each epoch from `seed`; False keeps the order given.
+        initial_weight: `(classes, features)` to start from; otherwise drawn by torch's default from `seed`.
     """
 
     def __init__(
@@ -161,7 +162,7 @@ class LastEpochProbe:
         self.shuffle, self.seed, self.initial_weight = shuffle, seed, initial_weight
 
     def fit(self, x: ArrayLike, y: ArrayLike) -> LastEpochProbe:
-        """Train on ``x (records, features)`` and multi-hot ``(records, classes)`` or class indices ``(records,)``."""
+        """Train on `x (records, features)` and multi-hot `(records, classes)` or class indices `(records,)`."""
         features = torch.as_tensor(np.asarray(x, dtype=np.float32))
         labels = np.asarray(y)
         num_classes = labels.shape[1] if labels.ndim == 2 else int(labels.max()) + 1
@@ -186,19 +187,19 @@ class LastEpochProbe:
         return self
 
     def rate(self, step: int, total: int) -> float:
-        """The rate that is set after update ``step`` (from 0)."""
+        """The rate that is set after update `step` (from 0)."""
         low = 0.1 * self.learning_rate
         if step < self.warmup_steps:
             return low + step * (self.learning_rate - low) / self.warmup_steps
         return low + 0.5 * (self.learning_rate - low) * (1 + math.cos(math.pi * step / total))
 
     def decision_function(self, x: ArrayLike) -> NDArray[np.float64]:
-        """Logits ``(records, classes)``."""
+        """Logits `(records, classes)`."""
         with torch.inference_mode():
             return self.layer(torch.as_tensor(np.asarray(x, dtype=np.float32))).double().numpy()
 
     def predict_proba(self, x: ArrayLike) -> NDArray[np.float64]:
-        """Probabilities ``(records, classes)``."""
+        """Probabilities `(records, classes)`."""
         return probabilities(self.decision_function(x), self.task_kind)
 
     def _new_layer(self, num_features: int, num_classes: int) -> nn.Linear:

@@ -1,6 +1,5 @@
 """`ECGFeatureExtractor`: records as they came from the hospital to what a model takes."""
 
-import difflib
 import inspect
 import operator
 import warnings
@@ -17,6 +16,7 @@ from ecg_transformers.features.settings import derive_steps, statistics_of
 from ecg_transformers.features.steps import Crop, Normalize, RecordStep, Step, step_from_dict
 from ecg_transformers.signal import leads as lead_tools
 from ecg_transformers.signal.cropping import sliding_starts
+from ecg_transformers.words import did_you_mean
 
 _WRITTEN_BY_TRANSFORMERS = ("feature_extractor_type", "auto_map", "processor_class", "image_processor_type")
 _OF_THE_BASE_CLASS = ("padding_side", "return_attention_mask")
@@ -375,5 +375,4 @@ def _plain(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _with_suggestion(name: str, extractor: type) -> str:
     known = [known for known in inspect.signature(extractor).parameters if known != "kwargs"]
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"{name!r}: did you mean {close[0]!r}?" if close else f"{name!r}; it has {', '.join(known)}."
+    return f"{name!r}{did_you_mean(name, known)}"

@@ -18,6 +18,7 @@ from ecg_transformers.features.steps import (
 )
 from ecg_transformers.signal.resampling import check_rate
 from ecg_transformers.signal.units import canonical_unit
+from ecg_transformers.words import check_choice
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "missing_leads": ("derive", "error", "drop", "zero"),
@@ -115,10 +116,7 @@ def statistics_of(settings: Settings, values: list[float] | None, names: Sequenc
 def check_settings(settings: Settings) -> None:
     """Raises ValueError for the first setting that cannot be meant; see `derive_steps`."""
     for name, allowed in _CHOICES.items():
-        value = getattr(settings, name)
-        if value not in allowed:
-            shown = " or ".join("None" if choice is None else f'"{choice}"' for choice in allowed)
-            raise ValueError(f"{name.removesuffix('_short')} must be {shown}, got {value!r}.")
+        check_choice(name.removesuffix("_short"), getattr(settings, name), allowed)
     canonical_unit(settings.units)
     rate = check_rate(settings.sampling_rate)
     crop_rate = check_rate(settings.crop_sampling_rate or rate, "crop_sampling_rate")

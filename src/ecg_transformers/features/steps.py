@@ -142,11 +142,9 @@ class ConvertUnits(RecordStep):
 
 @dataclass
 class CheckSignal(RecordStep):
-    """Refuses what cannot be processed (Inf, NaN, nothing but flat leads), repairs short NaN gaps on request, notes
-    the rest.
+    """Refuses what cannot be processed (Inf, NaN, nothing but flat leads), repairs short gaps on request, notes the rest.
 
-    `nan` "error" or "interpolate" (gaps up to `max_gap` seconds, straight lines); `flat` says what a record without
-    any
+    `nan` "error" or "interpolate" (gaps up to `max_gap` seconds, straight lines); `flat` says what a record without any
     deflection is: an "error", or "zero" (it then becomes all zeros).
     """
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ecg_transformers.files import write_text
 from ecg_transformers.models.registry import ECGMethod, get_method
 
 LIMITS = (
@@ -42,11 +43,8 @@ def write_card(
     name = model_name or (kind if temporary else folder.resolve().name)
     reference = "." if temporary else folder.as_posix()
     card = _front_matter(method, config, run, name) + _body(method, config, run, name, reference)
-    path = folder / "README.md"
-    written = path.with_name(".README.md.tmp")
-    written.write_text(card, encoding="utf-8")
-    written.replace(path)
-    return path
+    write_text(folder / "README.md", card)
+    return folder / "README.md"
 
 
 def _run_description(folder: Path, summary: Any) -> dict[str, Any]:

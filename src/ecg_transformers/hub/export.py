@@ -1,7 +1,6 @@
 """A trained encoder or classifier as one file that runs without this package: torch's exported program, or ONNX."""
 
 import os
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -9,7 +8,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ecg_transformers.files import replacing
 from ecg_transformers.models.registry import method_of
+from ecg_transformers.words import check_choice
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -55,17 +56,11 @@ def export_encoder(model_or_path: Any, output: str | Path, format: str = "pt2") 
         _require_onnx()
     model = encoder_of(load(model_or_path) if isinstance(model_or_path, str | os.PathLike) else model_or_path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.stem}.{os.getpid()}.{secrets.token_hex(4)}.{format}")
-    try:
-        with _quiet_evaluation(model):
-            example = model.dummy_inputs
-            program, free_batch = _program(model, example)
-            runner = (_write_pt2 if format == "pt2" else _write_onnx)(model, program, temporary)
-            error = _largest_error(model, runner, example, free_batch)
-        _flush(temporary)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(target) as beside, _quiet_evaluation(model):
+        example = model.dummy_inputs
+        program, free_batch = _program(model, example)
+        runner = (_write_pt2 if format == "pt2" else _write_onnx)(model, program, beside)
+        error = _largest_error(model, runner, example, free_batch)
     batch = "any batch size" if free_batch else f"a fixed batch of {len(next(iter(example.values())))}"
     inputs = ", ".join(f"{name} {tuple(value.shape[1:])}" for name, value in example.items())
     return (
@@ -111,8 +106,7 @@ def encoder_of(model: "ECGPreTrainedModel") -> "ECGPreTrainedModel":
 
 
 def _target(path: Path, format: str) -> Path:
-    if format not in FORMATS:
-        raise ValueError(f"There is no export format {format!r}. Known: {', '.join(FORMATS)}.")
+    check_choice("The export format", format, FORMATS)
     if path.is_dir():
         raise ValueError(f"{path} is a folder; name the file that is to be written, {path / f'model.{format}'} say.")
     if not path.suffix:
@@ -135,14 +129,10 @@ def _quiet_evaluation(model: "nn.Module") -> Iterator[None]:
     """Eval mode without gradients; every module gets its own mode back."""
     import torch
 
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    from ecg_transformers.layers.frozen import eval_mode
+
+    with eval_mode(model), torch.no_grad():
+        yield
 
 
 def _outputs(model: "ECGPreTrainedModel") -> tuple[str, ...]:
@@ -204,10 +194,10 @@ def _write_onnx(model: "ECGPreTrainedModel", program: Any, path: Path) -> Runner
         raise ExportError(
             f"{type(model).__name__} cannot be written as ONNX: {_first_line(error)} The format 'pt2' can hold it."
         ) from error
-    return _onnx_runner(path, outputs)
+    return onnx_runner(path, outputs)
 
 
-def _onnx_runner(path: Path, outputs: list[str]) -> Runner:
+def onnx_runner(path: Path, outputs: list[str]) -> Runner:
     """onnxruntime where it is installed, else the (slow) reference evaluator of the onnx package."""
     import torch
 
@@ -253,8 +243,3 @@ def _largest_error(model: "ECGPreTrainedModel", run: Runner, example: "dict[str,
 def _first_line(error: BaseException) -> str:
     text = str(error).strip().splitlines()
     return (text[0] if text else type(error).__name__).rstrip(".") + "."
-
-
-def _flush(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())

@@ -4,9 +4,9 @@ import dataclasses
 import functools
 import math
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from huggingface_hub.dataclasses import strict
@@ -15,11 +15,17 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from ecg_transformers import words
 from ecg_transformers.layers.attention import AttentionFunction, SelfAttention, eager_attention
 from ecg_transformers.layers.patching import PatchEmbedding
 from ecg_transformers.layers.transformer import TransformerBlock, drop_path_rates
-from ecg_transformers.models.auto import SHIM_NAME, auto_map_of, rewrite_json, upload_checkpoint, write_shim
+from ecg_transformers.models.auto import SHIM_NAME, auto_map_of, rewrite_json, write_shim
+from ecg_transformers.models.registry import resolve
 from ecg_transformers.signal.leads import STANDARD_LEADS
+
+# what a saved folder and an upload need lives on a higher floor: named as the registry names extractors
+COMPLETE_FOLDER = "ecg_transformers.hub.folders.complete_folder"  # preprocessor and card
+UPLOAD = "ecg_transformers.hub.upload.upload_checkpoint"
 
 MAX_HIDDEN_SIZE, MAX_LAYERS, MAX_POSITIONS, MAX_LEADS = 16_384, 256, 1_000_000, 1_024
 MAX_LABELS, MAX_PARAMETERS = 100_000, 20_000_000_000
@@ -40,6 +46,10 @@ class ECGConfig(PreTrainedConfig):
         head_norm: "none", or "batch_norm" (without affine) before the linear head: records share most of their mean
             token, and a head of small initialisation hardly moves without it.
         head_dropout: before the linear head.
+        evaluation_crops: evenly spaced crops of a record by which the checkpoint was evaluated (1 is the centre crop):
+            the default of pipelines. None: it was not.
+        evaluation_seconds: longest record of that evaluation.
+        decision_thresholds: of the classes of a multi-label task, chosen on the validation split.
         converted_from: name of the official file that the weights come from; stays with everything made from them.
         weights_licence: licence of that source, which binds these weights too.
     """
@@ -51,6 +61,9 @@ class ECGConfig(PreTrainedConfig):
     head_pooling: str = "pooler"
     head_norm: str = "none"
     head_dropout: float | int = 0.0
+    evaluation_crops: int | None = None
+    evaluation_seconds: float | int | None = None
+    decision_thresholds: list[float] | None = None
     converted_from: str | None = None
     weights_licence: str | None = None
 
@@ -105,9 +118,7 @@ class ECGConfig(PreTrainedConfig):
 
 def check_choice(config: PreTrainedConfig, name: str, allowed: Sequence[str]) -> None:
     """Raise a ValueError that lists the choices when a config field holds something else."""
-    value = getattr(config, name)
-    if value not in allowed:
-        raise ValueError(f"{type(config).__name__}: {name} must be one of {', '.join(allowed)}; got {value!r}.")
+    words.check_choice(f"{type(config).__name__}: {name}", getattr(config, name), allowed)
 
 
 def select_attention(config: PreTrainedConfig) -> AttentionFunction:
@@ -163,11 +174,6 @@ class ECGPreTrainedModel(PreTrainedModel):
     _supports_attention_backend = True
     _no_split_modules = ["ECGLayer"]
     _can_record_outputs = {"hidden_states": ECGLayer, "attentions": SelfAttention}
-    # called with (model, folder) at the end of `save_pretrained`; the package's face hangs preprocessor and card here,
-    # which live on higher floors
-    saving_hooks: ClassVar[list[Callable[[Any, Path], None]]] = []
-
-    # ---- hooks ---------------------------------------------------------------------------------------------------
 
     def freeze_fixed(self) -> None:
         """Switch gradients off where the method fixes parameters; called after building and after loading."""
@@ -188,6 +194,19 @@ class ECGPreTrainedModel(PreTrainedModel):
         """Whether the loss of a record depends on the other records of its forward pass, gathered over processes.
 
         Training then gives every pass at least two records, and equally many to all processes.
+        """
+        return False
+
+    @property
+    def compares_patients(self) -> bool:
+        """Whether the loss contrasts patients, so that the records of a forward pass must be of at least two."""
+        return False
+
+    @property
+    def moves_before_step(self) -> bool:
+        """Whether `training_step_started` moves parameters without gradient (a momentum encoder).
+
+        When a step fails, training restores them to what they were before it.
         """
         return False
 
@@ -238,8 +257,6 @@ class ECGPreTrainedModel(PreTrainedModel):
             base.set_input_embeddings(value)
         else:
             self.embeddings = value
-
-    # ---- building, loading, saving ----------------------------------------------------------------------------------
 
     def post_init(self) -> None:
         # loading builds the model without memory first, so this comes before anything of that size is allocated
@@ -296,8 +313,7 @@ class ECGPreTrainedModel(PreTrainedModel):
         if kwargs.get("is_main_process", True):
             rewrite_json(directory / "config.json", auto_map=auto_map_of(self.config.model_type))
             remove_stray_sources(directory)
-            for hook in self.saving_hooks:
-                hook(self, directory)
+            resolve(COMPLETE_FOLDER)(self, directory)
 
     def push_to_hub(
         self,
@@ -319,7 +335,7 @@ class ECGPreTrainedModel(PreTrainedModel):
         """
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder, max_shard_size=max_shard_size)
-            return upload_checkpoint(
+            return resolve(UPLOAD)(
                 folder,
                 repo_id,
                 commit_message=commit_message,

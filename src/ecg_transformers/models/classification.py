@@ -9,7 +9,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
-from ecg_transformers.layers.pooling import AttentionPooling
+from ecg_transformers.layers.heads import AttentionPooling
 from ecg_transformers.models.base import ECGConfig, ECGPreTrainedModel
 from ecg_transformers.models.leads import LeadIndices, check_input, repeat_for_crops
 from ecg_transformers.models.outputs import ECGClassifierOutput
@@ -59,7 +59,7 @@ class ECGForSequenceClassification(ECGPreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        self.base_class._init_weights(self, module)
+        super()._init_weights(module)  # of the method, which stands behind this class in the order of bases
         if isinstance(module, AttentionPooling):
             init_attention_pooling(module)
         elif isinstance(module, nn.BatchNorm1d) and module.running_mean is not None:  # a head norm that is not loaded

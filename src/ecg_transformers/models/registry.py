@@ -4,11 +4,13 @@ This module and the `method.py` of every method import neither torch nor transfo
 strings and imported when first asked for. Nothing outside `models/` names a method: it asks here.
 """
 
-import difflib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import Any
+
+from ecg_transformers.words import did_you_mean
 
 # one line per method: its folder below `models/`, which holds `method.py` with METHOD
 METHOD_NAMES = (
@@ -49,7 +51,6 @@ class StageRecipe:
         config: config fields that belong to this stage (head options in fine-tuning, say).
         num_crops: crops of a record in evaluation.
         evaluations: checks on the validation fold in a fine-tuning run; the best one is kept.
-        loss: "auto" takes cross-entropy or binary cross-entropy from the task.
         max_steps_by_fraction: label fraction to `max_steps`, for few-label runs; the nearest fraction is taken.
     """
 
@@ -76,7 +77,6 @@ class StageRecipe:
     config: Mapping[str, Any] = field(default_factory=dict)
     num_crops: int | None = None
     evaluations: int = 4
-    loss: str = "auto"
     max_steps_by_fraction: Mapping[float, int] = field(default_factory=dict)
 
 
@@ -127,26 +127,29 @@ class LazyClasses(Mapping[str, Any]):
         return f"LazyClasses({self._dotted})"
 
 
+_ENDINGS = {"base": "Model", "pretraining": "ForPreTraining", "classification": "ForSequenceClassification"}
+
+
 @dataclass(frozen=True)
 class ECGMethod:
     """The registry entry of one method.
 
     Attributes:
-        name: the `model_type`.
+        name: the `model_type`, and the folder below `models/`.
+        prefix: what the names of its classes begin with, `STMEM` say. With it they follow: `STMEMConfig`, `STMEMModel`,
+            `STMEMForPreTraining` where there are stages of pre-training, `STMEMForSequenceClassification`.
         title: as the paper writes it.
         paper: authors, title, year, identifier.
         summary: one sentence on what the method does.
         licence: of the published code and weights, as far as they exist.
-        config: dotted name of the config class.
-        classes: role to dotted name.
         preprocessing: keyword arguments of the extractor that reproduce the published preprocessing.
         recipes: named recipes; "published" always exists, "tiny" runs on a CPU.
         view: what of a batch the objective sees (`training/samples/views.py`).
         extractor: dotted name of the extractor class.
-        convert: dotted name of `convert(state_dict, **overrides) -> model` for the key layout of the published code, None
-            where there is none.
+        config, classes: dotted name of the config class, role to dotted name; by convention from `name` and `prefix`.
+        convert: dotted name of `convert(state_dict, **overrides) -> model` for the key layout of the published code; by
+            convention `convert_<name>` of the module of that name, None where the folder has none.
         tiny_config: config arguments small enough for tests.
-        has_batch_norm: with its default config the network has batch norm (training asks the model itself).
         stages: pre-training stages in order; empty for supervised methods.
         has_official_weights: the authors released weights that `convert` reads.
         notes: what the card says about faithfulness.
@@ -157,18 +160,31 @@ class ECGMethod:
     paper: str
     summary: str
     licence: str
-    config: str
-    classes: Mapping[str, str]
     preprocessing: Mapping[str, Any]
     recipes: Mapping[str, Recipe]
+    prefix: str = ""
     view: str = "crop"
     extractor: str = "ecg_transformers.features.feature_extraction_ecg.ECGFeatureExtractor"
+    config: str = ""
+    classes: Mapping[str, str] = field(default_factory=dict)
     convert: str | None = None
     tiny_config: Mapping[str, Any] = field(default_factory=dict)
-    has_batch_norm: bool = False
     stages: tuple[str, ...] = ("pretrain",)
     has_official_weights: bool = False
     notes: str = ""
+
+    def __post_init__(self) -> None:
+        folder, name = f"{__package__}.{self.name}", self.name
+        roles = [role for role in _ENDINGS if role != "pretraining" or self.stages]
+        has_converter = (Path(__file__).parent / name / f"convert_{name}.py").is_file()
+        by_convention = {
+            "config": f"{folder}.configuration_{name}.{self.prefix}Config",
+            "classes": {role: f"{folder}.modeling_{name}.{self.prefix}{_ENDINGS[role]}" for role in roles},
+            "convert": f"{folder}.convert_{name}.convert_{name}" if has_converter else None,
+        }
+        for field_name, value in by_convention.items():
+            if not getattr(self, field_name):
+                object.__setattr__(self, field_name, value)
 
     @property
     def config_class(self) -> Any:
@@ -189,19 +205,8 @@ class ECGMethod:
             ValueError: for an unknown name, with the known ones.
         """
         if name not in self.recipes:
-            raise ValueError(f"{self.title} has no recipe {name!r}. {known(name, list(self.recipes))}")
+            raise ValueError(f"{self.title} has no recipe {name!r}{did_you_mean(name, self.recipes)}")
         return self.recipes[name]
-
-    def with_recipe(self, name: str) -> "ECGMethod":
-        """The entry with a recipe's preprocessing laid over the published preset."""
-        return replace(self, preprocessing={**self.preprocessing, **self.recipe(name).preprocessing})
-
-
-def known(name: str, names: list[str]) -> str:
-    """ "Known: …", with a suggestion when `name` is nearly one of `names`."""
-    close = difflib.get_close_matches(str(name), names, n=1)
-    hint = f"Did you mean {close[0]!r}? " if close else ""
-    return f"{hint}Known: {', '.join(names)}."
 
 
 def resolve(dotted: str) -> Any:
@@ -226,9 +231,16 @@ def get_method(name: str) -> ECGMethod:
         'ST-MEM'
     """
     if name not in METHOD_NAMES:
-        raise ValueError(f"There is no method {name!r}. {known(name, list_methods())}")
+        raise ValueError(f"There is no method {name!r}{did_you_mean(name, METHOD_NAMES)}")
     entry: ECGMethod = resolve(f"ecg_transformers.models.{name}.method.METHOD")
     return entry
+
+
+def class_modules() -> dict[str, str]:
+    """Name of every config and model class of the registry to the module that holds it."""
+    entries = map(get_method, list_methods())
+    dotted = [name for entry in entries for name in (entry.config, *entry.classes.values())]
+    return {name.rpartition(".")[2]: name.rpartition(".")[0] for name in dotted}
 
 
 def method_of(config: Any) -> ECGMethod:

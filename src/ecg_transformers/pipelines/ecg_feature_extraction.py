@@ -14,6 +14,8 @@ class ECGFeatureExtractionPipeline(ECGPipeline):
     `return_crops=True` gives one row a crop instead: `(k, D)`.
     """
 
+    own_parameters = ("return_crops",)
+
     def _sanitize_parameters(
         self, return_crops: bool | None = None, **parameters: Any
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:

@@ -3,7 +3,7 @@
 The detector needs numpy and scipy only and works offline (it may look ahead): a band-passed slope energy curve, its
 local maxima, a threshold relative to the heights of the neighbouring maxima, a search-back in long gaps and a
 refinement to the largest band-passed magnitude. Every statistic is local in time, so an overnight record is processed
-in overlapping blocks with bounded memory. ``python benchmarks/beat_detection.py`` prints its accuracy and speed on
+in overlapping blocks with bounded memory. `python benchmarks/beat_detection.py` prints its accuracy and speed on
 annotated records.
 """
 
@@ -42,9 +42,9 @@ def detect_r_peaks(signal: ArrayLike, sampling_rate: float, method: str = "zero_
     """R peaks of one lead, as strictly increasing int64 sample indices.
 
     Args:
-        signal: one lead, shape ``(T,)``, any unit and polarity; NaN and infinite samples are bridged.
+        signal: one lead, shape `(T,)`, any unit and polarity; NaN and infinite samples are bridged.
         sampling_rate: in Hz, at least 25.
-        method: ``"zero_phase"`` (no dependency), or ``"sleepecg"`` / ``"neurokit"`` when that library is installed; a
+        method: `"zero_phase"` (no dependency), or `"sleepecg"` / `"neurokit"` when that library is installed; a
             library's peaks are moved to the largest band-passed magnitude within 100 ms.
 
     Returns:
@@ -82,7 +82,7 @@ def detect_r_peaks(signal: ArrayLike, sampling_rate: float, method: str = "zero_
 
 
 def band_pass(signal: ArrayLike, sampling_rate: float, band_hz: tuple[float, float] = DETECTION_BAND_HZ) -> Float:
-    """One lead ``(T,)`` in a band (QRS: 5-20 Hz), zero phase, order 2, float64, missing samples bridged."""
+    """One lead `(T,)` in a band (QRS: 5-20 Hz), zero phase, order 2, float64, missing samples bridged."""
     from scipy.signal import sosfiltfilt
 
     x = bridge_missing(signal)
@@ -117,7 +117,7 @@ def bridge_missing(signal: ArrayLike) -> Float:
 
 
 def refine_r_peaks(filtered: Float, peaks: Int, sampling_rate: float, tolerance_s: float = 0.08) -> Int:
-    """Each peak moved to the largest magnitude of the band-passed lead ``filtered`` within ``tolerance_s`` seconds.
+    """Each peak moved to the largest magnitude of the band-passed lead `filtered` within `tolerance_s` seconds.
 
     Magnitudes are weighted by a Gaussian of the distance: of two lobes of a wide beat that are nearly as large, the
     one in the middle of the complex is where experts put the mark (and the choice depends less on noise).
@@ -221,7 +221,7 @@ def _search_back(candidates: Int, height: Float, strong: NDArray[np.bool_], weak
 
 
 def _keep_distance(peaks: Int, strength: Float | None, distance: float) -> Int:
-    """Peaks at least ``distance`` apart: of two closer ones the stronger stays (the earlier one on a tie)."""
+    """Peaks at least `distance` apart: of two closer ones the stronger stays (the earlier one on a tie)."""
     kept: list[int] = []
     for peak in np.unique(peaks).tolist():
         if kept and peak - kept[-1] < distance:

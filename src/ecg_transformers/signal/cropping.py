@@ -19,7 +19,7 @@ def check_length(length: int, crop: int) -> int:
     if length < crop:
         raise ValueError(
             f"the record has {length} samples, the crop needs {crop}: give a longer record, a shorter seq_len, "
-            f'or pad="zero" / "edge".'
+            'or pad="zero" / "edge".'
         )
     return length - crop
 
@@ -57,7 +57,7 @@ def evenly_spaced_starts(length: int, crop: int, num_crops: int, policy: str = "
         if step == 0:
             raise ValueError(
                 f"the published rule has no {num_crops} crops of {crop} samples in {length}: it divides by a step of "
-                f'zero. Use crop_policy="exact".'
+                'zero. Use crop_policy="exact".'
             )
         return list(range(0, room + 1, step))
     if num_crops == 1:

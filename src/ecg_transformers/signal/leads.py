@@ -1,8 +1,8 @@
 """Lead names: one spelling for every lead, and the limb leads that follow from two others.
 
 `canonical_lead` understands the spellings found in public corpora, `select_leads` picks leads by name and derives
-missing limb leads by Einthoven's law (III = II - I) and Goldberger's definitions (aVR = -(I + II) / 2, aVL = I - II /
-2, aVF = II - I / 2).
+missing limb leads by Einthoven's law (III = II - I) and Goldberger's definitions: aVR = -(I + II) / 2,
+aVL = I - II / 2 and aVF = II - I / 2.
 """
 
 import re
@@ -159,7 +159,7 @@ def plan_leads(available: Sequence[str], wanted: Sequence[str], missing: str = "
         hint = " (limb leads follow from any two others)" if missing == "derive" else ""
         raise ValueError(
             f"no lead {', '.join(lost)} among {', '.join(available)}{hint}. Ask for leads that are there with "
-            f'lead_names=[…], or set missing_leads="drop" or "zero".'
+            'lead_names=[…], or set missing_leads="drop" or "zero".'
         )
     if not plan.leads or len(plan.zero_filled) == len(plan.leads):
         raise ValueError(f"none of the leads {', '.join(wanted)} is among {', '.join(available)}.")

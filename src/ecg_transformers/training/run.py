@@ -1,100 +1,121 @@
-"""Putting a run together: optimiser, wrapped model, batches, and the state of a checkpoint."""
+"""A run of the loop: everything that it needs, put together from a fresh model and a recipe."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from operator import methodcaller
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
+from accelerate import Accelerator
+from torch import nn
+from torch.optim import Optimizer
 
+from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.models.registry import StageRecipe
 from ecg_transformers.training.arguments import RunArguments
-from ecg_transformers.training.checkpoints.folder import (
-    STATE,
-    Checkpoint,
-    debris,
-    find_checkpoint,
-    logger,
-    set_newer_aside,
-    write_errors,
-)
-from ecg_transformers.training.checkpoints.saving import CHECKPOINTS, on_main_process, restore_model, restore_training
-from ecg_transformers.training.loop import Run
+from ecg_transformers.training.checkpoints.folder import Checkpoint
+from ecg_transformers.training.checkpoints.saving import MODEL, Saving, leave_later_steps, restore_optimizer
+from ecg_transformers.training.checkpoints.tensors import load_model_tensors
 from ecg_transformers.training.plan.batches import BatchPlan
 from ecg_transformers.training.plan.optimization import Schedule, build_optimizer, parameter_groups
-from ecg_transformers.training.process.start import with_sync_batch_norm
-from ecg_transformers.training.samples.splits import Split
-from ecg_transformers.training.samples.views import PreparedRecords, TrainingSamples, View, patient_keys
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
-NEEDED_TO_RESUME = ("model.safetensors", "optimizer.safetensors", STATE)
+from ecg_transformers.training.plan.passes import with_sync_batch_norm
+from ecg_transformers.training.samples.loader import TrainingData
 
 
-def checkpoint_to_resume(args: RunArguments, output_dir: Path) -> Checkpoint | None:
-    """The checkpoint that the arguments ask for; None when the run starts from the beginning."""
-    folder = output_dir / CHECKPOINTS
-    for path in debris(folder):
-        logger.warning(
-            "%s is what an interrupted, damaged or rolled-back save left; it is not used and may be deleted.", path
+@dataclass(frozen=True)
+class Place:
+    """Where a run stands in a log that holds several (seeds of fine-tuning).
+
+    Attributes:
+        offset: steps of the runs before it.
+        row_head: entries that each of its log rows begins with.
+    """
+
+    offset: int = 0
+    row_head: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Run:
+    """Everything one run of the loop needs.
+
+    Attributes:
+        accelerator: devices, processes, precision.
+        model: as `accelerator.prepare` gave it; `plain_model` is the model inside.
+        optimizer: prepared, too.
+        data: the training set, and which of its records a step sees.
+        schedule: the learning rate of a step.
+        saving: checkpoints.
+        clip_norm: bound of the gradient norm.
+        place: in the log.
+        train_mode: puts the plain model into training mode (a frozen encoder stays in evaluation mode).
+        forward_arguments: fixed keyword arguments of each forward pass (lead indices).
+    """
+
+    accelerator: Accelerator
+    model: nn.Module
+    optimizer: Optimizer
+    data: TrainingData
+    schedule: Schedule
+    saving: Saving
+    clip_norm: float | None = None
+    place: Place = field(default_factory=Place)
+    train_mode: Callable[[ECGPreTrainedModel], object] = methodcaller("train")
+    forward_arguments: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def plain_model(self) -> ECGPreTrainedModel:
+        """The model without what the accelerator wrapped around it."""
+        return self.accelerator.unwrap_model(self.model)
+
+    @property
+    def plan(self) -> BatchPlan:
+        """Which records a step sees."""
+        return self.data.plan
+
+    @property
+    def rank(self) -> int:
+        """The number of this process."""
+        return int(self.accelerator.process_index)
+
+    def number(self, step: int) -> int:
+        """What people call step `step` (counted from 0) of this run: its number in the log."""
+        return self.place.offset + step + 1
+
+    def save(
+        self, done: int, before: Callable[[], object] = lambda: None, folder: Path | None = None, **state: Any
+    ) -> None:
+        """Write a checkpoint of the state after `done` steps, as `Saving.save` does."""
+        number = self.place.offset + done
+        self.saving.save(
+            self.accelerator, self.plain_model, self.optimizer, number, folder=folder, before=before, **state
         )
-    if args.resume_from_checkpoint is None:
-        return None
-    checkpoint = find_checkpoint(
-        args.resume_from_checkpoint, folder, hashes=args.verify_checkpoint, needed=NEEDED_TO_RESUME
-    )
-    if checkpoint is None:
-        logger.warning("%s holds no checkpoint yet: the run starts from the beginning.", folder)
-    return checkpoint
+
+    def resume(self, checkpoint: Checkpoint | None) -> None:
+        """Take the optimiser's state from the checkpoint that the model was loaded from, where there is one."""
+        if checkpoint is not None:
+            restore_optimizer(self.accelerator, self.plain_model, self.optimizer, checkpoint)
+            leave_later_steps(self.accelerator, checkpoint, self.saving.output_dir)
 
 
-def leave_later_steps(accelerator: Accelerator, checkpoint: Checkpoint, output_dir: Path) -> None:
-    """When a run goes on from one of its older checkpoints, the newer ones are no longer its own."""
-    folder = output_dir / CHECKPOINTS
-
-    def rename() -> None:
-        with write_errors("the names of later checkpoints", folder):
-            set_newer_aside(folder, checkpoint.step)
-
-    if checkpoint.path.resolve().parent == folder.resolve():  # else its first own checkpoint takes their place
-        on_main_process(accelerator, rename)
-
-
-def training_samples(
-    split: Split, view: View, seed: int, args: RunArguments, labels: np.ndarray | None = None
-) -> TrainingSamples:
-    """The training set with its cache; workers share out the memory for it."""
-    prepared = PreparedRecords(split.records, view.prepare, args.cache_mb / max(args.num_workers, 1))
-    keys = patient_keys(split.patient_ids, split.record_ids, split.sources)
-    return TrainingSamples(prepared, view, seed, keys, labels)
-
-
-def assemble_run(
+def prepare_model(
     args: RunArguments,
     accelerator: Accelerator,
-    model: Any,
+    model: ECGPreTrainedModel,
     hyper: StageRecipe,
-    plan: BatchPlan,
-    schedule: Schedule,
-    samples: TrainingSamples,
-    *,
-    record_ids: Sequence[str],
-    identity: dict[str, Any],
-    output_dir: Path,
+    lr: float,
     checkpoint: Checkpoint | None = None,
-    train_mode: Callable[[Any], None] | None = None,
-    **further: Any,
-) -> Run:
-    """A run of the loop over a fresh model, in the state of `checkpoint` where there is one.
+) -> tuple[nn.Module, Optimizer]:
+    """A fresh model, in the state of `checkpoint` where there is one, and its optimiser, both as the accelerator wants.
 
-    Args:
-        train_mode: puts the plain model into training mode where `model.train()` is not what is meant.
-        further: fields of `Run`.
+    Raises:
+        UsageError: nothing is trainable, or the checkpoint does not fit.
     """
     if checkpoint is not None:
-        restore_model(model, checkpoint)
+        load_model_tensors(model, checkpoint.tensors(MODEL))
     groups = parameter_groups(
         model,
         weight_decay=hyper.weight_decay,
@@ -102,31 +123,6 @@ def assemble_run(
         no_decay=hyper.no_decay,
         lr_factors=hyper.lr_factors,
     )
-    optimizer: Any = build_optimizer(groups, name=hyper.optimizer, lr=schedule.lr, betas=hyper.betas, eps=hyper.eps)
+    optimizer = build_optimizer(groups, name=hyper.optimizer, lr=lr, betas=hyper.betas, eps=hyper.eps)
     wrapped = with_sync_batch_norm(model, accelerator) if args.sync_batch_norm else model
-    wrapped, optimizer = accelerator.prepare(wrapped, optimizer)
-    plain_model = accelerator.unwrap_model(wrapped)
-    run = Run(
-        accelerator=accelerator,
-        model=wrapped,
-        plain_model=plain_model,
-        optimizer=optimizer,
-        samples=samples,
-        plan=plan,
-        schedule=schedule,
-        seed=plan.seed,
-        output_dir=output_dir,
-        identity=identity,
-        record_ids=list(record_ids),
-        clip_norm=hyper.clip_norm,
-        save_steps=args.save_steps or min(1000, max(1, schedule.total_steps // 20)),
-        keep=args.save_total_limit,
-        num_workers=args.num_workers,
-        stop_after_step=args.stop_after_step,
-        train_mode=wrapped.train if train_mode is None else lambda: train_mode(plain_model),
-        **further,
-    )
-    if checkpoint is not None:
-        restore_training(run, checkpoint)
-        leave_later_steps(accelerator, checkpoint, output_dir)
-    return run
+    return accelerator.prepare(wrapped, optimizer)  # type: ignore[no-any-return]

@@ -1,17 +1,20 @@
+import hashlib
 import json
 import os
+import resource
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from support.faults import events_of, fails_at, watched
 
-from ecg_transformers.training.checkpoints import folder
 from ecg_transformers.training.checkpoints.folder import (
     DamagedCheckpoint,
     debris,
     find_checkpoint,
     list_checkpoints,
+    prune,
     verify,
     write_checkpoint,
 )
@@ -30,7 +33,6 @@ def test_what_was_written_comes_back(tmp_path: Path) -> None:
     assert checkpoint.step == 7
     assert checkpoint.json() == {"step": 7}
     assert torch.equal(checkpoint.tensors("model.safetensors")["weight"], torch.full((100,), 7.0))
-    assert (tmp_path / "latest").read_text() == "step-7\n"
     assert debris(tmp_path) == []
 
 
@@ -52,52 +54,46 @@ def test_pruning_counts_valid_checkpoints_only(tmp_path: Path) -> None:
     for step in (1, 2):
         save(tmp_path, step)
     (tmp_path / "step-2" / "manifest.json").write_text("{")
-    folder.prune(tmp_path, keep=1)
+    prune(tmp_path, keep=1)
     assert verify(tmp_path / "step-1").step == 1
 
 
-FAULTS = [
-    "write model.safetensors",
-    "sync model.safetensors",
-    "write trainer_state.json",
-    "write manifest.json",
-    "rename",
-    "latest",
-    "prune",
-]
-
-
-@pytest.mark.parametrize("point", FAULTS)
-def test_a_death_at_any_point_of_a_save_leaves_a_valid_checkpoint(tmp_path: Path, point: str) -> None:
-    """The process dies (by `os._exit`, so nothing is cleaned up) at each write, flush and rename."""
-    save(tmp_path, 1)
-    pid = os.fork()
-    if pid == 0:
-        folder.fault_point = lambda name: os._exit(9) if name == point else None
-        save(tmp_path, 2, keep=1)
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
-    found = find_checkpoint("latest", tmp_path)
-    assert found is not None
-    assert found.step == (2 if point in ("latest", "prune") else 1)
-    save(tmp_path, 3, keep=1)
-    assert verify(tmp_path / "step-3").step == 3
+def test_a_death_at_any_point_of_a_save_leaves_a_valid_checkpoint(tmp_path: Path) -> None:
+    """The process dies (by `os._exit`, so nothing is cleaned up) at each write, flush and rename in turn."""
+    save(tmp_path / "rehearsal", 1)
+    events = events_of(lambda: save(tmp_path / "rehearsal", 2, keep=1))
+    in_place = events.index(("rename", "step-2"))
+    assert len(events) > in_place > 4
+    for number in range(len(events)):
+        folder = tmp_path / str(number)
+        save(folder, 1)
+        pid = os.fork()
+        if pid == 0:
+            with watched(fails_at(number, lambda: os._exit(9))):
+                save(folder, 2, keep=1)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
+        found = find_checkpoint("latest", folder)
+        assert found is not None
+        assert found.step == (2 if number > in_place else 1), events[number]
+        save(folder, 3, keep=1)
+        assert verify(folder / "step-3").step == 3
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("unexpected pos 64 vs 0")])
-@pytest.mark.parametrize("point", ["write model.safetensors", "write manifest.json", "rename"])
-def test_a_failed_save_changes_nothing_and_cleans_up(tmp_path: Path, monkeypatch, point: str, error: Exception) -> None:
-    save(tmp_path, 1)
+def test_a_failed_save_changes_nothing_and_cleans_up(tmp_path: Path, error: Exception) -> None:
+    def fail() -> None:
+        raise error
 
-    def fail(name: str) -> None:
-        if name == point:
-            raise error
-
-    monkeypatch.setattr(folder, "fault_point", fail)
-    with pytest.raises(CheckpointWriteError, match="step 2"):
-        save(tmp_path, 2, keep=1)
-    assert verify(tmp_path / "step-1").step == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "step-1"]
+    save(tmp_path / "rehearsal", 1)
+    events = events_of(lambda: save(tmp_path / "rehearsal", 2))
+    for number in range(events.index(("rename", "step-2")) + 1):
+        folder = tmp_path / str(number)
+        save(folder, 1)
+        with pytest.raises(CheckpointWriteError, match="step 2"), watched(fails_at(number, fail)):
+            save(folder, 2, keep=1)
+        assert verify(folder / "step-1").step == 1
+        assert [path.name for path in folder.iterdir()] == ["step-1"]
 
 
 def flip(path: Path, position: int) -> None:
@@ -157,7 +153,7 @@ def rewrite_manifest(path: Path, **changes: object) -> None:
     manifest = json.loads((path / "manifest.json").read_text())
     manifest.pop("sha256")
     manifest.update(changes)
-    manifest["sha256"] = folder._manifest_hash(manifest)
+    manifest["sha256"] = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
     (path / "manifest.json").write_text(json.dumps(manifest))
 
 
@@ -210,17 +206,21 @@ def test_a_rolled_back_run_takes_the_place_of_the_later_steps_of_the_old_one(tmp
     assert sorted(path.name[:12] for path in debris(tmp_path)) == ["stale-step-2", "stale-step-3"]
 
 
-def test_a_failed_save_leaves_the_checkpoint_of_the_other_run(tmp_path: Path, monkeypatch) -> None:
+def test_a_failed_save_leaves_the_checkpoint_of_the_other_run(tmp_path: Path) -> None:
     save(tmp_path, 2, identity={"total_steps": 3})
 
-    def fail(name: str) -> None:
-        if name == "write manifest.json":
-            raise OSError(28, "No space left on device")
+    def fail() -> None:
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(folder, "fault_point", fail)
-    with pytest.raises(CheckpointWriteError):
+    with pytest.raises(CheckpointWriteError), watched(fails_at(1, fail)):
         save(tmp_path, 2, identity={"total_steps": 9})
     assert verify(tmp_path / "step-2").json()["identity"] == {"total_steps": 3}
+
+
+def test_the_pointer_that_earlier_versions_wrote_is_no_debris(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    (tmp_path / "latest").write_text("step-1\n")
+    assert debris(tmp_path) == []
 
 
 def test_a_checkpoint_without_what_resuming_needs_is_damaged(tmp_path: Path) -> None:
@@ -235,8 +235,6 @@ def test_a_file_size_limit_is_reported_as_a_failed_save(tmp_path: Path) -> None:
     save(tmp_path, 1)
     pid = os.fork()
     if pid == 0:
-        import resource
-
         resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))
         try:
             save(tmp_path, 2)
@@ -244,4 +242,4 @@ def test_a_file_size_limit_is_reported_as_a_failed_save(tmp_path: Path) -> None:
             os._exit(5)
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "step-1"]
+    assert [path.name for path in tmp_path.iterdir()] == ["step-1"]

@@ -10,7 +10,6 @@ from ecg_transformers.training.plan.optimization import (
     SCHEDULES,
     Schedule,
     build_optimizer,
-    check_groups,
     half_cosine_lr,
     one_cycle_lr,
     parameter_groups,
@@ -125,13 +124,16 @@ def test_empty_and_wrong_groups_are_errors() -> None:
         parameter_groups(model, weight_decay=0.1, no_decay=("encoder",))
     with pytest.raises(UsageError, match="no parameter to decay"):
         parameter_groups(model, weight_decay=0.1, no_decay=("weight",))
-    groups = parameter_groups(model, weight_decay=0.0)
-    with pytest.raises(UsageError, match="two optimiser groups"):
-        check_groups(model, [*groups, *groups])
-    with pytest.raises(UsageError, match="in no optimiser group"):
-        check_groups(model, [])
     with pytest.raises(UsageError, match="everything is frozen"):
         parameter_groups(model.requires_grad_(False), weight_decay=0.1)
+
+
+def test_every_trainable_parameter_is_in_exactly_one_group() -> None:
+    model = small_model()
+    groups = parameter_groups(model, weight_decay=0.1, no_decay=("^2",), lr_factors={r"^0\.": 0.1, "weight": 0.5})
+    names = [name for group in groups for name in group.names]
+    assert sorted(names) == sorted(name for name, _ in model.named_parameters())
+    assert all(group.parameters for group in groups)
 
 
 def test_rate_factors_follow_the_name_patterns() -> None:

@@ -11,9 +11,13 @@ from ecg_transformers.models.registry import get_method
 from ecg_transformers.training.checkpoints.folder import list_checkpoints, verify
 from ecg_transformers.training.errors import NonFiniteError, UsageError
 from ecg_transformers.training.plan.batches import BatchPlan
-from ecg_transformers.training.plan.settings import Batches, check_passes, warn_of_divided_batches
+from ecg_transformers.training.plan.passes import (
+    batch_norms,
+    check_passes,
+    warn_of_divided_batches,
+    with_sync_batch_norm,
+)
 from ecg_transformers.training.pretraining import pretrain
-from ecg_transformers.training.process import start
 from ecg_transformers.training.report.log import read_log
 
 RESNET = {"model_type": "ecg_resnet", **get_method("ecg_resnet").tiny_config}
@@ -23,9 +27,6 @@ def tiny_model(method: str, **changes: Any) -> Any:
     entry = get_method(method)
     sizes = {"projection_size": 8} if "backbone_config" in changes else entry.tiny_config
     return entry.model_classes["pretraining"](entry.config_class(**{**sizes, **changes}))
-
-
-# ---- warnings and batch norm
 
 
 # whether the loss changes with (accumulated passes, processes): batch norm does with both, a comparison of records, which
@@ -45,11 +46,10 @@ DIVIDED = {
 def test_divided_batches_are_warned_of_where_they_change_the_loss(capsys, case: str) -> None:
     changes, with_passes, with_processes = DIVIDED[case]
     model = tiny_model(case.split()[0], **changes)
-    warn_of_divided_batches("It", model, Batches(4, 1, 1), is_main=True)
-    warn_of_divided_batches("It", model, Batches(4, 2, 2), is_main=False)
+    warn_of_divided_batches("It", model, BatchPlan(40, 4, 1, 1))
     assert capsys.readouterr().err == ""
-    for batches, expected in ((Batches(4, 2, 1), with_passes), (Batches(4, 1, 2), with_processes)):
-        warn_of_divided_batches("It", model, batches, is_main=True)
+    for plan, expected in ((BatchPlan(40, 4, 2, 1), with_passes), (BatchPlan(40, 4, 1, 2), with_processes)):
+        warn_of_divided_batches("It", model, plan)
         assert capsys.readouterr().err.startswith("warning: the loss of") is expected
 
 
@@ -63,15 +63,15 @@ class OnTwoGPUs:
 @pytest.mark.parametrize(("method", "changes"), [("cmsc", {"backbone_config": RESNET}), ("ecg_moco_v3", {})])
 def test_batch_norm_of_any_model_is_synchronised_on_several_gpus(capsys, method: str, changes: dict) -> None:
     model = tiny_model(method, **changes)
-    count, parameters = len(start.batch_norms(model)), dict(model.named_parameters())
+    count, parameters = len(batch_norms(model)), dict(model.named_parameters())
     assert count
-    converted = start.with_sync_batch_norm(model, OnTwoGPUs())
-    norms = start.batch_norms(converted)
+    converted = with_sync_batch_norm(model, OnTwoGPUs())
+    norms = batch_norms(converted)
     assert len(norms) == count
     assert all(isinstance(norm, torch.nn.SyncBatchNorm) for norm in norms)
     # the optimiser was built before
     assert all(parameters[name] is parameter for name, parameter in converted.named_parameters())
-    warn_of_divided_batches("It", converted, Batches(4, 1, 2), is_main=True)
+    warn_of_divided_batches("It", converted, BatchPlan(40, 4, 1, 2))
     assert capsys.readouterr().err == ""
 
 
@@ -82,7 +82,7 @@ def test_a_run_synchronises_batch_norm_without_being_told_of_it(tmp_path: Path, 
     seen = []
 
     def note(model, accelerator):
-        seen.append(len(start.batch_norms(model)))
+        seen.append(len(batch_norms(model)))
         return model
 
     monkeypatch.setattr(run, "with_sync_batch_norm", note)
@@ -92,9 +92,6 @@ def test_a_run_synchronises_batch_norm_without_being_told_of_it(tmp_path: Path, 
     pretrain(small_pretraining(tmp_path / "no", "cmsc", sync_batch_norm=False, **changes))
     assert len(seen) == 1
     assert seen[0] > 0
-
-
-# ---- sizes of passes
 
 
 @pytest.mark.parametrize(
@@ -132,17 +129,17 @@ def test_a_record_alone_is_refused_before_anything_is_trained(tmp_path: Path, me
 
 
 def test_a_pass_over_one_patient_is_named_and_the_steps_before_it_are_kept(tmp_path: Path, monkeypatch) -> None:
-    from ecg_transformers.training import loop
+    from ecg_transformers.training import pretraining
 
-    original = loop.next_batch
+    original = pretraining.load_split
 
-    def of_one_patient(run, batches, micro_batch):
-        batch = original(run, batches, micro_batch)
-        if micro_batch.step == 2:
-            batch["patient_ids"][:] = 7
-        return batch
+    def third_batch_of_one_patient(*arguments, **options):
+        split = original(*arguments, **options)
+        for index in BatchPlan(len(split), 4).global_batch(2):
+            split.patient_ids[index] = "7"
+        return split
 
-    monkeypatch.setattr(loop, "next_batch", of_one_patient)
+    monkeypatch.setattr(pretraining, "load_split", third_batch_of_one_patient)
     with pytest.raises(UsageError, match=r"loss of step 3 has nothing to contrast.*one patient.*records: ") as caught:
         pretrain(small_pretraining(tmp_path, "cmsc", max_steps=5))
     assert caught.value.is_shared
@@ -160,7 +157,7 @@ def test_of_records_that_can_only_be_compared_the_bad_one_is_blamed_alone(tmp_pa
     def poisoned(run, batches, micro_batch):
         batch = original(run, batches, micro_batch)
         batch["input_values"][1] = float("inf")
-        bad.append(run.record_ids[micro_batch.indices[1]])
+        bad.append(run.data.samples.record_ids[micro_batch.indices[1]])
         return batch
 
     monkeypatch.setattr(loop, "next_batch", poisoned)

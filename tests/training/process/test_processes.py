@@ -17,7 +17,7 @@ from ecg_transformers.models.registry import get_method
 from ecg_transformers.training.report.log import read_log
 
 RESNET = get_method("ecg_resnet").tiny_config
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 SMALL = [
     "--dataset_options=num_records=60",
     f"--config_overrides={overrides(dict(get_method('st_mem').tiny_config))}",
@@ -178,23 +178,6 @@ def test_two_processes_fine_tune_like_one_and_count_every_record_once(
     assert one.record_id.is_unique
     columns = [name for name in one.columns if name.startswith("y_score_")]
     np.testing.assert_allclose(one[columns], two[columns], atol=1e-5)
-
-
-def test_a_launcher_that_was_asked_for_more_processes_is_told(monkeypatch, tmp_path: Path) -> None:
-    from ecg_transformers.training.process import start
-
-    words = ["python", "/venv/bin/accelerate", "launch", "--cpu", "--num_processes", "2", "examples/pretrain.py", ""]
-    original = Path.read_bytes
-    monkeypatch.setattr(
-        Path, "read_bytes", lambda path: "\0".join(words).encode() if path.name == "cmdline" else original(path)
-    )
-    assert start.processes_asked_for() == 2
-    config = tmp_path / "config.yaml"
-    config.write_text("distributed_type: MULTI_CPU\nnum_processes: 4\n")
-    words[3:6] = [f"--config_file={config}"]
-    assert start.processes_asked_for() == 4
-    words[:] = ["bash", "run.sh"]
-    assert start.processes_asked_for() is None
 
 
 SHARDED = """

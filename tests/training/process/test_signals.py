@@ -9,10 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from ecg_transformers.training.checkpoints.saving import on_main_process
 from ecg_transformers.training.errors import Interrupted, OutputInUseError, UsageError
-from ecg_transformers.training.process import start
-from ecg_transformers.training.process.signals import StopRequest
+from ecg_transformers.training.process import signals, start
+from ecg_transformers.training.process.signals import StopRequest, die_with_launcher
+from ecg_transformers.training.process.start import on_main_process
 
 
 def worker_of_a_dead_launcher(work: Callable[[StopRequest, int], None]) -> bytes:
@@ -22,7 +22,7 @@ def worker_of_a_dead_launcher(work: Callable[[StopRequest, int], None]) -> bytes
     if launcher == 0:
         if os.fork() == 0:
             with StopRequest() as stop:
-                start.die_with_launcher()
+                die_with_launcher()
                 os.write(writing, b"ready ")
                 work(stop, writing)
             os._exit(0)
@@ -54,9 +54,10 @@ def hang(stop: StopRequest, writing: int) -> None:
     os.write(writing, b"still here")
 
 
-@pytest.fixture
-def launched(monkeypatch) -> None:
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")
+@pytest.fixture(params=["TORCHELASTIC_RUN_ID", "ACCELERATE_DYNAMO_BACKEND"])
+def launched(monkeypatch, request: pytest.FixtureRequest) -> None:
+    """Started by torchrun, or by `accelerate launch` on one process."""
+    monkeypatch.setenv(request.param, "test")
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self"), reason="the death of a parent is a signal on Linux only")
@@ -66,14 +67,12 @@ def test_a_worker_whose_launcher_is_killed_finishes_its_step(launched: None) -> 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self"), reason="the death of a parent is a signal on Linux only")
 def test_a_worker_that_hangs_does_not_outlive_its_launcher_for_long(launched: None, monkeypatch) -> None:
-    monkeypatch.setattr(start, "LAST_MINUTE", 0.2)
+    monkeypatch.setattr(signals, "LAST_MINUTE", 0.2)
     assert worker_of_a_dead_launcher(hang) == b"ready "
 
 
 @pytest.mark.parametrize(("pause", "expected"), [(0.0, 0), (0.2, 143)])
 def test_a_request_that_arrives_twice_at_once_is_one(monkeypatch, pause: float, expected: int) -> None:
-    from ecg_transformers.training.process import signals
-
     monkeypatch.setattr(signals, "SAME_REQUEST", 0.1)
     pid = os.fork()
     if pid == 0:
@@ -90,12 +89,10 @@ def other_process() -> SimpleNamespace:
 
 
 def test_a_folder_in_use_is_that_on_every_process(monkeypatch) -> None:
-    import accelerate.utils
-
     def receive(message: list) -> None:
         message[0] = ("OutputInUseError", "in use")
 
-    monkeypatch.setattr(accelerate.utils, "broadcast_object_list", receive)
+    monkeypatch.setattr(start, "broadcast_object_list", receive)
     with pytest.raises(OutputInUseError, match="in use") as caught:
         on_main_process(other_process(), lambda: None)
     assert caught.value.is_shared

@@ -1,15 +1,16 @@
-"""What is wrong with a corpus is said before anything is trained on it."""
+"""What is wrong with a corpus is said before anything is trained on it; who is a patient."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from support.small_runs import small_pretraining
 
 from ecg_transformers.signal.leads import STANDARD_LEADS
 from ecg_transformers.training.arguments import FinetuningArguments
 from ecg_transformers.training.errors import UsageError
-from ecg_transformers.training.samples.splits import check_split_has_records, load_split
+from ecg_transformers.training.samples.splits import Split, check_split_has_records, load_split
 
 
 @pytest.fixture
@@ -55,3 +56,24 @@ def test_a_single_class_is_no_classification(own_records: Path) -> None:
 def test_own_records_without_labels_are_told_what_is_missing(own_records: Path) -> None:
     with pytest.raises(UsageError, match=r"labels\.csv"):
         load(FinetuningArguments(dataset="folder", data_dir=str(own_records)))
+
+
+def test_a_patient_is_known_by_corpus_and_id() -> None:
+    patients = ["1", "1", "1", None, None, None]
+    records = ["a", "b", "c", "1", "1", "2"]
+    sources = ["x", "x", "y", "x", "y", "x"]
+    keys = Split("train", [0] * 6, records, patients, sources=sources).patient_keys()
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 5
+    assert all(0 <= key < 2**63 for key in keys)
+
+
+def test_a_selection_keeps_the_corpora_of_its_records() -> None:
+    split = Split("train", [0, 1, 2], ["a", "b", "c"], ["1", "1", "1"], sources=["x", "y", "z"])
+    assert split.select([2, 0]).sources == ["z", "x"]
+    assert Split("train", [0, 1], ["a", "b"], [None, None]).sources == ["", ""]
+
+
+def test_a_loaded_split_says_which_corpus_each_record_is_from(tmp_path: Path) -> None:
+    split = load_split(small_pretraining(tmp_path), "train")
+    assert split.sources == ["synthetic"] * len(split)

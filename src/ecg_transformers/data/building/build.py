@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import math
 import os
 import shutil
 import tempfile
@@ -21,34 +20,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ecg_transformers.data.building.report import REPORT_NAME, BuildReport, make_report
+from ecg_transformers.data.building.report import REPORT_NAME, BuildReport, check_skipped, make_report
 from ecg_transformers.data.corpora import corpus_class, make_corpus
 from ecg_transformers.data.corpora.base import Corpus, CorpusPlan
-from ecg_transformers.data.errors import (
-    DuplicateRecordError,
-    ECGDataError,
-    EmptyRecordError,
-    OptionError,
-    SkippedRecordsError,
-)
+from ecg_transformers.data.errors import DuplicateRecordError, ECGDataError, EmptyRecordError, OptionError
 from ecg_transformers.data.folds import Folds, apply_folds, take_folds
 
 SCHEMA_VERSION = 1
 """Part of every cache key; raised when the row schema or the reading of signals changes."""
 
 MAX_SKIPPED = 0.01
-
-
-def check_skipped(skipped: list[tuple[str, str]], total: int, max_skipped: float, corpus: str) -> None:
-    """Raise when more than a share `max_skipped` of `total` records failed."""
-    if not skipped or len(skipped) <= max_skipped * total:
-        return
-    record, reason = skipped[0]
-    way_out = f" (max_skipped={math.ceil(1000 * len(skipped) / total) / 1000} would go on without them.)"
-    raise SkippedRecordsError(
-        f"{len(skipped)} of {total} records of {corpus!r} cannot be read, more than the {max_skipped:.0%} allowed. "
-        f"The first is {record!r}: {reason}{way_out if len(skipped) < total else ''}"
-    )
 
 
 def plan_of(corpus: Corpus, folds: Folds | None = None) -> CorpusPlan:
@@ -129,12 +110,12 @@ def cache_root(cache_dir: str | Path | None = None) -> Path:
     with contextlib.suppress(RuntimeError):
         candidates.append(Path.home() / ".cache" / "ecg_transformers")
     for candidate in candidates:
-        if _writable(candidate):
+        if writable(candidate):
             return candidate
     return Path(tempfile.gettempdir()) / f"ecg_transformers-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
 
 
-def _writable(folder: Path) -> bool:
+def writable(folder: Path) -> bool:
     """Whether a folder is, or could be made, writable."""
     existing = next((p for p in (folder, *folder.parents) if p.exists()), None)
     return existing is not None and existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)

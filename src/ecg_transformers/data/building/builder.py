@@ -15,6 +15,7 @@ from typing import Any
 
 import datasets
 
+from ecg_transformers.data.building.report import check_skipped
 from ecg_transformers.data.corpora.base import Corpus, CorpusPlan
 from ecg_transformers.data.errors import ECGDataError, EmptyRecordError
 from ecg_transformers.data.record import record_features
@@ -84,8 +85,6 @@ class ECGCorpusBuilder(datasets.GeneratorBasedBuilder):
 
     def _check_streamed(self, split: str, record: str, reason: str) -> None:
         """A stream has no end to wait for: it stops as soon as too many records of the split have failed."""
-        from ecg_transformers.data.building.build import check_skipped
-
         failed = self.streamed_failures.setdefault(split, {})
         failed[record] = reason
         check_skipped(list(failed.items()), len(self.plan.splits[split]), self.max_skipped, self.corpus.facts.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ecg_transformers.data.corpora.base import Corpus, CorpusPlan
-from ecg_transformers.data.errors import ECGDataError
+from ecg_transformers.data.errors import ECGDataError, SkippedRecordsError
 
 REPORT_NAME = "build_report.json"
 SKIPPED_NAME = "skipped.jsonl"
@@ -68,6 +69,18 @@ class BuildReport:
         text += f" ({', '.join(f'{kind} {count}' for kind, count in self.reasons.items())})" if self.reasons else ""
         left_out = sum(self.excluded.values())
         return text + (f", {left_out} left out by choice" if left_out else "") + "."
+
+
+def check_skipped(skipped: list[tuple[str, str]], total: int, max_skipped: float, corpus: str) -> None:
+    """Raise when more than a share `max_skipped` of `total` records failed."""
+    if not skipped or len(skipped) <= max_skipped * total:
+        return
+    record, reason = skipped[0]
+    way_out = f" (max_skipped={math.ceil(1000 * len(skipped) / total) / 1000} would go on without them.)"
+    raise SkippedRecordsError(
+        f"{len(skipped)} of {total} records of {corpus!r} cannot be read, more than the {max_skipped:.0%} allowed. "
+        f"The first is {record!r}: {reason}{way_out if len(skipped) < total else ''}"
+    )
 
 
 def make_report(

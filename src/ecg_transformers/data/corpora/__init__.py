@@ -7,7 +7,8 @@ from typing import Any
 
 from ecg_transformers.data.corpora.base import Corpus, CorpusFacts
 from ecg_transformers.data.errors import OptionError
-from ecg_transformers.data.options import make_options, nearest
+from ecg_transformers.data.options import make_options
+from ecg_transformers.words import did_you_mean
 
 CORPORA = {
     "synthetic": "synthetic:SyntheticCorpus",
@@ -37,7 +38,7 @@ CORPORA = {
 def corpus_class(name: str) -> type[Corpus]:
     """The class of a corpus by name; an unknown name is an error with the nearest match."""
     if name not in CORPORA:
-        raise OptionError(f"there is no corpus {name!r}{nearest(name, list(CORPORA))}.")
+        raise OptionError(f"there is no corpus {name!r}{did_you_mean(name, list(CORPORA))}")
     module, _, attribute = CORPORA[name].partition(":")
     return getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
 

@@ -1,8 +1,7 @@
 """What a corpus is: a fact sheet, options, a plan of its records, and how one record becomes rows.
 
-A corpus knows nothing of Arrow or `datasets`: `data.building` turns any of them into a dataset. To add one, write a
-    file
-with a :class:`Corpus` subclass and name it in `corpora/__init__.py`.
+A corpus knows nothing of Arrow or `datasets`: `data.building` turns any of them into a dataset. To add one, write a file
+with a `Corpus` subclass and name it in `corpora/__init__.py`.
 """
 
 from __future__ import annotations
@@ -47,9 +46,7 @@ class CorpusFacts:
 
 @dataclass(frozen=True)
 class Item:
-    """One record of a plan: what to read and what the tables say about it. `hints` are for the reader of its
-    format.
-    """
+    """One record of a plan: what to read, what the tables say about it, `hints` for the reader of its format."""
 
     record_id: str
     path: Path | None = None

@@ -73,7 +73,7 @@ def check_patients(splits: dict[str, list[Item]], table: Path | None) -> None:
             if item.patient_id is not None and part_of.setdefault(item.patient_id, part) != part:
                 raise TableError(
                     f"the patient {item.patient_id!r} is in {part_of[item.patient_id]!r} and in {part!r}: results "
-                    f"would be too good (patients_may_repeat=True accepts it).",
+                    "would be too good (patients_may_repeat=True accepts it).",
                     path=table,
                     record=item.record_id,
                 )

@@ -101,7 +101,7 @@ def open_file(
     follow_links: bool = False,
     folder_is_safe: bool = False,
 ) -> tuple[int, int]:
-    """Descriptor and size in bytes of a file that :func:`safe_file` accepts; the caller closes it.
+    """Descriptor and size in bytes of a file that `safe_file` accepts; the caller closes it.
 
     What was opened is looked at, so nobody can exchange the file between check and use; and a file in its own folder,
     the usual case, costs two system calls.
@@ -130,7 +130,7 @@ def open_file(
 def read_bytes(
     path: str | os.PathLike, max_bytes: int, root: str | os.PathLike | None = None, *, follow_links: bool = False
 ) -> bytes:
-    """The whole of a file that :func:`safe_file` accepts, or a :class:`LimitError`."""
+    """The whole of a file that `safe_file` accepts, or a `LimitError`."""
     descriptor, size = open_file(path, root, follow_links=follow_links)
     try:
         if size > max_bytes:

@@ -58,7 +58,7 @@ def load(path: Path, hints: Hints, limits: Limits) -> dict[str, Any]:
 def _with_header(value: np.ndarray, path: Path, header_path: Path, hints: Hints, limits: Limits) -> DigitalRecord:
     """Integers of `val` with the scale of the WFDB header."""
     from ecg_transformers.data.readers.wfdb.header import read_header
-    from ecg_transformers.data.readers.wfdb.record import choose_signals, scale_of, verify_checksums
+    from ecg_transformers.data.readers.wfdb.samples import choose_signals, scale_of, verify_checksums
 
     header = read_header(header_path, limits, hints.root, follow_links=hints.follow_links)
     name = header.record_name

@@ -87,9 +87,7 @@ def map_npy(path: Path, root: Path) -> np.ndarray:
 
 
 def _npy_header(content: bytes, path: Path) -> tuple[tuple[int, ...], bool, np.dtype, int]:
-    """Shape, order, type and start of the data. The header is a Python literal, parsed as data with a cap on its
-    length.
-    """
+    """Shape, order, type and start of the data; the header, a Python literal, is parsed as data of a capped length."""
     try:
         if content[:6] != b"\x93NUMPY" or content[6] not in (1, 2, 3):
             raise ValueError("it does not start as one")

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ecg_transformers.models.registry import ECGMethod, get_method, known, list_methods, resolve
+from ecg_transformers.models.registry import ECGMethod, get_method, list_methods, resolve
 from ecg_transformers.models.shared.state_dicts import CheckpointError
+from ecg_transformers.words import did_you_mean
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,7 +63,7 @@ def check_overrides(entry: ECGMethod, overrides: Mapping[str, Any]) -> None:
     fields = sorted({field.name for field in dataclasses.fields(entry.config_class)} | {"num_labels"})
     for name in overrides:
         if name not in fields:
-            raise ValueError(f"The config of {entry.title} has no field {name!r}. {known(name, fields)}")
+            raise ValueError(f"The config of {entry.title} has no field {name!r}{did_you_mean(name, fields)}")
 
 
 def read_checkpoint(path: Path) -> Mapping[str, Any]:

@@ -34,10 +34,9 @@ TINY = Recipe(
     stages={"pretrain": replace(recipes.TINY_PRETRAIN, betas=(0.9, 0.98)), "finetune": recipes.TINY_FINETUNE},
 )
 
-_FOLDER = "ecg_transformers.models.cmsc"
-
 METHOD = ECGMethod(
     name="cmsc",
+    prefix="CMSC",
     title="CMSC",
     paper=(
         "Kiyasseh, Zhu and Clifton, CLOCS: Contrastive Learning of Cardiac Signals Across Space, Time, and Patients, "
@@ -45,12 +44,6 @@ METHOD = ECGMethod(
     ),
     summary="Adjacent segments of a record, and records of one patient, agree against those of other patients.",
     licence="Released code of CLOCS: CC BY-NC-SA 4.0; no weights were released",
-    config=f"{_FOLDER}.configuration_cmsc.CMSCConfig",
-    classes={
-        "base": f"{_FOLDER}.modeling_cmsc.CMSCModel",
-        "pretraining": f"{_FOLDER}.modeling_cmsc.CMSCForPreTraining",
-        "classification": f"{_FOLDER}.modeling_cmsc.CMSCForSequenceClassification",
-    },
     # two segments of 4.5 s fit into a record of 10 s
     preprocessing={**recipes.PREPROCESSING, "seq_len": 1125, "patch_size": 75},
     recipes={"published": PUBLISHED, "tiny": TINY},

@@ -9,14 +9,9 @@ from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
-from ecg_transformers.layers.contrastive_heads import alignment, matching_accuracy, relative_spread, uniformity
-from ecg_transformers.layers.objectives import (
-    clocs_loss,
-    gather_rows,
-    gather_rows_with_gradient,
-    patient_contrastive_loss,
-    world,
-)
+from ecg_transformers.layers.collapse import alignment, matching_accuracy, relative_spread, uniformity
+from ecg_transformers.layers.distributed import gather_rows, gather_rows_with_gradient, world
+from ecg_transformers.layers.objectives import clocs_loss, patient_contrastive_loss
 from ecg_transformers.models.classification import ECGForSequenceClassification
 from ecg_transformers.models.cmsc.configuration_cmsc import CMSCConfig
 from ecg_transformers.models.leads import LeadIndices, repeat_for_crops
@@ -57,6 +52,10 @@ class CMSCForPreTraining(CMSCPreTrainedModel):
 
     @property
     def compares_records(self) -> bool:
+        return True
+
+    @property
+    def compares_patients(self) -> bool:
         return True
 
     @property

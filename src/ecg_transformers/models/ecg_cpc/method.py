@@ -168,10 +168,9 @@ TINY_LSTM = Recipe(
     stages=TINY.stages,
 )
 
-_FOLDER = "ecg_transformers.models.ecg_cpc"
-
 METHOD = ECGMethod(
     name="ecg_cpc",
+    prefix="ECGCPC",
     title="CPC",
     paper=(
         "Mehari, Strodthoff, Self-supervised representation learning from 12-lead ECG data, Computers in Biology and "
@@ -179,12 +178,6 @@ METHOD = ECGMethod(
     ),
     summary="Predicts the encoding a fixed time ahead and must pick the true one out of many from the same record.",
     licence="Released code of the LSTM form: GPL-3.0; released weights of the S4 form: CC BY 4.0 (by their page)",
-    config=f"{_FOLDER}.configuration_ecg_cpc.ECGCPCConfig",
-    classes={
-        "base": f"{_FOLDER}.modeling_ecg_cpc.ECGCPCModel",
-        "pretraining": f"{_FOLDER}.modeling_ecg_cpc.ECGCPCForPreTraining",
-        "classification": f"{_FOLDER}.modeling_ecg_cpc.ECGCPCForSequenceClassification",
-    },
     preprocessing=PREPROCESSING,
     recipes={
         "published": PUBLISHED,
@@ -194,8 +187,6 @@ METHOD = ECGMethod(
         "tiny": TINY,
         "tiny_lstm": TINY_LSTM,
     },
-    convert=f"{_FOLDER}.convert_ecg_cpc.convert_ecg_cpc",
-    has_batch_norm=True,
     has_official_weights=True,
     tiny_config={
         "num_leads": 12,

@@ -13,13 +13,9 @@ from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
+from ecg_transformers.layers.distributed import gather_rows_with_gradient, world
 from ecg_transformers.layers.heads import NormedHead, time_statistics
-from ecg_transformers.layers.objectives import (
-    cpc_loss,
-    gather_rows_with_gradient,
-    same_sequence_negative_indices,
-    world,
-)
+from ecg_transformers.layers.objectives import cpc_loss, same_sequence_negative_indices
 from ecg_transformers.layers.state_space import S4Kernel, S4Layer
 from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.models.classification import ECGForSequenceClassification
@@ -315,7 +311,7 @@ class ECGCPCForPreTraining(ECGCPCPreTrainedModel):
 
 class ECGCPCForSequenceClassification(ECGForSequenceClassification, ECGCPCPreTrainedModel):
     """CPC with a linear head on the pooled context, with the published head (`config.classifier_hidden_sizes`), or
-    with an attention probe over the context (`config.head_pooling="attention"`)."""
+    with attention pooling of the context (`config.head_pooling="attention"`)."""
 
     config: ECGCPCConfig
     base_class = ECGCPCModel

@@ -43,7 +43,7 @@ def convert_ecg_moco_v3(state_dict: Mapping[str, Tensor], **config_overrides: An
         **{**sizes, **head_sizes(heads), "backbone_config": backbone, **config_overrides},
     )
     for name, target in (("base_encoder", "ecg_moco_v3.encoder."), ("momentum_encoder", "momentum_encoder.")):
-        converted |= sources[name].encoder(target, config.seq_len // int(config.patch_size or 1))
+        converted |= sources[name].encoder(target, config.seq_len // int(config.patch_size or 1), config.num_leads)
         sources[name].reader.finish()
     refuse_leftovers(tensors)
     return load_converted(ECGMoCoV3ForPreTraining(config), converted)

@@ -46,10 +46,9 @@ TINY = Recipe(
     },
 )
 
-_FOLDER = "ecg_transformers.models.ecg_moco_v3"
-
 METHOD = ECGMethod(
     name="ecg_moco_v3",
+    prefix="ECGMoCoV3",
     title="MoCo v3 (ECG)",
     paper=(
         "Chen, Xie and He, An Empirical Study of Training Self-Supervised Vision Transformers, ICCV 2021, "
@@ -57,22 +56,14 @@ METHOD = ECGMethod(
     ),
     summary="Two augmented crops of a record agree against all other records, with a momentum encoder for the keys.",
     licence="Released code of MoCo v3: CC BY-NC 4.0; no ECG weights were released",
-    config=f"{_FOLDER}.configuration_ecg_moco_v3.ECGMoCoV3Config",
-    classes={
-        "base": f"{_FOLDER}.modeling_ecg_moco_v3.ECGMoCoV3Model",
-        "pretraining": f"{_FOLDER}.modeling_ecg_moco_v3.ECGMoCoV3ForPreTraining",
-        "classification": f"{_FOLDER}.modeling_ecg_moco_v3.ECGMoCoV3ForSequenceClassification",
-    },
     preprocessing={**recipes.PREPROCESSING, "patch_size": 75},
     recipes={"published": PUBLISHED, "tiny": TINY},
     view="two_crops",
-    convert=f"{_FOLDER}.convert_ecg_moco_v3.convert_ecg_moco_v3",
     tiny_config={
         **recipes.SMALLEST_ENCODER,
         "patch_size": 15,
         "projector_hidden_size": 24,
         "projection_size": 16,
     },
-    has_batch_norm=True,
     notes="How the ECG comparison set this method up was not published: encoder, views and objective follow its text.",
 )

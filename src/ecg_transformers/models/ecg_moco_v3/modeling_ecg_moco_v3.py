@@ -10,13 +10,8 @@ from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
-from ecg_transformers.layers.contrastive_heads import (
-    ProjectionMLP,
-    alignment,
-    matching_accuracy,
-    relative_spread,
-    uniformity,
-)
+from ecg_transformers.layers.collapse import alignment, matching_accuracy, relative_spread, uniformity
+from ecg_transformers.layers.heads import ProjectionMLP
 from ecg_transformers.layers.momentum import copy_state, ema_update, freeze, scheduled_momentum
 from ecg_transformers.layers.objectives import moco_v3_loss
 from ecg_transformers.models.classification import ECGForSequenceClassification
@@ -100,6 +95,10 @@ class ECGMoCoV3ForPreTraining(ECGMoCoV3PreTrainedModel):
 
     @property
     def compares_records(self) -> bool:
+        return True
+
+    @property
+    def moves_before_step(self) -> bool:
         return True
 
     def training_step_started(self, step: int, total_steps: int) -> None:

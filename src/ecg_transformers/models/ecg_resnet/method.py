@@ -86,10 +86,9 @@ TINY = Recipe(
     },
 )
 
-_FOLDER = "ecg_transformers.models.ecg_resnet"
-
 METHOD = ECGMethod(
     name="ecg_resnet",
+    prefix="ECGResNet",
     title="xresnet1d",
     paper=(
         "Strodthoff et al., Deep Learning for ECG Analysis: Benchmarks and Insights from PTB-XL, IEEE Journal of "
@@ -97,15 +96,8 @@ METHOD = ECGMethod(
     ),
     summary="A one-dimensional residual network trained with labels from scratch: the baseline that is hard to beat.",
     licence="Released code: GPL-3.0",
-    config=f"{_FOLDER}.configuration_ecg_resnet.ECGResNetConfig",
-    classes={
-        "base": f"{_FOLDER}.modeling_ecg_resnet.ECGResNetModel",
-        "classification": f"{_FOLDER}.modeling_ecg_resnet.ECGResNetForSequenceClassification",
-    },
     preprocessing=PREPROCESSING,
     recipes={"published": PUBLISHED, "tiny": TINY},
-    convert=f"{_FOLDER}.convert_ecg_resnet.convert_ecg_resnet",
-    has_batch_norm=True,
     stages=(),
     tiny_config={
         "num_leads": 12,

@@ -53,22 +53,15 @@ TINY = Recipe(
     },
 )
 
-_FOLDER = "ecg_transformers.models.ecg_vit"
-
 METHOD = ECGMethod(
     name="ecg_vit",
+    prefix="ECGViT",
     title="ECG ViT",
     paper=f"Dosovitskiy et al., An Image Is Worth 16x16 Words, ICLR 2021, arXiv:2010.11929; {recipes.ST_MEM_PAPER}",
     summary="A plain transformer on windows of time over all leads, trained with labels from scratch.",
     licence="Released code: CC BY-NC 4.0, with a later notice that reserves all rights; no weights were released",
-    config=f"{_FOLDER}.configuration_ecg_vit.ECGViTConfig",
-    classes={
-        "base": f"{_FOLDER}.modeling_ecg_vit.ECGViTModel",
-        "classification": f"{_FOLDER}.modeling_ecg_vit.ECGViTForSequenceClassification",
-    },
     preprocessing={**recipes.PREPROCESSING, "patch_size": 75},
     recipes={"published": PUBLISHED, "tiny": TINY},
-    convert=f"{_FOLDER}.convert_ecg_vit.convert_ecg_vit",
     tiny_config={**recipes.SMALLEST_ENCODER, "attention_head_size": 16, "patch_size": 15},
     stages=(),
 )

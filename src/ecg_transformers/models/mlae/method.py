@@ -20,10 +20,9 @@ TINY = Recipe(
     stages={"pretrain": recipes.TINY_PRETRAIN, "finetune": recipes.TINY_FINETUNE},
 )
 
-_FOLDER = "ecg_transformers.models.mlae"
-
 METHOD = ECGMethod(
     name="mlae",
+    prefix="MLAE",
     title="MLAE",
     paper=(
         "Zhang et al., MaeFE: Masked Autoencoders Family of Electrocardiogram for Self-Supervised Pretraining and "
@@ -31,15 +30,8 @@ METHOD = ECGMethod(
     ),
     summary="Masks whole leads and reconstructs them from the visible ones.",
     licence="Released code: CC BY-NC 4.0, with a later notice that reserves all rights; no weights were released",
-    config=f"{_FOLDER}.configuration_mlae.MLAEConfig",
-    classes={
-        "base": f"{_FOLDER}.modeling_mlae.MLAEModel",
-        "pretraining": f"{_FOLDER}.modeling_mlae.MLAEForPreTraining",
-        "classification": f"{_FOLDER}.modeling_mlae.MLAEForSequenceClassification",
-    },
     preprocessing=recipes.PREPROCESSING,
     recipes={"published": PUBLISHED, "tiny": TINY},
-    convert=f"{_FOLDER}.convert_mlae.convert_mlae",
     tiny_config={**recipes.SMALLEST_ENCODER, **recipes.SMALLEST_DECODER},
     notes=(
         "The input length is fixed: a token is a whole lead. Fewer leads are served by their rows of the position "

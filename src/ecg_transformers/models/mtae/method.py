@@ -36,10 +36,9 @@ TINY_RLM = Recipe(
     stages=TINY.stages,
 )
 
-_FOLDER = "ecg_transformers.models.mtae"
-
 METHOD = ECGMethod(
     name="mtae",
+    prefix="MTAE",
     title="MTAE",
     paper=(
         "Zhang et al., MaeFE: Masked Autoencoders Family of Electrocardiogram for Self-Supervised Pretraining and "
@@ -47,15 +46,8 @@ METHOD = ECGMethod(
     ),
     summary="Masks windows of time over all leads and reconstructs them; with random lead masking as an option.",
     licence="Released code: CC BY-NC 4.0, with a later notice that reserves all rights; no weights were released",
-    config=f"{_FOLDER}.configuration_mtae.MTAEConfig",
-    classes={
-        "base": f"{_FOLDER}.modeling_mtae.MTAEModel",
-        "pretraining": f"{_FOLDER}.modeling_mtae.MTAEForPreTraining",
-        "classification": f"{_FOLDER}.modeling_mtae.MTAEForSequenceClassification",
-    },
     preprocessing={**recipes.PREPROCESSING, "patch_size": 75},
     recipes={"published": PUBLISHED, "published_rlm": PUBLISHED_RLM, "tiny": TINY, "tiny_rlm": TINY_RLM},
-    convert=f"{_FOLDER}.convert_mtae.convert_mtae",
     tiny_config={**recipes.SMALLEST_ENCODER, **recipes.SMALLEST_DECODER, "patch_size": 15},
     notes=(
         "Leads that a record lacks are zeros, because a token holds all leads. Random lead masking in the released "

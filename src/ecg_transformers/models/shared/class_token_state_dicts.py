@@ -1,8 +1,9 @@
-"""Official checkpoints of the class-token transformers of the ST-MEM repository (MTAE, MLAE, the supervised ViT)."""
+"""Official checkpoints of the transformers of the ST-MEM repository (ST-MEM, MTAE, MLAE, the supervised ViT)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ecg_transformers.models.shared.class_token_model import class_token_table
@@ -20,7 +21,7 @@ HEAD_SIZE = 64  # fixed in the released code, so the number of heads follows fro
 
 
 class ClassTokenSource:
-    """One checkpoint and what its tensors tell.
+    """One checkpoint and what its tensors tell; where special tokens are others, a method says so in a sub-class.
 
     Args:
         state_dict: official keys; the encoder's with or without the prefix `encoder.`.
@@ -28,6 +29,9 @@ class ClassTokenSource:
         head_sizes: width of an attention head in encoder and decoder.
         prefix: of the encoder's keys; found by itself when None.
     """
+
+    special_rows = 1  # of the position table, the first before the tokens and any further behind them
+    fixed_table: Callable[[int, int], Tensor] = staticmethod(class_token_table)
 
     def __init__(
         self,
@@ -42,11 +46,12 @@ class ClassTokenSource:
         self.head_sizes = head_sizes
         self.projection = self.reader.take(f"{self.prefix}to_patch_embedding.2.weight", ndim=2)  # (d, token_dim)
         table = self.reader.take(f"{self.prefix}pos_embedding", ndim=3)  # (1, n + 1, d)
-        if table.shape[0] != 1 or table.shape[1] < 2:
+        self.num_tokens = table.shape[1] - self.special_rows
+        if table.shape[0] != 1 or self.num_tokens < 1:
             raise CheckpointError(
-                f"{method}: the position table has shape {tuple(table.shape)}, expected (1, tokens + 1, width)."
+                f"{method}: the position table has shape {tuple(table.shape)}, expected (1, tokens + "
+                f"{self.special_rows}, width)."
             )
-        self.num_tokens = table.shape[1] - 1
         self.token_dim = self.projection.shape[1]
         self.num_labels = None if self.full or "head.weight" not in self.reader else self._num_labels()
 
@@ -78,14 +83,15 @@ class ClassTokenSource:
             sizes["num_labels"] = self.num_labels
         return sizes
 
-    def encoder(self, target: str, num_tokens: int) -> dict[str, Tensor]:
+    def special_tokens(self, num_leads: int) -> dict[str, Tensor]:
+        """What is added to the tokens of a signal, under our names below `embeddings`."""
+        return {"cls_token": self.reader.take(f"{self.prefix}cls_embedding").flatten()}
+
+    def encoder(self, target: str, num_tokens: int, num_leads: int) -> dict[str, Tensor]:
         """Encoder tensors under our names, each starting with `target`."""
         reader, prefix, embeddings = self.reader, self.prefix, f"{target}embeddings"
-        table = reader.take(f"{prefix}pos_embedding")
-        out = {
-            f"{embeddings}.position_embeddings": fit_table(table, num_tokens, reader.method),
-            f"{embeddings}.cls_token": reader.take(f"{prefix}cls_embedding").flatten(),
-        }
+        out = {f"{embeddings}.position_embeddings": self.fit_table(reader.take(f"{prefix}pos_embedding"), num_tokens)}
+        out |= {f"{embeddings}.{name}": tensor for name, tensor in self.special_tokens(num_leads).items()}
         for index, name in ((1, "norm_in"), (2, "projection"), (3, "norm_out")):
             take_linear(reader, f"{prefix}to_patch_embedding.{index}", f"{embeddings}.patch_embeddings.{name}", out)
         for index in range(reader.count(f"{prefix}block{{}}.")):
@@ -98,9 +104,7 @@ class ClassTokenSource:
         reader = self.reader
         out = {
             "decoder.mask_token": reader.take("mask_embedding"),
-            "decoder.position_embeddings": fit_table(
-                reader.take("decoder_pos_embed", ndim=3), num_tokens, reader.method
-            ),
+            "decoder.position_embeddings": self.fit_table(reader.take("decoder_pos_embed", ndim=3), num_tokens),
         }
         take_linear(reader, "to_decoder_embedding", "decoder.decoder_embed", out)
         for index in range(reader.count("decoder_blocks.{}.")):
@@ -123,7 +127,8 @@ class ClassTokenSource:
                 f"{self.reader.method} has no class for a {role} checkpoint; it has {', '.join(classes)}."
             )
         base_prefix = classes["base"].base_model_prefix
-        tensors = self.encoder("" if role == "base" else f"{base_prefix}.", config.num_tokens)
+        target = "" if role == "base" else f"{base_prefix}."
+        tensors = self.encoder(target, config.num_tokens, config.num_leads)
         if role == "pretraining":
             tensors |= self.decoder(config.num_tokens)
         elif role == "classification":
@@ -131,25 +136,24 @@ class ClassTokenSource:
         self.reader.finish()
         return load_converted(classes[role](config), tensors)
 
+    def fit_table(self, table: Tensor, num_tokens: int) -> Tensor:
+        """A position table for another number of tokens.
 
-def fit_table(table: Tensor, num_tokens: int, method: str) -> Tensor:
-    """A position table for another number of tokens.
+        Fewer tokens take the first rows and those of the special tokens, as a shorter input does. More rows can only be
+        made when the table still is the fixed sine-cosine one.
 
-    Fewer tokens take the first rows, as a shorter input does. More rows can only be made when the table still is the
-    fixed sine-cosine one.
-
-    Raises:
-        CheckpointError: when a trained table would have to grow.
-    """
-    stored = table.shape[1] - 1
-    if num_tokens <= stored:
-        return table[:, : num_tokens + 1].clone()
-    if is_fixed_table(table, class_token_table(stored, table.shape[2])):
-        return class_token_table(num_tokens, table.shape[2]).to(table.dtype)
-    raise CheckpointError(
-        f"{method}: the checkpoint has positions for {stored} tokens and they were trained, so {num_tokens} tokens "
-        "cannot be served: take a shorter seq_len, or fewer leads where a token is a lead."
-    )
+        Raises:
+            CheckpointError: when a trained table would have to grow.
+        """
+        stored = table.shape[1] - self.special_rows
+        if num_tokens <= stored:
+            return torch.cat([table[:, : num_tokens + 1], table[:, stored + 1 :]], dim=1)
+        if is_fixed_table(table, self.fixed_table(stored, table.shape[2])):
+            return self.fixed_table(num_tokens, table.shape[2]).to(table.dtype)
+        raise CheckpointError(
+            f"{self.reader.method}: the checkpoint has positions for {stored} tokens and they were trained, so "
+            f"{num_tokens} tokens cannot be served: take a shorter seq_len, or fewer leads where a token is a lead."
+        )
 
 
 def head_sizes_of(config_overrides: Mapping[str, Any]) -> tuple[int, int]:

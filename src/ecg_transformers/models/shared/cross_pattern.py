@@ -66,8 +66,7 @@ def _require_leads(module: nn.Module, num_leads: int | None) -> int:
     if num_leads is None:
         raise ValueError(
             f'{type(module).__name__} was called without num_leads: attn_implementation="{NAME}" needs tokens that '
-            "form "
-            "a grid of leads and times, and a model that says how many leads there are."
+            "form a grid of leads and times, and a model that says how many leads there are."
         )
     return num_leads
 

@@ -7,7 +7,6 @@ only then the folder gets its name. A folder whose manifest does not fit its fil
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
@@ -15,22 +14,24 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from ecg_transformers._version import __version__
-from ecg_transformers.training.errors import CheckpointWriteError, TrainingError, UsageError
-
-if TYPE_CHECKING:
-    import torch
+from ecg_transformers.files import file_sha256, sync_file, sync_folder
+from ecg_transformers.training.errors import TrainingError, UsageError, write_errors
 
 logger = logging.getLogger(__name__)
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
 STATE = "trainer_state.json"
+OLD_POINTER = "latest"  # a file that earlier versions wrote beside the checkpoints and nobody read
 _NAME = re.compile(r"step-(\d+)")
 
 
@@ -45,10 +46,8 @@ class Checkpoint:
     path: Path
     step: int
 
-    def tensors(self, name: str) -> dict[str, torch.Tensor]:
+    def tensors(self, name: str) -> dict[str, Tensor]:
         """The tensors of one of its safetensors files, on the CPU."""
-        from safetensors.torch import load_file
-
         return load_file(self.path / name)
 
     def json(self, name: str = STATE) -> dict[str, Any]:
@@ -61,14 +60,10 @@ class Checkpoint:
         return (self.path / name).is_file()
 
 
-def fault_point(name: str) -> None:
-    """Called before each write, flush and rename of a save. Does nothing; fault-injection tests replace it."""
-
-
 def write_checkpoint(
     folder: Path,
     step: int,
-    tensors: Mapping[str, Mapping[str, torch.Tensor]],
+    tensors: Mapping[str, Mapping[str, Tensor]],
     objects: Mapping[str, Any],
     *,
     keep: int | None = None,
@@ -94,37 +89,17 @@ def write_checkpoint(
         try:
             temporary.mkdir()
             _write_files(temporary, step, tensors, objects)
-            fault_point("rename")
             if target.exists():
                 set_aside(target)
             os.rename(temporary, target)
             sync_folder(folder)
             set_newer_aside(folder, step)
-            fault_point("latest")
-            write_text_atomically(folder / "latest", f"{target.name}\n")
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
     if keep is not None:
-        fault_point("prune")
         prune(folder, keep)
     return target
-
-
-@contextlib.contextmanager
-def write_errors(what: str, path: Path) -> Iterator[None]:
-    """Map every error that a full disk or a file size limit causes (they differ by library) to
-    `CheckpointWriteError`."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except (OSError, SafetensorError, RuntimeError) as error:
-        if isinstance(error, TrainingError):
-            raise
-        raise CheckpointWriteError(
-            f"Writing {what} to {path} failed ({error}); what was written before is intact, free some space and resume."
-        ) from error
 
 
 def set_newer_aside(folder: Path, step: int) -> None:
@@ -158,34 +133,30 @@ def _already_written(target: Path, state: Mapping[str, Any] | None) -> bool:
 
 
 def _write_files(
-    folder: Path, step: int, tensors: Mapping[str, Mapping[str, torch.Tensor]], objects: Mapping[str, Any]
+    folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], objects: Mapping[str, Any]
 ) -> None:
-    from safetensors.torch import save_file
-
     for name, values in tensors.items():
-        fault_point(f"write {name}")
         save_file(_separate(values), folder / name, metadata={"format": "pt"})
-        fault_point(f"sync {name}")
-        _sync_file(folder / name)
+        sync_file(folder / name)
     for name, value in objects.items():
-        fault_point(f"write {name}")
-        _write_synced(folder / name, json.dumps(value, indent=1, sort_keys=True) + "\n")
+        _write_json(folder / name, value)
     files = {
         name: {"size": (folder / name).stat().st_size, "sha256": file_sha256(folder / name)}
         for name in (*tensors, *objects)
     }
     manifest = {"schema": SCHEMA, "step": step, "version": __version__, "files": files}
-    fault_point(f"write {MANIFEST}")
-    _write_synced(
-        folder / MANIFEST,
-        json.dumps({**manifest, "sha256": _manifest_hash(manifest)}, indent=1, sort_keys=True) + "\n",
-    )
+    _write_json(folder / MANIFEST, {**manifest, "sha256": _manifest_hash(manifest)})
     sync_folder(folder)
 
 
-def _separate(values: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    sync_file(path)
+
+
+def _separate(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Contiguous CPU tensors that share no memory (safetensors refuses shared memory)."""
-    result: dict[str, torch.Tensor] = {}
+    result: dict[str, Tensor] = {}
     seen: set[int] = set()
     for name, value in values.items():
         tensor = value.detach().to("cpu").contiguous()
@@ -268,7 +239,7 @@ def debris(folder: Path) -> list[Path]:
     """What interrupted saves left in a `checkpoints` folder."""
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if path.name != "latest" and not _NAME.fullmatch(path.name))
+    return sorted(path for path in folder.iterdir() if path.name != OLD_POINTER and not _NAME.fullmatch(path.name))
 
 
 def find_checkpoint(choice: str, folder: Path, *, hashes: bool = True, needed: Sequence[str] = ()) -> Checkpoint | None:
@@ -303,8 +274,7 @@ def find_checkpoint(choice: str, folder: Path, *, hashes: bool = True, needed: S
 
 
 def prune(folder: Path, keep: int) -> None:
-    """Remove the oldest valid checkpoints beyond the newest `keep` (at least one stays; damaged ones are left
-    alone)."""
+    """Remove the oldest valid checkpoints beyond the newest `keep`; one stays, damaged ones are left alone."""
     valid = []
     for path in list_checkpoints(folder):
         try:
@@ -319,45 +289,6 @@ def prune(folder: Path, keep: int) -> None:
             shutil.rmtree(doomed)
         except OSError as error:
             logger.warning("The old checkpoint %s could not be removed: %s", path, error)
-
-
-def write_text_atomically(path: Path, text: str) -> None:
-    """Replace a small file so that a reader sees the old or the new content, never half of it."""
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
-    try:
-        _write_synced(temporary, text)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush the names in a folder to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync_file(path: Path) -> None:
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())
-
-
-def _write_synced(path: Path, text: str) -> None:
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _manifest_hash(manifest: Mapping[str, Any]) -> str:

@@ -7,21 +7,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ecg_transformers.models.base import ECGConfig
 from ecg_transformers.training.checkpoints.folder import Checkpoint
 from ecg_transformers.training.errors import UsageError, one_sentence
 
 IDENTITY = "identity.json"  # beside a finished result
 _NOT_THE_MODEL = ("transformers_version", "_name_or_path", "architectures", "auto_map", "dtype", "torch_dtype")
+_GONE = ("recipe.loss",)  # settings of earlier versions that nothing read
 _SCHEDULE_ONLY = ("total_steps", "recipe.epochs", "recipe.max_steps")
 
 
-def model_facts(model: Any) -> dict[str, Any]:
+def model_facts(class_name: str, config: ECGConfig) -> dict[str, Any]:
     """Class and config of a model, without what changes from version to version."""
-    config = json.loads(model.config.to_json_string(use_diff=False))
-    return {
-        "class": type(model).__name__,
-        **{key: value for key, value in config.items() if key not in _NOT_THE_MODEL},
-    }
+    fields = json.loads(config.to_json_string(use_diff=False))
+    return {"class": class_name, **{key: value for key, value in fields.items() if key not in _NOT_THE_MODEL}}
 
 
 def check_identity(checkpoint: Checkpoint, identity: Mapping[str, Any], *, allow_new_schedule: bool = False) -> None:
@@ -41,7 +40,7 @@ def check_result(folder: Path, identity: Mapping[str, Any], *, allow_new_schedul
     except (OSError, ValueError) as error:
         raise UsageError(
             f"{folder} does not say which run it is the result of ({one_sentence(error)}); remove it, or choose "
-            f"another --output_dir."
+            "another --output_dir."
         ) from error
     compare_identities(folder, before, identity, allow_new_schedule=allow_new_schedule)
 
@@ -53,7 +52,7 @@ def compare_identities(
     differences = [
         (key, old, new)
         for key, old, new in _differences(before, identity)
-        if not (allow_new_schedule and key.startswith(_SCHEDULE_ONLY))
+        if key not in _GONE and not (allow_new_schedule and key.startswith(_SCHEDULE_ONLY))
     ]
     if not differences:
         return

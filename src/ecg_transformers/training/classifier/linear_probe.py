@@ -5,11 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 
+from ecg_transformers.evaluation.probes import LinearProbe
+from ecg_transformers.models.classification import ECGForSequenceClassification
 from ecg_transformers.training.classifier.scores import Evaluator
 
 
-def fit_linear_probe(model: Any, train: Evaluator, validation: Evaluator) -> tuple[dict[str, Any], float]:
+def fit_linear_probe(
+    model: ECGForSequenceClassification, train: Evaluator, validation: Evaluator
+) -> tuple[dict[str, Any], float]:
     """Fit a logistic regression on frozen features and put it into `model.classifier`.
 
     The features are what the head sees, averaged over the evaluation crops of a record, so that the mean logits of the
@@ -22,27 +27,21 @@ def fit_linear_probe(model: Any, train: Evaluator, validation: Evaluator) -> tup
     Returns:
         what to record of the choice, and the mean loss on the training records.
     """
-    import torch
-
-    from ecg_transformers.evaluation.probes import LinearProbe
-
     x, x_val = train.features(model, model.pool), validation.features(model, model.pool)
-    kind = train.split.task_kind
-    y, y_val = train.split.multi_hot(), validation.split.multi_hot()
     # no clipping of outliers: a linear layer cannot clip, and the saved model has to give the probe's numbers
-    probe = LinearProbe(kind, clip=None)
-    if kind == "multiclass":
-        probe.fit(x, np.asarray(train.split.labels), x_val, np.asarray(validation.split.labels), num_classes=y.shape[1])
+    probe = LinearProbe(train.split.task_kind, clip=None)
+    labels = torch.from_numpy(np.asarray(train.split.labels))
+    if train.split.task_kind == "multiclass":
+        y, y_val = np.asarray(train.split.labels), np.asarray(validation.split.labels)
+        probe.fit(x, y, x_val, y_val, num_classes=len(train.split.label_names))
     else:
-        probe.fit(x, y, x_val, y_val)
+        probe.fit(x, train.split.multi_hot(), x_val, validation.split.multi_hot())
+        labels = labels.double()
     weight, bias = probe.as_linear_layer()
     with torch.no_grad():
-        model.classifier.weight.copy_(torch.from_numpy(weight))
-        model.classifier.bias.copy_(torch.from_numpy(bias))
-    logits = torch.from_numpy(probe.decision_function(x))
-    loss = float(
-        model.classification_loss(logits, torch.from_numpy(np.asarray(train.split.labels)).to(_label_type(kind)))
-    )
+        for name, value in {"weight": weight, "bias": bias}.items():
+            model.classifier.get_parameter(name).copy_(torch.from_numpy(value))
+    loss = float(model.classification_loss(torch.from_numpy(probe.decision_function(x)), labels))
     facts = {
         "strength": probe.strength,
         "selection": probe.selection,
@@ -51,9 +50,3 @@ def fit_linear_probe(model: Any, train: Evaluator, validation: Evaluator) -> tup
         "log": {"strength": probe.strength},
     }
     return facts, loss
-
-
-def _label_type(kind: str) -> Any:
-    import torch
-
-    return torch.int64 if kind == "multiclass" else torch.float64

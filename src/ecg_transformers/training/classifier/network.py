@@ -7,6 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
+from transformers import PreTrainedConfig
+
+from ecg_transformers.features.protocol import Extractor
+from ecg_transformers.models.base import ECGConfig
+from ecg_transformers.models.classification import ECGForSequenceClassification
 from ecg_transformers.models.registry import ECGMethod, get_method, list_methods
 from ecg_transformers.training.arguments import (
     FinetuningArguments,
@@ -38,8 +44,8 @@ class ClassifierPlan:
 
     settings: Settings
     source: str | None
-    config: Any
-    extractor: Any
+    config: ECGConfig
+    extractor: Extractor
     forward_arguments: dict[str, Any]
     recipe_name: str
     mode: str
@@ -49,7 +55,7 @@ class ClassifierPlan:
         """The registry entry."""
         return self.settings.method
 
-    def build(self, seed: int) -> Any:
+    def build(self, seed: int) -> ECGForSequenceClassification:
         """The classifier of one seed: the head (in mode scratch everything) is drawn anew, keyed by the seed."""
         cls = self.method.model_classes["classification"]
         config = type(self.config).from_dict(self.config.to_dict())
@@ -88,7 +94,7 @@ def _plan_from_method(
     if args.mode != "scratch":
         raise UsageError(
             f"{method.name} is a method, not a checkpoint: mode {args.mode} needs a pre-trained model (a folder or a "
-            f"Hub repository)."
+            "Hub repository)."
         )
     recipe = args.recipe or "published"
     settings = resolve_settings(method, args.mode, args, recipe_name=recipe)
@@ -96,15 +102,13 @@ def _plan_from_method(
         settings.preprocessing["lead_names"] = leads
         settings.config.update(lead_names=leads, num_leads=len(leads))
     extractor = build_extractor(settings)
-    config = _with_head(args, settings, method.config_class, dict(settings.config), train)
+    config = _with_head(args, settings, dict(settings.config), train)
     return ClassifierPlan(settings, None, config, extractor, {}, recipe, args.mode)
 
 
 def _plan_from_checkpoint(
     args: FinetuningArguments, source: str, train: Split, leads: list[str] | None
 ) -> ClassifierPlan:
-    from transformers import PreTrainedConfig
-
     check_source(source)
     with usage_errors():
         saved, _ = PreTrainedConfig.get_config_dict(source)
@@ -119,7 +123,7 @@ def _plan_from_checkpoint(
     with usage_errors():
         base = method.config_class.from_pretrained(source).to_dict()
     extractor = _extractor_of(args, source, settings, base, leads)
-    config = _with_head(args, settings, method.config_class, base, train)
+    config = _with_head(args, settings, base, train)
     arguments = _lead_arguments(extractor, config, leads)
     return ClassifierPlan(settings, source, config, extractor, arguments, recipe, args.mode)
 
@@ -146,7 +150,7 @@ def _recipe_of(source: str) -> str | None:
 
 def _extractor_of(
     args: FinetuningArguments, source: str, settings: Settings, config: dict[str, Any], leads: list[str] | None
-) -> Any:
+) -> Extractor:
     """The extractor that lies beside the checkpoint, else the method's own with the config's sizes."""
     changes = parse_overrides(args.preprocessing_overrides, "preprocessing_overrides")
     if leads is not None:
@@ -161,13 +165,9 @@ def _extractor_of(
         return cls.for_method(settings.method.name, **{**settings.recipe.preprocessing, **shared, **changes})
 
 
-def _with_head(
-    args: FinetuningArguments, settings: Settings, config_class: Any, fields: dict[str, Any], train: Split
-) -> Any:
+def _with_head(args: FinetuningArguments, settings: Settings, fields: dict[str, Any], train: Split) -> ECGConfig:
     """The config with classes, problem type, and the head that recipe, mode and arguments ask for."""
-    from huggingface_hub.errors import StrictDataclassError
-
-    names = train.label_names
+    names, config_class = train.label_names, settings.method.config_class
     overrides = parse_overrides(args.config_overrides, "config_overrides")
     check_keys(overrides, field_names(config_class), config_class.__name__)
     overrides = none_as_text(overrides, config_class)
@@ -197,7 +197,7 @@ def _with_head(
     return config
 
 
-def _lead_arguments(extractor: Any, config: Any, leads: list[str] | None) -> dict[str, Any]:
+def _lead_arguments(extractor: Extractor, config: ECGConfig, leads: list[str] | None) -> dict[str, Any]:
     """`lead_indices` for the forward passes when the run's leads are not the model's own in their order."""
     names, table = list(extractor.lead_names or []), list(config.lead_names or [])
     if leads is None or names == table:
@@ -206,20 +206,3 @@ def _lead_arguments(extractor: Any, config: Any, leads: list[str] | None) -> dic
     if unknown:
         raise UsageError(f"The model does not know the lead {unknown[0]}; it knows {', '.join(table)}.")
     return {"lead_indices": [table.index(name) for name in names]}
-
-
-def head_modules(model: Any) -> list[Any]:
-    """The modules of a classifier that are not its base model."""
-    return [module for name, module in model.named_children() if name != model.base_model_prefix]
-
-
-def freeze_encoder(model: Any) -> None:
-    """Switch off the gradients of the base model."""
-    model.base_model.requires_grad_(False)
-
-
-def train_head_only(model: Any) -> None:
-    """Training mode for the head; the frozen encoder stays in evaluation mode, so that its buffers do not move."""
-    model.eval()
-    for module in head_modules(model):
-        module.train()

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor
+from transformers.utils import ModelOutput
 
 from ecg_transformers.data.errors import ECGDataError
+from ecg_transformers.layers.frozen import eval_mode
+from ecg_transformers.models.classification import ECGForSequenceClassification
 from ecg_transformers.training.errors import Interrupted, UsageError, one_sentence
 from ecg_transformers.training.process.signals import StopRequest
+from ecg_transformers.training.samples.loader import Batch, PreparedRecords, collate
 from ecg_transformers.training.samples.splits import Split
-from ecg_transformers.training.samples.views import PreparedRecords, View, collate
-
-if TYPE_CHECKING:
-    import torch
-    from accelerate import Accelerator
+from ecg_transformers.training.samples.views import View
 
 
 @dataclass
@@ -46,33 +50,23 @@ class Evaluator:
     def __post_init__(self) -> None:
         self._prepared = PreparedRecords(self.split.records, self.view.prepare, self.cache_mb)
 
-    def apply(self, model: Any, function: Callable[[Mapping[str, torch.Tensor]], torch.Tensor]) -> np.ndarray:
-        """`function(batch)` for all records in evaluation mode: one row a record, in the split's order, on every
-        process.
+    def apply(
+        self, model: ECGForSequenceClassification, function: Callable[[Mapping[str, Tensor]], Tensor]
+    ) -> np.ndarray:
+        """`function(batch)` of all records in evaluation mode: one row a record, in order, on every process.
 
         Raises:
             Interrupted: after a batch, when a stop was requested.
         """
-        import torch
-
         rank, count = self.accelerator.process_index, self.accelerator.num_processes
-        own = list(range(rank, len(self.split), count))
-        was_training = {module: module.training for module in model.modules()}
-        model.eval()
         rows: list[tuple[int, np.ndarray]] = []
-        try:
-            with torch.no_grad():
-                for indices, batch in self._batches(own):
-                    if self.stop is not None and self.stop.exit_code:
-                        break
-                    rows += zip(indices, function(batch).float().cpu().numpy(), strict=True)
-        finally:
-            for module, training in was_training.items():
-                module.training = training
+        with eval_mode(model), torch.no_grad():
+            for indices, batch in self._batches(list(range(rank, len(self.split), count))):
+                if self.stop is not None and self.stop.exit_code:
+                    break
+                rows += zip(indices, function(batch).float().cpu().numpy(), strict=True)
         code = 0 if self.stop is None else self.stop.exit_code
         if count > 1:
-            from accelerate.utils import gather_object
-
             code = max(gather_object([code]))
             rows = gather_object(rows)
         if code:
@@ -82,11 +76,10 @@ class Evaluator:
         rows.sort(key=lambda row: row[0])  # every record is in exactly one process's share: no padding to drop
         return np.stack([row for _, row in rows])
 
-    def probabilities(self, model: Any) -> tuple[np.ndarray, float]:
+    def probabilities(self, model: ECGForSequenceClassification) -> tuple[np.ndarray, float]:
         """Mean probabilities of the crops `(N, C)`, and the mean loss of their mean logits."""
-        import torch
 
-        def scores(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        def scores(batch: Mapping[str, Tensor]) -> Tensor:
             outputs = model(**batch, **self.forward_arguments)
             return torch.stack([outputs.logits.float(), outputs.probabilities.float()], dim=1)
 
@@ -95,10 +88,10 @@ class Evaluator:
         loss = float(model.classification_loss(torch.from_numpy(logits.copy()), labels))
         return probabilities, loss
 
-    def features(self, model: Any, pool: Callable[[Any, int], torch.Tensor]) -> np.ndarray:
+    def features(self, model: ECGForSequenceClassification, pool: Callable[[ModelOutput, int], Tensor]) -> np.ndarray:
         """What the classification head sees, averaged over the crops of a record: `(N, F)`."""
 
-        def pooled(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        def pooled(batch: Mapping[str, Tensor]) -> Tensor:
             inputs = dict(batch)
             crops = None
             values = inputs.get("input_values")
@@ -111,7 +104,7 @@ class Evaluator:
 
         return self.apply(model, pooled)
 
-    def _batches(self, own: list[int]) -> Iterator[tuple[list[int], dict[str, torch.Tensor]]]:
+    def _batches(self, own: list[int]) -> Iterator[tuple[list[int], Batch]]:
         for start in range(0, len(own), self.batch_size):
             indices = own[start : start + self.batch_size]
             try:

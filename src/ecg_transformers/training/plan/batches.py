@@ -1,8 +1,8 @@
 """Which records an optimiser step sees: a pure function of (seed, epoch, step), whatever the number of processes.
 
-The global batch of step `s` is a consecutive slice of the epoch's permutation. It is cut into `accumulation x
-processes` pieces; piece `micro * processes + rank` goes to that rank. One process with batch `2b` and two with batch
-`b` (or one with batch `b` and two accumulated pieces) therefore train on the same records at every step.
+The global batch of step `s` is a consecutive slice of the epoch's permutation. It is cut into accumulation x processes
+pieces; piece `micro * processes + rank` goes to that rank. One process with batch `2b` and two with batch `b` (or one with
+batch `b` and two accumulated pieces) therefore train on the same records at every step.
 """
 
 from __future__ import annotations
@@ -32,8 +32,7 @@ class MicroBatch:
     micro: int
     indices: tuple[int, ...]
     counted: bool
-    """False for the filler that a process without a record of its own runs in an incomplete batch; its loss has weight
-    0."""
+    """False for the filler of a process without a record of its own in an incomplete batch; its loss has weight 0."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +68,8 @@ class BatchPlan:
         if self.steps_per_epoch < 1:
             raise UsageError(
                 f"One optimiser step takes {self.global_batch_size} records, but the training set holds only "
-                f"{self.num_records}: "
-                "use a smaller --per_device_batch_size, or --drop_last false to train on the incomplete batch."
+                f"{self.num_records}: use a smaller --per_device_batch_size, or --drop_last false to train on the "
+                "incomplete batch."
             )
 
     @property
@@ -97,6 +96,11 @@ class BatchPlan:
     def pieces(self, step: int) -> list[np.ndarray]:
         """The global batch of a step cut into forward passes; piece `micro * num_processes + rank` is that rank's."""
         return np.array_split(self.global_batch(step), self.accumulation * self.num_processes)
+
+    def pass_over_processes(self, step: int, micro: int) -> list[int]:
+        """The records of all processes in one forward pass."""
+        first = micro * self.num_processes
+        return [int(index) for piece in self.pieces(step)[first : first + self.num_processes] for index in piece]
 
     def micro_batches(self, step: int, rank: int = 0) -> list[MicroBatch]:
         """The forward passes of one process in one optimiser step."""

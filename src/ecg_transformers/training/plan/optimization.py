@@ -5,15 +5,14 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
 
 from ecg_transformers.training.errors import UsageError
-
-if TYPE_CHECKING:
-    from torch import nn
-    from torch.optim import Optimizer
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +34,7 @@ def half_cosine_lr(epoch: float, *, lr: float, min_lr: float, warmup_epochs: flo
 
 
 def linear_warmup_cosine_lr(step: float, *, lr: float, min_lr: float, warmup_steps: float, total_steps: float) -> float:
-    """As `half_cosine_lr` in steps, but the first step already moves: warm-up through `lr / warmup_steps, 2 lr /
-    warmup_steps, …`."""
+    """As `half_cosine_lr` in steps, but the first step already moves: `lr / warmup_steps`, `2 lr / warmup_steps`, …"""
     if step < warmup_steps:
         return lr * min((step + 1) / warmup_steps, 1.0)
     progress = (step - warmup_steps) / max(total_steps - warmup_steps, 1)
@@ -65,9 +63,9 @@ def one_cycle_lr(
     start_factor: float = 0.04,
     end_factor: float = 4e-6,
 ) -> float:
-    """The one-cycle policy with cosine ramps (Smith and Topin, 2018): up from `start_factor * lr`, down to `end_factor
-    * lr`.
+    """The one-cycle policy with cosine ramps (Smith and Topin, 2018).
 
+    It rises from `start_factor * lr` and falls to `end_factor * lr`.
     With the default factors and `total_steps` steps it gives the learning rates of torch's `OneCycleLR`.
     """
     peak = warmup_share * total_steps - 1
@@ -79,9 +77,6 @@ def one_cycle_lr(
     if step <= peak:
         return ramp(start_factor * lr, lr, step / peak)
     return ramp(lr, end_factor * lr, min((step - peak) / (last - peak), 1.0))
-
-
-SCHEDULES = ("half_cosine", "linear_warmup_cosine", "unshifted_cosine", "one_cycle", "constant")
 
 
 @dataclass(frozen=True)
@@ -107,30 +102,46 @@ class Schedule:
             raise UsageError(f"There is no schedule {self.name!r}; choose one of {', '.join(SCHEDULES)}.")
         if self.total_steps < 1:
             raise UsageError(f"A run takes at least one step, not {self.total_steps}.")
-        if (
-            self.warmup_steps >= self.total_steps
-            and self.name not in ("constant", "one_cycle")
-            and self.warmup_steps > 0
-        ):
+        if self.warmup_steps >= self.total_steps and self.name not in ("constant", "one_cycle"):
             raise UsageError(
                 f"The warm-up of {self.warmup_steps:g} steps does not end within the run of {self.total_steps} steps."
             )
 
     def __call__(self, step: int) -> float:
         """The learning rate of optimiser step `step`, counted from 0."""
-        if self.name == "half_cosine":
-            return half_cosine_lr(
-                step, lr=self.lr, min_lr=self.min_lr, warmup_epochs=self.warmup_steps, epochs=self.total_steps
-            )
-        shape: dict[str, Any] = {"lr": self.lr, "total_steps": self.total_steps}
-        if self.name == "linear_warmup_cosine":
-            return linear_warmup_cosine_lr(step, min_lr=self.min_lr, warmup_steps=self.warmup_steps, **shape)
-        if self.name == "unshifted_cosine":
-            return unshifted_cosine_lr(step, min_lr=self.min_lr, warmup_steps=self.warmup_steps, **shape)
-        if self.name == "one_cycle":
-            share = self.warmup_steps / self.total_steps if self.warmup_steps else 0.3
-            return one_cycle_lr(step, warmup_share=share, **shape)
-        return self.lr * min((step + 1) / self.warmup_steps, 1.0) if self.warmup_steps else self.lr
+        return SCHEDULES[self.name](self, step)
+
+
+def _half_cosine(run: Schedule, step: int) -> float:
+    return half_cosine_lr(step, lr=run.lr, min_lr=run.min_lr, warmup_epochs=run.warmup_steps, epochs=run.total_steps)
+
+
+def _linear_warmup_cosine(run: Schedule, step: int) -> float:
+    lengths = {"warmup_steps": run.warmup_steps, "total_steps": run.total_steps}
+    return linear_warmup_cosine_lr(step, lr=run.lr, min_lr=run.min_lr, **lengths)
+
+
+def _unshifted_cosine(run: Schedule, step: int) -> float:
+    lengths = {"warmup_steps": run.warmup_steps, "total_steps": run.total_steps}
+    return unshifted_cosine_lr(step, lr=run.lr, min_lr=run.min_lr, **lengths)
+
+
+def _one_cycle(run: Schedule, step: int) -> float:
+    share = run.warmup_steps / run.total_steps if run.warmup_steps else 0.3
+    return one_cycle_lr(step, lr=run.lr, total_steps=run.total_steps, warmup_share=share)
+
+
+def _constant(run: Schedule, step: int) -> float:
+    return run.lr * min((step + 1) / run.warmup_steps, 1.0) if run.warmup_steps else run.lr
+
+
+SCHEDULES: dict[str, Callable[[Schedule, int], float]] = {
+    "half_cosine": _half_cosine,
+    "linear_warmup_cosine": _linear_warmup_cosine,
+    "unshifted_cosine": _unshifted_cosine,
+    "one_cycle": _one_cycle,
+    "constant": _constant,
+}
 
 
 @dataclass
@@ -186,27 +197,7 @@ def parameter_groups(
         raise UsageError(
             f"Weight decay is {weight_decay:g}, but its rules leave no parameter to decay: its group is empty."
         )
-    result = list(groups.values())
-    check_groups(model, result)
-    return result
-
-
-def check_groups(model: nn.Module, groups: Iterable[ParameterGroup]) -> None:
-    """Raise `UsageError` unless every trainable parameter is in exactly one non-empty group and no frozen one is in
-    any."""
-    seen: dict[int, str] = {}
-    for group in groups:
-        if not group.parameters:
-            raise UsageError("An optimiser group is empty.")
-        for name, parameter in zip(group.names, group.parameters, strict=True):
-            if not parameter.requires_grad:
-                raise UsageError(f"The frozen parameter {name} is in an optimiser group.")
-            if id(parameter) in seen:
-                raise UsageError(f"The parameter {name} is in two optimiser groups (also as {seen[id(parameter)]}).")
-            seen[id(parameter)] = name
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad and id(parameter) not in seen:
-            raise UsageError(f"The trainable parameter {name} is in no optimiser group.")
+    return list(groups.values())
 
 
 def _matching(pattern: str, names: Sequence[str], setting: str) -> set[str]:
@@ -231,8 +222,6 @@ def build_optimizer(
 
     AdamW is fused where the device has the kernel: 4 to 5 times faster on a CPU than torch's default form.
     """
-    import torch
-
     settings = [
         {"params": group.parameters, "weight_decay": group.weight_decay, "lr_factor": group.lr_factor}
         for group in groups

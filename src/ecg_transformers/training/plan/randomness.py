@@ -1,22 +1,16 @@
 """Random numbers that are a pure function of names and counters.
 
-No random state lives between two steps: every decision (order, crop, mask, augmentation, dropout) is drawn from a
-    fresh
-generator whose key is the hash of (seed, name of the stream, counters…). A run can therefore be resumed from two
-integers, and neither the number of workers nor that of processes can change a draw.
+No random state lives between two steps: every decision (order, crop, mask, augmentation, dropout) is drawn from a fresh
+generator whose key is the hash of (seed, name of the stream, counters…). A run can therefore be resumed from two integers,
+and neither the number of workers nor that of processes can change a draw.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    import torch
-
-MAX_SEED = 2**32
+import torch
 
 
 def stream_key(*parts: int | str) -> int:
@@ -32,8 +26,6 @@ def numpy_generator(*parts: int | str) -> np.random.Generator:
 
 def torch_generator(*parts: int | str) -> torch.Generator:
     """A CPU torch generator of the named stream."""
-    import torch
-
     generator = torch.Generator()
     generator.manual_seed(stream_key(*parts) & (2**63 - 1))
     return generator
@@ -41,8 +33,6 @@ def torch_generator(*parts: int | str) -> torch.Generator:
 
 def seed_global_generators(*parts: int | str) -> None:
     """Seed torch's own generators (CPU and every device): dropout and drop path draw from them."""
-    import torch
-
     torch.manual_seed(stream_key(*parts) & (2**63 - 1))
 
 

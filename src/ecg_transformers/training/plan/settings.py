@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
+
+from ecg_transformers.features.protocol import Extractor
+from ecg_transformers.models.base import ECGConfig
 from ecg_transformers.models.registry import ECGMethod, Recipe, StageRecipe
 from ecg_transformers.training.arguments import (
     RunArguments,
@@ -20,7 +23,6 @@ from ecg_transformers.training.arguments import (
 from ecg_transformers.training.errors import UsageError, usage_errors
 from ecg_transformers.training.plan.batches import BatchPlan
 from ecg_transformers.training.plan.optimization import Schedule
-from ecg_transformers.training.process.start import batch_norms
 
 
 @dataclass(frozen=True)
@@ -44,14 +46,13 @@ def resolve_settings(method: ECGMethod, stage: str, args: RunArguments, *, recip
     with usage_errors():
         recipe = method.recipe(recipe_name or args.recipe)
         hyper = recipe.stage(stage)
-    hyper = replace_fields(
-        hyper, parse_overrides(args.recipe_overrides, "recipe_overrides"), f"The recipe {args.recipe!r}"
-    )
-    config_overrides = parse_overrides(args.config_overrides, "config_overrides")
-    preprocessing_overrides = parse_overrides(args.preprocessing_overrides, "preprocessing_overrides")
+    changes = parse_overrides(args.recipe_overrides, "recipe_overrides")
+    hyper = replace_fields(hyper, changes, f"The recipe {args.recipe!r}")
     config_fields, extractor_fields = field_names(method.config_class), extractor_arguments(method)
+    config_overrides = parse_overrides(args.config_overrides, "config_overrides")
     check_keys(config_overrides, config_fields, method.config_class.__name__)
     config_overrides = none_as_text(config_overrides, method.config_class)
+    preprocessing_overrides = parse_overrides(args.preprocessing_overrides, "preprocessing_overrides")
     check_keys(preprocessing_overrides, extractor_fields, method.extractor_class.__name__)
     if stage in method.stages and len(method.stages) > 1 and "stage" in config_fields:
         config_overrides = {"stage": stage, **config_overrides}
@@ -73,89 +74,33 @@ def extractor_arguments(method: ECGMethod) -> set[str]:
     return {name for name, entry in signature.parameters.items() if name != "self" and entry.kind != entry.VAR_KEYWORD}
 
 
-def build_config(settings: Settings) -> Any:
+def build_config(settings: Settings) -> ECGConfig:
     """The model config; a value that the config refuses is a `UsageError`."""
-    from huggingface_hub.errors import StrictDataclassError
-
     with usage_errors(StrictDataclassError, TypeError):
         return settings.method.config_class(**settings.config)
 
 
-def build_extractor(settings: Settings) -> Any:
+def build_extractor(settings: Settings) -> Extractor:
     """The feature extractor of the method with the run's settings."""
     with usage_errors(TypeError):
         return settings.method.extractor_class.for_method(settings.method.name, **settings.preprocessing)
 
 
-@dataclass(frozen=True)
-class Batches:
-    """Sizes of a step."""
-
-    per_device: int
-    accumulation: int
-    num_processes: int
-
-    @property
-    def total(self) -> int:
-        """Records of one optimiser step."""
-        return self.per_device * self.accumulation * self.num_processes
-
-
 def resolve_batches(
-    args: RunArguments, hyper: StageRecipe, num_processes: int, num_records: int | None = None
-) -> Batches:
+    args: RunArguments, hyper: StageRecipe, num_records: int, num_processes: int, seed: int, *, few_labels: bool = False
+) -> BatchPlan:
     """Per-device batch from the command line, else so that all processes together make up the recipe's batch.
 
     Args:
-        num_records: where given, the default batch is no larger than that (few labels).
+        few_labels: the default batch is no larger than the training set, which is one batch where it is smaller.
     """
-    accumulation = args.gradient_accumulation_steps
-    per_device = args.per_device_batch_size
+    accumulation, per_device, drop_last = args.gradient_accumulation_steps, args.per_device_batch_size, args.drop_last
     if per_device is None:
-        wanted = min(hyper.batch_size, num_records) if num_records is not None else hyper.batch_size
+        wanted = min(hyper.batch_size, num_records) if few_labels else hyper.batch_size
         per_device = max(1, wanted // (num_processes * accumulation))
-    return Batches(per_device, accumulation, num_processes)
-
-
-def check_passes(model: Any, plan: BatchPlan) -> None:
-    """Refuse sizes with which a loss that compares the records of a pass has nothing to compare, or not everywhere.
-
-    Raises:
-        UsageError: a pass of one record, or, on several processes, an incomplete batch that gives them unequal numbers.
-    """
-    if not model.compares_records:
-        return
-    last = [len(piece) for piece in plan.pieces(plan.steps_per_epoch - 1)]  # incomplete with drop_last=False
-    if min(*last, len(plan.pieces(0)[0])) < 2 or (plan.num_processes > 1 and min(last) < max(last)):
-        error = UsageError(
-            "This loss compares the records of a forward pass with one another, so every pass needs at least two and "
-            f"all processes as many, but the passes of a step have {plan.per_device_batch_size} records and those of "
-            f"the last one in an epoch {', '.join(map(str, last))}: take a larger --per_device_batch_size or "
-            "--drop_last true."
-        )
-        error.is_shared = True
-        raise error
-
-
-def warn_of_divided_batches(title: str, model: Any, batches: Batches, *, is_main: bool) -> None:
-    """Say at the start when a loss over a whole batch is computed on parts of it.
-
-    Losses that compare records gather them over processes, but not over accumulated passes; batch norm does neither,
-    unless it is synchronised.
-    """
-    from torch import nn
-
-    norms = batch_norms(model)
-    over_passes = batches.accumulation > 1 and (model.compares_records or bool(norms))
-    over_processes = batches.num_processes > 1 and any(not isinstance(norm, nn.SyncBatchNorm) for norm in norms)
-    if is_main and (over_passes or over_processes):
-        print(
-            f"warning: the loss of {title} depends on all records of a forward pass together, so "
-            f"{batches.num_processes} x {batches.accumulation} passes of {batches.per_device} records do not give the "
-            f"results of one batch of {batches.total}.",
-            file=sys.stderr,
-            flush=True,
-        )
+    if few_labels and num_records < per_device * accumulation * num_processes:
+        drop_last = False
+    return BatchPlan(num_records, per_device, accumulation, num_processes, seed, drop_last)
 
 
 def resolve_length(
@@ -212,8 +157,7 @@ def _warmup(hyper: StageRecipe, total_steps: int, steps_per_epoch: int) -> float
 
 
 def plain(value: Any) -> Any:
-    """Dataclass values as JSON would give them back (tuples as lists, keys as text), so that two runs can be
-    compared."""
+    """Values as JSON would give them back (tuples as lists, keys as text), so that two runs can be compared."""
     if isinstance(value, Mapping):
         return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import logging
 import os
@@ -17,6 +16,7 @@ from ecg_transformers.training.errors import CheckpointWriteError, OutputInUseEr
 logger = logging.getLogger(__name__)
 
 LOCK_NAME = ".lock"
+TRAIN_LOG = "train_log.jsonl"  # by which a folder is known to hold a run
 _held_here: set[Path] = set()
 
 
@@ -25,8 +25,8 @@ class OutputLock:
 
     A POSIX record lock on `.lock`: unlike `flock` it does not pass to forked data workers, which may outlive a killed
     run by seconds. The file names its holder (host, pid, boot id, start time). The kernel frees the lock of a dead
-    process, so what a killed run left behind is taken over with a warning. On file systems without locks the holder
-    named in the file decides.
+    process, so what a killed run left behind is taken over with a warning. Where there are no such locks (some network
+    file systems, Windows) the holder named in the file decides.
 
     The folder is created when absent; `release` removes it again when it was created here and nothing was written to
     it.
@@ -66,7 +66,7 @@ class OutputLock:
             self._remove_created()
             raise UsageError(
                 f"The output folder {self.folder} cannot be written: {error.strerror or error}; choose another "
-                f"--output_dir."
+                "--output_dir."
             ) from error
         _held_here.add(self.folder)
 
@@ -94,7 +94,7 @@ class OutputLock:
 
     def _open_locked(self) -> int:
         while True:
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
             try:
                 self._lock(descriptor)
                 # The holder before us may have unlinked the file between our open and our lock: then we hold nothing.
@@ -109,12 +109,13 @@ class OutputLock:
 
     def _lock(self, descriptor: int) -> None:
         try:
+            import fcntl
+
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except (OSError, ImportError) as error:
             holder = _read_holder(descriptor)
-            if error.errno in (errno.EACCES, errno.EAGAIN):
-                raise OutputInUseError(self._in_use(holder)) from error
-            if _is_alive(holder):  # no locks on this file system: the file alone decides
+            is_held = isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EAGAIN)
+            if is_held or _is_alive(holder):  # without locks the file alone decides
                 raise OutputInUseError(self._in_use(holder)) from error
 
     def _is_current(self, descriptor: int) -> bool:
@@ -134,16 +135,27 @@ class OutputLock:
             )
         holder = {"host": socket.gethostname(), "pid": os.getpid(), "boot_id": _boot_id(), "started": _now()}
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.write(descriptor, json.dumps(holder).encode())
 
     def _in_use(self, holder: dict[str, object]) -> str:
         who = f"pid {holder['pid']} on {holder['host']} since {holder['started']}" if holder else "another process"
         return f"The output folder {self.folder} is in use by {who}; wait for it or choose another --output_dir."
 
 
+def check_output_is_free(folder: Path, resume_from_checkpoint: str | None) -> None:
+    """Raise `UsageError` when the folder holds another run and this one does not resume it."""
+    if resume_from_checkpoint is None and (folder / TRAIN_LOG).exists():
+        raise UsageError(
+            f"{folder} already holds a run: continue it with --resume_from_checkpoint latest, or choose another "
+            "--output_dir."
+        )
+
+
 def _read_holder(descriptor: int) -> dict[str, object]:
     try:
-        holder = json.loads(os.pread(descriptor, 4096, 0).decode())
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        holder = json.loads(os.read(descriptor, 4096).decode())
     except ValueError:
         return {}
     return holder if isinstance(holder, dict) and {"pid", "host", "started"} <= set(holder) else {}
@@ -152,7 +164,7 @@ def _read_holder(descriptor: int) -> dict[str, object]:
 def _is_alive(holder: dict[str, object]) -> bool:
     if not holder:
         return False
-    if holder["host"] != socket.gethostname():
+    if holder["host"] != socket.gethostname() or os.name != "posix":
         return True  # cannot be asked from here: believe the file
     if holder.get("boot_id") != _boot_id():
         return False

@@ -1,29 +1,48 @@
-"""Starting Accelerate, and saying honestly on how many processes a run trains."""
+"""How every run begins and ends, and what its processes do together or alone."""
 
 from __future__ import annotations
 
-import logging
 import os
-import re
-import signal
 import sys
-import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 
 from ecg_transformers.training.arguments import RunArguments
-from ecg_transformers.training.errors import TrainingError, one_sentence, usage_errors
+from ecg_transformers.training.errors import (
+    CheckpointWriteError,
+    OutputInUseError,
+    TrainingError,
+    UsageError,
+    one_sentence,
+    usage_errors,
+)
+from ecg_transformers.training.process.lock import OutputLock, check_output_is_free
+from ecg_transformers.training.process.signals import StopRequest, die_with_launcher
 
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-    from torch import nn
 
-logger = logging.getLogger(__name__)
+@contextmanager
+def started(args: RunArguments) -> Iterator[tuple[Accelerator, StopRequest]]:
+    """A run between its arguments and its end: stop signals are noted, processes started, the output folder is ours.
 
-LAST_MINUTE = 60.0
+    Raises:
+        TrainingError: wrong arguments, or an output folder that is in use or holds another run.
+    """
+    args.check()
+    with StopRequest() as stop:
+        accelerator = start_accelerator(args)
+        with main_process_speaks(accelerator):
+            lock = OutputLock(args.output_dir)
+            on_main_process(accelerator, lock.acquire)
+            try:
+                check_output_is_free(Path(args.output_dir), args.resume_from_checkpoint)
+                yield accelerator, stop
+            finally:
+                lock.release()
 
 
 def start_accelerator(args: RunArguments) -> Accelerator:
@@ -31,35 +50,16 @@ def start_accelerator(args: RunArguments) -> Accelerator:
     if args.deterministic:
         make_deterministic()
     die_with_launcher()
-    from accelerate import Accelerator
-    from accelerate.utils import DistributedDataParallelKwargs
-
     with usage_errors(RuntimeError):
-        accelerator = Accelerator(
-            mixed_precision=args.mixed_precision, cpu=args.cpu, kwargs_handlers=[DistributedDataParallelKwargs()]
-        )
+        accelerator = Accelerator(mixed_precision=args.mixed_precision, cpu=args.cpu)
     if accelerator.is_main_process:
         count = accelerator.num_processes
-        print(
-            f"training on {count} process{'es' if count > 1 else ''} ({accelerator.device.type}, precision "
-            f"{accelerator.mixed_precision})",
-            file=sys.stderr,
-            flush=True,
-        )
+        processes = f"{count} process{'es' if count > 1 else ''}"
+        say(f"training on {processes} ({accelerator.device.type}, precision {accelerator.mixed_precision})")
         if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true" and accelerator.distributed_type != "FSDP":
-            print(
-                "warning: sharding (FSDP) was asked for, but accelerate does not shard on this kind of device; "
-                "the model is replicated.",
-                file=sys.stderr,
-                flush=True,
-            )
-        asked = processes_asked_for()
-        if asked is not None and asked > count:
-            print(
-                f"warning: accelerate launch was asked for {asked} processes but runs {count}; on CPUs start with "
-                f"'torchrun --nproc_per_node {asked}' instead.",
-                file=sys.stderr,
-                flush=True,
+            say(
+                "warning: sharding (FSDP) was asked for, but accelerate does not shard on this kind of device; the model "
+                "is replicated."
             )
     return accelerator
 
@@ -67,103 +67,46 @@ def start_accelerator(args: RunArguments) -> Accelerator:
 def make_deterministic() -> None:
     """Allow only deterministic kernels; an operation without one raises."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    import torch
-
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
 
 
-def die_with_launcher() -> None:
-    """Processes of a launcher (torchrun, accelerate launch) stop when it dies: they would train on unseen and keep the
-    folder.
-
-    They are asked to (SIGTERM: finish the step, save, leave), and after `LAST_MINUTE` seconds no longer asked. Linux
-    only. A run that a shell started, perhaps with nohup, goes on when the shell ends.
-    """
-    if not sys.platform.startswith("linux") or not ("TORCHELASTIC_RUN_ID" in os.environ or _launcher_words()):
-        return
-    import ctypes
-
-    set_death_signal = 1
-    parent = os.getppid()
-    ctypes.CDLL(None, use_errno=True).prctl(set_death_signal, signal.SIGTERM)
-    if os.getppid() != parent:  # it died in between, and nothing was trained yet
-        os._exit(128 + signal.SIGTERM)
-    threading.Thread(target=_leave_after, args=(parent,), name="launcher-watch", daemon=True).start()
-
-
-def _leave_after(launcher: int) -> None:
-    """End this process when it is still there `LAST_MINUTE` seconds after its launcher."""
-    while os.getppid() == launcher:
-        time.sleep(min(1.0, LAST_MINUTE))
-    time.sleep(LAST_MINUTE)
-    os._exit(128 + signal.SIGTERM)
-
-
-def _launcher_words() -> list[str]:
-    """The command line of the `accelerate launch` above us; empty when there is none."""
-    try:
-        words = Path(f"/proc/{os.getppid()}/cmdline").read_bytes().decode(errors="replace").split("\0")
-    except OSError:
-        return []
-    named = any("accelerate" in Path(word).name for word in words[:3])
-    is_launcher = named and any(word == "launch" or word.endswith("commands.launch") for word in words[:5])
-    return words if is_launcher else []
-
-
-def processes_asked_for() -> int | None:
-    """The number of processes in the command line (or its config file) of the `accelerate launch` above us, if there
-    is one."""
-    words = _launcher_words()
-    options = dict(_options(words))
-    count = options.get("num_processes")
-    if count is None and "config_file" in options:
-        try:
-            match = re.search(
-                r"^num_processes:\s*(\d+)", Path(options["config_file"]).read_text(encoding="utf-8"), re.MULTILINE
-            )
-        except OSError:
-            return None
-        count = match[1] if match else None
-    return int(count) if count is not None and count.isdigit() else None
-
-
-def _options(words: list[str]) -> Iterator[tuple[str, str]]:
-    for position, word in enumerate(words):
-        if word.startswith("--"):
-            name, equals, value = word[2:].partition("=")
-            yield name.replace("-", "_"), value if equals else "".join(words[position + 1 : position + 2])
-
-
-def with_sync_batch_norm(model: nn.Module, accelerator: Accelerator) -> nn.Module:
-    """The model with batch norm over all processes, where it has batch norm and runs on several GPUs."""
-    from torch import nn
-
-    if accelerator.num_processes == 1 or accelerator.device.type != "cuda":
-        return model
-    converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    return converted
-
-
-def batch_norms(model: nn.Module) -> list[nn.Module]:
-    """The modules of a model that take statistics of a batch, synchronised over processes or not."""
-    from torch.nn.modules.batchnorm import _BatchNorm
-
-    return [module for module in model.modules() if isinstance(module, _BatchNorm)]
-
-
 @contextmanager
 def main_process_speaks(accelerator: Accelerator) -> Iterator[None]:
-    """A foreseen error that all processes meet together is printed by the main process only; one that another process
-    may have met alone is printed there, with its number."""
+    """A foreseen error that all processes meet together is printed by the main process only.
+
+    One that another process may have met alone is printed there, with its number.
+    """
     try:
         yield
     except TrainingError as error:
-        if not accelerator.is_main_process:
-            if not error.is_shared:
-                print(
-                    f"error on process {accelerator.process_index}: {one_sentence(error)}", file=sys.stderr, flush=True
-                )
-            raise SystemExit(error.exit_code) from error
-        raise
+        if accelerator.is_main_process:
+            raise
+        if not error.is_shared:
+            say(f"error on process {accelerator.process_index}: {one_sentence(error)}")
+        raise SystemExit(error.exit_code) from error
+
+
+def on_main_process(accelerator: Accelerator, action: Callable[[], object]) -> None:
+    """Do something on the main process; when it fails there, all processes raise instead of waiting for it."""
+    failure: TrainingError | None = None
+    if accelerator.is_main_process:
+        try:
+            action()
+        except TrainingError as error:
+            failure = error
+    if accelerator.num_processes > 1:
+        message = [None if failure is None else (type(failure).__name__, str(failure))]
+        broadcast_object_list(message)
+        if message[0] is not None and failure is None:
+            kinds = {kind.__name__: kind for kind in (CheckpointWriteError, UsageError, OutputInUseError)}
+            failure = kinds.get(message[0][0], TrainingError)(message[0][1])
+    if failure is not None:
+        failure.is_shared = True
+        raise failure
+
+
+def say(text: str) -> None:
+    """A line for people, at once."""
+    print(text, file=sys.stderr, flush=True)

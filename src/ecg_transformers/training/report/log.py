@@ -1,25 +1,26 @@
-"""What a run says about itself: the JSON-lines log, TensorBoard, the progress bar, and the summary that a card is made
-from."""
+"""What a run says about itself step by step: the JSON-lines log, TensorBoard, the progress bar."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import os
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
-from ecg_transformers.training.checkpoints.folder import write_errors, write_text_atomically
-from ecg_transformers.training.errors import UsageError
+from tqdm import tqdm
+
+from ecg_transformers.analysis.plots import plot_loss_curve
+from ecg_transformers.files import write_text
+from ecg_transformers.training.errors import write_errors
+from ecg_transformers.training.process.lock import TRAIN_LOG
 
 logger = logging.getLogger(__name__)
 
-TRAIN_LOG = "train_log.jsonl"
 PERFORMANCE_LOG = "performance_log.jsonl"
 
 
@@ -36,7 +37,7 @@ class JsonLinesLog:
         self.path = path
         if steps_done is not None and path.exists():
             with write_errors("the log", path):
-                write_text_atomically(path, "".join(_rows_until(path, steps_done)))
+                write_text(path, "".join(_rows_until(path, steps_done)))
         with write_errors("the log", path):
             self._file = path.open("a", encoding="utf-8")
 
@@ -92,11 +93,9 @@ class Reporter:
         total_steps: int,
         is_main: bool = True,
         tensorboard: bool = True,
-        progress: bool | None = None,
         title: str = "training",
     ) -> None:
-        self._is_main = is_main
-        self._output_dir, self._tensorboard, self._progress, self._title = output_dir, tensorboard, progress, title
+        self._output_dir, self._is_main, self._tensorboard, self._title = output_dir, is_main, tensorboard, title
         self._log: JsonLinesLog | None = None
         self._performance: JsonLinesLog | None = None
         self._writer: Any = None
@@ -105,15 +104,21 @@ class Reporter:
         self._first_step = first_step
         self.total_steps = total_steps
 
+    def __enter__(self) -> Reporter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
     def _open(self) -> None:
         """Called at the first step: a run that fails before it leaves no file behind."""
         self._log = JsonLinesLog(self._output_dir / TRAIN_LOG, self._first_step)
         self._performance = JsonLinesLog(self._output_dir / PERFORMANCE_LOG, self._first_step)
         if self._tensorboard:
             self._writer = _tensorboard_writer(self._output_dir / "tensorboard", self._first_step)
-        from tqdm import tqdm
-
-        show = sys.stderr.isatty() if self._progress is None else self._progress
+        show = sys.stderr.isatty()
         self._bar = tqdm(
             total=self.total_steps,
             initial=self._first_step,
@@ -202,106 +207,10 @@ def _say_tensorboard_is_dropped(error: Exception) -> None:
     logger.warning("TensorBoard gets no further figures (%s); all of them are in %s.", error, TRAIN_LOG)
 
 
-@dataclass
-class RunSummary:
-    """What a run did, for cards and reports; written as `run.json`.
-
-    Attributes:
-        kind: "pretraining" or "finetuning".
-        method: registry name.
-        model_class: class of the saved model.
-        dataset: corpus name, split, number of records, fingerprint and options.
-        recipe: name and resolved hyper-parameters.
-        arguments: of the script.
-        steps, epochs, num_processes, global_batch_size, seeds: the run in figures.
-        final: last row of the train log.
-        metrics: the content of `metrics.json` in fine-tuning.
-        versions: of the libraries that took part.
-        parent: the checkpoint that training started from.
-        is_main_process: whether this process writes the results.
-    """
-
-    kind: str
-    method: str
-    model_class: str
-    dataset: dict[str, Any]
-    recipe: dict[str, Any]
-    arguments: dict[str, Any]
-    steps: int = 0
-    epochs: float = 0.0
-    num_processes: int = 1
-    global_batch_size: int = 0
-    seeds: list[int] = field(default_factory=list)
-    final: dict[str, Any] = field(default_factory=dict)
-    metrics: dict[str, Any] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
-    parent: str | None = None
-    is_main_process: bool = field(default=True, repr=False)
-
-    def to_dict(self) -> dict[str, Any]:
-        """All fields as plain values, for `run.json`, which travels to the Hub: of paths only the last part is kept."""
-        values = dataclasses.asdict(self)
-        del values["is_main_process"]
-        values["arguments"] = {key: _without_folders(value) for key, value in values["arguments"].items()}
-        values["parent"] = _without_folders(self.parent)
-        return values
-
-    def save(self, output_dir: Path) -> None:
-        """Write `run.json`."""
-        write_json(output_dir / "run.json", self.to_dict())
-
-
-def _without_folders(value: Any) -> Any:
-    """An absolute path without the folders that only this machine has; anything else as it is."""
-    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file atomically; a failure is a `CheckpointWriteError`."""
-    with write_errors("a result", path):
-        write_text_atomically(path, json.dumps(value, indent=2, ensure_ascii=False, default=_plain) + "\n")
-
-
-def library_versions() -> dict[str, str]:
-    """Versions of what determines a result."""
-    import platform
-    from importlib.metadata import PackageNotFoundError, version
-
-    from ecg_transformers._version import __version__
-
-    versions = {"ecg_transformers": __version__, "python": platform.python_version()}
-    for name in ("torch", "transformers", "accelerate", "datasets", "numpy", "scipy", "scikit-learn"):
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return versions
-
-
 def save_loss_curve(output_dir: Path) -> None:
     """Draw `loss_curve.png` from the train log; without the plotting library the log alone remains."""
     try:
-        from ecg_transformers.analysis.plots import plot_loss_curve
+        with write_errors("the loss curve", output_dir):
+            plot_loss_curve(read_log(output_dir / TRAIN_LOG), output_dir / "loss_curve.png")
     except ImportError as error:
         logger.warning("No loss curve was drawn: %s", error)
-        return
-    rows = read_log(output_dir / TRAIN_LOG)
-    with write_errors("the loss curve", output_dir):
-        plot_loss_curve(rows, output_dir / "loss_curve.png")
-
-
-def check_output_is_free(output_dir: Path, resuming: bool) -> None:
-    """Raise `UsageError` when the folder holds another run and this one does not resume it."""
-    if not resuming and (output_dir / TRAIN_LOG).exists():
-        raise UsageError(
-            f"{output_dir} already holds a run: continue it with --resume_from_checkpoint latest, or choose another "
-            f"--output_dir."
-        )
-
-
-def _plain(value: Any) -> Any:
-    item = getattr(value, "item", None)
-    if item is not None and getattr(value, "size", 1) == 1:
-        return item()
-    listing = getattr(value, "tolist", None)
-    return listing() if listing is not None else str(value)

@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 
 from ecg_transformers.data.errors import ECGDataError
+from ecg_transformers.data.fingerprint import dataset_fingerprint
+from ecg_transformers.data.loading import RecordTable, build_report, label_names, load_ecg_dataset, task_kind
+from ecg_transformers.evaluation.readouts import Records
 from ecg_transformers.training.arguments import RunArguments, parse_overrides
 from ecg_transformers.training.errors import UsageError, usage_errors
-from ecg_transformers.training.samples.views import Records
+from ecg_transformers.training.plan.randomness import stream_key
 
 
 @dataclass
@@ -52,6 +55,16 @@ class Split:
         if self.labels.ndim == 2:
             return self.labels.astype(np.int8)
         return np.eye(len(self.label_names), dtype=np.int8)[self.labels]
+
+    def patient_keys(self) -> list[int]:
+        """A positive 63-bit number a record, equal for records of one patient; one without patient is its own patient.
+
+        Many corpora number their patients from 1, so a number names a person only together with the corpus.
+        """
+        return [
+            stream_key(*(("record", source, record) if patient is None else ("patient", source, str(patient)))) >> 1
+            for patient, record, source in zip(self.patient_ids, self.record_ids, self.sources, strict=True)
+        ]
 
     def select(self, indices: Sequence[int]) -> Split:
         """Some of the records, in the order given."""
@@ -101,9 +114,6 @@ def load_split(args: RunArguments, split: str, *, task: str | None = None, label
     Raises:
         UsageError: no such corpus, folder, option or task, an empty split, or no labels where they are needed.
     """
-    from ecg_transformers.data.fingerprint import dataset_fingerprint
-    from ecg_transformers.data.loading import RecordTable, label_names, load_ecg_dataset, task_kind
-
     names, data_dir, options = _source(args, task)
     with usage_errors(ECGDataError, TypeError):
         dataset = load_ecg_dataset(names if len(names) > 1 else names[0], data_dir=data_dir, split=split, **options)
@@ -140,8 +150,6 @@ def check_split_has_records(args: RunArguments, split: str, task: str | None = N
     Raises:
         UsageError: no record of the corpus is in the split.
     """
-    from ecg_transformers.data.loading import build_report
-
     names, data_dir, options = _source(args, task)
     if len(names) > 1:
         return  # each may have its own splits; loading them says so

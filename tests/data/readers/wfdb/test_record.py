@@ -19,7 +19,7 @@ from ecg_transformers.data.errors import (
     UnsafePathError,
 )
 from ecg_transformers.data.readers import Limits, read_digital, read_record
-from ecg_transformers.data.readers.wfdb.record import read_format_212
+from ecg_transformers.data.readers.wfdb.samples import read_format_212
 
 
 def reference(path: Path) -> np.ndarray:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ecg_transformers.data.errors import LabelError, TableError
-from ecg_transformers.data.options import nearest
+from ecg_transformers.words import did_you_mean
 
 _TRUE, _FALSE = {"1", "1.0", "true", "yes"}, {"", "0", "0.0", "false", "no"}
 
@@ -33,7 +33,7 @@ class LabelRule:
             if label not in self.names:
                 raise LabelError(
                     f"row {position + 2} has the label {label!r}, which is none of the label names"
-                    f"{nearest(label, self.names)}.",
+                    f"{did_you_mean(label, self.names)}",
                     path=table,
                 )
         return found
@@ -64,12 +64,12 @@ def label_rule(rows: list[dict[str, str]], options: Any, taken: set[str], table:
     column = options.label_column or (None if columns else next((c for c in ("labels", "label") if c in header), None))
     for name in [*(columns or ()), *([column] if column else [])]:
         if name not in header:
-            raise TableError(f"the label column {name!r} is missing{nearest(name, header)}.", path=table)
+            raise TableError(f"the label column {name!r} is missing{did_you_mean(name, header)}", path=table)
     if column is None and columns is None:
         columns = tuple(name for name in header if name and name.lower() not in taken and _is_binary(rows, name))
         if not columns:
             raise TableError(
-                f"no labels: a column 'label' or 'labels', or 0/1 columns are needed (or task=None)"
+                "no labels: a column 'label' or 'labels', or 0/1 columns are needed (or task=None)"
                 f"{_resembling(header)}.",
                 path=table,
             )
@@ -92,7 +92,9 @@ def label_rule(rows: list[dict[str, str]], options: Any, taken: set[str], table:
     names = tuple(options.label_names or columns)
     unknown = [name for name in columns if name not in names]
     if unknown:
-        raise LabelError(f"the columns {unknown} are none of the label names{nearest(unknown[0], names)}.", path=table)
+        raise LabelError(
+            f"the columns {unknown} are none of the label names{did_you_mean(unknown[0], names)}", path=table
+        )
     return LabelRule(names, "multilabel", None, tuple(columns))
 
 
@@ -123,7 +125,7 @@ def check_spelling(counts: Counter[str], table: Path) -> None:
         if alike and _letters(alike[0]) != _letters(label):
             raise LabelError(
                 f"the label {label!r} occurs once and looks like {alike[0]!r} ({counts[alike[0]]} records); correct "
-                f"it, or pass label_names=[…] with every label that is meant.",
+                "it, or pass label_names=[…] with every label that is meant.",
                 path=table,
             )
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from ecg_transformers.data.errors import (
-    ChecksumError,
     ECGDataError,
     HeaderError,
     LimitError,
@@ -23,7 +22,7 @@ from ecg_transformers.data.errors import (
 from ecg_transformers.data.readers.limits import Limits, safe_file
 from ecg_transformers.data.readers.units import units_per_millivolt
 from ecg_transformers.data.readers.wfdb.header import Header
-from ecg_transformers.data.readers.wfdb.record import Request, choose_signals, scale_of
+from ecg_transformers.data.readers.wfdb.samples import Request, choose_signals, scale_of, verify_checksums
 from ecg_transformers.data.record import INVALID, DigitalRecord, ECGRecord, standard_lead_name
 
 # Bits per sample in the file; FLAC (508, 516, 524) has no fixed size.
@@ -52,11 +51,11 @@ def read_with_wfdb(
     if any(signal.samples_per_frame != 1 or signal.skew for signal in header.signals):
         return _read_physical(header, path, request, limits, flags)
     decoded = _call_wfdb(path, header.record_name, physical=False)
-    samples = np.asarray(decoded.d_signal)
+    samples = np.asarray(decoded.d_signal, dtype=np.int64)
     if samples.ndim != 2 or samples.shape[1] != len(header.signals):
         raise UnsupportedFormatError("wfdb cannot decode this record.", path=path, record=header.record_name)
     if request.checksum != "ignore":
-        _verify(samples, header, path, request, flags)
+        verify_checksums(samples, header.signals, path, header.record_name, request.checksum, flags)
     chosen = choose_signals(header.signals, request.lead_names, path, header.record_name)
     names, gain, offset = scale_of(
         chosen, header.signals, request.units, path, header.record_name, request.strict, flags
@@ -156,25 +155,6 @@ def _read_physical(header: Header, path: Path, request: Request, limits: Limits,
         source=str(path),
         metadata=_metadata(header, [*flags, "frames_averaged"]),
     )
-
-
-def _verify(samples: np.ndarray, header: Header, path: Path, request: Request, flags: list[str]) -> None:
-    if not any(signal.checksum for signal in header.signals):
-        flags.append("checksum_absent")
-        return
-    for signal, total in zip(header.signals, samples.sum(axis=0, dtype=np.int64)):
-        if signal.checksum is None or (int(total) - signal.checksum) % 65536 == 0:
-            continue
-        if request.checksum == "warn":
-            flags.append("checksum_mismatch")
-            continue
-        raise ChecksumError(
-            f"the samples have the checksum {int(total) % 65536}, the header states {signal.checksum % 65536} "
-            f"(checksum='ignore' reads it all the same).",
-            path=path,
-            record=header.record_name,
-            lead=signal.name,
-        )
 
 
 def _metadata(header: Header, flags: list[str]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,26 @@ import numpy as np
 from ecg_transformers.data.errors import HeaderError, LeadNotFoundError, LimitError
 from ecg_transformers.data.readers.limits import Limits, safe_file
 from ecg_transformers.data.readers.wfdb.header import Header, read_header
-from ecg_transformers.data.readers.wfdb.record import Request, read_wfdb
+from ecg_transformers.data.readers.wfdb.samples import Request
 from ecg_transformers.data.record import DigitalRecord, ECGRecord, standard_lead_name
+
+Read = Callable[..., "DigitalRecord | ECGRecord"]
 
 
 def read_segments(
-    header: Header, path: Path, folder: Path, request: Request, limits: Limits, flags: list[str]
+    header: Header,
+    path: Path,
+    folder: Path,
+    request: Request,
+    limits: Limits,
+    flags: list[str],
+    *,
+    read: Read,
 ) -> ECGRecord:
     """The segments as one record; what no segment covers (gaps `~`, leads absent for a while) is NaN.
 
-    A first segment of length 0 is a layout header: it names the leads of the whole record.
+    A first segment of length 0 is a layout header: it names the leads of the whole record. `read` is `read_wfdb`, for
+    the segments themselves.
     """
     headers = {name: _segment_header(name, header, path, folder, request, limits) for name in _names(header)}
     first = headers[next(iter(headers))] if headers else None
@@ -45,7 +56,7 @@ def read_segments(
     position = 0
     for name, size in header.segments:
         if name != "~" and size:
-            part = _read_segment(name, size, headers[name], header, path, folder, request, limits)
+            part = _read_segment(name, size, headers[name], header, path, folder, request, limits, read)
             if part is None:
                 position += size
                 continue
@@ -99,7 +110,15 @@ def _check_size(
 
 
 def _read_segment(
-    name: str, size: int, own: Header, header: Header, path: Path, folder: Path, request: Request, limits: Limits
+    name: str,
+    size: int,
+    own: Header,
+    header: Header,
+    path: Path,
+    folder: Path,
+    request: Request,
+    limits: Limits,
+    read: Read,
 ) -> ECGRecord | None:
     """One segment, with those of the wanted leads that it has; None when it has none of them."""
     present = [standard_lead_name(signal.name) for signal in own.signals]
@@ -108,7 +127,7 @@ def _read_segment(
         leads = [lead for name_ in request.lead_names if (lead := standard_lead_name(name_)) in present]
         if not leads:
             return None
-    record = read_wfdb(
+    record = read(
         path.with_name(name + ".hea"),
         lead_names=leads,
         units=request.units,

@@ -4,13 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from ecg_transformers.layers.contrastive_heads import (
-    ProjectionMLP,
-    alignment,
-    matching_accuracy,
-    relative_spread,
-    uniformity,
-)
+from ecg_transformers.layers.collapse import alignment, matching_accuracy, relative_spread, uniformity
+from ecg_transformers.layers.heads import ProjectionMLP
 
 
 def test_projector_has_the_published_layers():
