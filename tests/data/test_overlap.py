@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from ecg_transformers.cli import main
 from ecg_transformers.data.content import ContentFingerprints, content_fingerprints, lead_fingerprint
 from ecg_transformers.data.corpora import make_corpus
 from ecg_transformers.data.errors import ECGDataError, OptionError, RecordNotFoundError
@@ -13,7 +14,6 @@ from ecg_transformers.data.overlap import compare, find_duplicates, find_overlap
 from ecg_transformers.data.record import ECGRecord
 from ecg_transformers.signal.resampling import resample
 from ecg_transformers.signal.synthesis import LEAD_NAMES, synthesize_ecg
-from ecg_transformers.cli import main
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 

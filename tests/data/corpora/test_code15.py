@@ -46,11 +46,8 @@ def deposit(tmp_path_factory, layouts):
         [30, 10, 20, 0],
         [tracing(layouts, 30), tracing(layouts, 10, 58, 42), tracing(layouts, 20, 0, 7), np.zeros((400, 12))],
     )
-    write_part(
-        root / "hdf5" / "exams_part1.hdf5",
-        [40, 50, 0],
-        [tracing(layouts, 40, 5, 0), np.zeros((400, 12)), np.zeros((400, 12))],
-    )
+    zero = np.zeros((400, 12))
+    write_part(root / "hdf5" / "exams_part1.hdf5", [40, 50, 0], [tracing(layouts, 40, 5, 0), zero, zero])
     layouts.write_table(
         root / "exams.csv",
         [
@@ -123,9 +120,8 @@ def challenge_2025(tmp_path_factory, layouts):
     for exam, patient in ((11, 1), (12, 1), (13, 2)):
         comments = f"# Exam ID: {exam}\n# Patient ID: {patient}\n# Age: 50\n# Sex: Male\n# Chagas label: {exam == 13}\n"
         leads = ["I", "II", "III", "AVR", "AVL", "AVF", *(f"V{k}" for k in range(1, 7))]
-        layouts.write_wfdb16(
-            root / str(exam), layouts.microvolts(exam), rate=400, gain="1000(0)/mV", leads=leads, comments=comments
-        )
+        samples = layouts.microvolts(exam)
+        layouts.write_wfdb16(root / str(exam), samples, rate=400, gain="1000(0)/mV", leads=leads, comments=comments)
     return root
 
 

@@ -61,20 +61,15 @@ def mimic(tmp_path_factory, layouts):
     records[2][2][5, 1] = -32768
     records[3][2][:, 11] = 0
     write_corpus(root, layouts, records)
+    warning = "--- Warning: Data quality may affect interpretation ---"
+    unmeasured = {"p_onset": 29999, "p_axis": 32767, "t_axis": -32768}
+    infarct = {0: "Incomplete RBBB", 5: "Probable inferior infarct, age old"}
     layouts.write_table(
         root / "machine_measurements.csv",
         [
-            measurement_row(
-                10000100,
-                40000125,
-                {0: "--- Warning: Data quality may affect interpretation ---", 1: "ATRIAL FIBRILLATION."},
-            ),
-            measurement_row(
-                10000099, 40000123, {0: "Sinus rhythm", 2: "Normal ECG"}, p_onset=29999, p_axis=32767, t_axis=-32768
-            ),
-            measurement_row(
-                10000101, 40000126, {0: "Incomplete RBBB", 5: "Probable inferior infarct, age old"}, rr_interval=65535
-            ),
+            measurement_row(10000100, 40000125, {0: warning, 1: "ATRIAL FIBRILLATION."}),
+            measurement_row(10000099, 40000123, {0: "Sinus rhythm", 2: "Normal ECG"}, **unmeasured),
+            measurement_row(10000101, 40000126, infarct, rr_interval=65535),
             measurement_row(10000099, 40000124, {}),
         ],
     )
@@ -196,10 +191,8 @@ def test_a_plan_of_many_records_stays_small(tmp_path, layouts):
     """An item of a plan takes about a kilobyte: forty thousand would show in the peak of the process."""
     samples = layouts.microvolts(1, 20)
     rows = write_corpus(tmp_path, layouts, [(10000032, 40000000, samples)])
-    many = [
-        {**rows[0], "study_id": 41000000 + k, "path": f"files/p1000/p10000032/s{41000000 + k}/{41000000 + k}"}
-        for k in range(40000)
-    ]
+    studies = range(41000000, 41040000)
+    many = [{**rows[0], "study_id": study, "path": f"files/p1000/p10000032/s{study}/{study}"} for study in studies]
     layouts.write_table(tmp_path / "record_list.csv", many)
     script = (
         "import resource, sys\nfrom ecg_transformers.data.corpora import make_corpus\n"
