@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from transformers import HfArgumentParser
 
 from ecg_transformers.training.errors import UsageError
-from ecg_transformers.words import did_you_mean, key_values
+from ecg_transformers.words import check_choice, did_you_mean, key_values
 
 T = TypeVar("T")
 MAX_SEED = 2**32
@@ -36,6 +36,15 @@ class RunArguments:
     dataset_options: str = option(
         "", "Further options of the corpus, key=value,…, e.g. num_records=200 or sampling_rate=500."
     )
+    folds: str | None = option(
+        None, "CSV file of published folds (record id or file, fold) in place of the corpus's own parts."
+    )
+    test_folds: str | None = option(None, "Folds of the test part, e.g. 9,10 (default: the highest).")
+    validation_folds: str | None = option(None, "Folds of the validation part (default: the one below the test part).")
+    on_bad_record: str = option(
+        "stop", "Records that cannot be used: stop before the first step and name them all, or skip and count them."
+    )
+    allow_changed_data: bool = option(False, "Go on from a checkpoint although the records have changed since.")
     max_records: int | None = option(None, "Train on the first N records only (to try things out).")
     recipe: str = option("published", "Named set of hyper-parameters of the method; 'tiny' runs on a CPU.")
     config_overrides: str = option(
@@ -81,6 +90,7 @@ class RunArguments:
         for name, lowest in AT_LEAST.items():
             if getattr(self, name) < lowest:
                 raise UsageError(f"--{name} must be at least {lowest}, not {getattr(self, name)}.")
+        check_choice("--on_bad_record", self.on_bad_record, ("stop", "skip"), UsageError)
         if self.mixed_precision not in (None, "no", "bf16", "fp16"):
             raise UsageError(f"--mixed_precision must be no, bf16 or fp16, not {self.mixed_precision!r}.")
 
@@ -95,6 +105,11 @@ class PretrainingArguments(RunArguments):
         None, "Start from the weights of this checkpoint, e.g. those of the stage before."
     )
     split: str = option("train", "Part of the corpus.")
+    overlap_with: str | None = option(
+        None,
+        "Evaluations whose test records must not be in the corpus, NAME=DIR or a folder, separated by commas: what "
+        "is found is told in log and card.",
+    )
     seed: int = option(0, "Key of every random draw of the run.")
 
     def check(self) -> None:
