@@ -46,7 +46,12 @@ from ecg_transformers.training.report.model_folder import quiet_loading, save_fo
 from ecg_transformers.training.report.summary import RunSummary, library_versions, write_result
 from ecg_transformers.training.run import Place, Run, prepare_model
 from ecg_transformers.training.samples.loader import TrainingData
-from ecg_transformers.training.samples.overlap import overlap_flags, pretraining_fingerprints, split_fingerprints
+from ecg_transformers.training.samples.overlap import (
+    overlap_flags,
+    pretraining_fingerprints,
+    say_flags,
+    split_fingerprints,
+)
 from ecg_transformers.training.samples.splits import Split, check_split_has_records, load_split, representative_records
 from ecg_transformers.training.samples.views import View, build_augmentation, classifier_view
 
@@ -306,6 +311,7 @@ def evaluate_all_seeds(job: Job, stop: StopRequest) -> RunSummary:
     for seed in job.seeds:
         scores[seed.seed] = evaluator.probabilities(load_seed(job, seed.seed))[0]
     metrics = job_metrics(job, test, scores, selections)
+    on_main_process(accelerator, lambda: say_flags(metrics["data"].get("overlap_with_pretraining", [])))
     summary = summarize(job, metrics)
     save_model(accelerator, load_seed(job, job.seeds[0].seed), extractor, job.output_dir)
 
@@ -353,7 +359,8 @@ def pretraining_overlap(args: FinetuningArguments, test: Split) -> dict[str, Any
     seen = pretraining_fingerprints(args.model_name_or_path)
     if seen is None:
         return {}
-    return {"overlap_with_pretraining": overlap_flags(seen, {f"{args.dataset}, test part": split_fingerprints(test)})}
+    flags = overlap_flags(seen, {f"{args.dataset}, test part": split_fingerprints(test)})
+    return {"overlap_with_pretraining": flags}
 
 
 def validation_summary(selections: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:

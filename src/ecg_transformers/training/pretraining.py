@@ -39,7 +39,12 @@ from ecg_transformers.training.report.model_folder import quiet_loading, save_mo
 from ecg_transformers.training.report.summary import RunSummary, library_versions
 from ecg_transformers.training.run import Run, prepare_model
 from ecg_transformers.training.samples.loader import TrainingData
-from ecg_transformers.training.samples.overlap import evaluation_fingerprints, overlap_flags, split_fingerprints
+from ecg_transformers.training.samples.overlap import (
+    evaluation_fingerprints,
+    overlap_flags,
+    say_flags,
+    split_fingerprints,
+)
 from ecg_transformers.training.samples.splits import Split, load_split, representative_records
 from ecg_transformers.training.samples.views import build_augmentation, build_view
 
@@ -77,6 +82,7 @@ def _pretrain(args: PretrainingArguments, accelerator: Accelerator, stop: StopRe
     split = load_split(args, args.split)
     prints = split_fingerprints(split)
     flags = overlap_flags(prints, evaluations)
+    on_main_process(accelerator, lambda: say_flags(flags))
     extractor = build_extractor(settings)
     run = prepare_run(args, settings, split, extractor, accelerator, checkpoint)
     output_dir = run.saving.output_dir
