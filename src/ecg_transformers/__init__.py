@@ -18,6 +18,10 @@ _LAZY = {
     "ECGSLFeatureExtractor": "ecg_transformers.features.feature_extraction_beats",
     "ECGRecord": "ecg_transformers.data.record",
     "convert_checkpoint": "ecg_transformers.hub.official.conversion",
+    "embed": "ecg_transformers.pipelines.embed",
+    "get_checkpoint": "ecg_transformers.models.checkpoints",
+    "list_checkpoints": "ecg_transformers.models.checkpoints",
+    "load_checkpoint": "ecg_transformers.hub.checkpoints",
     "load_ecg_dataset": "ecg_transformers.data.loading",
     "read_record": "ecg_transformers.data.readers",
 }

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ecg_transformers.files import write_json, write_text
-from ecg_transformers.models.registry import get_method, list_methods
+from ecg_transformers.models.registry import get_method, list_methods, resolve
 
 SHIM_NAME = "hub_shim.py"
 AUTO_CLASS_OF_ROLE = {
@@ -22,6 +22,8 @@ def register_auto_classes() -> None:
     for name in list_methods():
         method = get_method(name)
         transformers.AutoConfig.register(method.name, method.config_class, exist_ok=True)
+        for model_type, config in method.model_types.items():  # they read into the method's own config
+            transformers.AutoConfig.register(model_type, resolve(config), exist_ok=True)
         for role, model_class in method.model_classes.items():
             auto_class = getattr(transformers, AUTO_CLASS_OF_ROLE[role])
             auto_class.register(method.config_class, model_class, exist_ok=True)

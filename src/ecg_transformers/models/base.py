@@ -5,8 +5,9 @@ import functools
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from huggingface_hub.dataclasses import strict
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.utils import ModelOutput
 
 from ecg_transformers import words
 from ecg_transformers.layers.attention import AttentionFunction, SelfAttention, eager_attention
@@ -50,6 +52,8 @@ class ECGConfig(PreTrainedConfig):
             the default of pipelines. None: it was not.
         evaluation_seconds: longest record of that evaluation.
         decision_thresholds: of the classes of a multi-label task, chosen on the validation split.
+        variant: which of the method's published models this is, where several share the network; its preprocessing
+            and licence follow from it.
         converted_from: name of the official file that the weights come from; stays with everything made from them.
         weights_licence: licence of that source, which binds these weights too.
     """
@@ -64,6 +68,7 @@ class ECGConfig(PreTrainedConfig):
     evaluation_crops: int | None = None
     evaluation_seconds: float | int | None = None
     decision_thresholds: list[float] | None = None
+    variant: str | None = None
     converted_from: str | None = None
     weights_licence: str | None = None
 
@@ -173,7 +178,11 @@ class ECGPreTrainedModel(PreTrainedModel):
     _supports_flash_attn = True
     _supports_attention_backend = True
     _no_split_modules = ["ECGLayer"]
-    _can_record_outputs = {"hidden_states": ECGLayer, "attentions": SelfAttention}
+    _can_record_outputs: ClassVar[dict[str, Any]] = {"hidden_states": ECGLayer, "attentions": SelfAttention}
+    # patterns of key names in published repositories that carry a config, and what they become here
+    published_keys: ClassVar[Mapping[str, str]] = {}
+    # last parts of the names of encoder tensors that a checkpoint may lack
+    optional_tensors: ClassVar[frozenset[str]] = frozenset()
 
     def freeze_fixed(self) -> None:
         """Switch gradients off where the method fixes parameters; called after building and after loading."""
@@ -216,7 +225,7 @@ class ECGPreTrainedModel(PreTrainedModel):
     def training_step_finished(self, step: int, total_steps: int) -> None:
         """Called after the optimiser's update of step `step`."""
 
-    def monitor(self, outputs: Any) -> dict[str, float]:
+    def monitor(self, outputs: ModelOutput) -> dict[str, float]:
         """Figures to log beside the loss."""
         return {}
 
@@ -275,34 +284,27 @@ class ECGPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """As in transformers; fixed parameters are frozen again, and a checkpoint with holes is refused.
+        """As in transformers; fixed parameters are frozen again, and a checkpoint that does not fit is refused.
 
         Raises:
-            ValueError: when some tensors of the encoder are in the checkpoint and others are missing.
+            ValueError: none or only some of the encoder's tensors are in the checkpoint, with the shapes that the config
+                asks for, or the checkpoint holds more encoder tensors than the config has a place for.
         """
         wants_info = kwargs.pop("output_loading_info", False)
         kwargs.setdefault("use_safetensors", True)
         refuse_pickles(args[0] if args else kwargs.get("pretrained_model_name_or_path"))
+        if cls.published_keys:
+            kwargs.setdefault("key_mapping", dict(cls.published_keys))
         model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        vars(model).pop("_weight_conversions", None)  # else saving would give the tensors their foreign names again
         missing = set(info["missing_keys"])
-        model._refuse_holes(missing)
+        needed = {key for key in missing if key.rpartition(".")[2] not in cls.optional_tensors}
+        refuse_misfits(model, needed, set(info["unexpected_keys"]), {key for key, *_ in info["mismatched_keys"]})
         model.freeze_fixed()
         model.after_loading(missing)
         return (model, info) if wants_info else model
 
-    def _refuse_holes(self, missing: set[str]) -> None:
-        """A half-loaded encoder would run, and be wrong; a missing head is what fine-tuning expects."""
-        prefix = f"{self.base_model_prefix}."
-        has_prefix = hasattr(self, self.base_model_prefix)
-        encoder = {key for key in self.state_dict() if key.startswith(prefix) or not has_prefix}
-        holes = sorted(encoder & missing)
-        if holes and len(holes) < len(encoder):
-            raise ValueError(
-                f"The checkpoint lacks {len(holes)} of the {len(encoder)} encoder tensors of {type(self).__name__}: "
-                f"{', '.join(holes[:5])}{', …' if len(holes) > 5 else ''}. It is damaged or belongs to another model."
-            )
-
-    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: str | PathLike[str], *args: Any, **kwargs: Any) -> None:
         """As in transformers, plus `hub_shim.py` and the `auto_map` that points to it."""
         directory = Path(save_directory)
         if kwargs.get("is_main_process", True):
@@ -346,7 +348,41 @@ class ECGPreTrainedModel(PreTrainedModel):
             )
 
 
-def refuse_pickles(source: Any) -> None:
+def refuse_misfits(model: ECGPreTrainedModel, missing: set[str], unexpected: set[str], mismatched: set[str]) -> None:
+    """Raise a ValueError unless the encoder was loaded whole: it would run, and be wrong.
+
+    A missing head is what fine-tuning expects, and so are heads in the file that the class does not have.
+    """
+    name, prefix = type(model).__name__, f"{model.base_model_prefix}."
+    has_prefix = model.base_model is not model
+    encoder = {key for key in model.state_dict() if key.startswith(prefix) or not has_prefix}
+    holes = sorted(encoder & (missing | mismatched))
+    own = {key.removeprefix(prefix).split(".")[0] for key in encoder}
+    foreign = sorted(key for key in unexpected if key.removeprefix(prefix).split(".")[0] in own)
+    if holes and len(holes) == len(encoder):
+        raise ValueError(
+            f"The checkpoint holds none of the {len(encoder)} encoder tensors of {name}, which would keep random weights. "
+            f"It has {_some(sorted(unexpected) or ['no others'])}; {name} needs {_some(holes)}. It belongs to another "
+            "model, or its names carry a prefix: `ecg-transformers convert METHOD FILE OUT_DIR` reads official files."
+        )
+    if holes:
+        kind = "lacks" if not set(holes) & mismatched else "lacks, or has in other shapes,"
+        raise ValueError(
+            f"The checkpoint {kind} {len(holes)} of the {len(encoder)} encoder tensors of {name}: {_some(holes)}. It is "
+            "damaged or belongs to another model."
+        )
+    if foreign:
+        raise ValueError(
+            f"The checkpoint holds {len(foreign)} encoder tensors for which this config of {name} has no place: "
+            f"{_some(foreign)}. The config (or a setting given with it) describes another model."
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+
+
+def refuse_pickles(source: str | PathLike[str] | None) -> None:
     """Raise a ValueError for a folder whose only weights are pickles: loading them could execute what they hold."""
     folder = Path(str(source)) if source is not None else None
     if folder is None or not folder.is_dir() or any(folder.glob("*.safetensors")):

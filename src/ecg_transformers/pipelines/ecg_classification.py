@@ -3,12 +3,13 @@
 from typing import Any
 
 import torch
+from transformers.utils import ModelOutput
 
 from ecg_transformers.pipelines.base import ECGPipeline
 
 
 class ECGClassificationPipeline(ECGPipeline):
-    """Class probabilities of records, the mean over their crops, best first.
+    """Class probabilities of records, over their crops as the model combines them (the mean), best first.
 
     Not a medical device: the scores are for research.
 
@@ -38,12 +39,13 @@ class ECGClassificationPipeline(ECGPipeline):
             raise ValueError(f"top_k must be at least 1, got {top_k}.")
         return self._signal_parameters(parameters), {}, {} if top_k is None else {"top_k": top_k}
 
-    def keep(self, outputs: Any) -> dict[str, torch.Tensor]:
+    def keep(self, outputs: ModelOutput) -> dict[str, torch.Tensor]:
         return {"probabilities": outputs.probabilities}
 
     def postprocess(self, model_outputs: list[dict[str, Any]], top_k: int | None = None) -> list[dict[str, Any]]:
         """`[{"label": name, "score": probability, "positive": bool}, …]`, the `top_k` best."""
-        scores = torch.cat([chunk["probabilities"].float() for chunk in model_outputs]).mean(dim=0)
+        crops = torch.cat([chunk["probabilities"].float() for chunk in model_outputs])
+        scores = self.model.combine_crops(crops[None])[0]
         order = scores.argsort(descending=True).tolist()
         names, positive = self.model.config.id2label, self._positive(scores)
         items = [{"label": names[index], "score": float(scores[index])} for index in order[:top_k]]

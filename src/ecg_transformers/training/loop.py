@@ -14,7 +14,6 @@ from transformers.utils import ModelOutput
 from ecg_transformers.training.checkpoints.freezing import BeforeStep
 from ecg_transformers.training.errors import Interrupted, TrainingError, UsageError
 from ecg_transformers.training.plan.batches import MicroBatch
-from ecg_transformers.training.plan.optimization import set_learning_rate
 from ecg_transformers.training.plan.randomness import seed_global_generators, torch_generator
 from ecg_transformers.training.process.signals import StopRequest
 from ecg_transformers.training.report.failures import listed, stop_as_not_finite
@@ -66,7 +65,7 @@ def train(
         before.remember()
         run.train_mode(run.plain_model)
         run.plain_model.training_step_started(step, total_steps)
-        set_learning_rate(run.optimizer, run.schedule(step))
+        run.schedule.set(run.optimizer, step)
         try:
             result = accumulate_gradients(run, step, batches, stop)
         except UsageError as error:  # records that cannot be used: the steps before them are not lost

@@ -2,7 +2,6 @@
 form), and the form with structured state spaces that leads the public benchmark of ECG foundation models, 2025."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -175,6 +174,8 @@ class ECGCPCModel(ECGCPCPreTrainedModel):
     def __init__(self, config: ECGCPCConfig) -> None:
         super().__init__(config)
         self.encoder = ECGCPCEncoder(config)
+        if config.has_context_map:
+            self.context_map = nn.Linear(config.feature_dim, config.hidden_size)
         self.layers = nn.ModuleList(
             ECGCPCLayer(config, config.hidden_size if index else config.feature_dim)
             for index in range(config.num_hidden_layers)
@@ -203,7 +204,7 @@ class ECGCPCModel(ECGCPCPreTrainedModel):
             raise ValueError(f"An input of {input_values.shape[-1]} samples is shorter than one encoded step.")
         input_values = to_lead_table(lead_indices, input_values, self.config.num_leads)
         encoded = self.encoder(input_values).transpose(1, 2)  # (B, S, F)
-        hidden = encoded
+        hidden = self.context_map(encoded) if self.config.has_context_map else encoded
         for layer in self.layers:
             hidden = layer(hidden)  # (B, S, D)
         pooled = time_statistics(hidden, self.config.pooling)
@@ -245,7 +246,7 @@ class ECGCPCForPreTraining(ECGCPCPreTrainedModel):
             return {"negative_times": times}
         return {"negative_times": times, "negative_records": torch.rand(times.shape, generator=generator)}
 
-    def _negatives(self, input_values: Tensor, times: Tensor | None, records: Tensor | None) -> Tensor:
+    def negatives(self, input_values: Tensor, times: Tensor | None, records: Tensor | None) -> Tensor:
         """Flat indices `(predictions, B, k)` into the encodings of the pass, drawn afresh where no draws are given."""
         batch, _, samples = input_values.shape
         if times is None:
@@ -284,7 +285,7 @@ class ECGCPCForPreTraining(ECGCPCPreTrainedModel):
         outputs = self.ecg_cpc(input_values, lead_indices=lead_indices, **kwargs)
         predicted = self.projection(outputs.last_hidden_state)  # (B, S, F)
         if negative_indices is None:
-            negative_indices = self._negatives(input_values, negative_times, negative_records)
+            negative_indices = self.negatives(input_values, negative_times, negative_records)
         loss, accuracy = cpc_loss(
             predicted,
             outputs.encoded,
@@ -305,7 +306,7 @@ class ECGCPCForPreTraining(ECGCPCPreTrainedModel):
             hidden_states=outputs.hidden_states,
         )
 
-    def monitor(self, outputs: Any) -> dict[str, float]:
+    def monitor(self, outputs: ModelOutput) -> dict[str, float]:
         return {"accuracy": float(outputs.accuracy)}
 
 

@@ -4,7 +4,6 @@ classification."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,7 @@ from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
 from ecg_transformers.layers.collapse import token_figures
-from ecg_transformers.layers.masking import gather_tokens
+from ecg_transformers.layers.masking import TimeSplit, gather_tokens, split_times
 from ecg_transformers.layers.momentum import copy_state, ema_update, linear_momentum
 from ecg_transformers.layers.patching import patchify
 from ecg_transformers.models.base import ECGPreTrainedModel
@@ -30,12 +29,7 @@ from ecg_transformers.models.ecg_jepa.layers_ecg_jepa import (
     rotary_angles,
     scale_initial_weight,
 )
-from ecg_transformers.models.ecg_jepa.masking_ecg_jepa import (
-    TimeSplit,
-    draw_time_mask,
-    draw_time_masks,
-    split_times,
-)
+from ecg_transformers.models.ecg_jepa.masking_ecg_jepa import draw_time_mask, draw_time_masks
 from ecg_transformers.models.leads import LeadIndices, check_input, resolve_lead_indices
 from ecg_transformers.models.outputs import ECGModelOutput
 
@@ -322,7 +316,7 @@ class ECGJEPAForPreTraining(ECGJEPAPreTrainedModel):
             attentions=student.attentions,
         )
 
-    def monitor(self, outputs: Any) -> dict[str, float]:
+    def monitor(self, outputs: ModelOutput) -> dict[str, float]:
         """Content, token effective rank and mean pairwise cosine of the targets, to show a collapse onto positions."""
         mask = outputs.mask.to(torch.uint8)  # (n,) or (B, n)
         num_patches, num_masked = mask.shape[-1], int(mask.reshape(-1, mask.shape[-1])[0].sum())

@@ -1,5 +1,6 @@
 """Reading foreign state dicts: every key is used, or named in the error."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -78,6 +79,12 @@ class StateDictReader:
             index += 1
         return index
 
+    def drop(self, pattern: str) -> list[str]:
+        """Pass over all tensors whose name the pattern is found in; their names."""
+        dropped = sorted(key for key in self.tensors if re.search(pattern, key))
+        self.taken.update(dropped)
+        return dropped
+
     def finish(self) -> None:
         """Raise a CheckpointError that names every key nobody took."""
         unused = sorted(set(self.tensors) - self.taken)
@@ -94,6 +101,12 @@ def take_linear(reader: StateDictReader, source: str, target: str, out: dict[str
     bias = reader.take_optional(f"{source}.bias")
     if bias is not None:
         out[f"{target}.bias"] = bias
+
+
+def take_weight_and_bias(reader: StateDictReader, source: str, target: str, out: dict[str, Tensor]) -> None:
+    """Weight and bias of a layer whose published form always has both."""
+    for name in ("weight", "bias"):
+        out[f"{target}.{name}"] = reader.take(f"{source}.{name}")
 
 
 def take_batch_norm(reader: StateDictReader, source: str, target: str, out: dict[str, Tensor]) -> None:

@@ -13,7 +13,7 @@ from transformers import PreTrainedConfig
 from ecg_transformers.features.protocol import Extractor
 from ecg_transformers.models.base import ECGConfig
 from ecg_transformers.models.classification import ECGForSequenceClassification
-from ecg_transformers.models.registry import ECGMethod, get_method, list_methods
+from ecg_transformers.models.registry import ECGMethod, get_method, is_method
 from ecg_transformers.training.arguments import (
     FinetuningArguments,
     check_keys,
@@ -83,7 +83,7 @@ def plan_classifier(args: FinetuningArguments, train: Split) -> ClassifierPlan:
     """
     name = args.model_name_or_path
     leads = [lead.strip() for lead in args.leads.split(",") if lead.strip()] if args.leads else None
-    if name in list_methods() and not Path(name).is_dir():
+    if is_method(name) and not Path(name).is_dir():
         return _plan_from_method(args, get_method(name), train, leads)
     return _plan_from_checkpoint(args, name, train, leads)
 
@@ -115,7 +115,7 @@ def _plan_from_checkpoint(
     if "model_type" not in saved:
         raise UsageError(f"{source} holds no config.json of a model (it names no model_type).")
     with usage_errors():
-        method = get_method(saved["model_type"])
+        method = get_method(saved["model_type"]).with_variant(saved.get("variant"))
     recipe = args.recipe or _recipe_of(source) or "published"
     settings = resolve_settings(method, args.mode, args, recipe_name=recipe)
     if "classification" not in method.model_classes:
@@ -162,7 +162,7 @@ def _extractor_of(
             return cls.from_pretrained(source, **changes)
         common = field_names(settings.method.config_class) & extractor_arguments(settings.method)
         shared = {key: config[key] for key in common if config.get(key) is not None}
-        return cls.for_method(settings.method.name, **{**settings.recipe.preprocessing, **shared, **changes})
+        return settings.method.make_extractor(**{**settings.recipe.preprocessing, **shared, **changes})
 
 
 def _with_head(args: FinetuningArguments, settings: Settings, fields: dict[str, Any], train: Split) -> ECGConfig:

@@ -54,6 +54,22 @@ def unshifted_cosine_lr(
     return min_lr + 0.5 * (lr - min_lr) * (1.0 + math.cos(math.pi * step / total_steps))
 
 
+def warmup_cosine(
+    step: float, *, start: float, final: float, warmup_steps: float, total_steps: float, warmup_start: float = 1e-6
+) -> float:
+    """Linear warm-up from `warmup_start` to `start`, then half a cosine that reaches `final` at the last step of a run.
+
+    The schedule of learning rate and weight decay of Weimann and Conrad (arXiv 2410.13867). The last step of a run of
+    `total_steps` is `total_steps - 1`; beyond it the cosine turns back once, then `final` stays.
+    """
+    if step < warmup_steps:
+        return warmup_start + (start - warmup_start) * step / warmup_steps
+    if step > total_steps:
+        return final
+    progress = (step - warmup_steps) / max(1, total_steps - warmup_steps - 1)
+    return final + 0.5 * (1.0 + math.cos(math.pi * progress)) * (start - final)
+
+
 def one_cycle_lr(
     step: float,
     *,
@@ -79,9 +95,16 @@ def one_cycle_lr(
     return ramp(lr, end_factor * lr, min((step - peak) / (last - peak), 1.0))
 
 
+def linear_lr(step: float, *, lr: float, min_lr: float, warmup_steps: float, total_steps: float) -> float:
+    """Linear from 0 to `lr` over the warm-up, then linear to `min_lr` at the last step (HuBERT-ECG's fine-tuning)."""
+    if step < warmup_steps:
+        return lr * step / warmup_steps
+    return lr + (min_lr - lr) * (step - warmup_steps) / max(total_steps - warmup_steps, 1)
+
+
 @dataclass(frozen=True)
 class Schedule:
-    """The learning rate of every step of a run.
+    """The learning rate of every step of a run, and its weight decay where that changes.
 
     Args:
         name: one of `SCHEDULES`.
@@ -89,6 +112,7 @@ class Schedule:
         total_steps: optimiser steps of the run.
         warmup_steps: optimiser steps of the warm-up (fractions allowed; the one-cycle policy takes its share from it).
         min_lr: learning rate at the end.
+        weight_decay: from where to where the weight decay goes, along half a cosine; None where it stays as it is.
     """
 
     name: str
@@ -96,6 +120,7 @@ class Schedule:
     total_steps: int
     warmup_steps: float = 0.0
     min_lr: float = 0.0
+    weight_decay: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.name not in SCHEDULES:
@@ -111,6 +136,14 @@ class Schedule:
         """The learning rate of optimiser step `step`, counted from 0."""
         return SCHEDULES[self.name](self, step)
 
+    def set(self, optimizer: Optimizer, step: int) -> None:
+        """Set learning rate and weight decay of every group of an optimiser for step `step`."""
+        set_learning_rate(optimizer, self(step))
+        if self.weight_decay is not None:
+            start, final = self.weight_decay
+            decay = warmup_cosine(step, start=start, final=final, warmup_steps=0, total_steps=self.total_steps)
+            set_weight_decay(optimizer, decay)
+
 
 def _half_cosine(run: Schedule, step: int) -> float:
     return half_cosine_lr(step, lr=run.lr, min_lr=run.min_lr, warmup_epochs=run.warmup_steps, epochs=run.total_steps)
@@ -121,9 +154,19 @@ def _linear_warmup_cosine(run: Schedule, step: int) -> float:
     return linear_warmup_cosine_lr(step, lr=run.lr, min_lr=run.min_lr, **lengths)
 
 
+def _linear(run: Schedule, step: int) -> float:
+    lengths = {"warmup_steps": run.warmup_steps, "total_steps": run.total_steps}
+    return linear_lr(step, lr=run.lr, min_lr=run.min_lr, **lengths)
+
+
 def _unshifted_cosine(run: Schedule, step: int) -> float:
     lengths = {"warmup_steps": run.warmup_steps, "total_steps": run.total_steps}
     return unshifted_cosine_lr(step, lr=run.lr, min_lr=run.min_lr, **lengths)
+
+
+def _warmup_cosine(run: Schedule, step: int) -> float:
+    lengths = {"warmup_steps": run.warmup_steps, "total_steps": run.total_steps}
+    return warmup_cosine(step, start=run.lr, final=run.min_lr, warmup_start=min(1e-6, run.lr), **lengths)
 
 
 def _one_cycle(run: Schedule, step: int) -> float:
@@ -138,7 +181,9 @@ def _constant(run: Schedule, step: int) -> float:
 SCHEDULES: dict[str, Callable[[Schedule, int], float]] = {
     "half_cosine": _half_cosine,
     "linear_warmup_cosine": _linear_warmup_cosine,
+    "linear": _linear,
     "unshifted_cosine": _unshifted_cosine,
+    "warmup_cosine": _warmup_cosine,
     "one_cycle": _one_cycle,
     "constant": _constant,
 }
@@ -241,3 +286,10 @@ def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
     """Set the learning rate of every group: `lr` times the group's own factor."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group.get("lr_factor", 1.0)
+
+
+def set_weight_decay(optimizer: Optimizer, weight_decay: float) -> None:
+    """Set the weight decay of the groups that have one; the others stay without."""
+    for group in optimizer.param_groups:
+        if group["weight_decay"]:
+            group["weight_decay"] = weight_decay

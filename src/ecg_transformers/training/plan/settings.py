@@ -83,7 +83,7 @@ def build_config(settings: Settings) -> ECGConfig:
 def build_extractor(settings: Settings) -> Extractor:
     """The feature extractor of the method with the run's settings."""
     with usage_errors(TypeError):
-        return settings.method.extractor_class.for_method(settings.method.name, **settings.preprocessing)
+        return settings.method.make_extractor(**settings.preprocessing)
 
 
 def resolve_batches(
@@ -144,6 +144,7 @@ def resolve_schedule(hyper: StageRecipe, total_steps: int, steps_per_epoch: int,
         total_steps=total_steps,
         warmup_steps=_warmup(hyper, total_steps, steps_per_epoch),
         min_lr=hyper.min_lr,
+        weight_decay=None if hyper.final_weight_decay is None else (hyper.weight_decay, hyper.final_weight_decay),
     )
 
 
