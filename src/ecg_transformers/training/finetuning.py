@@ -40,21 +40,14 @@ from ecg_transformers.training.report.model_folder import quiet_loading, save_fo
 from ecg_transformers.training.report.summary import RunSummary, library_versions, write_result
 from ecg_transformers.training.run import Place, Run, prepare_model
 from ecg_transformers.training.samples.loader import TrainingData
-<<<<<<< HEAD
 from ecg_transformers.training.samples.overlap import (
     overlap_flags,
     pretraining_fingerprints,
     say_flags,
     split_fingerprints,
 )
-from ecg_transformers.training.samples.splits import Split, check_split_has_records, load_split, representative_records
-from ecg_transformers.training.samples.views import View, build_augmentation, classifier_view
-
-SEEDS = "seeds"
-=======
 from ecg_transformers.training.samples.splits import Split, load_split, longest_record
 from ecg_transformers.training.samples.views import build_augmentation, classifier_view
->>>>>>> main
 
 
 def main(arguments: list[str] | None = None, **shown: str) -> None:
@@ -210,13 +203,9 @@ def evaluate_all_seeds(job: Job, stop: StopRequest) -> RunSummary:
     for seed in job.seeds:
         scores[seed.seed] = evaluator.probabilities(load_seed(job, seed.seed))[0]
     metrics = job_metrics(job, test, scores, selections)
-<<<<<<< HEAD
     on_main_process(accelerator, lambda: say_flags(metrics["data"].get("overlap_with_pretraining", [])))
-    summary = summarize(job, metrics)
-=======
     summary = summarize(job, *job.seeds)
     summary.metrics = metrics
->>>>>>> main
     save_model(accelerator, load_seed(job, job.seeds[0].seed), extractor, job.output_dir)
 
     def finish() -> None:
