@@ -60,7 +60,7 @@ DEEPECG_SSL = Variant(
     notes=(
         "Input: millivolts at 250 Hz as they are, the first 10 s; a rate that is a multiple of 250 Hz keeps every k-th "
         "sample without a filter, as published, another is resampled by the Fourier method (our choice). Shorter records "
-        f"are refused. The authors' container also scales each batch to a common spectrum and flattens peaks above 20 Hz; "
+        "are refused. The authors' container also scales each batch to a common spectrum and flattens peaks above 20 Hz; "
         f"both depend on the other records of the batch and are left out. {MISSING}"
     ),
     preprocessing={

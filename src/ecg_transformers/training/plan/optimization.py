@@ -164,11 +164,6 @@ def _unshifted_cosine(run: Schedule, step: int) -> float:
     return unshifted_cosine_lr(step, lr=run.lr, min_lr=run.min_lr, **lengths)
 
 
-def _linear(run: Schedule, step: int) -> float:
-    lengths = {"warmup_steps": run.warmup_steps, "total_steps": run.total_steps}
-    return linear_lr(step, lr=run.lr, min_lr=run.min_lr, **lengths)
-
-
 def _warmup_cosine(run: Schedule, step: int) -> float:
     lengths = {"warmup_steps": run.warmup_steps, "total_steps": run.total_steps}
     return warmup_cosine(step, start=run.lr, final=run.min_lr, warmup_start=min(1e-6, run.lr), **lengths)
@@ -190,7 +185,6 @@ SCHEDULES: dict[str, Callable[[Schedule, int], float]] = {
     "unshifted_cosine": _unshifted_cosine,
     "warmup_cosine": _warmup_cosine,
     "one_cycle": _one_cycle,
-    "linear": _linear,
     "constant": _constant,
 }
 
