@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ecg_transformers.signal.fast_rhythms import fast_beats
-from ecg_transformers.signal.pacing import bridge_spikes, captured_spikes, mark_paced_beats
+from ecg_transformers.signal.pacing import bridge_spikes, captured_spikes, mark_paced_beats, sharpness
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
@@ -42,9 +42,9 @@ REFINEMENT_WIDTH_S = 0.06
 NEIGHBOURS = 17
 LEVEL_SHARE, FLOOR_FACTOR = 0.30, 2.0
 NOISE_FACTOR = 2.8  # white or brown noise rarely has level / floor above 2.8 in 10 s; 99 % of real leads are above 4.5
-PAUSE_BIN_S, PAUSE_BINS, PAUSE_SHARE = 2.0, 9, 0.6
+PAUSE_BIN_S, PAUSE_BINS, PAUSE_SHARE, PAUSE_ALONE_S = 2.0, 9, 0.6, 0.5
 SEARCH_BACK_GAP, SEARCH_BACK_LEVEL_SHARE, SEARCH_BACK_FLOOR_FACTOR, SEARCH_BACK_DISTANCE_S = 1.66, 0.15, 1.5, 0.36
-SEARCH_BACK_BEAT_SHARE, SEARCH_BACK_BEAT_QUANTILE = 0.35, 0.1
+SEARCH_BACK_BEAT_SHARE, SEARCH_BACK_RANK = 0.35, 10
 FLOOR_WINDOW_S, FLOOR_PERCENTILE = 10.0, 25.0
 
 
@@ -99,23 +99,27 @@ def band_pass(signal: ArrayLike, sampling_rate: float, band_hz: tuple[float, flo
 
 
 def _band_pass_centred(x: Float, sampling_rate: float, band_hz: tuple[float, float]) -> Float:
-    from scipy.signal import sosfiltfilt
+    from scipy.signal import sosfilt
 
-    if x.size < 2:
+    pad = min(x.size - 1, int(0.5 * sampling_rate))
+    if pad < 1:
         return np.zeros_like(x)
-    sections = _band_pass_sections(*band_hz, float(sampling_rate))
-    filtered = sosfiltfilt(sections, x, padlen=min(x.size - 1, int(0.5 * sampling_rate)))
-    tiny = 1e-9 * np.max(np.abs(x), initial=0.0)  # what is left of a constant is rounding, not signal
+    sections, steady = _band_pass_sections(*band_hz, float(sampling_rate))
+    y = np.concatenate((2 * x[0] - x[pad:0:-1], x, 2 * x[-1] - x[-2 : -pad - 2 : -1]))
+    for _ in range(2):  # forwards and backwards, as sosfiltfilt, which works out the steady state anew at every call
+        y = sosfilt(sections, y, zi=steady * y[0])[0][::-1]
+    filtered = y[pad:-pad]
+    tiny = 1e-9 * max(np.max(x), -np.min(x))  # what is left of a constant is rounding, not signal
     return np.where(np.abs(filtered) > tiny, filtered, 0.0)
 
 
 @lru_cache(maxsize=64)
-def _band_pass_sections(low_hz: float, high_hz: float, sampling_rate: float) -> Float:
-    from scipy.signal import butter
+def _band_pass_sections(low_hz: float, high_hz: float, sampling_rate: float) -> tuple[Float, Float]:
+    from scipy.signal import butter, sosfilt_zi
 
     edges = (low_hz, min(high_hz, 0.45 * sampling_rate))
     sections: Float = butter(2, edges, btype="bandpass", fs=sampling_rate, output="sos")
-    return sections
+    return sections, sosfilt_zi(sections)
 
 
 def bridge_missing(signal: ArrayLike) -> Float:
@@ -152,11 +156,12 @@ def _detect_block(
     lead = bridge_missing(x)
     lead -= np.median(lead)
     peaks, wide = _find_peaks(lead, sampling_rate, method, finder)
-    spikes = captured_spikes(lead, peaks, wide, sampling_rate)
+    sharp = sharpness(lead, sampling_rate)
+    spikes = captured_spikes(lead, sharp, peaks, wide, sampling_rate)
     if spikes.size:
         bridged = bridge_spikes(lead, spikes, sampling_rate)
         peaks, wide = _find_peaks(bridged, sampling_rate, method, finder)
-    return mark_paced_beats(lead, peaks, wide, sampling_rate)
+    return mark_paced_beats(lead, sharp, peaks, wide, sampling_rate)
 
 
 def _find_peaks(
@@ -236,12 +241,16 @@ def _level_across_pauses(candidates: Int, height: Float, size: int, sampling_rat
     """For each candidate a high one of the largest heights in two-second bins around it.
 
     In a slow rhythm or a pause most candidates are no beats, so that the level of the neighbours sinks to the noise;
-    the bins still hold a beat each, or more than a third of them do.
+    the bins still hold a beat each, or more than a third of them do. Close maxima of like height are left out: they
+    are a fast rhythm, whose neighbours are beats, or a burst of noise.
     """
+    low, high = np.sort([height[:-1], height[1:]], axis=0)
+    close = (np.diff(candidates) < PAUSE_ALONE_S * sampling_rate) & (low > 0.5 * high)
+    alone = ~(np.append(close, False) | np.append(False, close))
     bins = max(1, round(size / (PAUSE_BIN_S * sampling_rate)))
     bin_of = candidates * bins // size
     largest = np.zeros(bins)
-    np.maximum.at(largest, bin_of, height)
+    np.maximum.at(largest, bin_of[alone], height[alone])
     count = min(PAUSE_BINS, bins)
     rank = min(count, 1 + round(count / 3))
     level = np.sort(np.lib.stride_tricks.sliding_window_view(largest, count), axis=1)[:, -rank]
@@ -260,16 +269,15 @@ def _local_floor(curve: Float, candidates: Int, sampling_rate: float) -> Float:
 def _search_back(candidates: Int, height: Float, strong: NDArray[np.bool_], weak: NDArray[np.bool_], fs: float) -> Int:
     """Weaker candidates in gaps longer than 1.66 median RR, the highest first, not close to any beat.
 
-    A candidate must reach a third of the smallest beats around the gap (their tenth percentile): where all beats are
+    A candidate must reach a third of the smallest beats around the gap (the second smallest of 17): where all beats are
     alike, P waves and noise in a true pause do not pass for beats; where heights vary, small beats are found.
     """
     beats = candidates[strong]
     if beats.size < 3 or not weak.any():
         return beats
     count = min(NEIGHBOURS, beats.size)
-    smallest = np.quantile(
-        np.lib.stride_tricks.sliding_window_view(height[strong], count), SEARCH_BACK_BEAT_QUANTILE, axis=1
-    )[np.clip(np.arange(beats.size) - count // 2, 0, beats.size - count)]
+    windows = np.sort(np.lib.stride_tricks.sliding_window_view(height[strong], count), axis=1)
+    smallest = windows[np.clip(np.arange(beats.size) - count // 2, 0, beats.size - count), count // SEARCH_BACK_RANK]
     weak = weak & (height > SEARCH_BACK_BEAT_SHARE * np.interp(candidates, beats, smallest))
     rr = np.diff(beats)
     count = min(NEIGHBOURS, rr.size)
