@@ -24,7 +24,7 @@ LARGEST_SHIFT_S = 0.065
 NEIGHBOURS = 33
 PACED_SHARE = 0.3  # of the neighbours: spikes are believed, and one that drowned is inferred
 STEEPNESS, HEIGHT_SHARE, NOISE_FACTOR, WIDENING = 0.8, 0.1, 6.0, 1.8
-CAPTURED_HEIGHT, CAPTURED_REACH_S = 2.2, 0.025
+CAPTURED_HEIGHT, COMPANION_HEIGHT, CAPTURED_REACH_S = 2.2, 1.3, 0.025  # an R peak reaches 1.2
 
 
 def sharpness(lead: Float, sampling_rate: float) -> Float:
@@ -56,11 +56,15 @@ def captured_spikes(lead: Float, sharp: Float, peaks: Int, wide: Float, sampling
     reach = _samples(CAPTURED_REACH_S, sampling_rate)
     window = np.clip(peaks[:, None] + np.arange(-reach, reach + 1), 0, lead.size - 1)
     spikes = window[np.arange(peaks.size), np.argmax(sharp[window], axis=1)]
-    captured = sharp[spikes] > CAPTURED_HEIGHT * np.abs(wide[peaks])
+    height, usual = sharp[spikes], np.abs(wide[peaks])
+    captured = height > CAPTURED_HEIGHT * usual
     if not captured.any():
         return np.empty(0, dtype=np.int64)
-    captured[captured] = _is_narrow(lead, spikes[captured], sampling_rate)
-    return spikes[captured & (_neighbour_share(captured) >= PACED_SHARE)].astype(np.int64)
+    narrow = _is_narrow(lead, spikes, sampling_rate)
+    captured &= narrow
+    return spikes[narrow & (height > COMPANION_HEIGHT * usual) & (_neighbour_share(captured) >= PACED_SHARE)].astype(
+        np.int64
+    )
 
 
 def bridge_spikes(lead: Float, spikes: Int, sampling_rate: float) -> Float:
@@ -123,7 +127,7 @@ def _is_narrow(lead: Float, spikes: Int, sampling_rate: float) -> Bool:
     """Whether the pulse hardly grows when it is looked at three times as widely (a smooth wave grows ninefold)."""
     reach = _samples(SPIKE_S, sampling_rate)
     narrow, broad = (_pulse_at(lead, spikes, width) for width in (reach, 3 * reach))
-    return (narrow * broad > 0) & (np.abs(broad) < WIDENING * np.abs(narrow))
+    return ((narrow > 0) == (broad > 0)) & (np.abs(broad) < WIDENING * np.abs(narrow))
 
 
 def _pulse_at(lead: Float, samples: Int, reach: int) -> Float:
