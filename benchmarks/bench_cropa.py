@@ -26,9 +26,7 @@ MEMORY_GOALS = {(8, 50): 0.50, (12, 100): 0.22, (12, 400): 0.07}
 
 
 def rows() -> list[Row]:
-    """One dict a goal: `name`, `forms` (name to median CPU seconds, or bytes, or errors), `ratio`, `goal` (ratio at
-    least).
-    """
+    """One dict a goal: `name`, `forms` (name to median CPU seconds, bytes or errors), `ratio`, least `goal`."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     table: list[Row] = []

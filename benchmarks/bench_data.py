@@ -32,7 +32,7 @@ def reader_rows(folder: Path | None, scratch: Path) -> list[Row]:
     """`read_record` against `wfdb.rdrecord`, bit-equal in float32."""
     import wfdb
 
-    from ecg_transformers.data.readers.wfdb_signal import read_wfdb
+    from ecg_transformers.data.readers.wfdb.record import read_wfdb
 
     result = []
     for name, paths, goal in _reader_cases(folder, scratch):
@@ -92,7 +92,7 @@ def storage_rows(scratch: Path) -> list[Row]:
     """Reading records one by one in random order to float32 millivolt."""
     import datasets
 
-    from ecg_transformers.data.record_table import RecordTable
+    from ecg_transformers.data.rows import RecordTable
 
     samples = _samples()
     volts = samples.astype(np.float32) / 1000

@@ -19,7 +19,7 @@ from ecg_transformers.layers.masking import gather_tokens, num_visible, rank_noi
 from ecg_transformers.layers.patching import PatchEmbedding, patchify
 from ecg_transformers.models.st_mem.configuration_st_mem import STMEMConfig
 from ecg_transformers.models.st_mem.modeling_st_mem import STMEMForPreTraining
-from ecg_transformers.training.optimization import build_optimizer, parameter_groups
+from ecg_transformers.training.plan.optimization import build_optimizer, parameter_groups
 
 
 @dataclass(frozen=True)

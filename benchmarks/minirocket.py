@@ -18,7 +18,7 @@ MAX_DILATIONS = 32
 
 
 class MiniRocket:
-    """Call with series ``(records, leads, samples)`` to get ``(records, features)``.
+    """Call with series `(records, leads, samples)` to get `(records, features)`.
 
     Args:
         num_features: rounded down to a multiple of 84.
@@ -49,7 +49,7 @@ class MiniRocket:
         return self
 
     def __call__(self, series: Array) -> Array:
-        """Features ``(records, 84 · per_kernel)`` of series ``(records, leads, samples)``, float32."""
+        """Features `(records, 84 · per_kernel)` of series `(records, leads, samples)`, float32."""
         return np.stack([self._one(np.asarray(record, dtype=np.float32)) for record in series])
 
     def _one(self, record: Array) -> Array:
@@ -83,7 +83,7 @@ def dilations_of(length: int, per_kernel: int) -> tuple[list[int], list[int]]:
 
 
 def lead_weights(generator: np.random.Generator, leads: int) -> Array:
-    """The 84 kernels over random subsets of leads, ``(84, leads · 9)``; few leads as likely as many."""
+    """The 84 kernels over random subsets of leads, `(84, leads · 9)`; few leads as likely as many."""
     weights = np.zeros((NUM_KERNELS, leads, KERNEL_LENGTH), dtype=np.float32)
     largest = min(leads, KERNEL_LENGTH)
     for kernel, places in enumerate(combinations(range(KERNEL_LENGTH), 3)):
@@ -95,7 +95,7 @@ def lead_weights(generator: np.random.Generator, leads: int) -> Array:
 
 
 def windows(record: Array, dilation: int) -> Array:
-    """The nine shifted copies of every lead with zeros at the ends: ``(leads · 9, samples)``."""
+    """The nine shifted copies of every lead with zeros at the ends: `(leads · 9, samples)`."""
     leads, length = record.shape
     edge = dilation * (KERNEL_LENGTH // 2)
     padded = np.zeros((leads, length + 2 * edge), dtype=np.float32)

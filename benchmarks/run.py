@@ -21,8 +21,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # the benches are plain files beside this one
-
 BENCHES = {"signal": "bench_signal", "data": "bench_data", "cropa": "bench_cropa", "st_mem": "bench_st_mem"}
 MARGIN = 0.10  # of the goal: what a busy machine may take away
 COLUMNS = ("what", "forms", "ratio", "goal", "reached")
@@ -66,7 +64,7 @@ def measure(name: str) -> list[dict[str, Any]]:
 
 
 def verdict(row: Mapping[str, Any]) -> str:
-    """ "yes", "nearly" (short by less than the margin: run again), "no", or "" without a goal."""
+    """Whether the goal is reached: "yes", "nearly" (short by less than the margin: run again), "no"; "" without one."""
     goal = row.get("goal")
     if goal is None:
         return ""

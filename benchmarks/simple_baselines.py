@@ -4,7 +4,7 @@
 
 Each method is trained on 100 %, 10 % and 5 % of the labelled training records (whole patients, nested, three seeds),
 chooses its strength on the validation records, and is scored once on the test records. For every method and fraction
-``OUT/<method>/labels-<fraction>/`` receives `metrics.json` and `predictions.parquet` in the form of fine-tuning; the
+`OUT/<method>/labels-<fraction>/` receives `metrics.json` and `predictions.parquet` in the form of fine-tuning; the
 comparison is printed and written to `OUT/summary.md` and `OUT/summary.json`.
 """
 
@@ -26,18 +26,18 @@ from numpy.typing import NDArray
 from ecg_transformers.data.errors import ECGDataError
 from ecg_transformers.data.fingerprint import dataset_fingerprint
 from ecg_transformers.data.loading import label_names, load_ecg_dataset, task_kind
-from ecg_transformers.data.record_table import RecordTable
+from ecg_transformers.data.rows import RecordTable
 from ecg_transformers.evaluation.probes import LinearProbe, RidgeProbe
 from ecg_transformers.evaluation.signal_features import median_beat, simple_features
 from ecg_transformers.evaluation.statistics import compare_models
 from ecg_transformers.evaluation.subsets import label_subset
-from ecg_transformers.training.corpus import Split
-from ecg_transformers.training.results import (
+from ecg_transformers.training.classifier.results import (
     describe_data,
-    test_metrics,
+    metrics_of_seeds,
     thresholds_from_validation,
     write_predictions,
 )
+from ecg_transformers.training.samples.splits import Split
 
 Array = NDArray[Any]
 SPLITS = ("train", "validation", "test")
@@ -192,7 +192,7 @@ def write_cell(folder: Path, scores: Scores, parts: dict[str, Part], about: dict
     folder.mkdir(parents=True, exist_ok=True)
     validation, test = parts["validation"].split, parts["test"].split
     thresholds = {seed: thresholds_from_validation(validation, prob) for seed, prob in scores.validation.items()}
-    metrics = {"test": test_metrics(test, scores.test, thresholds, NUM_RESAMPLES), **about}
+    metrics = {"test": metrics_of_seeds(test, scores.test, thresholds, NUM_RESAMPLES), **about}
     write_predictions(folder / "predictions.parquet", test, scores.test)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     return metrics

@@ -8,15 +8,26 @@ result. Steps that are complete are not repeated when the command runs again; an
 stopped. Not a medical device: these are synthetic signals.
 """
 
-import dataclasses
 import json
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ecg_transformers.training.arguments import FinetuningArguments, PretrainingArguments, parse_arguments
+import pandas as pd
+import torch
+from transformers import AutoFeatureExtractor, AutoModel, AutoModelForPreTraining
+
+import ecg_transformers as ecg
+from ecg_transformers.analysis.ecg_paper import plot_ecg
+from ecg_transformers.analysis.plots import plot_loss_curve, plot_reconstruction, plot_roc_curves, save_figure
+from ecg_transformers.hub.cards import write_card
+from ecg_transformers.training.arguments import FinetuningArguments, PretrainingArguments, option, parse_arguments
+from ecg_transformers.training.checkpoints.saving import continued
 from ecg_transformers.training.errors import run_command
+from ecg_transformers.training.finetuning import finetune
+from ecg_transformers.training.pretraining import pretrain
+from ecg_transformers.training.report.model_folder import is_finished
 
 LABEL_FRACTION = 0.1
 
@@ -25,12 +36,10 @@ LABEL_FRACTION = 0.1
 class DemoArguments:
     """What the demo may be told."""
 
-    output_dir: str = field(
-        default="demo_output", metadata={"help": "Folder for checkpoints, figures and comparison.json."}
-    )
-    num_records: int = field(default=2000, metadata={"help": "Synthetic records."})
-    max_steps: int = field(default=2000, metadata={"help": "Updates of the pre-training."})
-    seed: int = field(default=0, metadata={"help": "Seed of data and training."})
+    output_dir: str = option("demo_output", "Folder for checkpoints, figures and comparison.json.")
+    num_records: int = option(2000, "Synthetic records.")
+    max_steps: int = option(2000, "Updates of the pre-training.")
+    seed: int = option(0, "Seed of data and training.")
 
 
 def main() -> None:
@@ -48,17 +57,9 @@ def main() -> None:
     report(folder, runs, figures)
 
 
-def done(folder: Path) -> bool:
-    """Whether a step has written its result."""
-    return (folder / "run.json").is_file() and (folder / "model.safetensors").is_file()
-
-
 def pretrain_once(args: DemoArguments, folder: Path) -> Path:
     """The small ST-MEM, pre-trained on the records without their labels."""
-    if not done(folder):
-        from ecg_transformers.hub.cards import write_card
-        from ecg_transformers.training.pretraining import pretrain
-
+    if not is_finished(folder):
         print(f"Pre-training ST-MEM on {args.num_records} synthetic records, {args.max_steps} updates", flush=True)
         settings = PretrainingArguments(
             method="st_mem",
@@ -69,21 +70,14 @@ def pretrain_once(args: DemoArguments, folder: Path) -> Path:
             save_steps=100,
             seed=args.seed,
         )
-        if any((folder / "checkpoints").glob("step-*")):
-            settings = dataclasses.replace(settings, resume_from_checkpoint="latest")
-        pretrain(settings)
+        pretrain(continued(settings))
         write_card(folder)
     return folder
 
 
 def save_untrained(pretrained: Path, folder: Path, seed: int) -> Path:
     """The same network as it was before training: the control that every probe needs."""
-    import torch
-    from transformers import AutoFeatureExtractor, AutoModel
-
-    import ecg_transformers
-
-    config = ecg_transformers.STMEMConfig.from_pretrained(pretrained)
+    config = ecg.STMEMConfig.from_pretrained(pretrained)
     torch.manual_seed(seed)
     AutoModel.from_config(config).save_pretrained(folder)
     AutoFeatureExtractor.from_pretrained(pretrained).save_pretrained(folder)
@@ -92,10 +86,7 @@ def save_untrained(pretrained: Path, folder: Path, seed: int) -> Path:
 
 def classify_once(args: DemoArguments, checkpoint: Path, folder: Path, mode: str) -> dict[str, Any]:
     """One way to a classifier with few labels, and its metrics on the test records."""
-    if not done(folder):
-        from ecg_transformers.hub.cards import write_card
-        from ecg_transformers.training.finetuning import finetune
-
+    if not is_finished(folder):
         print(f"{mode} from {checkpoint.name} with {LABEL_FRACTION:.0%} of the labels", flush=True)
         settings = FinetuningArguments(
             model_name_or_path=str(checkpoint),
@@ -106,9 +97,7 @@ def classify_once(args: DemoArguments, checkpoint: Path, folder: Path, mode: str
             label_fraction=LABEL_FRACTION,
             seeds=str(args.seed),
         )
-        if any((folder / "checkpoints").glob("step-*")):
-            settings = dataclasses.replace(settings, resume_from_checkpoint="latest")
-        finetune(settings)
+        finetune(continued(settings))
         write_card(folder)
     metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     return metrics
@@ -116,14 +105,6 @@ def classify_once(args: DemoArguments, checkpoint: Path, folder: Path, mode: str
 
 def draw(args: DemoArguments, folder: Path, pretrained: Path) -> list[Path]:
     """ECG paper, reconstruction, loss and ROC."""
-    import pandas as pd
-    import torch
-    from transformers import AutoFeatureExtractor, AutoModelForPreTraining
-
-    import ecg_transformers as ecg
-    from ecg_transformers.analysis.paper import plot_ecg
-    from ecg_transformers.analysis.plots import plot_loss_curve, plot_reconstruction, plot_roc_curves, save_figure
-
     rows = ecg.load_ecg_dataset("synthetic", split="test", num_records=args.num_records, seed=args.seed)
     record = ecg.ECGRecord.from_row(rows[0])
     extractor = AutoFeatureExtractor.from_pretrained(pretrained)

@@ -1,10 +1,10 @@
 """Fine-tune, probe or train from scratch on a labelled corpus, and evaluate on its test split.
 
-    accelerate launch examples/finetune_classification.py --model_name_or_path CHECKPOINT --dataset ptb_xl --task
-    superclass \\
-        --data_dir PTB_XL_FOLDER --output_dir OUT --mode finetune --seeds 0,1,2
-    python examples/finetune_classification.py --model_name_or_path CHECKPOINT --dataset folder --data_dir MY_RECORDS
-    \\
+All weights, three seeds; then a linear probe on a tenth of the labels of own records, which the model sees on three leads:
+
+    accelerate launch examples/finetune_classification.py --model_name_or_path CHECKPOINT --dataset ptb_xl \\
+        --task superclass --data_dir PTB_XL_FOLDER --output_dir OUT --mode finetune --seeds 0,1,2
+    python examples/finetune_classification.py --model_name_or_path CHECKPOINT --dataset folder --data_dir MY_RECORDS \\
         --output_dir OUT --mode linear --label_fraction 0.1 --leads I,II,V2
 
 `OUT` then holds the classifier with its feature extractor and card, `metrics.json`, `predictions.parquet`,
@@ -14,22 +14,7 @@ and `checkpoints/`.
 
 import sys
 
-from ecg_transformers.training.arguments import FinetuningArguments, parse_arguments
-from ecg_transformers.training.errors import run_command
-from ecg_transformers.training.finetuning import finetune
-
-
-def main() -> None:
-    args = parse_arguments(FinetuningArguments, "Train and evaluate a classifier.")
-    summary = finetune(args)
-    if summary.is_main_process:
-        from ecg_transformers.hub.cards import write_card
-
-        write_card(args.output_dir)
-        auroc = summary.metrics["test"]["macro_auroc"]
-        shown = "undefined" if auroc["mean"] is None else f"{auroc['mean']:.3f}, 95 % interval {auroc['ci95']}"
-        print(f"saved {summary.model_class} to {args.output_dir}; test macro AUROC {shown}")
-
+from ecg_transformers.cli import main
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    sys.exit(main(["finetune", *sys.argv[1:]]))

@@ -1,17 +1,41 @@
 """The plan of the house, as far as import contracts cannot see it."""
 
+import ast
+import configparser
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from support.text_damage import damage
 
 from ecg_transformers.models.registry import list_methods
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "ecg_transformers"
 FILES = sorted(SOURCE.rglob("*.py"))
+WRITTEN = [
+    path
+    for folder in ("src", "tests", "examples", "experiments", "benchmarks")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+]
+
+# what a wrapper leaves behind, one example of each kind with what finds it
+DAMAGED = {
+    "banner": "# " + "-" * 4 + " MoCo v3\n",
+    "torn banner": "# a title\n# ---------\n",
+    "double back-ticks": '"""Shape ' + "`" * 2 + '(B, L)."""\n',
+    "role": '"""See :' + 'func:`load`."""\n',
+    "placeholder": 'text = (\n    f"{name} is missing; "\n    f"give it."\n)\n',
+    "cut string": 'text = (\n    "this sentence was "\n    "cut "\n    "behind a word."\n)\n',
+    "pushed word": '"""Title.\n\n' + "word " * 20 + '\n    any\nof the paragraph.\n"""\n',
+    "two pushed words": '"""Title.\n\n' + "word " * 20 + '\nlooks at\nall of it.\n"""\n',
+    "torn code": '"""Title.\n\nThe shape is `(B, N, L,\nbeat_len)` here.\n"""\n',
+    "last words": 'def f():\n    """' + "word " * 22 + '\n    left alone."""\n',
+    "blank": 'def f():\n    """ "x" or "y"."""\n',
+}
 
 
 def named(path):
@@ -21,8 +45,6 @@ def named(path):
 @pytest.mark.parametrize("path", [path for path in FILES if SOURCE / "models" not in path.parents], ids=named)
 def test_nothing_outside_models_names_a_method(path):
     """No branch on a method's name anywhere: the registry answers. Examples in docstrings may name one."""
-    import ast
-
     tree = ast.parse(path.read_text(encoding="utf-8"))
     docstrings = {
         id(node.body[0].value)
@@ -59,6 +81,42 @@ def test_configuration_files_carry_a_year(path):
     assert re.match(r"# Copyright 20\d\d", path.read_text(encoding="utf-8"))
 
 
+@pytest.mark.parametrize("path", WRITTEN, ids=named)
+def test_no_wrapper_has_damaged_a_file(path):
+    assert not damage(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_every_kind_of_damage_is_found(kind):
+    assert damage(DAMAGED[kind])
+
+
+def test_what_is_whole_is_not_taken_for_damage():
+    whole = '"""Title.\n\nArgs:\n    x: `(B, L)`.\n"""\n# words - and more\ntext = f"{x} " "and the rest"\n'
+    assert not damage(whole)
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    """Imports inside functions count, too: they hide a circle and do not remove it."""
+    import grimp
+
+    graph = grimp.build_graph("ecg_transformers")
+    above = {module: graph.find_upstream_modules(module) for module in graph.modules}
+    assert not sorted(module for module in above if any(module in above[other] for other in above[module]))
+
+
+def test_the_floors_are_kept_by_every_module_the_command_line_included():
+    result = subprocess.run([Path(sys.executable).with_name("lint-imports")], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout[-3000:]
+
+
+def test_every_method_stands_in_the_contract_of_independence():
+    contracts = configparser.ConfigParser()
+    contracts.read(ROOT / ".importlinter", encoding="utf-8")
+    modules = contracts["importlinter:contract:methods"]["modules"].split()
+    assert set(modules) == {f"ecg_transformers.models.{name}" for name in list_methods()}
+
+
 def test_importing_the_package_opens_no_socket():
     script = (
         "import socket\n"
@@ -71,8 +129,6 @@ def test_importing_the_package_opens_no_socket():
 
 
 def test_the_package_works_without_a_home_directory(tmp_path):
-    import os
-
     env = {key: value for key, value in os.environ.items() if key not in ("HOME", "HF_HOME", "XDG_CACHE_HOME")}
     script = (
         "import ecg_transformers as ecg\n"

@@ -2,7 +2,7 @@
 
 import sys
 
-from ecg_transformers_cli import main
+from ecg_transformers.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from ecg_transformers.analysis import plots
+from ecg_transformers.analysis.ecg_paper import MM_PER_MILLIVOLT, MM_PER_SECOND
 from ecg_transformers.analysis.figures import NOT_A_MEDICAL_DEVICE, new_figure, save_figure
-from ecg_transformers.analysis.paper import MM_PER_MILLIVOLT, MM_PER_SECOND
 from ecg_transformers.data.record import ECGRecord
 from ecg_transformers.signal.leads import STANDARD_LEADS
 

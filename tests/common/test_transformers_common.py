@@ -10,7 +10,6 @@ import sys
 import tempfile
 import unittest
 import unittest.mock
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,13 +17,13 @@ import torch
 import ecg_transformers
 from ecg_transformers.models.registry import get_method, list_methods
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-if not (REPOSITORY / "hf_tests" / ".fetched").is_file():
-    raise RuntimeError("hf_tests/ is missing: run `python tests/common/fetch_common_tests.py` (make test does).")
-sys.path.insert(0, str(REPOSITORY))
-
-from hf_tests import test_modeling_common as common  # noqa: E402
-from hf_tests.test_configuration_common import ConfigTester  # noqa: E402
+try:
+    from hf_tests import test_modeling_common as common
+    from hf_tests.test_configuration_common import ConfigTester
+except ModuleNotFoundError as error:
+    raise RuntimeError(
+        "hf_tests/ is missing: run `python tests/common/fetch_common_tests.py` (make test does)."
+    ) from error
 
 
 class MethodTester:
@@ -74,7 +73,7 @@ class CommonTests(common.ModelTesterMixin):
         method = get_method(self.method_name)
         self.model_tester = MethodTester(self, self.method_name)
         config = method.config_class(**method.tiny_config)
-        self.has_attentions = bool(getattr(config, "num_attention_heads", None))
+        self.has_attentions = "attentions" in method.model_classes["base"]._can_record_outputs
         self.config_tester = ConfigTester(
             self,
             config_class=method.config_class,
@@ -123,6 +122,16 @@ class CommonTests(common.ModelTesterMixin):
                 model_class.from_pretrained(folder, num_labels=42)
             model = model_class.from_pretrained(folder, num_labels=42, ignore_mismatched_sizes=True).eval()
         assert model(**self._prepare_for_class(inputs, model_class)).logits.shape[-1] == 42
+
+    def test_can_init_all_missing_weights(self) -> None:
+        """Loads an empty checkpoint on purpose, which `from_pretrained` refuses."""
+        with unittest.mock.patch("ecg_transformers.models.base.refuse_misfits"):
+            super().test_can_init_all_missing_weights()
+
+    def test_model_weights_reload_no_missing_tied_weights(self) -> None:
+        """Loads a checkpoint with one foreign tensor on purpose, which `from_pretrained` refuses."""
+        with unittest.mock.patch("ecg_transformers.models.base.refuse_misfits"):
+            super().test_model_weights_reload_no_missing_tied_weights()
 
     def _one_class_at_a_time(self, test) -> None:
         """A pre-training class sees fewer tokens than the base class: the tester is told the class's own number."""

@@ -3,7 +3,7 @@ import pytest
 
 from ecg_transformers.evaluation import metrics
 from ecg_transformers.evaluation.probes import LinearProbe, RidgeProbe, Standardizer, knn_scores
-from ecg_transformers.evaluation.torch_probes import AttentionProbe, LastEpochProbe
+from ecg_transformers.evaluation.trained_probes import AttentionProbe, LastEpochProbe
 
 
 def planted(seed=0, records=400, features=30, classes=3, signal=1.5):

@@ -1,25 +1,32 @@
 """The scripts as a user starts them: help, a short run, exit codes."""
 
+import csv
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ecg_transformers.models.registry import get_method
+from ecg_transformers.signal.leads import STANDARD_LEADS
+from ecg_transformers.signal.synthesis import synthesize_ecg
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def run_script(name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+def run_script(
+    name: str, *arguments: str, folder: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, str(REPOSITORY / "examples" / name), *arguments],
         env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **environment},
         capture_output=True,
         text=True,
         timeout=200,
+        cwd=folder,
     )
 
 
@@ -59,10 +66,62 @@ def test_pretraining_and_fine_tuning_run_one_after_the_other(tmp_path: Path) -> 
     assert "macro AUROC" in second.stdout
 
 
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory, own_cache: None) -> dict[str, Path]:
+    """A small encoder and a classifier, untrained, as folders."""
+    folder = tmp_path_factory.mktemp("models")
+    entry = get_method("st_mem")
+    for role in ("base", "classification"):
+        config = entry.config_class(**entry.tiny_config, num_labels=3)
+        entry.model_classes[role](config).save_pretrained(folder / role)
+    return {role: folder / role for role in ("base", "classification")}
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two records and a file that is none."""
+    folder = tmp_path_factory.mktemp("records")
+    for seed in (1, 2):
+        ecg = synthesize_ecg(seed, seed, sampling_rate=500, duration=10)
+        np.savez(folder / f"r{seed}.npz", signal=ecg.signal, sampling_rate=500, lead_names=list(STANDARD_LEADS))
+    (folder / "broken.npz").write_bytes(b"no archive")
+    return folder
+
+
+def test_a_folder_of_records_becomes_a_table(models: dict[str, Path], records: Path, tmp_path: Path) -> None:
+    table = tmp_path / "scores.csv"
+    result = run_script("predict_folder.py", str(models["classification"]), str(records), str(table))
+    assert result.returncode == 0, result.stderr
+    assert "2 records" in result.stdout
+    assert "broken.npz" in result.stderr
+    rows = list(csv.DictReader(table.open(encoding="utf-8")))
+    assert [row.pop("file") for row in rows] == ["r1.npz", "r2.npz"]
+    for row in rows:
+        assert len(row) == 3
+        assert sum(map(float, row.values())) == pytest.approx(1, abs=1e-4)
+
+
+def test_features_of_a_corpus_are_written_with_their_record_ids(models: dict[str, Path], tmp_path: Path) -> None:
+    result = run_script("extract_features.py", str(models["base"]), str(tmp_path / "features.npz"))
+    assert result.returncode == 0, result.stderr
+    with np.load(tmp_path / "features.npz") as stored:
+        assert len(stored["features"]) == len(stored["record_ids"]) == len(set(stored["record_ids"]))
+        assert np.isfinite(stored["features"]).all()
+
+
+@pytest.mark.parametrize(("method", "shape"), [("st_mem", "input_values: (1, 12, 2250)"), ("ecg_sl", "beats: (1, ")])
+def test_an_own_record_is_drawn_and_prepared(records: Path, tmp_path: Path, method: str, shape: str) -> None:
+    result = run_script("own_records.py", str(records / "r1.npz"), method, folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "10.0 s at 500 Hz" in result.stdout
+    assert shape in result.stdout
+    assert (tmp_path / "record.png").stat().st_size > 10_000
+
+
 def test_a_wrong_argument_is_one_sentence_and_exit_code_2(tmp_path: Path) -> None:
     result = run_script("pretrain.py", "--method", "st_men", "--output_dir", str(tmp_path / "out"))
     assert result.returncode == 2
-    assert "Did you mean 'st_mem'" in result.stderr.splitlines()[-1]
+    assert "did you mean 'st_mem'" in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "out").exists()
 

@@ -8,15 +8,23 @@ import pytest
 from ecg_transformers.features.execution import Chain, CropRequest
 from ecg_transformers.features.steps import (
     STEPS,
+    BandPass,
     CheckSignal,
     ConvertUnits,
     Crop,
+    DecimateFlattened,
     Filter,
+    FIRBandPass,
+    KeepEvery,
+    MedianBaseline,
+    MinMax,
     Normalize,
+    Notch,
     Pad,
     RecordReport,
     RecordState,
     Resample,
+    ResampleWindows,
     Scale,
     SelectLeads,
     run_signal_steps,
@@ -33,6 +41,14 @@ EXAMPLES = [
     Filter("lowpass", 40.0, 3),
     Normalize("fixed", 0.0, [0.0, 0.1], [1.0, 2.0]),
     Scale(2.0, 5.0),
+    Notch(60.0, 20.0),
+    BandPass(0.5, 47.0, 3),
+    MedianBaseline(0.6),
+    MinMax("per_lead", -1.0, 1.0, 0.0),
+    ResampleWindows(240.0, 480, "polyphase", "ratio_first"),
+    FIRBandPass(0.1, 40.0, 0.2),
+    DecimateFlattened(4),
+    KeepEvery(100.0),
 ]
 
 
@@ -95,3 +111,21 @@ def test_a_good_record_needs_no_repair() -> None:
     np.testing.assert_array_equal(CheckSignal().apply(record, given), record)
     assert given.report.to_dict() == {}
     assert given.report.repairs() == []
+
+
+def test_every_window_is_resampled_as_if_it_were_alone_and_a_remainder_is_dropped() -> None:
+    signal = np.random.default_rng(0).standard_normal((2, 3, 1100))
+    step = ResampleWindows(240.0, 240, "resampy")
+    joined = step.apply(signal, 500.0)
+    assert joined.shape == (2, 3, 480) == (2, 3, step.length_after(1100, 500.0))
+    alone = Resample(240.0, "resampy").apply(signal[..., 500:1000], 500.0)
+    np.testing.assert_allclose(joined[..., 240:], alone, atol=1e-12)
+
+
+def test_windows_of_any_rate_are_whole_and_short_records_stay_short() -> None:
+    step = ResampleWindows(240.0, 600, "resampy", "ratio_first")
+    for rate in (100.0, 257.0, 360.0, 977.0):
+        signal = np.zeros((1, int(5.2 * rate)))
+        assert step.apply(signal, rate).shape[-1] == 1200 == step.length_after(signal.shape[-1], rate)
+        short = np.zeros((1, int(rate)))
+        assert step.apply(short, rate).shape[-1] == step.length_after(short.shape[-1], rate) < 600

@@ -1,5 +1,4 @@
-"""Hostile `config.json` files: an error with a sentence or a small usable config; never code, nor memory or time without
-bound."""
+"""Hostile `config.json` files: a sentence or a small usable config; never code, nor memory or time without bound."""
 
 import contextlib
 import json
@@ -200,8 +199,6 @@ def test_bytes_that_are_no_text_are_refused(tmp_path):
     with bounded(), pytest.raises(CLEAN):
         transformers.AutoConfig.from_pretrained(tmp_path)
 
-
-# ---- code --------------------------------------------------------------------------------------------------------------
 
 EVIL = """
 from pathlib import Path

@@ -143,7 +143,7 @@ def test_only_files_of_a_checkpoint_are_uploaded(hub, tmp_path):
     script = f"""
 import ecg_transformers as ecg, torch
 from huggingface_hub import HfApi
-from ecg_transformers.models.auto import upload_checkpoint
+from ecg_transformers.hub.upload import upload_checkpoint
 method = ecg.get_method("st_mem")
 method.model_classes["base"](method.config_class(**method.tiny_config)).save_pretrained({str(tmp_path)!r})
 upload_checkpoint({str(tmp_path)!r}, "lab/listing", private=True)

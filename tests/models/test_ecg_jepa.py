@@ -9,13 +9,13 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ecg_transformers.layers import cross_pattern_attention as leaf
-from ecg_transformers.models.conversion import CheckpointError
 from ecg_transformers.models.ecg_jepa.convert_ecg_jepa import convert_ecg_jepa, official_ecg_jepa
 from ecg_transformers.models.ecg_jepa.modeling_ecg_jepa import (
     ECGJEPAForPreTraining,
     ECGJEPAForSequenceClassification,
     ECGJEPAModel,
 )
+from ecg_transformers.models.shared.state_dicts import CheckpointError
 
 TOLERANCE = 1e-5
 SETS = ("lead8", "lead12")
@@ -66,9 +66,6 @@ def official_gradients(model: ECGJEPAForPreTraining) -> dict[str, Tensor]:
             target.copy_(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)
             assert (parameter.grad is None) == name.startswith("target_encoder.")
     return official_ecg_jepa(carrier)
-
-
-# ---- pre-training ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -229,9 +226,6 @@ def test_momentum_schedule_is_the_published_one(parity):
             assert model.target_momentum(step, total) == pytest.approx(momentum, abs=1e-15)
 
 
-# ---- downstream -----------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def encoder(parity) -> ECGJEPAModel:
     tensors = part(parity("ecg_jepa", "downstream"), "encoder.")
@@ -296,9 +290,6 @@ def test_regression_from_the_feature_equals_the_reference(parity, encoder):
     feature = encoder(tensors["x"]).pooler_output
     close(torch.nn.functional.linear(feature, tensors["regression.w"], tensors["regression.b"]).squeeze(-1),
           tensors["regression.out"].view(-1))  # fmt: skip
-
-
-# ---- conversion -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", SETS)

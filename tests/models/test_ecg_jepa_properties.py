@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ecg_transformers.layers import cross_pattern_attention as leaf
+from ecg_transformers.layers.collapse import token_figures
 from ecg_transformers.models.ecg_jepa.configuration_ecg_jepa import ECGJEPAConfig
 from ecg_transformers.models.ecg_jepa.masking_ecg_jepa import draw_time_mask, draw_time_masks
 from ecg_transformers.models.ecg_jepa.modeling_ecg_jepa import (
@@ -16,7 +17,6 @@ from ecg_transformers.models.ecg_jepa.modeling_ecg_jepa import (
     ECGJEPAForSequenceClassification,
     ECGJEPAModel,
 )
-from ecg_transformers.models.ecg_jepa.monitoring_ecg_jepa import collapse_figures
 from ecg_transformers.models.registry import get_method
 
 METHOD = get_method("ecg_jepa")
@@ -42,9 +42,6 @@ MASK = torch.tensor([False, True, True, False, False, True, False, False])
 
 def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-5) -> None:
     torch.testing.assert_close(actual, expected, atol=tolerance, rtol=0)
-
-
-# ---- who sees what --------------------------------------------------------------------------------------------------
 
 
 def test_masked_patches_do_not_reach_the_student_but_reach_the_targets():
@@ -157,10 +154,6 @@ def test_other_models_can_use_the_pattern_by_name():
     close(crossed(x[:, :1]).pooler_output, one_lead)  # within one lead the pattern is complete
 
 
-# ---- the teacher
-# -----------------------------------------------------------------------------------------------------
-
-
 def same_weights(model: ECGJEPAForPreTraining) -> bool:
     pairs = zip(model.ecg_jepa.parameters(), model.target_encoder.parameters(), strict=True)
     return all(torch.equal(student, teacher) for student, teacher in pairs)
@@ -254,10 +247,6 @@ def test_the_student_is_exported_unless_the_target_is_asked_for(tmp_path):
         model.export_encoder("teacher")
 
 
-# ---- masks
-# -----------------------------------------------------------------------------------------------------------
-
-
 def test_block_masks_spare_the_last_patch_unless_told_otherwise():
     published = ECGJEPAConfig()
     generator = torch.Generator().manual_seed(0)
@@ -325,10 +314,6 @@ def test_everything_hidden_is_possible_and_nothing_hidden_is_refused():
         tiny_config(mask_type="blocks")
 
 
-# ---- positions, options, initialisation
-# ----------------------------------------------------------------------------------
-
-
 def test_other_lengths_are_refused_extended_or_interpolated():
     longer = signal(seq_len=180)
     with pytest.raises(ValueError, match="position_length"):
@@ -352,10 +337,14 @@ def test_other_positions_train_and_reload(positions, tmp_path):
     model.eval().save_pretrained(tmp_path)
     loaded = ECGJEPAForPreTraining.from_pretrained(tmp_path)
     close(loaded(signal(), mask=MASK).predictions, model(signal(), mask=MASK).predictions)
-    if positions == "learnable":
-        assert model.ecg_jepa.embeddings.positions.table.grad is not None
-        assert not loaded.predictor.positions.table.requires_grad
-        assert build(positions=positions, train_predictor_positions=True).predictor.positions.table.requires_grad
+
+
+def test_learnable_positions_of_the_encoder_train_and_those_of_the_predictor_only_when_asked():
+    model = build(positions="learnable")
+    model.train()(signal(), mask=MASK).loss.backward()
+    assert model.ecg_jepa.embeddings.positions.table.grad is not None
+    assert not model.predictor.positions.table.requires_grad
+    assert build(positions="learnable", train_predictor_positions=True).predictor.positions.table.requires_grad
 
 
 def test_rotary_attention_depends_on_distances_in_time_only():
@@ -446,32 +435,28 @@ def test_wrong_sizes_are_named():
             tiny_config(**wrong)
 
 
-# ---- the monitor
-# -----------------------------------------------------------------------------------------------------
-
-
 def test_monitor_tells_a_collapse_onto_positions_from_content():
     generator = torch.Generator().manual_seed(0)
     codes = torch.randn(1, 24, 16, generator=generator)
     content = torch.randn(32, 24, 16, generator=generator)
     positions = torch.arange(24)
-    collapsed = collapse_figures(codes.expand(32, -1, -1), positions)
+    collapsed = token_figures(codes.expand(32, -1, -1), positions)
     assert collapsed["content"] == pytest.approx(0, abs=1e-6)
-    alive = collapse_figures(content, positions)
+    alive = token_figures(content, positions)
     assert alive["content"] > 0.9
     assert alive["token_effective_rank"] == pytest.approx(16, rel=0.05)
-    half = collapse_figures(codes + content, positions)
+    half = token_figures(codes + content, positions)
     assert half["content"] == pytest.approx(0.5, abs=0.1)
-    flat = collapse_figures(torch.ones(4, 24, 16) + 1e-4 * content[:4, :, :1], positions)
+    flat = token_figures(torch.ones(4, 24, 16) + 1e-4 * content[:4, :, :1], positions)
     assert flat["mean_pairwise_cosine"] == pytest.approx(1, abs=1e-3)
     assert flat["token_effective_rank"] == pytest.approx(1, abs=0.1)
-    assert collapse_figures(torch.full((2, 24, 16), math.nan), positions) == {}
+    assert token_figures(torch.full((2, 24, 16), math.nan), positions) == {}
 
 
 def test_monitor_finds_positions_of_masks_per_sample():
     codes = torch.randn(10, 16, generator=torch.Generator().manual_seed(0))
     positions = torch.stack([torch.randperm(10, generator=torch.Generator().manual_seed(i))[:6] for i in range(8)])
-    assert collapse_figures(codes[positions], positions)["content"] == pytest.approx(0, abs=1e-6)
+    assert token_figures(codes[positions], positions)["content"] == pytest.approx(0, abs=1e-6)
 
 
 def test_monitor_reads_the_models_own_output():
@@ -483,14 +468,10 @@ def test_monitor_reads_the_models_own_output():
         assert all(isinstance(value, float) for value in figures.values())
 
 
-# ---- the registry entry
-# -----------------------------------------------------------------------------------------------
-
-
 def test_recipes_build_valid_configs_and_name_the_published_settings():
-    for name, recipe in METHOD.recipes.items():
+    for recipe in METHOD.recipes.values():
         config = ECGJEPAConfig(**recipe.config)
-        preprocessing = METHOD.with_recipe(name).preprocessing
+        preprocessing = METHOD.preprocessing | recipe.preprocessing
         assert preprocessing["seq_len"] == config.seq_len
         assert preprocessing["patch_size"] == config.patch_size
         assert preprocessing["lead_names"] == config.lead_names
@@ -508,7 +489,7 @@ def test_the_recipes_schedule_is_the_published_one(parity):
 
     from safetensors import safe_open
 
-    from ecg_transformers.training.optimization import Schedule
+    from ecg_transformers.training.plan.optimization import Schedule
 
     tensors = parity("ecg_jepa", "schedules")
     with safe_open(parity.path("ecg_jepa", "schedules"), framework="pt") as file:

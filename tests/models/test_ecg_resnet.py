@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from ecg_transformers.layers.resnet1d import ZeroBatchNorm1d
-from ecg_transformers.models.conversion import CheckpointError
 from ecg_transformers.models.ecg_resnet.configuration_ecg_resnet import ECGResNetConfig
 from ecg_transformers.models.ecg_resnet.convert_ecg_resnet import convert_ecg_resnet
 from ecg_transformers.models.ecg_resnet.method import METHOD
 from ecg_transformers.models.ecg_resnet.modeling_ecg_resnet import ECGResNetForSequenceClassification, ECGResNetModel
+from ecg_transformers.models.shared.state_dicts import CheckpointError
 
 
 def small_model(model_class=ECGResNetForSequenceClassification, seed=0, **overrides):
@@ -112,8 +112,7 @@ def test_last_norm_of_every_block_starts_at_zero_fresh_and_after_loading():
         assert len(norms) == 3
         assert not any(norm.weight.any() for norm in norms)
     for (name, a), b in zip(fresh.state_dict().items(), loaded.state_dict().values()):
-        if a.dtype.is_floating_point:
-            assert float(b.abs().mean()) == pytest.approx(float(a.abs().mean()), rel=0.6, abs=1e-6), name
+        assert float(b.double().abs().mean()) == pytest.approx(float(a.double().abs().mean()), rel=0.6, abs=1e-6), name
 
 
 @torch.no_grad()

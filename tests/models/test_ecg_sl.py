@@ -152,9 +152,6 @@ def test_a_record_without_beats_has_finite_logits_and_gradients(attention, train
             assert torch.isfinite(parameter.grad).all(), name
 
 
-# ---- pre-training ---------------------------------------------------------------------------------------------------
-
-
 def test_the_masked_loss_looks_at_masked_beats_only():
     model = build(ECGSLForPreTraining)
     inputs, mask = batch(), torch.zeros(2, 6, dtype=torch.bool)
@@ -292,9 +289,6 @@ def test_a_few_steps_reduce_the_loss_of_both_stages():
         assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:3]), (stage, losses[::10])
 
 
-# ---- leads, labels, crops -------------------------------------------------------------------------------------------
-
-
 def test_several_leads_enter_together_and_absent_ones_are_zeros():
     model = build(ECGSLModel, num_leads=3)
     inputs = batch(num_leads=3)
@@ -365,9 +359,6 @@ def test_multilabel_targets_work():
     output = model(**batch(), labels=torch.tensor([[1.0, 0, 0, 1], [0, 0, 1, 0]]))
     torch.testing.assert_close(output.probabilities, output.logits.sigmoid())
     assert torch.isfinite(output.loss)
-
-
-# ---- configuration, saving, registry --------------------------------------------------------------------------------
 
 
 def test_eager_attentions_are_one_map_per_layer_and_padding_is_no_key():

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from ecg_transformers.models.conversion import CheckpointError
 from ecg_transformers.models.ecg_vit.configuration_ecg_vit import ECGViTConfig
 from ecg_transformers.models.ecg_vit.convert_ecg_vit import convert_ecg_vit
 from ecg_transformers.models.ecg_vit.method import METHOD
 from ecg_transformers.models.ecg_vit.modeling_ecg_vit import ECGViTForSequenceClassification, ECGViTModel
-from ecg_transformers.models.modeling_class_token import class_token_table
+from ecg_transformers.models.shared.class_token_model import class_token_table
+from ecg_transformers.models.shared.state_dicts import CheckpointError
 
 
 def build(model_class=ECGViTModel, **overrides):

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from ecg_transformers.models.conversion import CheckpointError
 from ecg_transformers.models.mlae.configuration_mlae import MLAEConfig
 from ecg_transformers.models.mlae.convert_mlae import convert_mlae
 from ecg_transformers.models.mlae.method import METHOD
@@ -12,6 +11,7 @@ from ecg_transformers.models.mlae.modeling_mlae import (
     MLAEForSequenceClassification,
     MLAEModel,
 )
+from ecg_transformers.models.shared.state_dicts import CheckpointError
 
 
 def close(actual, expected, atol=1e-5):
@@ -42,9 +42,6 @@ def reference(parity):
 @pytest.fixture(scope="module")
 def weights(parity):
     return parity("st_mem", "mlae_b_weights")
-
-
-# ---- parity and conversion
 
 
 @pytest.mark.parametrize("kind", ["raw", "norm"])
@@ -103,9 +100,6 @@ def test_fewer_leads_keep_the_first_rows_of_the_table(reference, weights):
         six(reference["encoder.six_leads_same_model.input"]).pooler_output,
         reference["encoder.six_leads_same_model.features"],
     )
-
-
-# ---- a token is a lead, a position is its identity
 
 
 def test_permuted_leads_with_their_indices_change_nothing():

@@ -3,8 +3,6 @@
 import pytest
 import torch
 
-from ecg_transformers.models.conversion import CheckpointError
-from ecg_transformers.models.modeling_class_token import class_token_table
 from ecg_transformers.models.mtae.configuration_mtae import MTAEConfig
 from ecg_transformers.models.mtae.convert_mtae import convert_mtae
 from ecg_transformers.models.mtae.method import METHOD
@@ -14,6 +12,8 @@ from ecg_transformers.models.mtae.modeling_mtae import (
     MTAEModel,
     random_lead_masking,
 )
+from ecg_transformers.models.shared.class_token_model import class_token_table
+from ecg_transformers.models.shared.state_dicts import CheckpointError
 
 
 def close(actual, expected, atol=1e-5):
@@ -41,9 +41,6 @@ def reference(parity):
 @pytest.fixture(scope="module")
 def weights(parity):
     return parity("st_mem", "mtae_a_weights")
-
-
-# ---- parity
 
 
 @pytest.mark.parametrize("kind", ["raw", "norm"])
@@ -114,9 +111,6 @@ def test_random_lead_masking_equals_the_reference(parity, weights, kind):
     close(random_lead_masking(r["input.series"], everything, r["rlm.uniform_draws"], 0.3, True), r["rlm.output"])
 
 
-# ---- conversion
-
-
 def test_sizes_follow_from_the_tensors(weights, parity):
     model, config = convert_mtae(weights), parity.config("st_mem", "mtae_a_io")
     for ours, theirs in {
@@ -158,9 +152,6 @@ def test_fixed_tables_grow_and_trained_tables_do_not(weights):
     close(longer.embeddings.position_embeddings, class_token_table(10, 48))
     with pytest.raises(CheckpointError, match="trained"):
         convert_mtae({**encoder, "pos_embedding": torch.randn(1, 9, 48)}, seq_len=750)
-
-
-# ---- what the method is
 
 
 def test_every_record_keeps_the_same_number_of_windows():
@@ -221,9 +212,6 @@ def test_loss_without_a_mask_can_be_left_out():
     assert build(loss_without_mask="none")(signal(), mask_ratio=0).loss is None
 
 
-# ---- random lead masking
-
-
 def test_leads_are_masked_at_the_asked_rate_and_the_rest_is_standardised_jointly():
     x, everything = signal(200), torch.ones(200, 12, dtype=torch.bool)
     draws = torch.rand(200, 12, generator=torch.Generator().manual_seed(0))
@@ -271,9 +259,6 @@ def test_random_lead_masking_draws_per_sample_from_the_generator_it_gets():
     assert set(build().draw_sample_noise(torch.Generator())) == {"noise"}
     again = model.draw_sample_noise(torch.Generator().manual_seed(0))
     assert all(torch.equal(drawn[key], again[key]) for key in drawn)
-
-
-# ---- loading and freezing
 
 
 def test_positions_are_fixed_in_pre_training_and_trained_downstream_also_after_loading(tmp_path):

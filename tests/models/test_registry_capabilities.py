@@ -21,6 +21,10 @@ NO_DROPOUT = (
     "context_dropout",
     "classifier_dropout",
     "head_dropout",
+    "hidden_dropout",
+    "attention_dropout",
+    "activation_dropout",
+    "feat_proj_dropout",
 )
 
 
@@ -69,9 +73,6 @@ def gradients(model):
     return {key: value.grad.clone() for key, value in model.named_parameters() if value.grad is not None}
 
 
-# ---- adapters ----------------------------------------------------------------------------------------------------------
-
-
 def lora_config(**options):
     from peft import LoraConfig
 
@@ -105,10 +106,13 @@ def test_lora_on_query_and_value_trains_and_its_adapter_round_trips(tmp_path, na
         optimizer.zero_grad()
         losses.append(loss.item())
     assert losses[-1] < losses[0]
-    for key, value in model.named_parameters():
-        plain = key.removeprefix("base_model.model.").replace(".base_layer.", ".")
-        if plain in frozen and not value.requires_grad:
-            assert torch.equal(value, frozen[plain]), f"{key} moved"
+    still = {
+        key.removeprefix("base_model.model.").replace(".base_layer.", "."): value
+        for key, value in model.named_parameters()
+        if not value.requires_grad
+    }
+    moved = [key for key in still.keys() & frozen.keys() if not torch.equal(still[key], frozen[key])]
+    assert (moved, len(still.keys() & frozen.keys()) > 4) == ([], True)
 
     trained = run_peft(model, base.dummy_inputs)
     model.save_pretrained(tmp_path)
@@ -134,9 +138,6 @@ def test_adapters_of_transformers_itself_can_be_added_switched_off_and_on(no_net
     assert_equal(run(model), plain, rtol=0, atol=0)
     model.enable_adapters()
     assert_equal(run(model), changed, rtol=0, atol=0)
-
-
-# ---- compilation and export --------------------------------------------------------------------------------------------
 
 
 # networks that a method has beside its usual one
@@ -184,9 +185,6 @@ def test_encoder_exports_as_one_graph_and_gives_the_same(name):
     assert_equal(loaded(**model.dummy_inputs), run(model), rtol=1e-5, atol=1e-6)
 
 
-# ---- gradient checkpointing, mixed precision ---------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(("name", "role"), CLASSES)
 def test_gradient_checkpointing_gives_the_same_gradients(name, role):
     model = build(name, role).train()  # dropout and stochastic depth stay on: their draws must be repeated
@@ -219,15 +217,10 @@ def test_autocast_to_bfloat16_trains_near_the_float32_pass(name, role):
     scale = wanted.abs().mean().clamp(min=0.1)
     assert (found - wanted).abs().mean() < 0.1 * scale, key
     found.square().mean().backward()
-    assert any(parameter.grad is not None for parameter in model.parameters())
-    for name_, parameter in model.named_parameters():
-        assert parameter.dtype == torch.float32
-        if parameter.grad is not None:
-            assert parameter.grad.dtype == torch.float32, name_
-            assert torch.isfinite(parameter.grad).all(), name_
-
-
-# ---- hidden states and attention weights -------------------------------------------------------------------------------
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    assert gradients
+    assert {tensor.dtype for tensor in (*gradients, *model.parameters())} == {torch.float32}
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)
 
 
 @pytest.mark.parametrize(("name", "role"), CLASSES)
@@ -239,8 +232,6 @@ def test_hidden_states_come_when_asked_for_and_change_nothing_else(name, role):
     assert_equal(full, plain, rtol=0, atol=0)
     assert len(full.hidden_states) >= 2
     assert all(torch.isfinite(state).all() for state in full.hidden_states)
-    if role == "base" and full.hidden_states[-1].shape == full.last_hidden_state.shape:
-        assert torch.equal(full.hidden_states[-1], full.last_hidden_state)
     by_config = build(name, role, output_hidden_states=True)
     assert len(run(by_config).hidden_states) == len(full.hidden_states)
 
@@ -260,18 +251,15 @@ def test_single_hidden_states_can_be_selected(name):
 @pytest.mark.parametrize("name", methods_with_attention())
 def test_attention_weights_come_from_eager_attention_layer_by_layer(name):
     model = build(name, "base", attn_implementation="eager")
-    output = run(model, output_attentions=True)
+    output = run(model, output_attentions=True, output_hidden_states=True)
     layers = sum(isinstance(module, SelfAttention) for module in model.modules())
     assert len(output.attentions) == layers
-    tokens = output.last_hidden_state.shape[1]
+    tokens = output.hidden_states[0].shape[1]  # special tokens attend too, even where the result leaves them out
     for weights in output.attentions:
         assert weights.shape == (2, model.config.num_attention_heads, tokens, tokens)
         torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
     assert run(model).attentions is None
     assert_equal(run(build(name, "base", attn_implementation="sdpa")), run(model), rtol=1e-4, atol=1e-5)
-
-
-# ---- copies ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("name", "role"), CLASSES)

@@ -8,8 +8,8 @@ import ecg_transformers as ecg
 from ecg_transformers.layers.masking import gather_tokens, rank_noise
 from ecg_transformers.layers.patching import patchify
 from ecg_transformers.layers.positions import sincos_1d
-from ecg_transformers.models.conversion import CheckpointError
 from ecg_transformers.models.registry import get_method
+from ecg_transformers.models.shared.state_dicts import CheckpointError
 from ecg_transformers.models.st_mem.configuration_st_mem import STMEMConfig
 from ecg_transformers.models.st_mem.convert_st_mem import convert_st_mem
 from ecg_transformers.models.st_mem.modeling_st_mem import (
@@ -72,8 +72,8 @@ def test_other_mask_ratios_equal_the_reference(parity, case):
     tensors = parity("st_mem", f"{case}_io")
     ratio = parity.config("st_mem", f"{case}_io")["extra_ratio"]
     model = convert_st_mem(parity("st_mem", f"{case}_weights"), norm_pix_loss=True)
-    if ratio is not None:
-        output = model(tensors["input.series"], noise=tensors["input.noise"], mask_ratio=ratio)
+    for further in () if ratio is None else (ratio,):
+        output = model(tensors["input.series"], noise=tensors["input.noise"], mask_ratio=further)
         close(output.reconstruction, tensors["ratio2.pred"])
         close(output.loss, tensors["ratio2.loss.norm"])
         assert torch.equal(output.mask, tensors["ratio2.mask"])

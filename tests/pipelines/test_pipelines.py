@@ -11,8 +11,8 @@ import torch
 from transformers import pipeline
 
 import ecg_transformers as ecg
+from ecg_transformers.cli import main
 from ecg_transformers.models.registry import get_method, list_methods
-from ecg_transformers_cli import main
 
 LEADS = ["I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"]
 
@@ -153,7 +153,7 @@ def test_predict_reads_a_list_from_standard_input(tmp_path, st_mem, capsys, monk
 
 def test_help_imports_none_of_the_heavy_packages():
     script = (
-        "import sys\nfrom ecg_transformers_cli import main\n"
+        "import sys\nfrom ecg_transformers.cli import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit: pass\n"
         "heavy = {'torch', 'transformers', 'datasets', 'evaluate', 'wfdb', 'numpy', 'scipy', 'accelerate'} & set(sys.modules)\n"
         "print('heavy:', sorted(heavy))"
@@ -161,3 +161,60 @@ def test_help_imports_none_of_the_heavy_packages():
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=200)
     assert result.stdout.splitlines()[-1] == "heavy: []"
     assert "predict" in result.stdout
+
+
+def test_a_checkpoint_is_applied_as_it_was_evaluated(tmp_path):
+    model = checkpoint(tmp_path, "st_mem", evaluation_crops=5, evaluation_seconds=10)
+    classify = pipeline("ecg-classification", model=model)
+    for seconds in (1.2, 4, 12):
+        same(classify(array(seconds), sampling_rate=100), classify(array(seconds), sampling_rate=100, num_crops=5))
+    with pytest.warns(UserWarning, match=r"60 s .* 10 s.*windows=True"):
+        few = classify(array(60), sampling_rate=100)
+    whole = classify(array(60), sampling_rate=100, windows=True)
+    assert any(abs(a["score"] - b["score"]) > 1e-6 for a, b in zip(few, whole, strict=True))
+    with pytest.raises(ValueError, match="give one"):
+        classify(array(), sampling_rate=100, windows=True, num_crops=2)
+
+
+def test_the_answer_follows_the_thresholds_of_the_validation_split(tmp_path):
+    multi = {"problem_type": "multi_label_classification"}
+    model = checkpoint(tmp_path / "a", "st_mem", **multi, decision_thresholds=[0.0, 1.0, 0.0])
+    answers = pipeline("ecg-classification", model=model)(array(), sampling_rate=100)
+    assert {item["label"] for item in answers if item["positive"]} == {"normal", "other"}
+    model = checkpoint(tmp_path / "b", "st_mem", **multi)
+    answers = pipeline("ecg-classification", model=model)(array(), sampling_rate=100)
+    assert all(item["positive"] == (item["score"] >= 0.5) for item in answers)
+    model = checkpoint(tmp_path / "c", "st_mem", problem_type="single_label_classification")
+    answers = pipeline("ecg-classification", model=model)(array(), sampling_rate=100)
+    assert [item["positive"] for item in answers] == [True, False, False]
+
+
+@pytest.mark.parametrize(("task", "word"), [("ecg-classification", "num_crop"), ("ecg-feature-extraction", "top_k")])
+def test_a_word_that_nobody_reads_is_refused(st_mem, task, word):
+    with pytest.raises(ValueError, match=word):
+        pipeline(task, model=st_mem)(array(), sampling_rate=100, **{word: 2})
+
+
+def test_a_dataset_is_a_stream(classify):
+    dataset = ecg.load_ecg_dataset("synthetic", num_records=4, split="train", seed=3)
+    results = classify(dataset)
+    assert not isinstance(results, list)
+    for row, result in zip(dataset, results, strict=True):
+        same(result, classify(row))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_model_of_half_precision_answers(st_mem, classify, dtype):
+    halves = pipeline("ecg-classification", model=st_mem, dtype=dtype)(array(), sampling_rate=100)
+    scores = {item["label"]: item["score"] for item in classify(array(), sampling_rate=100)}
+    assert all(abs(item["score"] - scores[item["label"]]) < 0.02 for item in halves)
+
+
+def test_many_records_run_together_and_past_what_cannot_be_read(classify):
+    items = [{"signal": array(seconds, 100, seconds), "sampling_rate": 100} for seconds in (4, 30, 2, 5)]
+    items.insert(2, "no/such.hea")
+    results = list(classify.run_many(items, batch_size=4))
+    assert [item for item, _ in results] == items
+    assert isinstance(results.pop(2)[1], OSError)
+    for item, result in results:
+        same(result, classify(item))

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from ecg_transformers.signal.filtering import butterworth, fast_filter, zero_phase_filter
+from ecg_transformers.signal.filtering import (
+    butterworth,
+    fast_filter,
+    zero_phase_band_pass,
+    zero_phase_filter,
+    zero_phase_notch,
+)
 from ecg_transformers.signal.normalization import standardize
 
 CHAIN = (("highpass", 0.67, 5), ("lowpass", 40.0, 5))
@@ -101,3 +107,47 @@ def test_signals_too_short_to_extend_are_refused() -> None:
         zero_phase_filter(np.ones((18, 1)), "lowpass", 40, 250)
     with pytest.raises(ValueError, match="built for 400 samples"):
         fast_filter((("lowpass", 40.0, 5),), 400, 100.0)(np.ones((1, 399)))
+
+
+@pytest.mark.parametrize(
+    ("rate", "low", "high", "order"), [(500, 0.67, 40.0, 4), (250, 0.5, 47.0, 3), (100, 0.67, 40.0, 4)]
+)
+def test_a_band_pass_equals_the_polynomial_form(rate: float, low: float, high: float, order: int) -> None:
+    signal = ecg_like(1, 2000, offset=0.0)[0]
+    numerator, denominator = scipy.signal.butter(order, (low, high), "bandpass", fs=rate)
+    expected = scipy.signal.filtfilt(numerator, denominator, signal, axis=-1)
+    np.testing.assert_allclose(zero_phase_band_pass(signal, low, high, rate, order, axis=-1), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("rate", "frequency", "quality"), [(500, 50.0, 30.0), (400, 60.0, 20.0), (1000, 50.0, 5.0)])
+def test_a_notch_equals_scipy_and_takes_out_its_frequency(rate: float, frequency: float, quality: float) -> None:
+    time = np.arange(3000) / rate
+    hum = np.sin(2 * np.pi * frequency * time)
+    signal = ecg_like(1, 3000)[0] + hum
+    expected = scipy.signal.filtfilt(*scipy.signal.iirnotch(frequency, quality, fs=rate), signal, axis=-1)
+    np.testing.assert_allclose(zero_phase_notch(signal, frequency, rate, quality, axis=-1), expected, atol=1e-9)
+    middle = slice(1200, 1800)
+    assert np.abs(zero_phase_notch(hum, frequency, rate, quality)[middle]).max() < 0.02
+    slow = np.sin(2 * np.pi * 5.0 * time)
+    np.testing.assert_allclose(zero_phase_notch(slow, frequency, rate, quality)[middle], slow[middle], atol=0.02)
+
+
+def test_the_published_notch_coefficients() -> None:
+    impulse = np.zeros(5001)
+    impulse[2500] = 1.0
+    numerator, denominator = [0.98963618, -1.60126497, 0.98963618], [1.0, -1.60126497, 0.97927235]
+    expected = scipy.signal.filtfilt(numerator, denominator, impulse)
+    np.testing.assert_allclose(zero_phase_notch(impulse, 50.0, 500.0, 30.0), expected, atol=1e-6)
+
+
+def test_bands_and_notches_out_of_range_are_refused() -> None:
+    for low, high in ((0.0, 40.0), (40.0, 30.0), (1.0, 125.0)):
+        with pytest.raises(ValueError, match="band-pass needs"):
+            zero_phase_band_pass(np.zeros(500), low, high, 250.0)
+    for frequency, quality in ((125.0, 30.0), (50.0, 0.0)):
+        with pytest.raises(ValueError, match="notch needs"):
+            zero_phase_notch(np.zeros(500), frequency, 250.0, quality)
+    with pytest.raises(ValueError, match="more than 27 samples"):
+        zero_phase_band_pass(np.zeros(27), 0.67, 40.0, 500.0, 4)
+    with pytest.raises(ValueError, match="more than 9 samples"):
+        zero_phase_notch(np.zeros(9), 50.0, 500.0)

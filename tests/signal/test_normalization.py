@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ecg_transformers.signal.normalization import standardize, standardize_fixed
+from ecg_transformers.signal.normalization import min_max, standardize, standardize_fixed
 
 
 def test_published_standardisation_is_reproduced(parity: Any) -> None:
@@ -57,3 +57,30 @@ def test_fixed_statistics_belong_to_leads() -> None:
 def test_normalisations_without_meaning_are_refused(call: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call(np.ones((2, 5)))
+
+
+@pytest.mark.parametrize("scope", ["joint", "per_lead"])
+def test_extremes_are_mapped_to_the_ends_of_the_range(scope: str) -> None:
+    signal = np.random.default_rng(0).standard_normal((4, 3, 200))
+    result = min_max(signal, scope, -1.0, 1.0)
+    axes = (-2, -1) if scope == "joint" else -1
+    np.testing.assert_allclose(result.min(axis=axes), -1.0)
+    np.testing.assert_allclose(result.max(axis=axes), 1.0)
+    order = np.argsort(signal[1, 2])
+    assert (np.diff(result[1, 2][order]) > 0).all()
+
+
+def test_what_is_flat_becomes_the_lower_end() -> None:
+    signal = np.ones((2, 10), dtype=np.float32)
+    signal[1, 0] = 3.0
+    per_lead = min_max(signal, "per_lead", -1.0, 1.0)
+    assert per_lead.dtype == np.float32
+    assert (per_lead[0] == -1.0).all()
+    assert not min_max(np.full((2, 10), 5.0)).any()
+    with pytest.raises(ValueError, match="joint"):
+        min_max(signal, "record")
+
+
+def test_the_added_epsilon_counts() -> None:
+    signal = np.array([[0.0, 1e-8]])
+    np.testing.assert_allclose(min_max(signal, "joint", eps=1e-8), [[0.0, 0.5]])

@@ -5,7 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ecg_transformers.signal.quality import flat_leads, interpolate_gaps, keep_flat, nan_gaps, starts_recorded
+from ecg_transformers.signal.quality import (
+    flat_leads,
+    interpolate_gaps,
+    keep_flat,
+    nan_gaps,
+    starts_recorded,
+    zero_gaps,
+)
 
 
 def test_gaps_are_found_with_start_and_length() -> None:
@@ -56,3 +63,16 @@ def test_the_published_drop_rule_is_reproduced(parity: Any) -> None:
     tensors = parity("ecg_jepa", "preprocess")
     waves, valid = tensors["invalid.waves"].numpy(), tensors["invalid.valid"].numpy()
     assert [starts_recorded(wave.T) for wave in waves] == valid.astype(bool).tolist()
+
+
+def test_missing_samples_or_their_leads_become_zero_and_are_counted() -> None:
+    record = np.ones((10, 3), dtype=np.float32)
+    record[[2, 5], 1] = np.nan
+    samples, counts = zero_gaps(record)
+    assert counts == [0, 2, 0]
+    assert samples.dtype == np.float32
+    assert samples[:, 1].tolist() == [1, 1, 0, 1, 1, 0, 1, 1, 1, 1]
+    leads, _ = zero_gaps(record, whole_leads=True)
+    assert not leads[:, 1].any()
+    assert leads[:, [0, 2]].all()
+    assert np.isnan(record).any()  # the record itself is left as it was

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from ecg_transformers.signal.resampling import check_rate, fourier_resample, resample, resampled_length
+from ecg_transformers.signal.resampling import (
+    check_rate,
+    fourier_resample,
+    linear_resample,
+    resample,
+    resampled_length,
+)
 
 
 def test_published_resampling_is_reproduced(parity: Any) -> None:
@@ -67,9 +73,33 @@ def test_absurd_rates_are_refused(rate: Any) -> None:
     ("arguments", "message"),
     [
         ((500.0, 1.0), "changes the rate by more than"),
-        ((500.0, 250.0, "linear"), "method"),
+        ((500.0, 250.0, "spline"), "method"),
     ],
 )
 def test_resampling_without_meaning_is_refused(arguments: tuple[Any, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         resample(np.ones((100, 1)), *arguments)
+
+
+@pytest.mark.parametrize(("old", "new"), [(500, 1000), (400, 2000), (3000, 1500), (257, 100), (5, 1), (1, 4)])
+def test_straight_lines_keep_both_ends(old: int, new: int) -> None:
+    signal = np.random.default_rng(0).standard_normal((old, 3))
+    result = linear_resample(signal, new)
+    position = np.arange(new) * (old - 1) / max(new - 1, 1)
+    expected = np.stack([np.interp(position, np.arange(old), column) for column in signal.T], axis=1)
+    np.testing.assert_allclose(result, expected, atol=1e-12)
+    np.testing.assert_allclose(result[0], signal[0])
+    np.testing.assert_allclose(result[-1], signal[-1 if new > 1 else 0])
+
+
+def test_published_rules_for_the_number_of_samples() -> None:
+    assert resampled_length(642, 257, 240) == 599
+    assert resampled_length(848, 257, 100, "round") == 330
+    assert [resampled_length(length, 400, 100, "round") for length in (2, 6, 10)] == [0, 2, 2]  # half to even
+    assert resampled_length(666, 333, 500) == 1000
+    assert resampled_length(666, 333, 500, "ratio_first") == 999  # the rounded ratio comes first
+    with pytest.raises(ValueError, match="rounding"):
+        resampled_length(10, 100, 50, "up")
+    signal = np.zeros((1003, 2))
+    assert len(resample(signal, 400, 500, "linear", rounding="round")) == 1254
+    assert len(resample(signal, 400, 500, "linear")) == 1253

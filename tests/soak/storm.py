@@ -3,8 +3,7 @@
     python tests/soak/storm.py [--kills 50] [--seed 0] [--only NAME]        (or: make soak)
 
 After every kill an independent checker (it knows only the rules of the manifest, and shares no code with the package)
-looks at
-all checkpoints: each folder `step-N` must be whole, and the newest must not be older than the one before the kill.
+looks at all checkpoints: each folder `step-N` must be whole, and the newest not older than the one before the kill.
 """
 
 import argparse
@@ -24,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(REPOSITORY / "tests" / "training"))
+sys.path.insert(0, str(REPOSITORY / "tests"))
 
 POINTS = [
     "write model.safetensors",
@@ -106,7 +105,7 @@ def kill_group(pid: int) -> None:
 
 def forked(action: Callable[[], object], log: Path) -> int:
     """Run an action in a forked child with a process group of its own (no second import: kills come fast)."""
-    from conftest import in_child
+    from support.small_runs import in_child
 
     def leader() -> None:
         os.setpgid(0, 0)
@@ -120,7 +119,7 @@ def forked(action: Callable[[], object], log: Path) -> int:
 
 def at_a_point(action: Callable[[], object]) -> None:
     """Die inside a save, at a random point of a random save."""
-    from ecg_transformers.training import checkpointing
+    from ecg_transformers.training.checkpoints import folder
 
     point, after = random.choice(POINTS), random.randrange(6)
     passed = 0
@@ -132,7 +131,7 @@ def at_a_point(action: Callable[[], object]) -> None:
             if passed > after:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    checkpointing.fault_point = die
+    folder.fault_point = die
     action()
 
 
@@ -160,7 +159,7 @@ def main() -> int:
 
 def storms(folder: Path, kills: int) -> dict[str, Callable[[], bool]]:
     """All storms by name."""
-    from conftest import small_finetuning, small_pretraining
+    from support.small_runs import small_finetuning, small_pretraining
 
     from ecg_transformers.training.finetuning import finetune
     from ecg_transformers.training.pretraining import pretrain

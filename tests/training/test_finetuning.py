@@ -2,23 +2,22 @@ import json
 import os
 import shutil
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from support.faults import Event, watched
+from support.small_runs import exit_code, in_child, overrides, run_files, small_finetuning, small_pretraining
 
 from ecg_transformers.models.registry import get_method, list_methods
 from ecg_transformers.training import finetuning
+from ecg_transformers.training.classifier import job
 from ecg_transformers.training.errors import FrozenParameterMoved, Interrupted, UsageError, run_command
 from ecg_transformers.training.finetuning import finetune
 from ecg_transformers.training.pretraining import pretrain
-from ecg_transformers.training.reporting import read_log
-
-sys.path.insert(0, str(Path(__file__).parent))
-from conftest import exit_code, in_child, overrides, run_files, small_finetuning, small_pretraining
+from ecg_transformers.training.report.log import read_log
 
 
 @pytest.fixture(scope="module")
@@ -161,16 +160,15 @@ def test_the_test_split_is_not_read_before_the_selection_is_written(
 ) -> None:
     original, loaded = finetuning.load_split, []
 
-    def watched(args: Any, split: str, **options: Any) -> Any:
-        loaded.append(split)
-        if split == "test":
-            selection = json.loads((tmp_path / "selection.json").read_text())
-            assert set(selection["seeds"]) == {"0", "1"}
+    def noted(args: Any, split: str, **options: Any) -> Any:
+        written = tmp_path / "selection.json"
+        loaded.append((split, set(json.loads(written.read_text())["seeds"]) if written.exists() else None))
         return original(args, split, **options)
 
-    monkeypatch.setattr(finetuning, "load_split", watched)
+    for module in (job, finetuning):
+        monkeypatch.setattr(module, "load_split", noted)
     finetune(small_finetuning(tmp_path, pretrained, seeds="0,1", max_steps=2))
-    assert loaded == ["train", "validation", "test"]
+    assert loaded == [("train", None), ("validation", None), ("test", {"0", "1"})]
 
 
 @pytest.mark.parametrize("stop", [1, 7, 8, 9, 13])
@@ -193,14 +191,13 @@ def test_resuming_is_exact_within_and_between_seeds(
 
 def stop_at(run: Path, pretrained: Path, stop: int) -> None:
     """Die at once after the checkpoint of a step."""
-    from ecg_transformers.training import checkpointing
 
-    def die(name: str) -> None:
-        if name == "latest" and (run / "checkpoints" / f"step-{stop}").exists():
+    def die(event: Event) -> None:
+        if (run / "checkpoints" / f"step-{stop}").exists():
             os._exit(9)
 
-    checkpointing.fault_point = die
-    finetune(small_finetuning(run, pretrained, seeds="0,3", save_steps=1))
+    with watched(die):
+        finetune(small_finetuning(run, pretrained, seeds="0,3", save_steps=1))
 
 
 def test_kill_9_at_random_moments_loses_nothing(tmp_path: Path, pretrained: Path, finetuned: Path) -> None:
@@ -305,13 +302,13 @@ def test_a_method_whose_input_are_beats_takes_all_modes(tmp_path: Path) -> None:
 WRONG = {
     "no such model": ({"model_name_or_path": "/nowhere/model"}, "no model folder /nowhere/model"),
     "method without weights": ({"model_name_or_path": "st_mem"}, "needs a pre-trained model"),
-    "no such mode": ({"mode": "finetuned"}, "Did you mean 'finetune'"),
+    "no such mode": ({"mode": "finetuned"}, "did you mean 'finetune'"),
     "no such lead": ({"leads": "I,V9"}, "V9"),
     "no such task": ({"task": "superclas"}, "superclas"),
     "fraction of none": ({"label_fraction": 0.0}, "label_fraction"),
     "seed twice": ({"seeds": "1,1"}, "none twice"),
     "seed of letters": ({"seeds": "a"}, "whole numbers"),
-    "unknown field": ({"config_overrides": "head_nrom=none"}, "Did you mean 'head_norm'"),
+    "unknown field": ({"config_overrides": "head_nrom=none"}, "did you mean 'head_norm'"),
     "linear attention": ({"mode": "linear", "readout": "attention"}, "no attention readout"),
     "changed size": ({"config_overrides": "hidden_size=64"}, "another shape"),
 }

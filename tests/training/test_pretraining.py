@@ -2,14 +2,14 @@ import json
 import os
 import resource
 import signal
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from support.small_runs import exit_code, in_child, run_files, small_pretraining
 
 from ecg_transformers.models.registry import get_method, list_methods
-from ecg_transformers.training.checkpointing import list_checkpoints, verify
+from ecg_transformers.training.checkpoints.folder import list_checkpoints, verify
 from ecg_transformers.training.errors import (
     CheckpointWriteError,
     Interrupted,
@@ -18,10 +18,9 @@ from ecg_transformers.training.errors import (
     UsageError,
 )
 from ecg_transformers.training.pretraining import pretrain
-from ecg_transformers.training.reporting import read_log
-
-sys.path.insert(0, str(Path(__file__).parent))
-from conftest import exit_code, in_child, run_files, small_pretraining
+from ecg_transformers.training.report.log import read_log
+from ecg_transformers.training.samples.splits import load_split
+from ecg_transformers.training.samples.views import CropView
 
 STAGES = [
     (name, stage)
@@ -29,6 +28,15 @@ STAGES = [
     if "pretraining" in get_method(name).model_classes
     for stage in get_method(name).stages
 ]
+
+
+def has_batch_norm(name: str) -> bool:
+    method = get_method(name)
+    model = method.model_classes["pretraining"](method.config_class(**method.tiny_config))
+    return any(key.endswith("running_mean") for key, _ in model.named_buffers())
+
+
+WITH_BATCH_NORM = sorted({name for name, _ in STAGES if has_batch_norm(name)})
 
 
 @pytest.fixture(scope="module")
@@ -221,8 +229,6 @@ def test_a_file_size_limit_stops_the_run_and_keeps_the_last_checkpoint(tmp_path:
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_state_and_the_records(tmp_path: Path, monkeypatch) -> None:
-    from ecg_transformers.training.views import CropView
-
     original = CropView.sample
 
     def poisoned(self, prepared, patient_key, generator):
@@ -231,11 +237,8 @@ def test_a_loss_that_is_not_finite_stops_with_the_state_and_the_records(tmp_path
             sample["input_values"] = sample["input_values"] * float("inf")
         return sample
 
-    from ecg_transformers.training.corpus import load_split
-    from ecg_transformers.training.views import patient_keys
-
     split = load_split(small_pretraining(tmp_path), "train")
-    poison = patient_keys(split.patient_ids, split.record_ids, split.sources)[7]
+    poison = split.patient_keys()[7]
     monkeypatch.setattr(CropView, "sample", poisoned)
     with pytest.raises(NonFiniteError, match=split.record_ids[7]) as caught:
         pretrain(small_pretraining(tmp_path / "run", max_steps=20))
@@ -246,7 +249,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_state_and_the_records(tmp_path
     assert state["step"] == state["crash"]["failed_step"] - 1
 
 
-@pytest.mark.parametrize("method", sorted({name for name, _ in STAGES if get_method(name).has_batch_norm}))
+@pytest.mark.parametrize("method", WITH_BATCH_NORM)
 def test_the_state_of_a_failed_step_is_the_one_before_it(tmp_path: Path, monkeypatch, method: str) -> None:
     """Running statistics and momentum encoders have moved by then; the third of five batches is the bad one."""
     from ecg_transformers.training import loop
@@ -286,8 +289,7 @@ def test_a_run_that_goes_on_from_an_older_step_keeps_nothing_of_the_newer_ones(t
 
 
 def test_divided_batches_are_warned_of_at_the_start(tmp_path: Path, capsys) -> None:
-    (method, *_) = [name for name, _ in STAGES if get_method(name).has_batch_norm]
-    pretrain(small_pretraining(tmp_path, method, max_steps=1, gradient_accumulation_steps=2))
+    pretrain(small_pretraining(tmp_path, WITH_BATCH_NORM[0], max_steps=1, gradient_accumulation_steps=2))
     assert "depends on all records of a forward pass together" in capsys.readouterr().err
 
 
@@ -298,10 +300,10 @@ def test_the_help_names_the_command_that_lists_the_methods() -> None:
 
 
 WRONG = {
-    "no such method": ({"method": "st_men"}, "Did you mean 'st_mem'"),
+    "no such method": ({"method": "st_men"}, "did you mean 'st_mem'"),
     "no such corpus": ({"dataset": "ptb_xxl"}, "ptb_xl"),
     "no folder": ({"dataset": "ptb_xl", "data_dir": "/nowhere/at/all", "dataset_options": ""}, "/nowhere/at/all"),
-    "unknown field": ({"config_overrides": "hiden_size=4"}, "Did you mean 'hidden_size'"),
+    "unknown field": ({"config_overrides": "hiden_size=4"}, "did you mean 'hidden_size'"),
     "impossible value": ({"config_overrides": "hidden_size=banana"}, "hidden_size"),
     "unknown recipe": ({"recipe": "published2"}, "published"),
     "no key=value": ({"config_overrides": "hidden_size"}, "key=value"),

@@ -1,7 +1,7 @@
 """Attention maps of models whose tokens lie on a grid of leads and time.
 
-An attention tensor is ``(B, heads, N, N)`` a layer: row = the token that looks, column = the token that is looked at,
-rows sum to 1. Separators and class tokens are part of it; :func:`on_grid` leaves them out.
+An attention tensor is `(B, heads, N, N)` a layer: row = the token that looks, column = the token that is looked at,
+rows sum to 1. Separators and class tokens are part of it; `on_grid` leaves them out.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 from ecg_transformers.analysis.figures import HAIRLINE, INK, MUTED, new_figure, set_title
@@ -18,24 +19,24 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from ecg_transformers.models.base import ECGPreTrainedModel
+
 Array = NDArray[np.float64]
 
 
-def compute_attentions(model: Any, **inputs: Any) -> list[Array]:
-    """The attention of every layer of a model's encoder, each ``(B, heads, N, N)``.
+def compute_attentions(model: ECGPreTrainedModel, **inputs: Any) -> list[Array]:
+    """The attention of every layer of a model's encoder, each `(B, heads, N, N)`.
 
     The fused kernels give no weights, so the encoder runs with the eager ones for this call (in eval mode) and is set
     back afterwards.
 
     Args:
         model: any model of the package; of a model with a head, its base model is read.
-        inputs: of its forward, ``input_values (B, L, T)`` at least.
+        inputs: of its forward, `input_values (B, L, T)` at least.
 
     Raises:
         ValueError: the model has no attention.
     """
-    import torch
-
     encoder = model.base_model
     before, training = encoder.config._attn_implementation, encoder.training
     encoder.set_attn_implementation("eager")
@@ -52,10 +53,10 @@ def compute_attentions(model: Any, **inputs: Any) -> list[Array]:
 
 
 def average_map(attentions: Sequence[ArrayLike], layers: Sequence[int] | None = None) -> Array:
-    """Mean over layers, heads and records: ``(N, N)``; rows still sum to 1.
+    """Mean over layers, heads and records: `(N, N)`; rows still sum to 1.
 
     Args:
-        attentions: one ``(B, heads, N, N)`` a layer.
+        attentions: one `(B, heads, N, N)` a layer.
         layers: which ones; all where not given.
     """
     chosen = range(len(attentions)) if layers is None else layers
@@ -73,11 +74,11 @@ def rollout(attentions: Sequence[ArrayLike], residual: float = 0.5) -> Array:
     """Attention rollout (Abnar and Zuidema, 2020): how much of each input token reaches each output token.
 
     Args:
-        attentions: one ``(B, heads, N, N)`` a layer, first layer first.
+        attentions: one `(B, heads, N, N)` a layer, first layer first.
         residual: weight of the skip connection.
 
     Returns:
-        ``(B, N, N)``, rows sum to 1.
+        `(B, N, N)`, rows sum to 1.
     """
     result: Array | None = None
     for layer in attentions:
@@ -89,16 +90,14 @@ def rollout(attentions: Sequence[ArrayLike], residual: float = 0.5) -> Array:
     return result
 
 
-def on_grid(model: Any, attention: ArrayLike, num_leads: int) -> Array:
-    """An attention map between patches: ``(…, N, N)`` to ``(…, L, n, L, n)``, special tokens left out.
+def on_grid(model: ECGPreTrainedModel, attention: ArrayLike, num_leads: int) -> Array:
+    """An attention map between patches: `(…, N, N)` to `(…, L, n, L, n)`, special tokens left out.
 
     The rows are not scaled again: what is missing to 1 goes to special tokens.
 
     Raises:
         ValueError: the tokens of the model belong to no lead.
     """
-    import torch
-
     values = np.asarray(attention, dtype=np.float64)
     numbers = torch.arange(values.shape[-1], dtype=torch.float32)[None, :, None]  # (1, N, 1): the hook sorts them
     sorted_numbers = model.base_model.tokens_by_lead(numbers, num_leads)
@@ -110,13 +109,13 @@ def on_grid(model: Any, attention: ArrayLike, num_leads: int) -> Array:
 
 
 def lead_by_lead(grid: ArrayLike) -> Array:
-    """Share of its attention that each lead spends on each lead: ``(L, n, L, n)`` to ``(L, L)``, rows sum to 1."""
+    """Share of its attention that each lead spends on each lead: `(L, n, L, n)` to `(L, L)`, rows sum to 1."""
     summed = np.asarray(grid, dtype=np.float64).sum(axis=3).mean(axis=1)
     return summed / summed.sum(axis=1, keepdims=True)
 
 
 def time_by_time(grid: ArrayLike) -> Array:
-    """Share of its attention that each instant spends on each instant: ``(L, n, L, n)`` to ``(n, n)``."""
+    """Share of its attention that each instant spends on each instant: `(L, n, L, n)` to `(n, n)`."""
     summed = np.asarray(grid, dtype=np.float64).sum(axis=2).mean(axis=0)
     return summed / summed.sum(axis=1, keepdims=True)
 
@@ -125,13 +124,13 @@ def attention_summary(grid: ArrayLike, patch_seconds: float, qrs_patches: ArrayL
     """A map in figures, each beside the figure of uniform attention.
 
     Args:
-        grid: ``(L, n, L, n)`` of one record, or an average.
+        grid: `(L, n, L, n)` of one record, or an average.
         patch_seconds: duration of a patch.
-        qrs_patches: bool ``(n,)`` or ``(L, n)``, patches that hold a QRS complex.
+        qrs_patches: bool `(n,)` or `(L, n)`, patches that hold a QRS complex.
 
     Returns:
-        ``mean_distance_s``, ``same_lead``, ``same_time``, ``itself``, ``other`` (shares; a patch itself counts in none
-        of the others) and, with ``qrs_patches``, ``on_qrs``; ``uniform`` holds the same for uniform attention.
+        `mean_distance_s`, `same_lead`, `same_time`, `itself`, `other` (shares; a patch itself counts in none
+        of the others) and, with `qrs_patches`, `on_qrs`; `uniform` holds the same for uniform attention.
     """
     weights = np.asarray(grid, dtype=np.float64)
     uniform = np.ones_like(weights)
@@ -148,10 +147,10 @@ def plot_attention_map(
     scale: bool = True,
     title: str | None = "Attention, mean over layers and heads",
 ) -> Figure:
-    """The map of all tokens, ``(N, N)``, with a hairline between leads.
+    """The map of all tokens, `(N, N)`, with a hairline between leads.
 
     Args:
-        attention: as from :func:`average_map`; for twelve leads of 30 patches with separators ``(384, 384)``.
+        attention: as from `average_map`; for twelve leads of 30 patches with separators `(384, 384)`.
         lead_names: tokens are divided evenly over these leads.
         scale: min-max scale the map.
     """
@@ -173,7 +172,7 @@ def plot_attention_map(
 def plot_lead_attention(
     grid: ArrayLike, lead_names: Sequence[str], *, patch_seconds: float = 1.0, title: str | None = "Attention"
 ) -> Figure:
-    """Two summaries of ``(L, n, L, n)`` side by side: lead by lead, and instant by instant."""
+    """Two summaries of `(L, n, L, n)` side by side: lead by lead, and instant by instant."""
     leads, instants = lead_by_lead(grid), time_by_time(grid)
     figure = new_figure(10.4, 4.9)
     left = figure.add_axes((0.06, 0.12, 0.36, 0.74))

@@ -2,7 +2,7 @@
 
 Lead structure is judged on cosine distances in all dimensions; t-SNE is only the picture. Lead embeddings are *added*
 to the input of some models and cluster by themselves, so the claim "learnt spatial structure" is the excess over the
-controls of :func:`lead_structure_controls`.
+controls of `lead_structure_controls`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 from ecg_transformers.analysis.figures import COLOURS, INK, MUTED, new_figure, set_title
@@ -20,21 +21,21 @@ from ecg_transformers.signal.leads import LIMB_LEADS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from ecg_transformers.models.base import ECGPreTrainedModel
+
 Array = NDArray[np.float64]
 
 
-def lead_points(model: Any, batches: Iterable[Mapping[str, Any]]) -> Array:
-    """Mean token over time of every record and lead, ``(records, leads, D)``, from a frozen encoder.
+def lead_points(model: ECGPreTrainedModel, batches: Iterable[Mapping[str, Any]]) -> Array:
+    """Mean token over time of every record and lead, `(records, leads, D)`, from a frozen encoder.
 
     Args:
         model: any model whose tokens belong to leads.
-        batches: model inputs with ``input_values (B, L, T)``.
+        batches: model inputs with `input_values (B, L, T)`.
 
     Raises:
         ValueError: the tokens of the model belong to no lead.
     """
-    import torch
-
     encoder, parts = model.base_model, []
     training = encoder.training
     encoder.eval()
@@ -57,15 +58,15 @@ def lead_structure(
     """How well leads group in the embedding.
 
     Args:
-        points: ``(records, leads, D)``, as from :func:`lead_points`; 500 records or more give stable figures.
+        points: `(records, leads, D)`, as from `lead_points`; 500 records or more give stable figures.
         lead_names: of the second axis.
         k: neighbours of the vote.
         permutations: of the limb/precordial labels within records, for the p-value.
 
     Returns:
-        ``silhouette_group`` (limb against precordial), ``silhouette_lead`` (each lead a group), ``knn_group`` (share
-        of points whose k nearest points of other records vote for the right group), ``knn_chance`` (share of the
-        larger group), ``knn_p_value``.
+        `silhouette_group` (limb against precordial), `silhouette_lead` (each lead a group), `knn_group` (share
+        of points whose k nearest points of other records vote for the right group), `knn_chance` (share of the
+        larger group), `knn_p_value`.
     """
     values = np.asarray(points, dtype=np.float64)
     records, leads, _ = values.shape
@@ -90,16 +91,14 @@ def lead_structure(
     }
 
 
-def lead_structure_controls(model: Any, seed: int = 0) -> Iterator[tuple[str, Any]]:
+def lead_structure_controls(model: ECGPreTrainedModel, seed: int = 0) -> Iterator[tuple[str, Any]]:
     """The model and its obligatory controls, each with its name.
 
-    ``"trained"``, ``"random encoder"`` and, where the model adds lead embeddings, ``"lead embeddings zeroed"`` and
-    ``"lead embeddings permuted"``.
+    `"trained"`, `"random encoder"` and, where the model adds lead embeddings, `"lead embeddings zeroed"` and
+    `"lead embeddings permuted"`.
 
     Controls are copies; the model stays as it is.
     """
-    import torch
-
     yield "trained", model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -118,9 +117,12 @@ def lead_structure_controls(model: Any, seed: int = 0) -> Iterator[tuple[str, An
 
 
 def lead_structure_table(
-    model: Any, batches: Callable[[], Iterable[Mapping[str, Any]]], lead_names: Sequence[str], **options: Any
+    model: ECGPreTrainedModel,
+    batches: Callable[[], Iterable[Mapping[str, Any]]],
+    lead_names: Sequence[str],
+    **options: Any,
 ) -> dict[str, dict[str, float]]:
-    """:func:`lead_structure` of the model and of each control; ``batches()`` gives the same inputs each time."""
+    """`lead_structure` of the model and of each control; `batches()` gives the same inputs each time."""
     return {
         name: lead_structure(lead_points(control, batches()), lead_names, **options)
         for name, control in lead_structure_controls(model)
@@ -149,7 +151,7 @@ def silhouette(points: ArrayLike, groups: ArrayLike) -> float:
 
 
 def nearest_points(points: ArrayLike, owners: ArrayLike, k: int) -> NDArray[np.int64]:
-    """Indices ``(points, k)`` of the nearest points by cosine that belong to another owner."""
+    """Indices `(points, k)` of the nearest points by cosine that belong to another owner."""
     unit, owner = _unit_rows(points), np.asarray(owners)
     nearest = []
     for start in range(0, len(unit), 512):
@@ -166,7 +168,7 @@ def linear_cka(x: ArrayLike, y: ArrayLike, batch_size: int = 256) -> float:
     1 for representations that differ by a rotation and a scale, about 0 for independent ones at any width.
 
     Args:
-        x, y: ``(records, features)``; features may differ in number.
+        x, y: `(records, features)`; features may differ in number.
         batch_size: at least 4 records in each batch; a shorter rest is left out.
     """
     first, second = (np.asarray(part, dtype=np.float64).reshape(len(np.asarray(part)), -1) for part in (x, y))
@@ -199,7 +201,7 @@ def plot_embedding(
     title: str | None = None,
     scores: Mapping[str, float] | None = None,
 ) -> Figure:
-    """A t-SNE picture of points ``(N, D)``, coloured by group; its settings are printed on it.
+    """A t-SNE picture of points `(N, D)`, coloured by group; its settings are printed on it.
 
     Args:
         groups: name of the group of each point; beyond eight groups colours repeat with other markers.

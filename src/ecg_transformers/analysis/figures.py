@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ecg_transformers.files import replacing
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -21,7 +23,7 @@ _MAX_BYTES = 2_000_000
 
 
 def new_figure(width: float, height: float, dpi: int = 120) -> Figure:
-    """An empty figure of ``width`` by ``height`` inches with its own Agg canvas."""
+    """An empty figure of `width` by `height` inches with its own Agg canvas."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -31,27 +33,24 @@ def new_figure(width: float, height: float, dpi: int = 120) -> Figure:
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int | None = None) -> Path:
-    """Write a PNG under ``path`` in one step: the file is whole or absent, and never over 2 MB.
+    """Write a figure as PNG, SVG or PDF, by its name, in one step: the file is whole or absent.
 
-    A picture that would be larger is written at a lower resolution.
+    A PNG that would be over 2 MB is written at a lower resolution.
 
     Raises:
-        ValueError: the name does not end in ``.png``.
+        ValueError: the name ends in none of `.png`, `.svg`, `.pdf`.
         OSError: the folder is missing or cannot be written to.
     """
     target = Path(path)
-    if target.suffix.lower() != ".png":
-        raise ValueError(f"A figure is written as a PNG file; the name {target.name!r} does not end in .png.")
+    kind = target.suffix.lower().removeprefix(".")
+    if kind not in ("png", "svg", "pdf"):
+        raise ValueError(f"A figure is written as .png, .svg or .pdf; the name {target.name!r} ends in none of them.")
     resolution = dpi or int(figure.dpi)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        figure.savefig(partial, dpi=resolution, format="png", facecolor=figure.get_facecolor())
-        while partial.stat().st_size > _MAX_BYTES and resolution > 40:
+    with replacing(target) as beside:
+        figure.savefig(beside, dpi=resolution, format=kind, facecolor=figure.get_facecolor())
+        while kind == "png" and beside.stat().st_size > _MAX_BYTES and resolution > 40:
             resolution = int(resolution * 0.7)
-            figure.savefig(partial, dpi=resolution, format="png", facecolor=figure.get_facecolor())
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
+            figure.savefig(beside, dpi=resolution, format=kind, facecolor=figure.get_facecolor())
     return target
 
 

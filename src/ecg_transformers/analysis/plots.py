@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ecg_transformers.analysis.ecg_paper import plot_ecg
 from ecg_transformers.analysis.figures import (
     COLOURS,
     HAIRLINE,
@@ -23,7 +24,6 @@ from ecg_transformers.analysis.figures import (
     set_title,
     tidy,
 )
-from ecg_transformers.analysis.paper import plot_ecg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,17 +46,17 @@ def plot_reconstruction(
 ) -> Figure:
     """Original, masked and reconstructed signal side by side, one row a lead.
 
-    Takes the outputs of any masked autoencoder of the package: ``reconstruction`` of patches ``(B, L, n, p)`` with
-    mask ``(B, L, n)``, of time windows over all leads ``(B, n, p·L)`` with mask ``(B, n)``, or of whole leads
-    ``(B, L, T)`` with mask ``(B, L)``; a single record may lack the batch axis.
+    Takes the outputs of any masked autoencoder of the package: `reconstruction` of patches `(B, L, n, p)` with
+    mask `(B, L, n)`, of time windows over all leads `(B, n, p·L)` with mask `(B, n)`, or of whole leads
+    `(B, L, T)` with mask `(B, L)`; a single record may lack the batch axis.
 
     Args:
-        input_values: what the model saw, ``(B, L, T)``.
-        reconstruction: in normalised units where ``normalized_target`` says so; it is brought back with mean and SD of
+        input_values: what the model saw, `(B, L, T)`.
+        reconstruction: in normalised units where `normalized_target` says so; it is brought back with mean and SD of
             the original patch.
         mask: 1 = masked.
         index: record of the batch.
-        normalized_target: the model predicts patches that are normalised one by one (``config.norm_pix_loss``).
+        normalized_target: the model predicts patches that are normalised one by one (`config.norm_pix_loss`).
         sampling_rate: in Hz; samples are counted where it is not known.
         leads: indices of the leads to draw, at most twelve; all (the first twelve) where not given.
     """
@@ -90,10 +90,10 @@ def reconstruction_patches(
     index: int = 0,
     normalized_target: bool = True,
 ) -> tuple[Array, Array, Array]:
-    """Original patches, predicted patches in the input's units, and mask of one record: two ``(L, n, p)``, ``(L, n)``.
+    """Original patches, predicted patches in the input's units, and mask of one record: two `(L, n, p)`, `(L, n)`.
 
     Raises:
-        ValueError: shapes that belong to none of the forms in :func:`plot_reconstruction`.
+        ValueError: shapes that belong to none of the forms in `plot_reconstruction`.
     """
     signal, predicted, masked = _numpy(input_values), _numpy(reconstruction), _numpy(mask)
     if signal.ndim == 3:
@@ -129,8 +129,8 @@ def plot_loss_curve(
     """Loss of every step with its running mean, and the learning rate below it.
 
     Args:
-        log: a ``train_log.jsonl``, or its rows: each with ``step``, ``loss``, ``lr``; a ``validation_loss`` or
-            ``eval_loss`` in some rows is drawn as points.
+        log: a `train_log.jsonl`, or its rows: each with `step`, `loss`, `lr`; a `validation_loss` or
+            `eval_loss` in some rows is drawn as points.
         path: where to write the figure, if anywhere.
 
     Raises:
@@ -140,31 +140,32 @@ def plot_loss_curve(
     known = [row for row in rows if isinstance(row.get("loss"), (int, float)) and np.isfinite(row["loss"])]
     if not known:
         raise ValueError("The training log has no row with a finite loss; there is nothing to draw.")
-    steps, losses = (np.array([float(row[key]) for row in known]) for key in ("step", "loss"))
     figure = new_figure(7.0, 4.2)
     top, bottom = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [4, 1], "hspace": 0.12})
-    window = max(1, len(losses) // 40)
-    top.plot(steps, losses, color=COLOURS[0], linewidth=0.8, alpha=0.35 if window > 1 else 1.0, label="each step")
-    if window > 1:
-        smooth = running_mean(losses, window)
-        top.plot(steps, smooth, color=COLOURS[0], linewidth=1.8, label=f"mean of {window} steps")
+    by_seed: dict[Any, list[Mapping[str, Any]]] = {}
+    for row in known:
+        by_seed.setdefault(row.get("seed"), []).append(row)
+    for index, (seed, part) in enumerate(by_seed.items()):
+        before = float(part[0]["step"]) - 1 if len(by_seed) > 1 else 0.0  # each repetition starts at its own step 1
+        name = f"seed {seed}" if len(by_seed) > 1 else None
+        _draw_losses(top, part, COLOURS[index % len(COLOURS)], before, name)
+        rates = [(row["step"] - before, row["lr"]) for row in part if isinstance(row.get("lr"), (int, float))]
+        if rates:
+            bottom.plot(*zip(*rates, strict=True), color=MUTED, linewidth=1.2)
     for key in ("validation_loss", "eval_loss"):
         points = [(row["step"], row[key]) for row in rows if isinstance(row.get(key), (int, float))]
         if points:
             top.plot(
                 *zip(*points, strict=True), "o-", color=COLOURS[1], markersize=4, linewidth=1.0, label="validation"
             )
-    _limit_to_bulk(top, losses)
+    _limit_to_bulk(top, np.array([float(row["loss"]) for row in known]))
     top.set_ylabel("Loss", fontsize=9, color=INK)
     if len(top.get_lines()) > 1:
         top.legend(frameon=False, fontsize=8, labelcolor=INK)
-    rates = [(row["step"], row["lr"]) for row in known if isinstance(row.get("lr"), (int, float))]
-    if rates:
-        bottom.plot(*zip(*rates, strict=True), color=MUTED, linewidth=1.2)
     bottom.set_ylabel("Learning\nrate", fontsize=8, color=INK)
     bottom.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     bottom.yaxis.get_offset_text().set(fontsize=7, color=MUTED)
-    bottom.set_xlabel("Step", fontsize=9, color=INK)
+    bottom.set_xlabel("Step" if len(by_seed) == 1 else "Step of each seed", fontsize=9, color=INK)
     for axes in (top, bottom):
         tidy(axes)
     figure.subplots_adjust(left=0.11, right=0.98, top=0.9, bottom=0.12)
@@ -172,6 +173,18 @@ def plot_loss_curve(
     if path is not None:
         save_figure(figure, path)
     return figure
+
+
+def _draw_losses(axes: Axes, rows: Sequence[Mapping[str, Any]], colour: str, before: float, name: str | None) -> None:
+    """The loss of every step, and above it the running mean of a fortieth of them."""
+    steps, losses = (np.array([float(row[key]) for row in rows]) for key in ("step", "loss"))
+    window = max(1, len(losses) // 40)
+    faint = window > 1
+    label = (name or "each step") if not faint or name is None else None
+    axes.plot(steps - before, losses, color=colour, linewidth=0.8, alpha=0.35 if faint else 1.0, label=label)
+    if faint:
+        smooth = running_mean(losses, window)
+        axes.plot(steps - before, smooth, color=colour, linewidth=1.8, label=name or f"mean of {window} steps")
 
 
 def plot_roc_curves(
@@ -185,8 +198,8 @@ def plot_roc_curves(
     """One ROC curve a class, best first in the legend with its area and number of positives.
 
     Args:
-        y_true: multi-hot ``(records, classes)``.
-        y_score: ``(records, classes)``.
+        y_true: multi-hot `(records, classes)`.
+        y_score: `(records, classes)`.
         label_names: one a column; beyond twelve classes the other curves are thin and grey.
         path: where to write the figure, if anywhere.
     """
@@ -249,7 +262,7 @@ def roc_points(label: ArrayLike, score: ArrayLike) -> tuple[Array, Array]:
 
 
 def running_mean(values: Array, window: int) -> Array:
-    """Mean of the last ``window`` values (of those there are, at the start)."""
+    """Mean of the last `window` values (of those there are, at the start)."""
     total = np.concatenate([[0.0], np.cumsum(values)])
     end = np.arange(1, len(values) + 1)
     begin = np.maximum(end - window, 0)

@@ -13,13 +13,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ecg_transformers.data.build_report import BuildReport, split_files
-from ecg_transformers.data.building import MAX_SKIPPED, _writable, cache_root, check_skipped, plan_of, prepare
+from ecg_transformers.data.building.build import MAX_SKIPPED, cache_root, plan_of, prepare, writable
+from ecg_transformers.data.building.report import BuildReport, check_skipped, split_files
 from ecg_transformers.data.corpora import CORPORA, PLANNED, corpus_class, make_corpus
 from ecg_transformers.data.corpora.base import Corpus, CorpusPlan
 from ecg_transformers.data.errors import ECGDataError, OptionError
-from ecg_transformers.data.options import nearest
-from ecg_transformers.data.record_table import RecordTable
+from ecg_transformers.data.rows import RecordTable
+from ecg_transformers.words import did_you_mean
 
 if TYPE_CHECKING:
     import datasets
@@ -66,7 +66,7 @@ def load_ecg_dataset(
         ['beat_labels', 'beat_samples', 'beat_symbols']
     """
     if split is not None and split not in SPLIT_ORDER:
-        raise OptionError(f"there is no split {split!r}{nearest(split, SPLIT_ORDER)}.")
+        raise OptionError(f"there is no split {split!r}{did_you_mean(split, SPLIT_ORDER)}")
     if not isinstance(name, str):
         return _load_several(
             list(name),
@@ -107,12 +107,12 @@ def _open(folder: Path, name: str, split: str | None) -> datasets.Dataset | data
 def _stream(
     corpus: Corpus, plan: CorpusPlan, split: str | None, max_skipped: float, cache_dir: str | Path | None
 ) -> datasets.IterableDataset | datasets.IterableDatasetDict:
-    from ecg_transformers.data.builder import ECGCorpusBuilder
+    from ecg_transformers.data.building.builder import ECGCorpusBuilder
 
     total = len(plan.items) + len(plan.skipped)
     check_skipped(plan.skipped, total, max_skipped, corpus.facts.name)
     root = cache_root(cache_dir)
-    if not _writable(root):  # the builder wants a folder for a lock file, although it writes nothing else
+    if not writable(root):  # the builder wants a folder for a lock file, although it writes nothing else
         root = Path(tempfile.gettempdir())
     builder = ECGCorpusBuilder(corpus, plan, None, max_skipped, cache_dir=str(root / "streaming"))
     if split is not None and not plan.splits.get(split):
@@ -140,7 +140,7 @@ def _load_several(
     every = sorted({option for options_of in known.values() for option in options_of})
     for option in options:
         if option not in every:
-            raise OptionError(f"none of the corpora {names} has an option {option!r}{nearest(option, every)}.")
+            raise OptionError(f"none of the corpora {names} has an option {option!r}{did_you_mean(option, every)}")
     parts: dict[str, list[Any]] = {}
     for position, name in enumerate(names):
         own = {option: value for option, value in options.items() if option in known[name]}

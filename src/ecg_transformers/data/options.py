@@ -1,30 +1,22 @@
-"""Checks of names and options that come from the user, with the nearest match in the error."""
+"""Options of a corpus from keyword arguments: known names, and values that fit."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Sequence
 from numbers import Real
 from os import PathLike
 from types import UnionType
 from typing import Any, get_args, get_type_hints
 
+from ecg_transformers import words
 from ecg_transformers.data.errors import OptionError
+from ecg_transformers.words import did_you_mean
 
 
-def nearest(name: Any, known: Sequence[Any]) -> str:
-    """`; did you mean 'x'? Known: …`, the end of a sentence about an unknown name."""
-    names = [str(k) for k in known]
-    match = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-    suggestion = f"; did you mean {match[0]!r}?" if match else ";"
-    return f"{suggestion} Known: {', '.join(names) or 'none'}"
-
-
-def check_choice(what: str, value: Any, choices: Sequence[Any]) -> None:
-    """An option with a fixed set of values."""
-    if value not in choices:
-        raise OptionError(f"{what} {value!r} does not exist{nearest(value, choices)}.")
+def check_choice(what: str, value: object, choices: Sequence[object]) -> None:
+    """An option with a fixed set of values: `OptionError` for any other."""
+    words.check_choice(what, value, choices, OptionError)
 
 
 def make_options(options_class: type, given: dict[str, Any], corpus: str) -> Any:
@@ -32,7 +24,7 @@ def make_options(options_class: type, given: dict[str, Any], corpus: str) -> Any
     known = [option.name for option in dataclasses.fields(options_class)]
     for name in given:
         if name not in known:
-            raise OptionError(f"the corpus {corpus!r} has no option {name!r}{nearest(name, known)}.")
+            raise OptionError(f"the corpus {corpus!r} has no option {name!r}{did_you_mean(name, known)}")
     kinds = get_type_hints(options_class)
     for name, value in given.items():
         if not _fits(value, kinds[name]):

@@ -1,15 +1,15 @@
 """One record in memory, one row in a dataset: the schema that every reader and every corpus shares.
 
-A record in memory is :class:`ECGRecord`: float32 millivolt, `(T, L)`. A record at rest is a row with the samples as
+A record in memory is `ECGRecord`: float32 millivolt, `(T, L)`. A record at rest is a row with the samples as
 little-endian int16, time-major `(T, L)`, and per lead a gain and an offset::
 
     millivolt = (digital - offset) / gain          digital -32768 = no value (NaN)
 
-:class:`DigitalRecord` is what stands between: the int16 samples with their scale, as a reader finds them in a file or
-as :meth:`DigitalRecord.from_record` quantises them. Files that hold int16 (WFDB 16 and 212, EDF) are stored without
+`DigitalRecord` is what stands between: the int16 samples with their scale, as a reader finds them in a file or
+as `DigitalRecord.from_record` quantises them. Files that hold int16 (WFDB 16 and 212, EDF) are stored without
 any loss; physical values are stored with 16 bits over the range of each lead.
 
-Columns of a row (:func:`record_features`):
+Columns of a row (`record_features`):
 
 ==================  ========================================================================================
 record_id           text, unique within a corpus
@@ -56,7 +56,6 @@ INVALID = np.int16(-32768)
 """The digital value that means "no value" in a row, as in WFDB format 16."""
 
 _BLOCK = 64
-TASK_KINDS = ("multilabel", "multiclass", "beats", "minutes", "delineation", "unlabelled")
 ANNOTATION_COLUMNS = (
     "beat_samples",
     "beat_symbols",
@@ -209,7 +208,7 @@ class DigitalRecord:
     def to_row(
         self, label_names: Sequence[str] = (), task_kind: str = "unlabelled", *, fold: int | None = None
     ) -> dict[str, Any]:
-        """The row of this record in the schema of :func:`record_features` with the same `label_names`."""
+        """The row of this record in the schema of `record_features` with the same `label_names`."""
         labels = list(self.labels or [])
         position = {name: index for index, name in enumerate(label_names)}
         unknown = [label for label in labels if label not in position] if label_names else []
@@ -355,7 +354,7 @@ def standard_lead_name(name: str) -> str:
 
 
 def check_layout(signal: np.ndarray, lead_names: Sequence[str], sampling_rate: float, record_id: str) -> None:
-    """Shape, names and rate of a record make sense; raises the fitting :class:`ECGDataError`."""
+    """Shape, names and rate of a record make sense; raises the fitting `ECGDataError`."""
     if signal.ndim != 2:
         raise SignalError(
             f"a record is an array (samples, leads) of two axes, not one of shape {signal.shape}.", record=record_id

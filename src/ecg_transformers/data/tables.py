@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ecg_transformers.data.errors import LimitError, RecordNotFoundError, TableError
-from ecg_transformers.data.readers.safety import Limits, read_bytes
+from ecg_transformers.data.readers.limits import Limits, read_bytes
 
 MAX_FIELD = 2**20
 
@@ -37,7 +37,7 @@ def read_table(
     except UnicodeDecodeError as error:
         raise TableError(
             f"the table is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8 (a spreadsheet calls "
-            f"that 'CSV UTF-8').",
+            "that 'CSV UTF-8').",
             path=path,
         ) from error
     return parse_table(text, path, required)

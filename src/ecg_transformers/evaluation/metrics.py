@@ -1,7 +1,7 @@
 """Classification and regression metrics in plain numpy, with every convention named.
 
-Arrays have one row per record and one column per class. Targets are multi-hot ``(records, classes)``; a vector of
-class indices ``(records,)`` together with ``(records, classes)`` scores is read as a one-of-many target and judged
+Arrays have one row per record and one column per class. Targets are multi-hot `(records, classes)`; a vector of
+class indices `(records,)` together with `(records, classes)` scores is read as a one-of-many target and judged
 one-vs-rest. A class is *defined* when the targets hold at least one positive and one negative of it; undefined
 classes are left out of every macro AUROC and AUPRC and always reported, never replaced by a number.
 """
@@ -14,6 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ecg_transformers.evaluation.weighted import weighted_auprc, weighted_auroc
+
 Array = NDArray[np.float64]
 Undefined = Literal["skip", "zero"]
 
@@ -22,14 +24,14 @@ def macro_auroc(y_true: ArrayLike, y_score: ArrayLike, undefined: Undefined = "s
     """Area under the ROC curve, averaged over the defined classes; ties count one half (mid-ranks).
 
     Args:
-        y_true: multi-hot ``(records, classes)``, class indices ``(records,)``, or 0/1 ``(records,)`` for one class.
-        y_score: ``(records, classes)`` or ``(records,)``; any monotone score (logit or probability).
-        undefined: ``"skip"`` averages over the defined classes. ``"zero"`` counts an undefined class as 0, which is
+        y_true: multi-hot `(records, classes)`, class indices `(records,)`, or 0/1 `(records,)` for one class.
+        y_score: `(records, classes)` or `(records,)`; any monotone score (logit or probability).
+        undefined: `"skip"` averages over the defined classes. `"zero"` counts an undefined class as 0, which is
             what torchmetrics does and what the published fine-tuning code of ECG-JEPA therefore reports; only for
             reproducing such figures.
 
     Returns:
-        ``value``, ``per_class`` (None where undefined), ``n_defined``, ``n_classes``, ``undefined`` (class indices).
+        `value`, `per_class` (None where undefined), `n_defined`, `n_classes`, `undefined` (class indices).
 
     Raises:
         ValueError: shapes differ, targets are not 0/1, scores are not finite, or no class is defined.
@@ -41,7 +43,7 @@ def macro_auroc(y_true: ArrayLike, y_score: ArrayLike, undefined: Undefined = "s
 def macro_auprc(y_true: ArrayLike, y_score: ArrayLike) -> dict[str, Any]:
     """Average precision (area under the precision-recall steps), averaged over the defined classes.
 
-    Same arguments, result and errors as :func:`macro_auroc`, plus ``prevalence``: the value that a score without
+    Same arguments, result and errors as `macro_auroc`, plus `prevalence`: the value that a score without
     information reaches, per class.
     """
     target, score = check_targets(y_true, y_score)
@@ -55,11 +57,11 @@ def one_vs_one_auroc(y_true: ArrayLike, y_score: ArrayLike) -> float:
     The published linear evaluation of ECG-JEPA reports this one for single-label tasks (its paper says one-vs-rest).
 
     Args:
-        y_true: class indices ``(records,)``.
-        y_score: ``(records, classes)``.
+        y_true: class indices `(records,)`.
+        y_score: `(records, classes)`.
 
     Raises:
-        ValueError: fewer than two classes occur in ``y_true``.
+        ValueError: fewer than two classes occur in `y_true`.
     """
     target, score = check_targets(y_true, y_score)
     labels = target.argmax(axis=1)
@@ -77,13 +79,13 @@ def one_vs_one_auroc(y_true: ArrayLike, y_score: ArrayLike) -> float:
 
 
 def f1_scores(y_true: ArrayLike, y_pred: ArrayLike) -> Array:
-    """F1 of each class ``(classes,)`` from 0/1 predictions; 0 where neither a positive nor a prediction exists."""
+    """F1 of each class `(classes,)` from 0/1 predictions; 0 where neither a positive nor a prediction exists."""
     counts = confusion_counts(y_true, y_pred)
     return _ratio(2 * counts["tp"], 2 * counts["tp"] + counts["fp"] + counts["fn"], empty=0.0)
 
 
 def confusion_counts(y_true: ArrayLike, y_pred: ArrayLike) -> dict[str, Array]:
-    """True and false positives and negatives of each class: ``tp fp fn tn``, each ``(classes,)``."""
+    """True and false positives and negatives of each class: `tp fp fn tn`, each `(classes,)`."""
     target, predicted = check_targets(y_true, y_pred)
     return {
         "tp": (target * predicted).sum(axis=0),
@@ -96,9 +98,9 @@ def confusion_counts(y_true: ArrayLike, y_pred: ArrayLike) -> dict[str, Array]:
 def hard_predictions(
     y_prob: ArrayLike, task_kind: str, thresholds: float | Sequence[float] = 0.5, strict: bool = False
 ) -> Array:
-    """0/1 predictions ``(records, classes)``: arg-max for ``"multiclass"``, a threshold a class otherwise.
+    """0/1 predictions `(records, classes)`: arg-max for `"multiclass"`, a threshold a class otherwise.
 
-    A probability equal to the threshold counts as positive; ``strict=True`` counts it as negative, the convention of
+    A probability equal to the threshold counts as positive; `strict=True` counts it as negative, the convention of
     torchmetrics.
     """
     prob = _columns(y_prob)
@@ -135,17 +137,17 @@ def classification_report(
     """Everything that a table of a classifier needs, as plain Python numbers (None where a figure is undefined).
 
     Args:
-        y_true: multi-hot ``(records, classes)`` or class indices ``(records,)``.
-        y_prob: probabilities ``(records, classes)``; of several crops, their mean.
-        task_kind: ``"multilabel"``, ``"binary"`` (thresholds) or ``"multiclass"`` (arg-max, one-vs-rest AUROC).
+        y_true: multi-hot `(records, classes)` or class indices `(records,)`.
+        y_prob: probabilities `(records, classes)`; of several crops, their mean.
+        task_kind: `"multilabel"`, `"binary"` (thresholds) or `"multiclass"` (arg-max, one-vs-rest AUROC).
         label_names: one name a column.
         thresholds: a probability at or above it is a positive; 0.5, or one a class chosen on validation records.
 
     Returns:
-        ``macro_auroc``, ``macro_auprc``, ``macro_f1``, ``accuracy`` (share of right records for multi-class, share of
-        right record-class cells otherwise), ``exact_match``, ``macro_sensitivity``, ``macro_specificity``,
-        ``n_records``, ``n_defined``, ``n_classes``, ``undefined`` (names), the conventions, and ``per_class``: for
-        each name ``auroc auprc prevalence f1 sensitivity specificity ppv n_pos n_neg``.
+        `macro_auroc`, `macro_auprc`, `macro_f1`, `accuracy` (share of right records for multi-class, share of
+        right record-class cells otherwise), `exact_match`, `macro_sensitivity`, `macro_specificity`,
+        `n_records`, `n_defined`, `n_classes`, `undefined` (names), the conventions, and `per_class`: for
+        each name `auroc auprc prevalence f1 sensitivity specificity ppv n_pos n_neg`.
     """
     target, prob = check_targets(y_true, y_prob)
     names = list(label_names)
@@ -175,15 +177,15 @@ def classification_report(
 
 
 def probe_metrics(y_true: ArrayLike, y_score: ArrayLike, task_kind: str) -> dict[str, float]:
-    """``auroc`` and ``f1`` by the conventions of ECG-JEPA's published linear evaluation.
+    """`auroc` and `f1` by the conventions of ECG-JEPA's published linear evaluation.
 
     Multi-label: AUROC on the logits, averaged over the defined classes; macro F1 at a probability of at least 0.5.
     Multi-class: one-vs-one AUROC on the softmax; macro F1 of the arg-max. F1 is 0 where it is undefined.
 
     Args:
-        y_true: multi-hot ``(records, classes)`` or class indices ``(records,)``.
-        y_score: logits ``(records, classes)``.
-        task_kind: ``"multilabel"`` or ``"multiclass"``.
+        y_true: multi-hot `(records, classes)` or class indices `(records,)`.
+        y_score: logits `(records, classes)`.
+        task_kind: `"multilabel"` or `"multiclass"`.
     """
     logits = _columns(y_score)
     if task_kind == "multiclass":
@@ -200,7 +202,7 @@ def regression_report(y_true: ArrayLike, y_pred: ArrayLike) -> dict[str, float]:
     """Mean absolute error with the SD of the absolute errors, RMSE, R², and the error of predicting the mean.
 
     Args:
-        y_true, y_pred: ``(records,)`` in the unit of the target (beats per minute, milliseconds...).
+        y_true, y_pred: `(records,)` in the unit of the target (beats per minute, milliseconds...).
     """
     truth, predicted = np.asarray(y_true, dtype=np.float64).ravel(), np.asarray(y_pred, dtype=np.float64).ravel()
     if truth.shape != predicted.shape or truth.size == 0:
@@ -220,30 +222,17 @@ def regression_report(y_true: ArrayLike, y_pred: ArrayLike) -> dict[str, float]:
 
 
 def per_class_auroc(target: Array, score: Array) -> Array:
-    """AUROC of each column ``(classes,)``, NaN where undefined; checked arrays ``(records, classes)`` only."""
-    from scipy.stats import rankdata
-
-    positives = target.sum(axis=0)
-    negatives = len(target) - positives
-    rank_sum = (rankdata(score, axis=0) * target).sum(axis=0)
-    return _ratio(rank_sum - positives * (positives + 1) / 2, positives * negatives, empty=np.nan)
+    """AUROC of each column `(classes,)`, NaN where undefined; checked arrays `(records, classes)` only."""
+    return weighted_auroc(target, score)(np.ones((1, len(target))))[0]
 
 
 def per_class_auprc(target: Array, score: Array) -> Array:
-    """Average precision of each column ``(classes,)``, NaN where undefined; checked arrays only."""
-    values = np.full(target.shape[1], np.nan)
-    for index, (label, column) in enumerate(zip(target.T, score.T, strict=True)):
-        if 0 < label.sum() < len(label):
-            order = np.argsort(-column, kind="stable")
-            last_of_tie = np.append(np.diff(column[order]) != 0, True)
-            true_positives = np.cumsum(label[order])[last_of_tie]
-            precision = true_positives / (np.flatnonzero(last_of_tie) + 1)
-            values[index] = (np.diff(true_positives, prepend=0.0) * precision).sum() / label.sum()
-    return values
+    """Average precision of each column `(classes,)`, NaN where undefined; checked arrays only."""
+    return weighted_auprc(target, score)(np.ones((1, len(target))))[0]
 
 
 def check_targets(y_true: ArrayLike, y_score: ArrayLike) -> tuple[Array, Array]:
-    """Both arrays as float64 ``(records, classes)``, class indices made multi-hot.
+    """Both arrays as float64 `(records, classes)`, class indices made multi-hot.
 
     Raises:
         ValueError: the arrays do not fit together, are empty, targets are not 0/1, or scores are not finite.

@@ -1,6 +1,6 @@
 """Readouts in float64 numpy: L2 logistic regression, ridge regression, nearest neighbours.
 
-Each takes features ``(records, features)`` of a frozen encoder and is chosen on validation records, never on test
+Each takes features `(records, features)` of a frozen encoder and is chosen on validation records, never on test
 records. Statistics (mean, SD) come from the training records only.
 """
 
@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ecg_transformers.evaluation.aggregation import probabilities
+from ecg_transformers.evaluation.aggregation import cross_entropy, probabilities
 from ecg_transformers.evaluation.metrics import check_targets, per_class_auroc
 
 Array = NDArray[np.float64]
@@ -40,16 +40,16 @@ class Standardizer:
 class LinearProbe:
     """L2-regularised logistic regression on standardised features, solved to convergence by L-BFGS.
 
-    The objective is ``mean loss + strength / 2 · |weights|²`` without a penalty on the bias; a strength is chosen by
+    The objective is `mean loss + strength / 2 · |weights|²` without a penalty on the bias; a strength is chosen by
     the macro AUROC on validation records (by the mean loss where no class is defined there).
 
     Args:
-        task_kind: ``"multilabel"``/``"binary"`` (one logistic regression a class) or ``"multiclass"`` (softmax).
+        task_kind: `"multilabel"`/`"binary"` (one logistic regression a class) or `"multiclass"` (softmax).
         strengths: the strengths to try.
         clip: limit of standardised features, in SDs.
 
-    After ``fit``: ``strength``, ``selection`` (what chose it), ``validation_scores`` (a strength), ``weight``
-    ``(classes, features)`` and ``bias`` ``(classes,)`` for standardised features.
+    After `fit`: `strength`, `selection` (what chose it), `validation_scores` (a strength), `weight`
+    `(classes, features)` and `bias` `(classes,)` for standardised features.
     """
 
     def __init__(
@@ -59,11 +59,11 @@ class LinearProbe:
         self.strengths = sorted(strengths, reverse=True)
 
     def fit(self, x: ArrayLike, y: ArrayLike, x_val: ArrayLike, y_val: ArrayLike, num_classes: int = 0) -> LinearProbe:
-        """Fit every strength on ``x, y`` and keep the best on ``x_val, y_val``.
+        """Fit every strength on `x, y` and keep the best on `x_val, y_val`.
 
         Args:
-            x, x_val: ``(records, features)``.
-            y, y_val: multi-hot ``(records, classes)`` or class indices ``(records,)``.
+            x, x_val: `(records, features)`.
+            y, y_val: multi-hot `(records, classes)` or class indices `(records,)`.
             num_classes: for class indices; 0 takes the largest index of both parts.
         """
         classes = num_classes or 1 + int(max(np.max(y), np.max(y_val)))
@@ -86,17 +86,17 @@ class LinearProbe:
         return self
 
     def decision_function(self, x: ArrayLike) -> Array:
-        """Logits ``(records, classes)``."""
+        """Logits `(records, classes)`."""
         return self.standardizer(x) @ self.weight.T + self.bias
 
     def predict_proba(self, x: ArrayLike) -> Array:
-        """Probabilities ``(records, classes)``."""
+        """Probabilities `(records, classes)`."""
         return probabilities(self.decision_function(x), self.task_kind)
 
     def as_linear_layer(self) -> tuple[Array, Array]:
-        """Weight ``(classes, features)`` and bias for features as they come from the encoder, standardising included.
+        """Weight `(classes, features)` and bias for features as they come from the encoder, standardising included.
 
-        The same logits as :meth:`decision_function` wherever no feature lies beyond the clip limit.
+        The same logits as `decision_function` wherever no feature lies beyond the clip limit.
         """
         weight = self.weight / self.standardizer.scale
         return weight, self.bias - weight @ self.standardizer.mean
@@ -105,10 +105,10 @@ class LinearProbe:
 class RidgeProbe:
     """Ridge regression on standardised features, for numbers (heart rate) or, with targets of ±1, for classes.
 
-    The strength is chosen on validation records: by mean absolute error for ``"regression"``, by macro AUROC for
-    ``"classification"``. Works in the space of the records, so many thousand features cost little.
+    The strength is chosen on validation records: by mean absolute error for `"regression"`, by macro AUROC for
+    `"classification"`. Works in the space of the records, so many thousand features cost little.
 
-    After ``fit``: ``strength``, ``validation_scores`` (higher is better), ``weight`` and ``bias``.
+    After `fit`: `strength`, `validation_scores` (higher is better), `weight` and `bias`.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class RidgeProbe:
         self.kind, self.clip, self.strengths = kind, clip, sorted(strengths, reverse=True)
 
     def fit(self, x: ArrayLike, y: ArrayLike, x_val: ArrayLike, y_val: ArrayLike) -> RidgeProbe:
-        """Fit on ``x (records, features)``, ``y (records,)`` or ``(records, targets)``; choose on the other two."""
+        """Fit on `x (records, features)`, `y (records,)` or `(records, targets)`; choose on the other two."""
         self.standardizer = Standardizer(x, self.clip)
         train, validation = self.standardizer(x), self.standardizer(x_val)
         target, target_val = _matrix(y), _matrix(y_val)
@@ -144,7 +144,7 @@ class RidgeProbe:
         return self
 
     def predict(self, x: ArrayLike) -> Array:
-        """``(records, targets)``: numbers in the unit of the target, or scores of the classes."""
+        """`(records, targets)`: numbers in the unit of the target, or scores of the classes."""
         return self.standardizer(x) @ self.weight + self.bias
 
     def _score(self, target: Array, predicted: Array) -> float:
@@ -154,12 +154,12 @@ class RidgeProbe:
 
 
 def knn_scores(x_train: ArrayLike, y_train: ArrayLike, x: ArrayLike, k: int = 20, temperature: float = 0.07) -> Array:
-    """Weighted share of each class among the k nearest training records by cosine: ``(records, classes)``.
+    """Weighted share of each class among the k nearest training records by cosine: `(records, classes)`.
 
     Args:
-        x_train, x: features ``(records, features)``, used as they are (standardise them before, if wanted).
-        y_train: multi-hot ``(records, classes)``.
-        temperature: a neighbour weighs ``exp(cosine / temperature)``.
+        x_train, x: features `(records, features)`, used as they are (standardise them before, if wanted).
+        y_train: multi-hot `(records, classes)`.
+        temperature: a neighbour weighs `exp(cosine / temperature)`.
     """
     train, query = (_unit_rows(_matrix(part)) for part in (x_train, x))
     labels = _matrix(y_train)
@@ -174,14 +174,14 @@ def knn_scores(x_train: ArrayLike, y_train: ArrayLike, x: ArrayLike, k: int = 20
 
 
 def _logistic_regression(x: Array, target: Array, strength: float, start: Array, task_kind: str) -> Array:
-    """Weights and bias ``(classes, features + 1)`` at the minimum, from ``start``."""
+    """Weights and bias `(classes, features + 1)` at the minimum, from `start`."""
     from scipy.optimize import fmin_l_bfgs_b
 
     def objective(flat: Array) -> tuple[float, Array]:
         parameters = flat.reshape(start.shape)
         weight, bias = parameters[:, :-1], parameters[:, -1]
         logits = x @ weight.T + bias
-        loss = _mean_loss(logits, target, task_kind) + 0.5 * strength * float((weight**2).sum())
+        loss = float(cross_entropy(logits, target, task_kind).mean()) + 0.5 * strength * float((weight**2).sum())
         error = (probabilities(logits, task_kind) - target) / len(x)
         gradient = np.concatenate([error.T @ x + strength * weight, error.sum(axis=0)[:, None]], axis=1)
         return loss, gradient.ravel()
@@ -190,23 +190,15 @@ def _logistic_regression(x: Array, target: Array, strength: float, start: Array,
     return np.asarray(solution[0]).reshape(start.shape)
 
 
-def _mean_loss(logits: Array, target: Array, task_kind: str) -> float:
-    if task_kind == "multiclass":
-        top = logits.max(axis=1)
-        log_sum = np.log(np.exp(logits - top[:, None]).sum(axis=1)) + top
-        return float((log_sum - (logits * target).sum(axis=1)).mean())
-    return float((np.logaddexp(0.0, logits) - target * logits).sum(axis=1).mean())
-
-
 def _selection_score(target: Array, logits: Array, task_kind: str) -> tuple[float, str]:
     per_class = per_class_auroc(target, probabilities(logits, task_kind) if task_kind == "multiclass" else logits)
     if np.isfinite(per_class).any():
         return float(np.nanmean(per_class)), "macro_auroc"
-    return -_mean_loss(logits, target, task_kind), "mean_loss"
+    return -float(cross_entropy(logits, target, task_kind).mean()), "mean_loss"
 
 
 def _row_space(x: Array) -> tuple[Array, Array]:
-    """An orthonormal basis ``(features, rank)`` of the rows, and the rows in it.
+    """An orthonormal basis `(features, rank)` of the rows, and the rows in it.
 
     L2-regularised solutions lie in the span of the training rows, so nothing is lost and few labels are fast.
     """
@@ -217,7 +209,7 @@ def _row_space(x: Array) -> tuple[Array, Array]:
 
 
 def _thin_svd(x: Array) -> tuple[Array, Array, Array]:
-    """``x = (left · singular) @ right`` without the directions of singular value 0."""
+    """`x = (left · singular) @ right` without the directions of singular value 0."""
     if x.shape[1] <= 2 * x.shape[0]:
         left, singular, right = np.linalg.svd(x, full_matrices=False)
     else:  # many more features than records: from the Gram matrix of the records

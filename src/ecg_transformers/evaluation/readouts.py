@@ -7,9 +7,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -17,18 +16,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from transformers.utils import ModelOutput
 
 from ecg_transformers.data.record import ECGRecord
 from ecg_transformers.evaluation.probes import LinearProbe, RidgeProbe, Standardizer, knn_scores
 from ecg_transformers.evaluation.signal_features import amplitude_features, simple_features
-from ecg_transformers.evaluation.torch_probes import AttentionPoolingHead, AttentionProbe, LastEpochProbe
+from ecg_transformers.evaluation.trained_probes import AttentionProbe, AttentionProbeHead, LastEpochProbe
+from ecg_transformers.layers.frozen import eval_mode, tensors_sha256
+from ecg_transformers.models.base import ECGPreTrainedModel
+from ecg_transformers.words import check_choice
 
 READOUTS = ("pooled", "mean", "per_lead", "per_lead_spread", "tokens")
 EXTRAS = ("amplitude", "simple")
 
 
 class Records(Protocol):
-    """Map-style access to dataset rows or :class:`ECGRecord` objects (a ``datasets.Dataset``, a list…)."""
+    """Map-style access to dataset rows or `ECGRecord` objects (a `datasets.Dataset`, a list…)."""
 
     def __len__(self) -> int: ...
 
@@ -36,8 +39,8 @@ class Records(Protocol):
 
 
 def extract_features(
-    model: Any,
-    extractor: Any,
+    model: ECGPreTrainedModel,
+    extractor: Callable[..., Mapping[str, Tensor]],
     records: Records,
     *,
     num_crops: int | None = None,
@@ -52,27 +55,27 @@ def extract_features(
 
     Args:
         model: any model of the package; of a model with a head, its base model is read.
-        extractor: makes ``input_values`` of a row or record, as the model was trained with.
-        records: dataset rows or :class:`ECGRecord` objects.
+        extractor: makes `input_values` of a row or record, as the model was trained with.
+        records: dataset rows or `ECGRecord` objects.
         num_crops: evenly spaced crops of a record; None takes the extractor's own single crop.
         batch_size: records in one forward pass.
-        readout: ``"pooled"`` the published downstream feature; ``"mean"`` mean of the patch tokens; ``"per_lead"``
-            mean token of each lead, side by side; ``"per_lead_spread"`` the same with the SD over time of each lead;
-            ``"tokens"`` every patch token, for attention pooling. Models whose tokens belong to no lead give the
+        readout: `"pooled"` the published downstream feature; `"mean"` mean of the patch tokens; `"per_lead"`
+            mean token of each lead, side by side; `"per_lead_spread"` the same with the SD over time of each lead;
+            `"tokens"` every patch token, for attention pooling. Models whose tokens belong to no lead give the
             published feature for the middle three.
-        extra: ``"amplitude"`` or ``"simple"`` appends figures of the signal in millivolts, which normalisation takes
+        extra: `"amplitude"` or `"simple"` appends figures of the signal in millivolts, which normalisation takes
             away from the model: log SD, maximum and minimum of each lead, or all simple features.
         device: where to compute; None leaves the model where it is.
 
     Returns:
-        float32 ``(records, features)``, or ``(records, tokens, width)`` for ``"tokens"``.
+        float32 `(records, features)`, or `(records, tokens, width)` for `"tokens"`.
 
     Raises:
         ValueError: unknown readout or extra, no records, or features that are not finite (the record is named).
     """
-    _check_choice("readout", readout, READOUTS)
+    check_choice("readout", readout, READOUTS)
     if extra is not None:
-        _check_choice("extra", extra, EXTRAS)
+        check_choice("extra", extra, EXTRAS)
     if len(records) == 0:
         raise ValueError("There are no records to extract features from.")
     if device is not None:
@@ -90,12 +93,12 @@ def extract_features(
     return np.concatenate(blocks)
 
 
-def encode_batch(model: Any, batch: Mapping[str, Tensor], readout: str = "mean") -> Tensor:
-    """Features ``(B, F)`` of one batch of model inputs (``"tokens"``: ``(B, N, D)``).
+def encode_batch(model: ECGPreTrainedModel, batch: Mapping[str, Tensor], readout: str = "mean") -> Tensor:
+    """Features `(B, F)` of one batch of model inputs (`"tokens"`: `(B, N, D)`).
 
-    ``input_values`` may be ``(B, L, T)`` or ``(B, k, L, T)``; the k crops are averaged (tokens: put side by side).
+    `input_values` may be `(B, L, T)` or `(B, k, L, T)`; the k crops are averaged (tokens: put side by side).
     """
-    _check_choice("readout", readout, READOUTS)
+    check_choice("readout", readout, READOUTS)
     encoder = model.base_model
     accepted = inspect.signature(encoder.forward).parameters
     device = next(encoder.parameters()).device
@@ -117,8 +120,8 @@ def encode_batch(model: Any, batch: Mapping[str, Tensor], readout: str = "mean")
     return features.flatten(1, 2) if readout == "tokens" else features.mean(dim=1)
 
 
-def read_tokens(encoder: Any, outputs: Any, num_leads: int, readout: str) -> Tensor:
-    """What a readout takes from the outputs of a base model; see :func:`extract_features`."""
+def read_tokens(encoder: ECGPreTrainedModel, outputs: ModelOutput, num_leads: int, readout: str) -> Tensor:
+    """What a readout takes from the outputs of a base model; see `extract_features`."""
     if readout == "pooled":
         return outputs.pooler_output.float()
     tokens = encoder.tokens_by_lead(outputs.last_hidden_state, num_leads)  # (B, L, n, D) or None
@@ -135,8 +138,8 @@ def read_tokens(encoder: Any, outputs: Any, num_leads: int, readout: str) -> Ten
     return torch.cat([per_lead, tokens.std(dim=2, correction=0).flatten(1)], dim=1)
 
 
-def signal_figures(row: Any, extra: str) -> NDArray[np.float32]:
-    """``"amplitude"`` or ``"simple"`` figures of a dataset row or record, on its own leads."""
+def signal_figures(row: ECGRecord | Mapping[str, Any], extra: str) -> NDArray[np.float32]:
+    """`"amplitude"` or `"simple"` figures of a dataset row or record, on its own leads."""
     record = row if isinstance(row, ECGRecord) else ECGRecord.from_row(row)
     function = amplitude_features if extra == "amplitude" else simple_features
     return function(record.signal, record.sampling_rate).astype(np.float32)
@@ -145,14 +148,8 @@ def signal_figures(row: Any, extra: str) -> NDArray[np.float32]:
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
     """Eval mode without gradients; every sub-module gets its mode back afterwards."""
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        for part, training in modes.items():
-            part.training = training
+    with eval_mode(module), torch.inference_mode():
+        yield
 
 
 def parameter_hash(module: nn.Module) -> str:
@@ -160,13 +157,9 @@ def parameter_hash(module: nn.Module) -> str:
 
     Equal before and after a readout was fitted, or the encoder was not frozen.
     """
-    digest = hashlib.sha256()
-    tensors = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
-    for name, tensor in sorted(tensors, key=lambda pair: pair[0]):
-        value = tensor.detach().cpu().contiguous()
-        digest.update(f"{name}|{value.dtype}|{tuple(value.shape)}|".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    return tensors_sha256(
+        [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
+    )
 
 
 def _check_finite(block: NDArray[np.float32], rows: Sequence[Any]) -> None:
@@ -177,14 +170,9 @@ def _check_finite(block: NDArray[np.float32], rows: Sequence[Any]) -> None:
         raise ValueError(f"The features of record {name} are not finite (and of {len(bad) - 1} more of its batch).")
 
 
-def _check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}.")
-
-
 __all__ = [
-    "AttentionPoolingHead",
     "AttentionProbe",
+    "AttentionProbeHead",
     "LastEpochProbe",
     "LinearProbe",
     "RidgeProbe",

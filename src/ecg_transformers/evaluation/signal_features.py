@@ -1,6 +1,6 @@
 """Plain figures of an ECG: what logistic regression reads, and what normalisation takes away from a network.
 
-All functions take one record in millivolts with time on axis 0, ``(samples, leads)``, and treat missing samples (NaN)
+All functions take one record in millivolts with time on axis 0, `(samples, leads)`, and treat missing samples (NaN)
 as the median of their lead.
 """
 
@@ -22,7 +22,7 @@ RHYTHM_FEATURES = 7
 
 
 def simple_features(signal: ArrayLike, sampling_rate: float) -> Array:
-    """21 figures a lead and 7 of the rhythm: ``(21 · leads + 7,)``; 259 for twelve leads.
+    """21 figures a lead and 7 of the rhythm: `(21 · leads + 7,)`; 259 for twelve leads.
 
     A lead, on 0.5–40 Hz: seven percentiles, SD, maximum, minimum, skewness, excess kurtosis, mean absolute difference
     of neighbouring samples, and the logarithm of the power in eight bands from 0.5 to 40 Hz (Welch).
@@ -44,7 +44,7 @@ def simple_features(signal: ArrayLike, sampling_rate: float) -> Array:
 
 
 def amplitude_features(signal: ArrayLike, sampling_rate: float) -> Array:
-    """Log SD, maximum and minimum of each lead on 0.5–40 Hz, in millivolts: ``(3 · leads,)``.
+    """Log SD, maximum and minimum of each lead on 0.5–40 Hz, in millivolts: `(3 · leads,)`.
 
     A crop that is divided by its own SD no longer holds the voltage, which hypertrophy is read from; these figures
     give it back to a readout.
@@ -72,7 +72,7 @@ def rhythm_features(filtered: Array, sampling_rate: float) -> Array:
 
 
 def median_beat(signal: ArrayLike, sampling_rate: float, points: int = 26) -> Array:
-    """The median beat of each lead, 0.25 s before to 0.45 s after R, at ``points`` instants: ``(points · leads,)``.
+    """The median beat of each lead, 0.25 s before to 0.45 s after R, at `points` instants: `(points · leads,)`.
 
     Zeros where no whole beat is found.
     """

@@ -37,18 +37,19 @@ def bootstrap(
     """Confidence interval of a macro metric by resampling patients with replacement.
 
     Args:
-        y_true: multi-hot ``(records, classes)`` or class indices ``(records,)``.
-        y_score: ``(records, classes)``.
-        patient_ids: one id a record; ``None`` (or None for a record) makes the record its own cluster.
-        metric: a key of ``WEIGHTED_METRICS``: ``macro_auroc``, ``macro_auprc``, ``macro_f1``, ``accuracy``,
-            ``exact_match``, ``macro_sensitivity``, ``macro_specificity``, ``macro_ppv``. For the hard predictions of a
-            multi-class task give the arg-max as 0/1 columns.
-        method: ``"percentile"``, or ``"bca"`` (bias-corrected and accelerated, leave-one-patient-out).
+        y_true: multi-hot `(records, classes)` or class indices `(records,)`.
+        y_score: `(records, classes)`.
+        patient_ids: one id a record; `None` (or None for a record) makes the record its own cluster.
+        metric: a key of `WEIGHTED_METRICS`: `macro_auroc`, `macro_auprc`, `macro_f1`, `accuracy`,
+            `exact_match`, `macro_sensitivity`, `macro_specificity`, `macro_ppv`. For the hard predictions of a
+            multi-class task give the arg-max as 0/1 columns; its accuracy is `exact_match` (`accuracy` counts the
+            cells of multi-label tasks).
+        method: `"percentile"`, or `"bca"` (bias-corrected and accelerated, leave-one-patient-out).
         threshold: of the metrics that need hard predictions.
 
     Returns:
-        ``value``, ``ci95`` (named after ``level``), ``undefined_fraction`` (a class), ``cluster`` ("patient" or
-        "record"), ``n_clusters``, ``n_boot``, ``seed``, ``method``, ``level``.
+        `value`, `ci95` (named after `level`), `undefined_fraction` (a class), `cluster` ("patient" or
+        "record"), `n_clusters`, `n_boot`, `seed`, `method`, `level`.
     """
     options: dict[str, Any] = {"metric": metric, "level": level, "method": method, "threshold": threshold}
     result = bootstrap_seeds(y_true, [y_score], patient_ids, n_boot=n_boot, seed=seed, **options)
@@ -72,15 +73,15 @@ def bootstrap_seeds(
 ) -> dict[str, Any]:
     """Interval of the mean over training seeds, all scored on the same records.
 
-    ``resample="patients"`` treats the trained seeds as given; ``"seeds_and_patients"`` also draws seeds with
+    `resample="patients"` treats the trained seeds as given; `"seeds_and_patients"` also draws seeds with
     replacement (outer), so that the interval covers another training run too. The SD over seeds stands beside the
     interval in either case and is no interval itself.
 
     Args:
-        y_scores: one array ``(records, classes)`` a seed; the other arguments as in :func:`bootstrap`.
+        y_scores: one array `(records, classes)` a seed; the other arguments as in `bootstrap`.
 
     Returns:
-        as :func:`bootstrap`, with ``per_seed``, ``mean`` and ``sd`` (None for one seed) in place of ``value``.
+        as `bootstrap`, with `per_seed`, `mean` and `sd` (None for one seed) in place of `value`.
     """
     target, scores = _check_scores(y_true, y_scores)
     clusters, cluster_kind = cluster_index(patient_ids, len(target))
@@ -118,8 +119,8 @@ def paired_bootstrap(
     """Difference of the macro AUROCs of two models, a - b, on the same records and the same resamples.
 
     Returns:
-        ``difference``, ``ci95`` ``[low, high]``, ``p_value`` (two-sided).
-        :func:`compare_models` takes other metrics and several seeds, and tells more.
+        `difference`, `ci95` `[low, high]`, `p_value` (two-sided).
+        `compare_models` takes other metrics and several seeds, and tells more.
     """
     result = compare_models(y_true, [score_a], [score_b], patient_ids, n_boot=n_boot, seed=seed)
     return {key: result[key] for key in ("difference", "ci95", "p_value")}
@@ -139,12 +140,12 @@ def compare_models(
 ) -> dict[str, Any]:
     """Paired comparison of the mean over seeds of model a with that of model b.
 
-    The two-sided p-value is ``(1 + 2 min(#d <= 0, #d >= 0)) / (n_boot + 1)``, at most 1. With equal numbers of seeds
+    The two-sided p-value is `(1 + 2 min(#d <= 0, #d >= 0)) / (n_boot + 1)`, at most 1. With equal numbers of seeds
     the seeds are paired (drawn together when seeds are resampled): give both in the same order.
 
     Returns:
-        ``difference``, ``ci95``, ``p_value``, ``per_seed`` (differences, where the numbers of seeds agree),
-        ``undefined_fraction``, ``cluster``, ``n_boot``, ``seed``.
+        `difference`, `ci95`, `p_value`, `per_seed` (differences, where the numbers of seeds agree),
+        `undefined_fraction`, `cluster`, `n_boot`, `seed`.
     """
     target, first = _check_scores(y_true, scores_a)
     _, second = _check_scores(y_true, scores_b)
@@ -189,13 +190,13 @@ def holm(p_values: Mapping[str, float] | Sequence[float]) -> Any:
 def delong(y_true: ArrayLike, score_a: ArrayLike, score_b: ArrayLike) -> dict[str, Any]:
     """Paired test of two AUROCs of one class after DeLong et al. (1988), in the mid-rank form of Sun and Xu (2014).
 
-    It treats records as independent; for several records a patient use :func:`paired_bootstrap`.
+    It treats records as independent; for several records a patient use `paired_bootstrap`.
 
     Args:
-        y_true: 0/1 ``(records,)``; ``score_a``, ``score_b``: ``(records,)``.
+        y_true: 0/1 `(records,)`; `score_a`, `score_b`: `(records,)`.
 
     Returns:
-        ``auroc_a``, ``auroc_b``, ``difference``, ``ci95``, ``p_value``, ``standard_error``.
+        `auroc_a`, `auroc_b`, `difference`, `ci95`, `p_value`, `standard_error`.
     """
     from scipy.stats import norm
 
@@ -235,7 +236,7 @@ def cluster_index(patient_ids: Sequence[Hashable] | None, num_records: int) -> t
 
 
 def resample_weights(clusters: NDArray[np.int64], n_boot: int, generator: np.random.Generator) -> Array:
-    """How often each record occurs in each resample of clusters: ``(n_boot, records)``."""
+    """How often each record occurs in each resample of clusters: `(n_boot, records)`."""
     count = int(clusters.max()) + 1
     drawn = generator.integers(0, count, size=(n_boot, count)) + count * np.arange(n_boot)[:, None]
     times = np.bincount(drawn.ravel(), minlength=n_boot * count).reshape(n_boot, count)
@@ -243,7 +244,7 @@ def resample_weights(clusters: NDArray[np.int64], n_boot: int, generator: np.ran
 
 
 def percentile_interval(draws: ArrayLike, level: float = 0.95) -> Interval:
-    """The central share ``level`` of the draws; draws that are not finite (no class defined) are left out."""
+    """The central share `level` of the draws; draws that are not finite (no class defined) are left out."""
     values = np.asarray(draws, dtype=np.float64)
     values = values[np.isfinite(values)]
     if values.size == 0:
@@ -282,7 +283,7 @@ class _Statistic:
         return self.functions[seed_index](weights)
 
     def per_seed(self, weights: Array) -> Array:
-        """``(seeds, resamples)``: mean over the classes defined in the resample; NaN where none is."""
+        """`(seeds, resamples)`: mean over the classes defined in the resample; NaN where none is."""
         every_seed = (self.per_class(weights, index) for index in range(self.num_seeds))
         return np.stack([_nan_mean(values[:, self.defined]) for values in every_seed])
 
@@ -294,7 +295,7 @@ class _Statistic:
 def _draw(
     statistic: _Statistic, clusters: NDArray[np.int64], n_boot: int, seed: int, resample: Resample
 ) -> tuple[Array, list[float]]:
-    """Bootstrap draws ``(n_boot,)`` of the mean over seeds, and the undefined fraction of each class."""
+    """Bootstrap draws `(n_boot,)` of the mean over seeds, and the undefined fraction of each class."""
     generator, seed_generator = (np.random.default_rng(part) for part in np.random.SeedSequence(seed).spawn(2))
     draws, undefined, done = np.empty(n_boot), np.zeros(len(statistic.defined)), 0
     while done < n_boot:

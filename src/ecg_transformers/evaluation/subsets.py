@@ -33,14 +33,14 @@ def label_subset(
     min_positives: int = 2,
     nested_from: float = 0.05,
 ) -> LabelSubset:
-    """About ``fraction`` of the records: whole patients in an order that the seed decides.
+    """About `fraction` of the records: whole patients in an order that the seed decides.
 
-    The order is redrawn until the smallest subset of the family (``nested_from``, or ``fraction`` where that is
-    smaller) holds ``min_positives`` records of every class that has so many. Subsets of one seed and different
-    fractions down to ``nested_from`` are therefore nested: 5 % in 10 % in 100 %.
+    The order is redrawn until the smallest subset of the family (`nested_from`, or `fraction` where that is
+    smaller) holds `min_positives` records of every class that has so many. Subsets of one seed and different
+    fractions down to `nested_from` are therefore nested: 5 % in 10 % in 100 %.
 
     Args:
-        y: multi-hot ``(records, classes)`` or class indices ``(records,)`` of the training records.
+        y: multi-hot `(records, classes)` or class indices `(records,)` of the training records.
         fraction: in (0, 1]; 1 gives every record.
         patient_ids: one a record; without them records are drawn, not patients.
         record_ids: what the hash is made of; the positions where not given.
@@ -86,7 +86,7 @@ def _ordered_records(
 
 
 def _whole_patients(order: NDArray[np.int64], clusters: NDArray[np.int64], size: int) -> NDArray[np.int64]:
-    """The first ``size`` records of the order, and the rest of the last patient among them."""
+    """The first `size` records of the order, and the rest of the last patient among them."""
     end = size
     while end < len(order) and clusters[order[end]] == clusters[order[end - 1]]:
         end += 1

@@ -1,4 +1,4 @@
-"""Per-class metrics as functions of record weights: ``weights (resamples, records) -> (resamples, classes)``.
+"""Per-class metrics as functions of record weights: `weights (resamples, records) -> (resamples, classes)`.
 
 A bootstrap resample only says how often each record occurs. Sorting each class once and summing weights therefore
 gives thousands of resamples in a second, with the same values as copying the records.

@@ -14,13 +14,13 @@ from ecg_transformers.features.steps import (
     Pad,
     Resample,
     Scale,
+    SignalStep,
     Step,
     filter_chain,
     run_signal_steps,
 )
 from ecg_transformers.signal import filtering
 from ecg_transformers.signal.cropping import take_crops
-from ecg_transformers.signal.resampling import resampled_length
 
 
 @dataclass
@@ -49,16 +49,18 @@ class Chain:
         self.crop = steps[border] if borders else None
         self.sampling_rate = sampling_rate
         self.fast = fast
-        rates = [step.sampling_rate for step in self.before if isinstance(step, Resample)]
-        self.crop_rate = rates[-1] if rates else sampling_rate
+        self.crop_rate = sampling_rate
+        for step in self.before:
+            assert isinstance(step, SignalStep)
+            self.crop_rate = step.rate_after(self.crop_rate)
 
     def padded_samples(self, length: int, rate: float) -> int:
         """How many samples the pad step adds to a record of `length` samples at `rate` Hz."""
         for step in self.before:
-            if isinstance(step, Resample) and step.sampling_rate != rate:
-                length, rate = resampled_length(length, rate, step.sampling_rate), step.sampling_rate
-            elif isinstance(step, Pad):
+            assert isinstance(step, SignalStep)
+            if isinstance(step, Pad):
                 return max(0, step.length - length)
+            length, rate = step.length_after(length, rate), step.rate_after(rate)
         return 0
 
     def starts(self, length: int, request: CropRequest) -> list[int]:
@@ -201,7 +203,7 @@ def run_on_device(steps: Sequence[Step], signals: Any, rate: float) -> Any:
     """The signal steps on a float32 tensor `(…, L, T)`, where it lies; filters in their fast form.
 
     Raises:
-        ValueError: a step that has no form for devices (polyphase resampling).
+        ValueError: a step that has no form for devices (polyphase resampling, the steps of single published chains).
     """
     position = 0
     while position < len(steps):
@@ -212,7 +214,8 @@ def run_on_device(steps: Sequence[Step], signals: Any, rate: float) -> Any:
             position += len(chain)
             continue
         signals = _step_on_tensor(step, signals, rate)
-        rate = step.sampling_rate if isinstance(step, Resample) else rate
+        assert isinstance(step, SignalStep)
+        rate = step.rate_after(rate)
         position += 1
     return signals
 
@@ -223,14 +226,17 @@ def _step_on_tensor(step: Step, signals: Any, rate: float) -> Any:
     if isinstance(step, Resample):
         if step.method != "fourier" and rate != step.sampling_rate:
             raise ValueError('resampling on a device needs resample="fourier".')
-        return _resample_tensor(signals, resampled_length(signals.shape[-1], rate, step.sampling_rate))
+        return _resample_tensor(signals, step.length_after(signals.shape[-1], rate))
     if isinstance(step, Pad):
         short = max(0, step.length - signals.shape[-1])
+        if step.mode == "both":
+            return torch.nn.functional.pad(signals, (short // 2, short - short // 2))
         tail = signals[..., -1:].expand(*signals.shape[:-1], short)
         return torch.cat((signals, tail if step.mode == "edge" else torch.zeros_like(tail)), dim=-1)
     if isinstance(step, Normalize):
         return _normalize_tensor(step, signals)
-    assert isinstance(step, Scale)
+    if not isinstance(step, Scale):
+        raise ValueError(f"the step {step.name!r} has no form for devices: leave out device, or fast=True.")
     scaled = signals * step.factor
     return scaled if step.clip is None else scaled.clamp(-step.clip, step.clip)
 

@@ -15,6 +15,7 @@ from ecg_transformers.signal import leads as lead_tools
 from ecg_transformers.signal.beat_segments import MODES, NORMS, BeatSegments, segment_beats
 from ecg_transformers.signal.beats import METHODS, detect_r_peaks
 from ecg_transformers.signal.units import to_millivolts
+from ecg_transformers.words import check_choice
 
 PEAK_SOURCES = ("detect", "annotations")
 IGNORED_LABEL = -100
@@ -128,8 +129,7 @@ class ECGSLFeatureExtractor(SavedFeatureExtractor):
             "beat_norm": NORMS,
         }
         for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}.")
+            check_choice(name, getattr(self, name), allowed)
         for lead in self.lead_names or []:
             if lead not in (self.lead_table or []):
                 raise ValueError(f"Lead {lead} is not among the model's leads {', '.join(self.lead_table or [])}.")

@@ -1,6 +1,5 @@
 """`ECGFeatureExtractor`: records as they came from the hospital to what a model takes."""
 
-import difflib
 import inspect
 import operator
 import warnings
@@ -17,6 +16,7 @@ from ecg_transformers.features.settings import derive_steps, statistics_of
 from ecg_transformers.features.steps import Crop, Normalize, RecordStep, Step, step_from_dict
 from ecg_transformers.signal import leads as lead_tools
 from ecg_transformers.signal.cropping import sliding_starts
+from ecg_transformers.words import did_you_mean
 
 _WRITTEN_BY_TRANSFORMERS = ("feature_extractor_type", "auto_map", "processor_class", "image_processor_type")
 _OF_THE_BASE_CLASS = ("padding_side", "return_attention_mask")
@@ -30,7 +30,8 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
     """Turns records `(seq_len, num_leads)` into `input_values` `(batch, num_leads, seq_len)`, float32.
 
     The settings below are derived into one ordered list, `steps`, which is saved in `preprocessor_config.json` and is
-    what is executed: leads → millivolts → checks → resample → [pad] → crop → filters → normalise → scale.
+    what is executed: leads → millivolts → checks → resample → [pad] → crop → filters → normalise → scale, or in the
+    order that `chain` gives.
 
     Args:
         sampling_rate: Hz of the result.
@@ -41,7 +42,11 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
             other leads are an error), "error", "drop" or "zero" (derive if possible, else leave out or fill with
             zeros).
         units: unit of raw arrays when a call names none.
-        resample: "fourier" (whole record, as published) or "polyphase".
+        resample: "fourier" (whole record, as published), "polyphase" or "linear".
+        resample_rounding: rule for the number of samples after it, see `signal.resampling.resampled_length`.
+        chain: the order of the steps after the checks, for chains that are not the usual one. An entry is the name of a
+            part that the other settings fill in ("resample", "pad", "crop", "resample_crop", "filters", "normalize",
+            "scale"), or a step with its own values, `{"step": "notch", "frequency": 50.0}`.
         crop: "center", "start", "random" (needs a generator), or "sliding" with `crop_stride`.
         crop_stride: samples between sliding crops.
         crop_before_filter: True: the filters see the crop only (ST-MEM); False: they see the whole record.
@@ -49,13 +54,15 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
             then resamples to 250 Hz).
         num_crops: default number of crops.
         crop_policy: "exact" gives exactly `num_crops`, "official" follows the published rule, which may give more.
-        pad: None refuses records shorter than a crop; "zero" or "edge" lengthens them at their end.
+        pad: None refuses records shorter than a crop; "zero" or "edge" lengthens them at their end, "both" with zeros
+            on both sides.
         highpass, lowpass: cut-offs in Hz of zero-phase Butterworth filters of order `filter_order`, or None.
         normalize: "joint" (one mean and deviation per crop), "per_lead", "fixed" with `mean` and `std`, or None.
         normalize_eps: added to the standard deviation.
         mean, std: fixed statistics, one for each lead of `lead_table`.
         scale, clip: factor after normalisation, and limit of the absolute value.
-        nan: "error", or "interpolate" for gaps of at most `max_gap` seconds.
+        nan: "error", "interpolate" for gaps of at most `max_gap` seconds, "zero" for the samples, "zero_lead" for the
+            whole lead.
         flat: "error" for records whose leads are all flat, or "zero" to let them through as zeros.
         do_patch: also return `patches` `(batch, num_leads, n, patch_size)`.
         patch_size: samples of a patch.
@@ -84,6 +91,8 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
         missing_leads: str = "derive",
         units: str = "mV",
         resample: str = "fourier",
+        resample_rounding: str | None = None,
+        chain: Sequence[str | Mapping[str, Any]] | None = None,
         crop: str = "center",
         crop_stride: int | None = None,
         crop_before_filter: bool = True,
@@ -123,6 +132,8 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
         self.missing_leads = missing_leads
         self.units = units
         self.resample = resample
+        self.resample_rounding = resample_rounding
+        self.chain = None if chain is None else [e if isinstance(e, str) else dict(e) for e in chain]
         self.crop = crop
         self.crop_stride = crop_stride
         self.crop_before_filter = crop_before_filter
@@ -152,15 +163,15 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
             self._custom_steps = [step_from_dict(step).to_dict() for step in steps]
 
     @classmethod
-    def for_method(cls, name: str, **overrides: Any) -> "ECGFeatureExtractor":
+    def for_method(cls, name: str, variant: str | None = None, **overrides: Any) -> "ECGFeatureExtractor":
         """The published preprocessing of a method, with settings changed by `overrides`.
 
         `lead_names=` selects and orders leads of the method's own table (`lead_indices` then says which), `seq_len=`
-        sets the length of a crop.
+        sets the length of a crop. `variant=` names one of several published preprocessings of a method.
 
         Raises:
-            ValueError: an unknown method or setting, a lead that the method does not have, or a method whose extractor
-                is another class.
+            ValueError: an unknown method, variant or setting, a lead that the method does not have, or a method whose
+                extractor is another class.
         """
         from ecg_transformers.models.registry import get_method
 
@@ -170,7 +181,7 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
         known = set(inspect.signature(cls.__init__).parameters) | set(_OF_THE_BASE_CLASS)
         if unknown := sorted(set(overrides) - known):
             raise ValueError(f"{cls.__name__} has no setting {_with_suggestion(unknown[0], cls)}")
-        preset = dict(method.preprocessing)
+        preset = dict(method.preset(variant))
         preset.setdefault("lead_table", preset.get("lead_names", lead_tools.STANDARD_LEADS))
         return cls(**(preset | overrides))
 
@@ -375,5 +386,4 @@ def _plain(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _with_suggestion(name: str, extractor: type) -> str:
     known = [known for known in inspect.signature(extractor).parameters if known != "kwargs"]
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"{name!r}: did you mean {close[0]!r}?" if close else f"{name!r}; it has {', '.join(known)}."
+    return f"{name!r}{did_you_mean(name, known)}"

@@ -7,6 +7,8 @@ from typing import Any
 
 from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 
+from ecg_transformers.files import write_json
+
 
 class SavedFeatureExtractor(SequenceFeatureExtractor):
     """A feature extractor whose folder also holds `hub_shim.py` and an `auto_map` that points to it.
@@ -32,10 +34,7 @@ class SavedFeatureExtractor(SequenceFeatureExtractor):
         """Write the settings as JSON, with the `auto_map` entry that a Hub repository needs."""
         content = json.loads(self.to_json_string())
         content["auto_map"] = {"AutoFeatureExtractor": f"hub_shim.{type(self).__name__}"}
-        path = Path(json_file_path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        write_json(json_file_path, content)
 
     @classmethod
     def register_for_auto_class(cls, auto_class: str | type = "AutoFeatureExtractor") -> None:

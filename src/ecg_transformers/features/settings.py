@@ -1,6 +1,6 @@
 """From the flat settings of `ECGFeatureExtractor` to its ordered list of steps, with all checks on the way."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
 from typing import Any, Protocol
 
@@ -12,21 +12,25 @@ from ecg_transformers.features.steps import (
     Normalize,
     Pad,
     Resample,
+    ResampleWindows,
     Scale,
     SelectLeads,
     Step,
+    step_from_dict,
 )
-from ecg_transformers.signal.resampling import check_rate
+from ecg_transformers.signal.resampling import RESAMPLE_METHODS, check_rate
 from ecg_transformers.signal.units import canonical_unit
+from ecg_transformers.words import check_choice
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "missing_leads": ("derive", "error", "drop", "zero"),
-    "resample": ("fourier", "polyphase"),
+    "resample": RESAMPLE_METHODS,
+    "resample_rounding": (None, "truncate", "round", "ratio_first"),
     "crop": ("center", "start", "random", "sliding"),
     "crop_policy": ("exact", "official"),
-    "pad_short": (None, "zero", "edge"),
+    "pad_short": (None, "zero", "edge", "both"),
     "normalize": (None, "joint", "per_lead", "fixed"),
-    "nan": ("error", "interpolate"),
+    "nan": ("error", "interpolate", "zero", "zero_lead"),
     "flat": ("error", "zero"),
 }
 
@@ -41,6 +45,8 @@ class Settings(Protocol):
     missing_leads: str
     units: str
     resample: str
+    resample_rounding: str | None
+    chain: list[str | dict[str, Any]] | None
     crop: str
     crop_stride: int | None
     crop_before_filter: bool
@@ -71,30 +77,102 @@ def derive_steps(settings: Settings) -> list[Step]:
         ValueError: a setting that is unknown, out of range, or contradicts another.
     """
     check_settings(settings)
+    steps: list[Step] = [SelectLeads(settings.lead_names, settings.missing_leads), ConvertUnits()]
+    steps.append(CheckSignal(settings.nan, settings.max_gap, settings.flat))
+    for entry in settings.chain or usual_chain(settings):
+        steps += _PARTS[entry](settings) if isinstance(entry, str) else [step_from_dict(entry)]
+    return steps
+
+
+def usual_chain(settings: Settings) -> list[str]:
+    """The order of the signal steps where a preset gives none of its own."""
+    crop = ["pad", "crop", "resample_crop"]
+    middle = [*crop, "filters"] if settings.crop_before_filter else ["filters", *crop]
+    return ["resample", *middle, "normalize", "scale"]
+
+
+def _rates(settings: Settings) -> tuple[float, float]:
+    """The rate of the result, and that at which crops are cut."""
     rate = float(settings.sampling_rate)
-    crop_rate = float(settings.crop_sampling_rate or rate)
-    filters: list[Step] = [
+    return rate, float(settings.crop_sampling_rate or rate)
+
+
+def _crop_samples(settings: Settings, samples: int) -> int:
+    """`samples` of the result, counted at the rate at which crops are cut."""
+    rate, crop_rate = _rates(settings)
+    return round(samples * crop_rate / rate)
+
+
+def _resample(settings: Settings) -> list[Step]:
+    return [Resample(_rates(settings)[1], settings.resample, None, settings.resample_rounding)]
+
+
+def _resample_windows(settings: Settings) -> list[Step]:
+    """Windows as long as the crop, each resampled alone."""
+    if settings.seq_len is None:
+        return _resample(settings)
+    rate = _rates(settings)[1]
+    return [
+        ResampleWindows(rate, _crop_samples(settings, settings.seq_len), settings.resample, settings.resample_rounding)
+    ]
+
+
+def _resample_crop(settings: Settings) -> list[Step]:
+    rate, crop_rate = _rates(settings)
+    if rate == crop_rate:
+        return []
+    return [Resample(rate, settings.resample, crop_rate, settings.resample_rounding)]
+
+
+def _pad(settings: Settings) -> list[Step]:
+    if settings.seq_len is None or settings.pad_short is None:
+        return []
+    return [Pad(_crop_samples(settings, settings.seq_len), settings.pad_short)]
+
+
+def _crop(settings: Settings) -> list[Step]:
+    if settings.seq_len is None:
+        return []
+    length = _crop_samples(settings, settings.seq_len)
+    stride = None if settings.crop_stride is None else _crop_samples(settings, settings.crop_stride)
+    return [Crop(length, _rates(settings)[1], settings.crop, settings.num_crops, settings.crop_policy, stride)]
+
+
+def _filters(settings: Settings) -> list[Step]:
+    return [
         Filter(kind, float(cutoff), int(settings.filter_order))
         for kind, cutoff in (("highpass", settings.highpass), ("lowpass", settings.lowpass))
         if cutoff is not None
     ]
-    crop: list[Step] = []
-    if settings.seq_len is not None:
-        length = round(settings.seq_len * crop_rate / rate)
-        stride = None if settings.crop_stride is None else round(settings.crop_stride * crop_rate / rate)
-        crop = [Crop(length, crop_rate, settings.crop, settings.num_crops, settings.crop_policy, stride)]
-        if settings.pad_short is not None:
-            crop.insert(0, Pad(length, settings.pad_short))
-    to_own_rate: list[Step] = [Resample(rate, settings.resample, crop_rate)] if crop_rate != rate else []
-    middle = [*crop, *to_own_rate, *filters] if settings.crop_before_filter else [*filters, *crop, *to_own_rate]
-    steps: list[Step] = [SelectLeads(settings.lead_names, settings.missing_leads), ConvertUnits()]
-    steps += [CheckSignal(settings.nan, settings.max_gap, settings.flat)]
-    steps += [Resample(crop_rate, settings.resample), *middle]
-    if settings.normalize is not None:
-        steps.append(_normalize(settings))
-    if settings.scale != 1.0 or settings.clip is not None:
-        steps.append(Scale(settings.scale, settings.clip))
-    return steps
+
+
+def _standardisation(settings: Settings) -> list[Step]:
+    return [] if settings.normalize is None else [_normalize(settings)]
+
+
+def _scale(settings: Settings) -> list[Step]:
+    return [] if settings.scale == 1.0 and settings.clip is None else [Scale(settings.scale, settings.clip)]
+
+
+_PARTS: dict[str, Callable[[Settings], list[Step]]] = {
+    "resample": _resample,
+    "resample_windows": _resample_windows,
+    "pad": _pad,
+    "crop": _crop,
+    "resample_crop": _resample_crop,
+    "filters": _filters,
+    "normalize": _standardisation,
+    "scale": _scale,
+}
+
+# settings that only one part reads, each with the value that asks for nothing
+_READ_BY: dict[str, Mapping[str, Any]] = {
+    "pad": {"pad_short": None},
+    "crop": {"seq_len": None, "num_crops": None, "crop_stride": None},
+    "filters": {"highpass": None, "lowpass": None},
+    "normalize": {"normalize": None},
+    "scale": {"scale": 1.0, "clip": None},
+}
 
 
 def _normalize(settings: Settings) -> Normalize:
@@ -115,10 +193,7 @@ def statistics_of(settings: Settings, values: list[float] | None, names: Sequenc
 def check_settings(settings: Settings) -> None:
     """Raises ValueError for the first setting that cannot be meant; see `derive_steps`."""
     for name, allowed in _CHOICES.items():
-        value = getattr(settings, name)
-        if value not in allowed:
-            shown = " or ".join("None" if choice is None else f'"{choice}"' for choice in allowed)
-            raise ValueError(f"{name.removesuffix('_short')} must be {shown}, got {value!r}.")
+        check_choice(name.removesuffix("_short"), getattr(settings, name), allowed)
     canonical_unit(settings.units)
     rate = check_rate(settings.sampling_rate)
     crop_rate = check_rate(settings.crop_sampling_rate or rate, "crop_sampling_rate")
@@ -133,10 +208,30 @@ def check_settings(settings: Settings) -> None:
         if cutoff is not None and not 0 < cutoff < filter_rate / 2:
             raise ValueError(f"{name} must lie between 0 and {filter_rate / 2:g} Hz, half the rate, got {cutoff!r}.")
     _check_leads(settings)
+    _check_chain(settings)
     if settings.do_patch and (not settings.patch_size or (settings.seq_len or 0) % settings.patch_size):
         raise ValueError(
             f"do_patch needs a patch_size that divides seq_len, got {settings.patch_size} and {settings.seq_len}."
         )
+
+
+def _check_chain(settings: Settings) -> None:
+    """Every entry is known, and no setting asks for a part that the chain leaves out."""
+    if settings.chain is None:
+        return
+    for entry in settings.chain:
+        if isinstance(entry, str) and entry not in _PARTS:
+            raise ValueError(f"unknown part {entry!r} of a chain: the parts are {', '.join(_PARTS)}, or a step's data.")
+        if not isinstance(entry, str):
+            step_from_dict(entry)
+    for part, unset in _READ_BY.items():
+        asked = [name for name, nothing in unset.items() if getattr(settings, name) != nothing]
+        if part not in settings.chain and asked:
+            shown = ", ".join(entry if isinstance(entry, str) else str(entry["step"]) for entry in settings.chain)
+            raise ValueError(
+                f"{asked[0].removesuffix('_short')} has no place in this preprocessing: its steps are {shown}. "
+                f"Give chain=[…] with {part!r} where it belongs."
+            )
 
 
 def _check_crops(settings: Settings, rate: float, crop_rate: float) -> None:

@@ -1,34 +1,40 @@
 """A trained encoder or classifier as one file that runs without this package: torch's exported program, or ONNX."""
 
 import os
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+from transformers import AutoConfig
+
+from ecg_transformers.files import replacing
+from ecg_transformers.layers.frozen import eval_mode
+from ecg_transformers.models.base import ECGPreTrainedModel
+from ecg_transformers.models.classification import ECGForSequenceClassification
 from ecg_transformers.models.registry import method_of
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from ecg_transformers.models.base import ECGPreTrainedModel
+from ecg_transformers.words import check_choice
 
 FORMATS = ("pt2", "onnx")
 ONNX_PACKAGES = ("onnx", "onnxscript")
 OUTPUTS = ("logits", "probabilities", "last_hidden_state", "pooler_output")
 TOLERANCE = 1e-4  # of the largest output: another runtime sums in another order
 
-Runner = Callable[["dict[str, Tensor]"], "dict[str, Tensor]"]
+Runner = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
 
 class ExportError(RuntimeError):
     """A model that a format cannot hold, or a file that does not compute what the model computes."""
 
 
-def export_encoder(model_or_path: Any, output: str | Path, format: str = "pt2") -> str:
+def export_encoder(
+    model_or_path: ECGPreTrainedModel | str | os.PathLike[str], output: str | Path, format: str = "pt2"
+) -> str:
     """Write a model as one file that needs neither this package nor transformers to run.
 
     Args:
@@ -55,17 +61,11 @@ def export_encoder(model_or_path: Any, output: str | Path, format: str = "pt2") 
         _require_onnx()
     model = encoder_of(load(model_or_path) if isinstance(model_or_path, str | os.PathLike) else model_or_path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.stem}.{os.getpid()}.{secrets.token_hex(4)}.{format}")
-    try:
-        with _quiet_evaluation(model):
-            example = model.dummy_inputs
-            program, free_batch = _program(model, example)
-            runner = (_write_pt2 if format == "pt2" else _write_onnx)(model, program, temporary)
-            error = _largest_error(model, runner, example, free_batch)
-        _flush(temporary)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(target) as beside, _quiet_evaluation(model):
+        example = model.dummy_inputs
+        program, free_batch = _program(model, example)
+        runner = (write_pt2 if format == "pt2" else write_onnx)(model, program, beside)
+        error = _largest_error(model, runner, example, free_batch)
     batch = "any batch size" if free_batch else f"a fixed batch of {len(next(iter(example.values())))}"
     inputs = ", ".join(f"{name} {tuple(value.shape[1:])}" for name, value in example.items())
     return (
@@ -74,14 +74,12 @@ def export_encoder(model_or_path: Any, output: str | Path, format: str = "pt2") 
     )
 
 
-def load(path: str | os.PathLike) -> "ECGPreTrainedModel":
+def load(path: str | os.PathLike) -> ECGPreTrainedModel:
     """The model that a folder or repository holds, of the class its config names (the encoder where it names none).
 
     Raises:
         ValueError: when it holds no model of this package.
     """
-    from transformers import AutoConfig
-
     config = AutoConfig.from_pretrained(path)
     method = method_of(config)
     role = "base"
@@ -92,15 +90,12 @@ def load(path: str | os.PathLike) -> "ECGPreTrainedModel":
     return model
 
 
-def encoder_of(model: "ECGPreTrainedModel") -> "ECGPreTrainedModel":
+def encoder_of(model: ECGPreTrainedModel) -> ECGPreTrainedModel:
     """What of a model is exported: its encoder, or the whole of a classifier.
 
     Raises:
         ValueError: for anything that is no model of this package.
     """
-    from ecg_transformers.models.base import ECGPreTrainedModel
-    from ecg_transformers.models.classification import ECGForSequenceClassification
-
     if not isinstance(model, ECGPreTrainedModel):
         raise ValueError(f"A {type(model).__name__} is no model of this package; only those can be exported.")
     if isinstance(model, ECGForSequenceClassification) or model.base_model is model:
@@ -111,8 +106,7 @@ def encoder_of(model: "ECGPreTrainedModel") -> "ECGPreTrainedModel":
 
 
 def _target(path: Path, format: str) -> Path:
-    if format not in FORMATS:
-        raise ValueError(f"There is no export format {format!r}. Known: {', '.join(FORMATS)}.")
+    check_choice("The export format", format, FORMATS)
     if path.is_dir():
         raise ValueError(f"{path} is a folder; name the file that is to be written, {path / f'model.{format}'} say.")
     if not path.suffix:
@@ -131,29 +125,18 @@ def _require_onnx() -> None:
 
 
 @contextmanager
-def _quiet_evaluation(model: "nn.Module") -> Iterator[None]:
+def _quiet_evaluation(model: nn.Module) -> Iterator[None]:
     """Eval mode without gradients; every module gets its own mode back."""
-    import torch
-
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with eval_mode(model), torch.no_grad():
+        yield
 
 
-def _outputs(model: "ECGPreTrainedModel") -> tuple[str, ...]:
-    from ecg_transformers.models.classification import ECGForSequenceClassification
-
+def _outputs(model: ECGPreTrainedModel) -> tuple[str, ...]:
     return OUTPUTS[:2] if isinstance(model, ECGForSequenceClassification) else OUTPUTS[2:]
 
 
-def _wrapped(model: "ECGPreTrainedModel", names: list[str]) -> "nn.Module":
+def _wrapped(model: ECGPreTrainedModel, names: list[str]) -> nn.Module:
     """The model with positional inputs and a plain tuple as output, which any runtime understands."""
-    import torch
 
     class Exported(torch.nn.Module):
         def __init__(self) -> None:
@@ -167,11 +150,8 @@ def _wrapped(model: "ECGPreTrainedModel", names: list[str]) -> "nn.Module":
     return Exported()
 
 
-def _program(model: "ECGPreTrainedModel", example: "dict[str, Tensor]") -> tuple[Any, bool]:
+def _program(model: ECGPreTrainedModel, example: dict[str, Tensor]) -> tuple[Any, bool]:
     """The exported program, and whether its batch size is free (some models fix it while they are traced)."""
-    import torch
-    from torch.export import Dim
-
     module, values = _wrapped(model, list(example)), tuple(example.values())
     shapes = {"values": tuple({0: Dim("batch")} for _ in values)}
     try:
@@ -183,18 +163,14 @@ def _program(model: "ECGPreTrainedModel", example: "dict[str, Tensor]") -> tuple
             raise ExportError(f"{type(model).__name__} cannot be traced as one graph: {_first_line(error)}") from error
 
 
-def _write_pt2(model: "ECGPreTrainedModel", program: Any, path: Path) -> Runner:
+def write_pt2(model: ECGPreTrainedModel, program: Any, path: Path) -> Runner:
     """Write, read back, and return a function that runs what was read."""
-    import torch
-
     torch.export.save(program, path)
     module, names = torch.export.load(path).module(), _outputs(model)
     return lambda inputs: dict(zip(names, module(*inputs.values()), strict=True))
 
 
-def _write_onnx(model: "ECGPreTrainedModel", program: Any, path: Path) -> Runner:
-    import torch
-
+def write_onnx(model: ECGPreTrainedModel, program: Any, path: Path) -> Runner:
     names, outputs = list(model.dummy_inputs), list(_outputs(model))
     try:
         written = torch.onnx.export(program, input_names=names, output_names=outputs, dynamo=True, verbose=False)
@@ -204,13 +180,11 @@ def _write_onnx(model: "ECGPreTrainedModel", program: Any, path: Path) -> Runner
         raise ExportError(
             f"{type(model).__name__} cannot be written as ONNX: {_first_line(error)} The format 'pt2' can hold it."
         ) from error
-    return _onnx_runner(path, outputs)
+    return onnx_runner(path, outputs)
 
 
-def _onnx_runner(path: Path, outputs: list[str]) -> Runner:
+def onnx_runner(path: Path, outputs: list[str]) -> Runner:
     """onnxruntime where it is installed, else the (slow) reference evaluator of the onnx package."""
-    import torch
-
     if find_spec("onnxruntime") is not None:
         runtime = import_module("onnxruntime")
         session: Any = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -219,17 +193,15 @@ def _onnx_runner(path: Path, outputs: list[str]) -> Runner:
 
         session = ReferenceEvaluator(str(path))
 
-    def run(inputs: "dict[str, Tensor]") -> "dict[str, Tensor]":
+    def run(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         values = session.run(outputs, {name: value.numpy() for name, value in inputs.items()})
         return {name: torch.as_tensor(value) for name, value in zip(outputs, values, strict=True)}
 
     return run
 
 
-def _largest_error(model: "ECGPreTrainedModel", run: Runner, example: "dict[str, Tensor]", free_batch: bool) -> float:
+def _largest_error(model: ECGPreTrainedModel, run: Runner, example: dict[str, Tensor], free_batch: bool) -> float:
     """Largest difference between file and model, relative to the largest output; on one, two and three records."""
-    import torch
-
     batches = [example]
     if free_batch:
         batches += [{name: value[:1] for name, value in example.items()}]
@@ -253,8 +225,3 @@ def _largest_error(model: "ECGPreTrainedModel", run: Runner, example: "dict[str,
 def _first_line(error: BaseException) -> str:
     text = str(error).strip().splitlines()
     return (text[0] if text else type(error).__name__).rstrip(".") + "."
-
-
-def _flush(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())

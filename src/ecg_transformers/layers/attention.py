@@ -80,6 +80,7 @@ class SelfAttention(nn.Module):
         num_heads: number of heads.
         head_dim: width of a head; `hidden_size / num_heads` when not given. The inner width is `num_heads · head_dim`.
         qkv_bias: bias of the three projections.
+        output_bias: bias of the output projection.
         output_projection: True, False, or "auto": absent when one head is as wide as the tokens (the published code).
         dropout: after the output projection.
         attention_dropout: on the attention weights.
@@ -98,6 +99,7 @@ class SelfAttention(nn.Module):
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
         select_attention: Callable[[], AttentionFunction] | None = None,
+        output_bias: bool = True,
     ) -> None:
         super().__init__()
         if head_dim is None and hidden_size % num_heads:
@@ -113,7 +115,7 @@ class SelfAttention(nn.Module):
         self.value = nn.Linear(hidden_size, inner, bias=qkv_bias)
         if output_projection == "auto":
             output_projection = not (num_heads == 1 and inner == hidden_size)
-        self.output = nn.Linear(inner, hidden_size) if output_projection else nn.Identity()
+        self.output = nn.Linear(inner, hidden_size, bias=output_bias) if output_projection else nn.Identity()
         self.dropout = nn.Dropout(dropout)
 
     def forward(

@@ -143,9 +143,6 @@ def dense_cross_pattern_attention(
     return torch.matmul(dropout(weights, dropout_p) if dropout_p else weights, value), weights
 
 
-# ---- structured, in public operations -------------------------------------------------------------------------------
-
-
 def _joined(query: Tensor, key: Tensor, value: Tensor, num_leads: int, scale: float, dropout_p: float = 0.0) -> Tensor:
     """Row and column scores side by side under one softmax; plain autograd, any device, differentiable twice."""
     grid = (num_leads, query.shape[2] // num_leads)
@@ -162,8 +159,6 @@ def _joined(query: Tensor, key: Tensor, value: Tensor, num_leads: int, scale: fl
     from_columns = torch.matmul(column_weights.transpose(2, 3), col_v).transpose(2, 3)
     return (torch.matmul(row_weights, row_v) + from_columns).flatten(2, 3)
 
-
-# ---- structured, rows by the fused CPU kernel -----------------------------------------------------------------------
 
 _FUSED = "_scaled_dot_product_flash_attention_for_cpu"
 
@@ -227,9 +222,7 @@ def _columns(tensor: Tensor) -> Tensor:
 
 
 def _columns_transposed(tensor: Tensor, scale: float = 1.0) -> Tensor:
-    """`(G, L, n, d)` to contiguous `(G · n, d, L)`: small products are two to three times faster without a
-    transpose.
-    """
+    """`(G, L, n, d)` to contiguous `(G · n, d, L)`: small products are two to three times faster so."""
     groups, leads, patches, dim = tensor.shape
     result = tensor.new_empty(groups, patches, dim, leads)
     torch.mul(tensor.permute(0, 2, 3, 1), scale, out=result)
@@ -251,9 +244,6 @@ def _joined_gradients(ctx: Any, query: Tensor, key: Tensor, value: Tensor, grad:
     wanted = [tensor for tensor, need in zip(inputs, needed, strict=True) if need]
     found = iter(torch.autograd.grad(output, wanted, grad, create_graph=True))
     return [next(found) if need else None for need in needed]
-
-
-# ---- masks and checks -----------------------------------------------------------------------------------------------
 
 
 def _grid(query: Tensor, key: Tensor, value: Tensor, num_leads: int) -> int:

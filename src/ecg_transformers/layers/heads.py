@@ -1,4 +1,4 @@
-"""Summaries of a token sequence and the batch-normed classification head of convolutional ECG networks."""
+"""From tokens to one vector per record, and the heads that stand on it: classification, contrastive projection."""
 
 from __future__ import annotations
 
@@ -18,6 +18,34 @@ STATISTICS = {
 def time_statistics(tokens: Tensor, names: Sequence[str]) -> Tensor:
     """`(B, T, D)` to `(B, len(names) · D)`: the named statistics ("mean", "max", "last") over time, side by side."""
     return torch.cat([STATISTICS[name](tokens) for name in names], dim=-1)
+
+
+class AttentionPooling(nn.Module):
+    """One learned query attends to all tokens: `(B, N, D)` to `(B, D)`.
+
+    Args:
+        hidden_size: width of the tokens.
+        num_heads: heads of the attention.
+    """
+
+    def __init__(self, hidden_size: int, num_heads: int = 1) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.zeros(1, 1, hidden_size))
+        self.attention = nn.MultiheadAttention(hidden_size, num_heads, batch_first=True)
+        nn.init.normal_(self.query, std=0.02)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        query = self.query.expand(tokens.shape[0], -1, -1)
+        pooled, _ = self.attention(query, tokens, tokens, need_weights=False)
+        return pooled[:, 0]
+
+
+def mean_of_nonzero(tokens: Tensor) -> Tensor:
+    """Sum of `(B, N, D)` over tokens, divided feature by feature by the number of values that are not exactly zero.
+
+    The mean over valid tokens where padded ones were set to zero (fairseq's classifiers pool so); zero where all are.
+    """
+    return tokens.sum(dim=1) / (tokens != 0).sum(dim=1).clamp(min=1)
 
 
 class NormedHead(nn.Module):
@@ -40,3 +68,28 @@ class NormedHead(nn.Module):
                 features = torch.relu(features)
             features = linear(dropout(norm(features)))
         return features
+
+
+class ProjectionMLP(nn.Sequential):
+    """Linear maps without bias, each but the last followed by batch norm and ReLU: `(B, in_dim)` to `(B, out_dim)`.
+
+    The projector and predictor of MoCo v3 (Chen, Xie and He, ICCV 2021).
+
+    Args:
+        in_dim, hidden_dim, out_dim: widths.
+        num_layers: linear maps.
+        last_norm: batch norm without affine parameters at the end.
+    """
+
+    def __init__(self, in_dim: int, hidden_dim: int, out_dim: int, num_layers: int, last_norm: bool = True) -> None:
+        if num_layers < 1:
+            raise ValueError(f"a projection needs at least one layer, got {num_layers}")
+        widths = [in_dim, *[hidden_dim] * (num_layers - 1), out_dim]
+        layers: list[nn.Module] = []
+        for index, (before, after) in enumerate(pairwise(widths)):
+            layers.append(nn.Linear(before, after, bias=False))
+            if index < num_layers - 1:
+                layers += [nn.BatchNorm1d(after), nn.ReLU()]
+            elif last_norm:
+                layers.append(nn.BatchNorm1d(after, affine=False))
+        super().__init__(*layers)

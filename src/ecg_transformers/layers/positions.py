@@ -1,5 +1,7 @@
 """Fixed sine-cosine position tables, exactly as the published codes build them."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -42,6 +44,20 @@ def sincos_lead_time(num_leads: int, num_patches: int, dim: int, temperature: fl
     time = code(num_patches)[None].expand(num_leads, -1, -1)
     lead = code(num_leads)[:, None].expand(-1, num_patches, -1)
     return torch.cat([time, lead], dim=-1).flatten(0, 1).to(torch.float32)
+
+
+def sincos_interleaved(num_positions: int, dim: int, temperature: float = 10000.0) -> Tensor:
+    """Table `(num_positions, dim)`, float32: sine and cosine of one frequency side by side, positions from 0.
+
+    Raises:
+        ValueError: for an odd `dim`.
+    """
+    if dim % 2:
+        raise ValueError(f"A sine-cosine table needs an even width, got {dim}.")
+    exponents = torch.arange(0, dim, 2, dtype=torch.float32, device="cpu") * (-math.log(temperature) / dim)
+    positions = torch.arange(num_positions, dtype=torch.float32, device="cpu")
+    angles = positions[:, None] * exponents.exp()[None, :]
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
 
 
 def sinusoidal_values(values: Tensor, dim: int, temperature: float = 10000.0) -> Tensor:

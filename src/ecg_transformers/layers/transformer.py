@@ -38,6 +38,18 @@ class DropPath(nn.Module):
         return f"rate={self.rate}"
 
 
+class LayerScale(nn.Module):
+    """One learned factor a feature on a residual branch, all of them `initial` at first."""
+
+    def __init__(self, hidden_size: int, initial: float) -> None:
+        super().__init__()
+        self.initial = initial
+        self.weight = nn.Parameter(torch.full((hidden_size,), float(initial)))
+
+    def forward(self, branch: Tensor) -> Tensor:
+        return branch * self.weight
+
+
 class TransformerBlock(nn.Module):
     """`x + DropPath(attention(norm(x)))`, then `x + DropPath(mlp(norm(x)))`, with exact GELU.
 
@@ -48,6 +60,8 @@ class TransformerBlock(nn.Module):
         layer_norm_eps: of both norms.
         dropout: after the attention's output, after GELU and after the MLP's output.
         drop_path: rate of stochastic depth of both branches (independent draws).
+        bias: biases of the norms, of the attention's output and of the MLP.
+        layer_scale: initial value of a learned factor a feature on both branches; None has no such factors.
     """
 
     def __init__(
@@ -63,30 +77,37 @@ class TransformerBlock(nn.Module):
         attention_dropout: float = 0.0,
         drop_path: float = 0.0,
         select_attention: Callable[[], AttentionFunction] | None = None,
+        bias: bool = True,
+        layer_scale: float | None = None,
     ) -> None:
         super().__init__()
-        self.layernorm_before = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
+        self.layernorm_before = nn.LayerNorm(hidden_size, eps=layer_norm_eps, bias=bias)
         self.attention = SelfAttention(
-            hidden_size, num_heads, head_dim, qkv_bias, output_projection, dropout, attention_dropout, select_attention
+            hidden_size,
+            num_heads,
+            head_dim,
+            qkv_bias,
+            output_projection,
+            dropout,
+            attention_dropout,
+            select_attention,
+            output_bias=bias,
         )
-        self.layernorm_after = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
-        self.intermediate = nn.Linear(hidden_size, intermediate_size)
+        self.layernorm_after = nn.LayerNorm(hidden_size, eps=layer_norm_eps, bias=bias)
+        self.intermediate = nn.Linear(hidden_size, intermediate_size, bias=bias)
         self.activation = nn.GELU()
-        self.output = nn.Linear(intermediate_size, hidden_size)
+        self.output = nn.Linear(intermediate_size, hidden_size, bias=bias)
         self.dropout = nn.Dropout(dropout)
         self.drop_path = DropPath(drop_path)
+        scaled = layer_scale is not None
+        self.attention_scale = LayerScale(hidden_size, layer_scale or 0.0) if scaled else nn.Identity()
+        self.output_scale = LayerScale(hidden_size, layer_scale or 0.0) if scaled else nn.Identity()
 
     def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor:
         attended, _ = self.attention(self.layernorm_before(hidden_states), attention_mask, **kwargs)
-        hidden_states = hidden_states + self.drop_path(attended)
+        hidden_states = hidden_states + self.drop_path(self.attention_scale(attended))
         inner = self.dropout(self.activation(self.intermediate(self.layernorm_after(hidden_states))))
-        return hidden_states + self.drop_path(self.dropout(self.output(inner)))
-
-
-def split_qkv(packed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """A packed `(3 · inner, …)` projection of a published checkpoint into query, key and value thirds."""
-    query, key, value = packed.chunk(3, dim=0)
-    return query.clone(), key.clone(), value.clone()
+        return hidden_states + self.drop_path(self.output_scale(self.dropout(self.output(inner))))
 
 
 def xavier_qkv_(attention: SelfAttention) -> None:

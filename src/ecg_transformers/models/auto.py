@@ -1,12 +1,11 @@
 """What transformers' Auto classes and a Hub repository need to know of our classes."""
 
 import json
-import os
-import re
 from pathlib import Path
 from typing import Any
 
-from ecg_transformers.models.registry import get_method, list_methods
+from ecg_transformers.files import write_json, write_text
+from ecg_transformers.models.registry import get_method, list_methods, resolve
 
 SHIM_NAME = "hub_shim.py"
 AUTO_CLASS_OF_ROLE = {
@@ -14,7 +13,6 @@ AUTO_CLASS_OF_ROLE = {
     "pretraining": "AutoModelForPreTraining",
     "classification": "AutoModelForSequenceClassification",
 }
-EXTRACTOR_CLASSES = ("ECGFeatureExtractor", "ECGSLFeatureExtractor")
 
 
 def register_auto_classes() -> None:
@@ -24,6 +22,8 @@ def register_auto_classes() -> None:
     for name in list_methods():
         method = get_method(name)
         transformers.AutoConfig.register(method.name, method.config_class, exist_ok=True)
+        for model_type, config in method.model_types.items():  # they read into the method's own config
+            transformers.AutoConfig.register(model_type, resolve(config), exist_ok=True)
         for role, model_class in method.model_classes.items():
             auto_class = getattr(transformers, AUTO_CLASS_OF_ROLE[role])
             auto_class.register(method.config_class, model_class, exist_ok=True)
@@ -32,9 +32,9 @@ def register_auto_classes() -> None:
 
 def shim_class_names() -> list[str]:
     """Every name that a checkpoint's `auto_map` may point to."""
-    names = list(EXTRACTOR_CLASSES)
-    for name in list_methods():
-        method = get_method(name)
+    methods = [get_method(name) for name in list_methods()]
+    names = list(dict.fromkeys(method.extractor.rpartition(".")[2] for method in methods))
+    for method in methods:
         names += [method.config.rpartition(".")[2], *(dotted.rpartition(".")[2] for dotted in method.classes.values())]
     return names
 
@@ -58,10 +58,7 @@ def shim_source() -> str:
 
 def write_shim(directory: str | Path) -> None:
     """Write `hub_shim.py`, through which `trust_remote_code=True` finds the installed package."""
-    path = Path(directory) / SHIM_NAME
-    temporary = path.with_name(f".{SHIM_NAME}.{os.getpid()}")
-    temporary.write_text(shim_source(), encoding="utf-8")
-    temporary.replace(path)
+    write_text(Path(directory) / SHIM_NAME, shim_source())
 
 
 def auto_map_of(model_type: str) -> dict[str, str]:
@@ -79,56 +76,4 @@ def rewrite_json(path: Path, **changes: Any) -> None:
     content = json.loads(path.read_text(encoding="utf-8"))
     if all(content.get(key) == value for key, value in changes.items()):
         return
-    content.update(changes)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    temporary.replace(path)
-
-
-def name_card(text: str, repo_id: str) -> str:
-    """A card under the name of its repository: title, model-index and usage snippet."""
-    title = re.search(r"^# (.+)$", text, re.MULTILINE)
-    if title:
-        old = re.escape(title.group(1))
-        text = re.sub(
-            rf"^(# |- name: |  name: ){old}$", rf"\g<1>{repo_id.rpartition('/')[2]}", text, flags=re.MULTILINE
-        )
-    return re.sub(r'^MODEL = ".*"', f'MODEL = "{repo_id}"', text, flags=re.MULTILINE)
-
-
-UPLOADED = ("*.safetensors", "config.json", "preprocessor_config.json", "model.safetensors.index.json", "run.json")
-UPLOADED_TEXT = ("README.md", SHIM_NAME, "metrics.json", "*.png")
-
-
-def upload_checkpoint(
-    folder: str | Path,
-    repo_id: str,
-    *,
-    commit_message: str | None = None,
-    private: bool | None = None,
-    token: str | bool | None = None,
-    revision: str | None = None,
-    create_pr: bool = False,
-) -> Any:
-    """Send the files of a checkpoint folder to a Hub repository, by allow-list: optimiser states, logs and data stay here.
-
-    The name of the repository replaces the local folder in the card's usage snippet.
-    """
-    from huggingface_hub import HfApi
-
-    api = HfApi(token=token)
-    repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-    if revision is not None and not create_pr:
-        api.create_branch(repo_id, branch=revision, exist_ok=True)
-    card = Path(folder) / "README.md"
-    if card.is_file():
-        card.write_text(name_card(card.read_text(encoding="utf-8"), repo_id), encoding="utf-8")
-    return api.upload_folder(
-        repo_id=repo_id,
-        folder_path=folder,
-        allow_patterns=[*UPLOADED, *UPLOADED_TEXT],
-        ignore_patterns=["checkpoints/**", "crash/**"],
-        commit_message=commit_message or "Upload model with ecg_transformers",
-        revision=revision,
-        create_pr=create_pr,
-    )
+    write_json(path, content | changes)

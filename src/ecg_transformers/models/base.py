@@ -4,7 +4,8 @@ import dataclasses
 import functools
 import math
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,12 +15,19 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.utils import ModelOutput
 
+from ecg_transformers import words
 from ecg_transformers.layers.attention import AttentionFunction, SelfAttention, eager_attention
 from ecg_transformers.layers.patching import PatchEmbedding
 from ecg_transformers.layers.transformer import TransformerBlock, drop_path_rates
-from ecg_transformers.models.auto import SHIM_NAME, auto_map_of, rewrite_json, upload_checkpoint, write_shim
+from ecg_transformers.models.auto import SHIM_NAME, auto_map_of, rewrite_json, write_shim
+from ecg_transformers.models.registry import resolve
 from ecg_transformers.signal.leads import STANDARD_LEADS
+
+# what a saved folder and an upload need lives on a higher floor: named as the registry names extractors
+COMPLETE_FOLDER = "ecg_transformers.hub.folders.complete_folder"  # preprocessor and card
+UPLOAD = "ecg_transformers.hub.upload.upload_checkpoint"
 
 MAX_HIDDEN_SIZE, MAX_LAYERS, MAX_POSITIONS, MAX_LEADS = 16_384, 256, 1_000_000, 1_024
 MAX_LABELS, MAX_PARAMETERS = 100_000, 20_000_000_000
@@ -40,6 +48,12 @@ class ECGConfig(PreTrainedConfig):
         head_norm: "none", or "batch_norm" (without affine) before the linear head: records share most of their mean
             token, and a head of small initialisation hardly moves without it.
         head_dropout: before the linear head.
+        evaluation_crops: evenly spaced crops of a record by which the checkpoint was evaluated (1 is the centre crop):
+            the default of pipelines. None: it was not.
+        evaluation_seconds: longest record of that evaluation.
+        decision_thresholds: of the classes of a multi-label task, chosen on the validation split.
+        variant: which of the method's published models this is, where several share the network; its preprocessing
+            and licence follow from it.
         converted_from: name of the official file that the weights come from; stays with everything made from them.
         weights_licence: licence of that source, which binds these weights too.
     """
@@ -51,6 +65,10 @@ class ECGConfig(PreTrainedConfig):
     head_pooling: str = "pooler"
     head_norm: str = "none"
     head_dropout: float | int = 0.0
+    evaluation_crops: int | None = None
+    evaluation_seconds: float | int | None = None
+    decision_thresholds: list[float] | None = None
+    variant: str | None = None
     converted_from: str | None = None
     weights_licence: str | None = None
 
@@ -105,9 +123,7 @@ class ECGConfig(PreTrainedConfig):
 
 def check_choice(config: PreTrainedConfig, name: str, allowed: Sequence[str]) -> None:
     """Raise a ValueError that lists the choices when a config field holds something else."""
-    value = getattr(config, name)
-    if value not in allowed:
-        raise ValueError(f"{type(config).__name__}: {name} must be one of {', '.join(allowed)}; got {value!r}.")
+    words.check_choice(f"{type(config).__name__}: {name}", getattr(config, name), allowed)
 
 
 def select_attention(config: PreTrainedConfig) -> AttentionFunction:
@@ -162,12 +178,11 @@ class ECGPreTrainedModel(PreTrainedModel):
     _supports_flash_attn = True
     _supports_attention_backend = True
     _no_split_modules = ["ECGLayer"]
-    _can_record_outputs = {"hidden_states": ECGLayer, "attentions": SelfAttention}
-    # called with (model, folder) at the end of `save_pretrained`; the package's face hangs preprocessor and card here,
-    # which live on higher floors
-    saving_hooks: ClassVar[list[Callable[[Any, Path], None]]] = []
-
-    # ---- hooks ---------------------------------------------------------------------------------------------------
+    _can_record_outputs: ClassVar[dict[str, Any]] = {"hidden_states": ECGLayer, "attentions": SelfAttention}
+    # patterns of key names in published repositories that carry a config, and what they become here
+    published_keys: ClassVar[Mapping[str, str]] = {}
+    # last parts of the names of encoder tensors that a checkpoint may lack
+    optional_tensors: ClassVar[frozenset[str]] = frozenset()
 
     def freeze_fixed(self) -> None:
         """Switch gradients off where the method fixes parameters; called after building and after loading."""
@@ -191,13 +206,26 @@ class ECGPreTrainedModel(PreTrainedModel):
         """
         return False
 
+    @property
+    def compares_patients(self) -> bool:
+        """Whether the loss contrasts patients, so that the records of a forward pass must be of at least two."""
+        return False
+
+    @property
+    def moves_before_step(self) -> bool:
+        """Whether `training_step_started` moves parameters without gradient (a momentum encoder).
+
+        When a step fails, training restores them to what they were before it.
+        """
+        return False
+
     def training_step_started(self, step: int, total_steps: int) -> None:
         """Called before the forward passes of optimiser step `step` (counted from 0)."""
 
     def training_step_finished(self, step: int, total_steps: int) -> None:
         """Called after the optimiser's update of step `step`."""
 
-    def monitor(self, outputs: Any) -> dict[str, float]:
+    def monitor(self, outputs: ModelOutput) -> dict[str, float]:
         """Figures to log beside the loss."""
         return {}
 
@@ -239,8 +267,6 @@ class ECGPreTrainedModel(PreTrainedModel):
         else:
             self.embeddings = value
 
-    # ---- building, loading, saving ----------------------------------------------------------------------------------
-
     def post_init(self) -> None:
         # loading builds the model without memory first, so this comes before anything of that size is allocated
         count = sum(tensor.numel() for tensor in (*self.parameters(), *self.buffers()))
@@ -258,34 +284,27 @@ class ECGPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """As in transformers; fixed parameters are frozen again, and a checkpoint with holes is refused.
+        """As in transformers; fixed parameters are frozen again, and a checkpoint that does not fit is refused.
 
         Raises:
-            ValueError: when some tensors of the encoder are in the checkpoint and others are missing.
+            ValueError: none or only some of the encoder's tensors are in the checkpoint, with the shapes that the config
+                asks for, or the checkpoint holds more encoder tensors than the config has a place for.
         """
         wants_info = kwargs.pop("output_loading_info", False)
         kwargs.setdefault("use_safetensors", True)
         refuse_pickles(args[0] if args else kwargs.get("pretrained_model_name_or_path"))
+        if cls.published_keys:
+            kwargs.setdefault("key_mapping", dict(cls.published_keys))
         model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        vars(model).pop("_weight_conversions", None)  # else saving would give the tensors their foreign names again
         missing = set(info["missing_keys"])
-        model._refuse_holes(missing)
+        needed = {key for key in missing if key.rpartition(".")[2] not in cls.optional_tensors}
+        refuse_misfits(model, needed, set(info["unexpected_keys"]), {key for key, *_ in info["mismatched_keys"]})
         model.freeze_fixed()
         model.after_loading(missing)
         return (model, info) if wants_info else model
 
-    def _refuse_holes(self, missing: set[str]) -> None:
-        """A half-loaded encoder would run, and be wrong; a missing head is what fine-tuning expects."""
-        prefix = f"{self.base_model_prefix}."
-        has_prefix = hasattr(self, self.base_model_prefix)
-        encoder = {key for key in self.state_dict() if key.startswith(prefix) or not has_prefix}
-        holes = sorted(encoder & missing)
-        if holes and len(holes) < len(encoder):
-            raise ValueError(
-                f"The checkpoint lacks {len(holes)} of the {len(encoder)} encoder tensors of {type(self).__name__}: "
-                f"{', '.join(holes[:5])}{', …' if len(holes) > 5 else ''}. It is damaged or belongs to another model."
-            )
-
-    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: str | PathLike[str], *args: Any, **kwargs: Any) -> None:
         """As in transformers, plus `hub_shim.py` and the `auto_map` that points to it."""
         directory = Path(save_directory)
         if kwargs.get("is_main_process", True):
@@ -296,8 +315,7 @@ class ECGPreTrainedModel(PreTrainedModel):
         if kwargs.get("is_main_process", True):
             rewrite_json(directory / "config.json", auto_map=auto_map_of(self.config.model_type))
             remove_stray_sources(directory)
-            for hook in self.saving_hooks:
-                hook(self, directory)
+            resolve(COMPLETE_FOLDER)(self, directory)
 
     def push_to_hub(
         self,
@@ -319,7 +337,7 @@ class ECGPreTrainedModel(PreTrainedModel):
         """
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder, max_shard_size=max_shard_size)
-            return upload_checkpoint(
+            return resolve(UPLOAD)(
                 folder,
                 repo_id,
                 commit_message=commit_message,
@@ -330,7 +348,41 @@ class ECGPreTrainedModel(PreTrainedModel):
             )
 
 
-def refuse_pickles(source: Any) -> None:
+def refuse_misfits(model: ECGPreTrainedModel, missing: set[str], unexpected: set[str], mismatched: set[str]) -> None:
+    """Raise a ValueError unless the encoder was loaded whole: it would run, and be wrong.
+
+    A missing head is what fine-tuning expects, and so are heads in the file that the class does not have.
+    """
+    name, prefix = type(model).__name__, f"{model.base_model_prefix}."
+    has_prefix = model.base_model is not model
+    encoder = {key for key in model.state_dict() if key.startswith(prefix) or not has_prefix}
+    holes = sorted(encoder & (missing | mismatched))
+    own = {key.removeprefix(prefix).split(".")[0] for key in encoder}
+    foreign = sorted(key for key in unexpected if key.removeprefix(prefix).split(".")[0] in own)
+    if holes and len(holes) == len(encoder):
+        raise ValueError(
+            f"The checkpoint holds none of the {len(encoder)} encoder tensors of {name}, which would keep random weights. "
+            f"It has {_some(sorted(unexpected) or ['no others'])}; {name} needs {_some(holes)}. It belongs to another "
+            "model, or its names carry a prefix: `ecg-transformers convert METHOD FILE OUT_DIR` reads official files."
+        )
+    if holes:
+        kind = "lacks" if not set(holes) & mismatched else "lacks, or has in other shapes,"
+        raise ValueError(
+            f"The checkpoint {kind} {len(holes)} of the {len(encoder)} encoder tensors of {name}: {_some(holes)}. It is "
+            "damaged or belongs to another model."
+        )
+    if foreign:
+        raise ValueError(
+            f"The checkpoint holds {len(foreign)} encoder tensors for which this config of {name} has no place: "
+            f"{_some(foreign)}. The config (or a setting given with it) describes another model."
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+
+
+def refuse_pickles(source: str | PathLike[str] | None) -> None:
     """Raise a ValueError for a folder whose only weights are pickles: loading them could execute what they hold."""
     folder = Path(str(source)) if source is not None else None
     if folder is None or not folder.is_dir() or any(folder.glob("*.safetensors")):

@@ -1,17 +1,15 @@
 """The classification head that every method's encoder can carry."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from transformers import initialization as init
 from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs
+from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
-from ecg_transformers.layers.pooling import AttentionPooling
+from ecg_transformers.layers.heads import AttentionPooling
 from ecg_transformers.models.base import ECGConfig, ECGPreTrainedModel
-from ecg_transformers.models.lead_indices import LeadIndices, check_input, repeat_for_crops
+from ecg_transformers.models.leads import LeadIndices, check_input, repeat_for_crops
 from ecg_transformers.models.outputs import ECGClassifierOutput
 
 
@@ -59,7 +57,7 @@ class ECGForSequenceClassification(ECGPreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        self.base_class._init_weights(self, module)
+        super()._init_weights(module)  # of the method, which stands behind this class in the order of bases
         if isinstance(module, AttentionPooling):
             init_attention_pooling(module)
         elif isinstance(module, nn.BatchNorm1d) and module.running_mean is not None:  # a head norm that is not loaded
@@ -67,7 +65,7 @@ class ECGForSequenceClassification(ECGPreTrainedModel):
             init.ones_(module.running_var)
             init.zeros_(module.num_batches_tracked)
 
-    def pool(self, outputs: Any, num_leads: int) -> Tensor:
+    def pool(self, outputs: ModelOutput, num_leads: int) -> Tensor:
         """`(B, features)` for the head."""
         if self.config.head_pooling == "pooler":
             return outputs.pooler_output
@@ -116,7 +114,7 @@ class ECGForSequenceClassification(ECGPreTrainedModel):
         probabilities = self.probabilities(logits)
         if num_crops is not None:
             logits = logits.unflatten(0, (-1, num_crops)).mean(dim=1)
-            probabilities = probabilities.unflatten(0, (-1, num_crops)).mean(dim=1)
+            probabilities = self.combine_crops(probabilities.unflatten(0, (-1, num_crops)))
         loss = None if labels is None else self.classification_loss(logits, labels)
         return ECGClassifierOutput(
             loss=loss,
@@ -133,6 +131,10 @@ class ECGForSequenceClassification(ECGPreTrainedModel):
         if self.config.problem_type == "multi_label_classification":
             return logits.sigmoid()
         return logits.softmax(dim=-1)
+
+    def combine_crops(self, probabilities: Tensor) -> Tensor:
+        """`(B, k, C)` probabilities of crops to `(B, C)` of records."""
+        return probabilities.mean(dim=1)
 
     def settle_problem_type(self, labels: Tensor) -> None:
         """Set `config.problem_type` from the first labels seen, where nobody has."""

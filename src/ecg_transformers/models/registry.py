@@ -4,11 +4,17 @@ This module and the `method.py` of every method import neither torch nor transfo
 strings and imported when first asked for. Nothing outside `models/` names a method: it asks here.
 """
 
-import difflib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ecg_transformers.words import did_you_mean
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 # one line per method: its folder below `models/`, which holds `method.py` with METHOD
 METHOD_NAMES = (
@@ -22,7 +28,15 @@ METHOD_NAMES = (
     "ecg_cpc",
     "ecg_vit",
     "ecg_resnet",
+    "ecg_net1d",
+    "merl",
+    "ecg_wav2vec2",
+    "hubert_ecg",
+    "xecg",
+    "weimann_jepa",
 )
+# other names of published models that share a network: alias -> (method, its variant)
+ALIASES = {"ked": ("ecg_resnet", "ked")}
 
 
 @dataclass(frozen=True)
@@ -37,9 +51,10 @@ class StageRecipe:
         warmup_epochs, warmup_steps: length of the linear warm-up; `warmup_steps` wins.
         warmup_fraction: share of all steps, used when neither of the two is given.
         min_lr: where the schedule ends.
-        schedule: name of a schedule of `training/optimization.py`.
+        schedule: name of a schedule of `training/plan/optimization.py`.
         optimizer: "adamw" or "sgd".
         weight_decay, betas, eps: of AdamW.
+        final_weight_decay: weight decay at the end of a half cosine over the run; None keeps it constant.
         decay_one_dimensional: weight decay on biases, norms and other vectors too (some published codes do).
         no_decay: further name patterns without weight decay.
         lr_factors: name pattern to factor of the learning rate.
@@ -49,7 +64,6 @@ class StageRecipe:
         config: config fields that belong to this stage (head options in fine-tuning, say).
         num_crops: crops of a record in evaluation.
         evaluations: checks on the validation fold in a fine-tuning run; the best one is kept.
-        loss: "auto" takes cross-entropy or binary cross-entropy from the task.
         max_steps_by_fraction: label fraction to `max_steps`, for few-label runs; the nearest fraction is taken.
     """
 
@@ -65,6 +79,7 @@ class StageRecipe:
     schedule: str = "half_cosine"
     optimizer: str = "adamw"
     weight_decay: float = 0.0
+    final_weight_decay: float | None = None
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     decay_one_dimensional: bool = False
@@ -76,7 +91,6 @@ class StageRecipe:
     config: Mapping[str, Any] = field(default_factory=dict)
     num_crops: int | None = None
     evaluations: int = 4
-    loss: str = "auto"
     max_steps_by_fraction: Mapping[float, int] = field(default_factory=dict)
 
 
@@ -127,51 +141,104 @@ class LazyClasses(Mapping[str, Any]):
         return f"LazyClasses({self._dotted})"
 
 
+_ENDINGS = {"base": "Model", "pretraining": "ForPreTraining", "classification": "ForSequenceClassification"}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One of several published models of a method: the same network, fed or stored in another way.
+
+    Attributes:
+        preprocessing: its whole extractor preset (nothing is taken over from the method's own).
+        title, paper, summary, licence, notes: as in `ECGMethod`; empty takes the method's.
+        config: config fields of a converted checkpoint that tensors cannot tell.
+        sizes: config fields of the released model that tensors do tell: what training from scratch starts with.
+        containers: keys of the checkpoint's dictionary that only this variant's files have.
+    """
+
+    preprocessing: Mapping[str, Any]
+    title: str = ""
+    paper: str = ""
+    summary: str = ""
+    licence: str = ""
+    notes: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    sizes: Mapping[str, Any] = field(default_factory=dict)
+    containers: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class ECGMethod:
     """The registry entry of one method.
 
     Attributes:
-        name: the `model_type`.
+        name: the `model_type`, and the folder below `models/`.
+        prefix: what the names of its classes begin with, `STMEM` say. With it they follow: `STMEMConfig`, `STMEMModel`,
+            `STMEMForPreTraining` where there are stages of pre-training, `STMEMForSequenceClassification`.
         title: as the paper writes it.
         paper: authors, title, year, identifier.
+        idea: the method in at most eight words, for tables.
         summary: one sentence on what the method does.
         licence: of the published code and weights, as far as they exist.
-        config: dotted name of the config class.
-        classes: role to dotted name.
         preprocessing: keyword arguments of the extractor that reproduce the published preprocessing.
         recipes: named recipes; "published" always exists, "tiny" runs on a CPU.
-        view: what of a batch the objective sees (`training/views.py`).
+        view: what of a batch the objective sees (`training/samples/views.py`).
         extractor: dotted name of the extractor class.
-        convert: dotted name of `convert(state_dict, **overrides) -> model` for the key layout of the published code, None
-            where there is none.
+        config, classes: dotted name of the config class, role to dotted name; by convention from `name` and `prefix`.
+        convert: dotted name of `convert(state_dict, **overrides) -> model` for the key layout of the published code; by
+            convention `convert_<name>` of the module of that name, None where the folder has none.
+        file_overrides: dotted name of `f(content) -> config fields` for files that hold settings beside their tensors.
         tiny_config: config arguments small enough for tests.
-        has_batch_norm: with its default config the network has batch norm (training asks the model itself).
         stages: pre-training stages in order; empty for supervised methods.
         has_official_weights: the authors released weights that `convert` reads.
         notes: what the card says about faithfulness.
+        containers: keys of a checkpoint's dictionary under which its published files keep the weights, beside the usual
+            ones.
+        model_types: further `model_type`s by which Hub repositories of the authors name the network, to the dotted name
+            of the config class that reads their `config.json`.
+        variants: published models that share the network, by the name that a config's `variant` holds.
+        current_variant: the one that this entry was made for, see `with_variant`.
     """
 
     name: str
     title: str
     paper: str
+    idea: str
     summary: str
     licence: str
-    config: str
-    classes: Mapping[str, str]
     preprocessing: Mapping[str, Any]
     recipes: Mapping[str, Recipe]
+    prefix: str = ""
     view: str = "crop"
     extractor: str = "ecg_transformers.features.feature_extraction_ecg.ECGFeatureExtractor"
+    config: str = ""
+    classes: Mapping[str, str] = field(default_factory=dict)
     convert: str | None = None
+    file_overrides: str | None = None
     tiny_config: Mapping[str, Any] = field(default_factory=dict)
-    has_batch_norm: bool = False
     stages: tuple[str, ...] = ("pretrain",)
     has_official_weights: bool = False
     notes: str = ""
+    containers: tuple[str, ...] = ()
+    model_types: Mapping[str, str] = field(default_factory=dict)
+    variants: Mapping[str, Variant] = field(default_factory=dict)
+    current_variant: str | None = None
+
+    def __post_init__(self) -> None:
+        folder, name = f"{__package__}.{self.name}", self.name
+        roles = [role for role in _ENDINGS if role != "pretraining" or self.stages]
+        has_converter = (Path(__file__).parent / name / f"convert_{name}.py").is_file()
+        by_convention = {
+            "config": f"{folder}.configuration_{name}.{self.prefix}Config",
+            "classes": {role: f"{folder}.modeling_{name}.{self.prefix}{_ENDINGS[role]}" for role in roles},
+            "convert": f"{folder}.convert_{name}.convert_{name}" if has_converter else None,
+        }
+        for field_name, value in by_convention.items():
+            if not getattr(self, field_name):
+                object.__setattr__(self, field_name, value)
 
     @property
-    def config_class(self) -> Any:
+    def config_class(self) -> "type[PreTrainedConfig]":
         return resolve(self.config)
 
     @property
@@ -182,6 +249,36 @@ class ECGMethod:
     def extractor_class(self) -> Any:
         return resolve(self.extractor)
 
+    def variant(self, name: str) -> Variant:
+        """A variant by name.
+
+        Raises:
+            ValueError: for an unknown name, with the known ones.
+        """
+        if name not in self.variants:
+            raise ValueError(f"{self.title} has no variant {name!r}{did_you_mean(name, self.variants)}")
+        return self.variants[name]
+
+    def preset(self, variant: str | None = None) -> Mapping[str, Any]:
+        """Keyword arguments of the extractor: the method's own preset, or that of a variant."""
+        return self.preprocessing if variant is None else self.variant(variant).preprocessing
+
+    def with_variant(self, name: str | None) -> "ECGMethod":
+        """The entry as a variant has it: its preset, its texts where it has its own, and its config in every recipe."""
+        if name is None:
+            return self
+        variant = self.variant(name)
+        names = ("title", "paper", "summary", "licence", "notes")
+        texts = {key: getattr(variant, key) or getattr(self, key) for key in names}
+        own = {**variant.sizes, **variant.config, "variant": name}
+        recipes = {key: replace(recipe, config={**own, **recipe.config}) for key, recipe in self.recipes.items()}
+        return replace(self, preprocessing=variant.preprocessing, recipes=recipes, current_variant=name, **texts)
+
+    def make_extractor(self, **overrides: Any) -> Any:
+        """The extractor of the published preprocessing, with settings changed by `overrides`."""
+        variant = {} if self.current_variant is None else {"variant": self.current_variant}
+        return self.extractor_class.for_method(self.name, **variant, **overrides)
+
     def recipe(self, name: str = "published") -> Recipe:
         """A recipe by name.
 
@@ -189,19 +286,8 @@ class ECGMethod:
             ValueError: for an unknown name, with the known ones.
         """
         if name not in self.recipes:
-            raise ValueError(f"{self.title} has no recipe {name!r}. {known(name, list(self.recipes))}")
+            raise ValueError(f"{self.title} has no recipe {name!r}{did_you_mean(name, self.recipes)}")
         return self.recipes[name]
-
-    def with_recipe(self, name: str) -> "ECGMethod":
-        """The entry with a recipe's preprocessing laid over the published preset."""
-        return replace(self, preprocessing={**self.preprocessing, **self.recipe(name).preprocessing})
-
-
-def known(name: str, names: list[str]) -> str:
-    """ "Known: …", with a suggestion when `name` is nearly one of `names`."""
-    close = difflib.get_close_matches(str(name), names, n=1)
-    hint = f"Did you mean {close[0]!r}? " if close else ""
-    return f"{hint}Known: {', '.join(names)}."
 
 
 def resolve(dotted: str) -> Any:
@@ -215,8 +301,13 @@ def list_methods() -> list[str]:
     return list(METHOD_NAMES)
 
 
+def is_method(name: str) -> bool:
+    """Whether `get_method` knows the name: that of a method, or an alias."""
+    return name in METHOD_NAMES or name in ALIASES
+
+
 def get_method(name: str) -> ECGMethod:
-    """The registry entry of a method.
+    """The registry entry of a method, or of the variant that an alias names.
 
     Raises:
         ValueError: for an unknown name, with the known ones.
@@ -225,27 +316,51 @@ def get_method(name: str) -> ECGMethod:
         >>> get_method("st_mem").title
         'ST-MEM'
     """
+    name, variant = ALIASES.get(name, (name, None))
     if name not in METHOD_NAMES:
-        raise ValueError(f"There is no method {name!r}. {known(name, list_methods())}")
+        raise ValueError(f"There is no method {name!r}{did_you_mean(name, (*METHOD_NAMES, *ALIASES))}")
     entry: ECGMethod = resolve(f"ecg_transformers.models.{name}.method.METHOD")
-    return entry
+    return entry.with_variant(variant)
 
 
-def method_of(config: Any) -> ECGMethod:
-    """The registry entry behind a model config (by its `model_type`)."""
-    return get_method(config.model_type)
+def variant_of(name: str) -> str | None:
+    """The variant that an alias of a method means; None for a method's own name."""
+    return ALIASES.get(name, (name, None))[1]
+
+
+def class_modules() -> dict[str, str]:
+    """Name of every config and model class of the registry to the module that holds it."""
+    entries = map(get_method, list_methods())
+    dotted = [name for entry in entries for name in (entry.config, *entry.classes.values())]
+    return {name.rpartition(".")[2]: name.rpartition(".")[0] for name in dotted}
+
+
+def method_of(config: "PreTrainedConfig") -> ECGMethod:
+    """The registry entry behind a model config (by its `model_type` and `variant`)."""
+    return get_method(config.model_type).with_variant(getattr(config, "variant", None))
 
 
 def method_table() -> str:
     """The methods as a Markdown table: what the README shows."""
-    lines = [
-        "| method | name | what it does | recipes | converts official weights | paper |",
-        "|---|---|---|---|---|---|",
-    ]
+    lines = ["| method | name | idea | weights | paper |", "|---|---|---|---|---|"]
     for method in map(get_method, list_methods()):
-        convert = "yes" if method.has_official_weights else "no"
-        recipes = ", ".join(method.recipes)
-        lines.append(
-            f"| {method.title} | `{method.name}` | {method.summary} | {recipes} | {convert} | {method.paper} |"
-        )
+        weights = "yes" if method.has_official_weights else "no"
+        lines.append(f"| {method.title} | `{method.name}` | {method.idea} | {weights} | {_link(method.paper)} |")
     return "\n".join(lines)
+
+
+def method_page() -> str:
+    """What is known of each method, a section each, in Markdown."""
+    parts = ["# Methods\n"]
+    for method in map(get_method, list_methods()):
+        parts.append(f"## {method.title} (`{method.name}`)\n\n{method.summary}\n\n- Paper: {method.paper}.")
+        parts.append(f"- Licence: {method.licence}.\n- Recipes:")
+        parts += [f"  - `{name}`: {recipe.description}" for name, recipe in method.recipes.items()]
+        parts.append(f"- {method.notes}\n" if method.notes else "")
+    return "\n".join(parts)
+
+
+def _link(paper: str) -> str:
+    """The first arXiv number of a citation as a link; without one the citation itself."""
+    found = re.search(r"arXiv:(\d+\.\d+)", paper)
+    return f"[{found[0]}](https://arxiv.org/abs/{found[1]})" if found else paper

@@ -3,20 +3,26 @@
 from typing import Any
 
 import torch
+from transformers.utils import ModelOutput
 
 from ecg_transformers.pipelines.base import ECGPipeline
 
 
 class ECGClassificationPipeline(ECGPipeline):
-    """Class probabilities of records, the mean over their crops, best first.
+    """Class probabilities of records, over their crops as the model combines them (the mean), best first.
 
     Not a medical device: the scores are for research.
 
     Example:
         >>> classify = pipeline("ecg-classification", model="path/to/checkpoint")  # doctest: +SKIP
         >>> classify("records/00001_lr.hea", top_k=2)  # doctest: +SKIP
-        [{'label': 'NORM', 'score': 0.91}, {'label': 'STTC', 'score': 0.07}]
+        [{'label': 'NORM', 'score': 0.91, 'positive': True}, {'label': 'STTC', 'score': 0.07, 'positive': False}]
+
+    `positive` is the thresholded answer: for one class of many the most probable one; for classes that may stand
+    together those that reach the threshold of the validation split (`config.decision_thresholds`), or one half.
     """
+
+    own_parameters = ("top_k",)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -33,12 +39,27 @@ class ECGClassificationPipeline(ECGPipeline):
             raise ValueError(f"top_k must be at least 1, got {top_k}.")
         return self._signal_parameters(parameters), {}, {} if top_k is None else {"top_k": top_k}
 
-    def keep(self, outputs: Any) -> dict[str, torch.Tensor]:
+    def keep(self, outputs: ModelOutput) -> dict[str, torch.Tensor]:
         return {"probabilities": outputs.probabilities}
 
     def postprocess(self, model_outputs: list[dict[str, Any]], top_k: int | None = None) -> list[dict[str, Any]]:
-        """`[{"label": name, "score": probability}, …]`, the `top_k` best."""
-        scores = torch.cat([chunk["probabilities"].float() for chunk in model_outputs]).mean(dim=0)
+        """`[{"label": name, "score": probability, "positive": bool}, …]`, the `top_k` best."""
+        crops = torch.cat([chunk["probabilities"].float() for chunk in model_outputs])
+        scores = self.model.combine_crops(crops[None])[0]
         order = scores.argsort(descending=True).tolist()
-        names = self.model.config.id2label
-        return [{"label": names[index], "score": float(scores[index])} for index in order[:top_k]]
+        names, positive = self.model.config.id2label, self._positive(scores)
+        items = [{"label": names[index], "score": float(scores[index])} for index in order[:top_k]]
+        if positive is not None:
+            for item, index in zip(items, order, strict=False):
+                item["positive"] = bool(positive[index])
+        return items
+
+    def _positive(self, scores: torch.Tensor) -> torch.Tensor | None:
+        """Which classes the answer holds `(C,)`; None in regression."""
+        problem = self.model.config.problem_type
+        if problem == "multi_label_classification":
+            thresholds = self.model.config.decision_thresholds
+            return scores >= (0.5 if thresholds is None else torch.tensor(thresholds))
+        if problem == "regression" or len(scores) == 1:
+            return None
+        return torch.arange(len(scores)) == scores.argmax()

@@ -5,10 +5,13 @@ Every function takes a `numpy.random.Generator` and draws from it by the methods
 names, so that recorded draws can be played back. The input is never changed; floating dtypes are kept.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from ecg_transformers.words import did_you_mean
 
 Augmentation = Callable[..., np.ndarray]
 
@@ -289,3 +292,27 @@ AUGMENTATIONS: dict[str, Any] = {
     "circular_shift": circular_shift,
 }
 """Every augmentation by name: `f(x, generator=…, **settings)`."""
+
+
+@dataclass(frozen=True)
+class BoundAugmentation:
+    """An augmentation with its settings, `f(x, generator)` (a class, so that data workers can be spawned)."""
+
+    function: Augmentation
+    settings: Mapping[str, Any]
+
+    def __call__(self, x: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        return self.function(x, generator=generator, **self.settings)
+
+
+def bind_augmentation(name: str, **settings: Any) -> Callable[[np.ndarray, np.random.Generator], np.ndarray]:
+    """An augmentation by name, "randaugment" included, as a function of a crop and a generator.
+
+    Raises:
+        ValueError: there is no augmentation of that name.
+    """
+    if name == "randaugment":
+        return RandAugment(**settings)
+    if name not in AUGMENTATIONS:
+        raise ValueError(f"There is no augmentation {name!r}{did_you_mean(name, ['randaugment', *AUGMENTATIONS])}")
+    return BoundAugmentation(AUGMENTATIONS[name], settings)

@@ -41,14 +41,14 @@ class BeatScore:
 
 
 def match_beats(reference: ArrayLike, detected: ArrayLike, tolerance: float) -> tuple[Int, Int]:
-    """One-to-one pairs of reference and detected beats at most ``tolerance`` samples apart.
+    """One-to-one pairs of reference and detected beats at most `tolerance` samples apart.
 
     Args:
         reference, detected: increasing sample indices.
         tolerance: in samples (a float is allowed; the bound is inclusive).
 
     Returns:
-        ``(reference_index, detected_index)``, both increasing. Pairs are made in time order; when two beats compete
+        `(reference_index, detected_index)`, both increasing. Pairs are made in time order; when two beats compete
         for one partner, the nearer gets it.
     """
     ref, det = np.asarray(reference, dtype=np.int64), np.asarray(detected, dtype=np.int64)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ecg_transformers.signal.beats import bridge_missing
+from ecg_transformers.words import check_choice
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
@@ -30,11 +31,11 @@ class BeatSegments:
     """The beats of one record.
 
     Attributes:
-        beats: ``(N, L, beat_len)`` float32.
-        rr: ``(N, 2)`` float32, log seconds to the previous and to the next peak, see :func:`rr_features`.
-        samples: ``(N,)`` int64, the R peaks in samples of the record.
-        edge: ``(N,)`` bool, the beat reaches over an end of the record and was filled with the edge value.
-        scale: ``(L,)`` what the beats were divided by (ones unless ``norm="record"``).
+        beats: `(N, L, beat_len)` float32.
+        rr: `(N, 2)` float32, log seconds to the previous and to the next peak, see `rr_features`.
+        samples: `(N,)` int64, the R peaks in samples of the record.
+        edge: `(N,)` bool, the beat reaches over an end of the record and was filled with the edge value.
+        scale: `(L,)` what the beats were divided by (ones unless `norm="record"`).
     """
 
     beats: NDArray[np.float32]
@@ -59,30 +60,30 @@ def segment_beats(
     norm: str = "record",
     drop_edge: bool = False,
 ) -> BeatSegments:
-    """Cut one beat per R peak and resample each linearly to ``beat_len`` points.
+    """Cut one beat per R peak and resample each linearly to `beat_len` points.
 
     Args:
-        signal: ``(T,)`` or ``(T, L)``, millivolt; missing samples are bridged.
+        signal: `(T,)` or `(T, L)`, millivolt; missing samples are bridged.
         peaks: R peaks in samples, increasing; used as they are.
         sampling_rate: in Hz.
-        mode: ``"window"``: ``before_s`` before to ``after_s`` after the peak. ``"cycle"``: from 35 % of an RR interval
+        mode: `"window"`: `before_s` before to `after_s` after the peak. `"cycle"`: from 35 % of an RR interval
             before the peak to 35 % of the next one before the next peak, so that beats keep their form when the
             heart beats faster (the first and the last beat use the median interval).
         beat_len: points of a beat; the end of the window is not one of them.
         before_s, after_s: window in seconds.
-        norm: every beat loses its mean; ``"record"`` divides by one robust scale of the record and lead
+        norm: every beat loses its mean; `"record"` divides by one robust scale of the record and lead
             (1.4826 · median absolute deviation over the samples of all complete beats), so relative amplitudes
-            survive; ``"beat"`` divides each beat by its own standard deviation; ``"none"`` leaves millivolts.
+            survive; `"beat"` divides each beat by its own standard deviation; `"none"` leaves millivolts.
         drop_edge: leave out beats that reach over an end of the record.
 
     Returns:
-        :class:`BeatSegments`, one entry per peak, in order.
+        `BeatSegments`, one entry per peak, in order.
 
     Raises:
         ValueError: unknown mode or norm, or peaks that are not increasing samples of the record.
     """
-    _check_choice("mode", mode, MODES)
-    _check_choice("norm", norm, NORMS)
+    check_choice("mode", mode, MODES)
+    check_choice("norm", norm, NORMS)
     x = np.asarray(signal)
     x = x[:, None] if x.ndim == 1 else x
     if x.ndim != 2:
@@ -111,7 +112,7 @@ def select_beats(segments: BeatSegments, keep: NDArray[np.bool_] | slice) -> Bea
 
 
 def rr_features(peaks: ArrayLike, sampling_rate: float) -> NDArray[np.float32]:
-    """``(N, 2)``: log of the seconds to the previous and to the next peak, clipped to ±2, 0 where there is none."""
+    """`(N, 2)`: log of the seconds to the previous and to the next peak, clipped to ±2, 0 where there is none."""
     r = np.asarray(peaks, dtype=np.int64)
     features = np.zeros((r.size, 2), dtype=np.float32)
     if r.size > 1:
@@ -125,7 +126,7 @@ def rr_features(peaks: ArrayLike, sampling_rate: float) -> NDArray[np.float32]:
 def relative_bounds(
     peaks: Int, sampling_rate: float, *, mode: str = "window", before_s: float = 0.25, after_s: float = 0.45
 ) -> tuple[Float, Float]:
-    """Start relative to the peak and length of every beat, in samples: two ``(N,)`` float64 arrays."""
+    """Start relative to the peak and length of every beat, in samples: two `(N,)` float64 arrays."""
     if mode == "window":
         before, after = round(before_s * sampling_rate), round(after_s * sampling_rate)
         return np.full(peaks.size, -float(before)), np.full(peaks.size, float(max(before + after, 1)))
@@ -156,7 +157,7 @@ def check_peaks(peaks: ArrayLike, num_samples: int) -> Int:
 
 
 def _interpolate(leads: Float, peaks: Int, relative: Float) -> Float:
-    """Values ``(n, L, beat_len)`` at ``peaks + relative``; outside the record the edge value."""
+    """Values `(n, L, beat_len)` at `peaks + relative`; outside the record the edge value."""
     whole = np.floor(relative)
     fraction = relative - whole
     left = peaks[:, None] + whole.astype(np.int64)
@@ -181,8 +182,3 @@ def _robust_scale(values: NDArray[np.float32]) -> float:
     deviation = np.abs(values - np.median(values))
     typical, high = np.percentile(deviation, (50, 99))
     return float(max(1.4826 * typical, RELATIVE_SCALE_FLOOR * high, SCALE_FLOOR))
-
-
-def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}.")

@@ -7,9 +7,8 @@ so an overnight record is processed in overlapping blocks with bounded memory.
 `python benchmarks/beat_detection.py` prints its accuracy and speed on annotated records.
 
 What was chosen on which records: band, thresholds and refinement on 8 records of MIT-BIH and 32 subjects of LUDB; the
-level in pauses, the search-back's comparison with its beats and the rules for pacing on the same and on MIT-BIH 107
-and 232 and LUDB 34 and 95; fast rhythms on synthetic leads only (200 to 320 beats a minute). No other annotated record
-was looked at.
+level in pauses, the search-back's comparison with its beats and the rules for pacing on these, on MIT-BIH 107 and 232,
+LUDB 34 and 95, and on synthetic leads; fast rhythms on synthetic leads only. No other annotated record was looked at.
 """
 
 from __future__ import annotations
@@ -52,9 +51,9 @@ def detect_r_peaks(signal: ArrayLike, sampling_rate: float, method: str = "zero_
     """R peaks of one lead, as strictly increasing int64 sample indices.
 
     Args:
-        signal: one lead, shape ``(T,)``, any unit and polarity; NaN and infinite samples are bridged.
+        signal: one lead, shape `(T,)`, any unit and polarity; NaN and infinite samples are bridged.
         sampling_rate: in Hz, at least 25.
-        method: ``"zero_phase"`` (no dependency), or ``"sleepecg"`` / ``"neurokit"`` when that library is installed; a
+        method: `"zero_phase"` (no dependency), or `"sleepecg"` / `"neurokit"` when that library is installed; a
             library's peaks are moved to the largest band-passed magnitude within 100 ms (and back, as ours, where a
             pacing spike starts a negative complex).
 
@@ -93,7 +92,7 @@ def detect_r_peaks(signal: ArrayLike, sampling_rate: float, method: str = "zero_
 
 
 def band_pass(signal: ArrayLike, sampling_rate: float, band_hz: tuple[float, float] = DETECTION_BAND_HZ) -> Float:
-    """One lead ``(T,)`` in a band (QRS: 5-20 Hz), zero phase, order 2, float64, missing samples bridged."""
+    """One lead `(T,)` in a band (QRS: 5-20 Hz), zero phase, order 2, float64, missing samples bridged."""
     x = bridge_missing(signal)
     return _band_pass_centred(x - np.median(x) if x.size else x, sampling_rate, band_hz)
 
@@ -135,7 +134,7 @@ def bridge_missing(signal: ArrayLike) -> Float:
 
 
 def refine_r_peaks(filtered: Float, peaks: Int, sampling_rate: float, tolerance_s: float = 0.08) -> Int:
-    """Each peak moved to the largest magnitude of the band-passed lead ``filtered`` within ``tolerance_s`` seconds.
+    """Each peak moved to the largest magnitude of the band-passed lead `filtered` within `tolerance_s` seconds.
 
     Magnitudes are weighted by a Gaussian of the distance: of two lobes of a wide beat that are nearly as large, the
     one in the middle of the complex is where experts put the mark (and the choice depends less on noise).
@@ -295,7 +294,7 @@ def _search_back(candidates: Int, height: Float, strong: NDArray[np.bool_], weak
 
 
 def _keep_distance(peaks: Int, strength: Float | None, distance: float | Float) -> Int:
-    """Peaks at least ``distance`` apart: of two closer ones the stronger stays (the earlier one on a tie)."""
+    """Peaks at least `distance` apart: of two closer ones the stronger stays (the earlier one on a tie)."""
     order = np.argsort(peaks, kind="stable")
     apart = np.broadcast_to(np.asarray(distance, dtype=np.float64), peaks.shape)[order]
     peaks = peaks[order]

@@ -1,11 +1,6 @@
 """Where crops start: centre, random, k evenly spaced (exactly k, or by the published rule), sliding."""
 
-from typing import Literal
-
 import numpy as np
-
-CropPolicy = Literal["exact", "official"]
-PadMode = Literal["zero", "edge"]
 
 
 def check_length(length: int, crop: int) -> int:
@@ -19,7 +14,7 @@ def check_length(length: int, crop: int) -> int:
     if length < crop:
         raise ValueError(
             f"the record has {length} samples, the crop needs {crop}: give a longer record, a shorter seq_len, "
-            f'or pad="zero" / "edge".'
+            'or pad="zero" / "edge".'
         )
     return length - crop
 
@@ -57,7 +52,7 @@ def evenly_spaced_starts(length: int, crop: int, num_crops: int, policy: str = "
         if step == 0:
             raise ValueError(
                 f"the published rule has no {num_crops} crops of {crop} samples in {length}: it divides by a step of "
-                f'zero. Use crop_policy="exact".'
+                'zero. Use crop_policy="exact".'
             )
         return list(range(0, room + 1, step))
     if num_crops == 1:
@@ -84,15 +79,16 @@ def sliding_starts(length: int, crop: int, stride: int, keep_end: bool = False) 
 
 
 def pad_to(signal: np.ndarray, length: int, mode: str, axis: int = 0) -> np.ndarray:
-    """`signal` lengthened at its end to `length` samples, with zeros ("zero") or its last sample ("edge")."""
+    """`signal` lengthened to `length` samples: at its end with zeros ("zero") or its last sample ("edge"), or with
+    zeros on both sides ("both": `short // 2` of them in front)."""
     short = length - signal.shape[axis]
     if short <= 0:
         return signal
-    if mode not in ("zero", "edge"):
-        raise ValueError(f'pad must be "zero" or "edge", got {mode!r}.')
+    if mode not in ("zero", "edge", "both"):
+        raise ValueError(f'pad must be "zero", "edge" or "both", got {mode!r}.')
     widths = [(0, 0)] * signal.ndim
-    widths[axis] = (0, short)
-    return np.pad(signal, widths) if mode == "zero" else np.pad(signal, widths, mode="edge")
+    widths[axis] = (short // 2, short - short // 2) if mode == "both" else (0, short)
+    return np.pad(signal, widths, mode="edge") if mode == "edge" else np.pad(signal, widths)
 
 
 def take_crops(signal: np.ndarray, starts: list[int], crop: int) -> np.ndarray:

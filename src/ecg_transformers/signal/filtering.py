@@ -86,6 +86,69 @@ def zero_phase_filter(
     return result if axis in (-1, signal.ndim - 1) else np.ascontiguousarray(np.moveaxis(result, -1, axis))
 
 
+def zero_phase_band_pass(
+    signal: np.ndarray, low: float, high: float, sampling_rate: float, order: int = 4, axis: int = 0
+) -> np.ndarray:
+    """`signal` filtered forward and backward by a Butterworth band-pass of `order` (2 · order poles), float64.
+
+    The odd extension has `3 · (2 · order + 1)` samples, that of the polynomial form (scipy's `filtfilt`), which second
+    order sections follow to 1e-6 mV.
+
+    Raises:
+        ValueError: limits out of range, or a signal of no more samples than the extension.
+    """
+    if not 0 < low < high < sampling_rate / 2:
+        raise ValueError(
+            f"a band-pass needs 0 < low < high < {sampling_rate / 2:g} Hz, half the rate: got {low:g} and {high:g}."
+        )
+    sos = _band_pass_sections(float(low), float(high), float(sampling_rate), int(order))
+    return _forward_backward(signal, sos, 3 * (2 * order + 1), axis, "a band-pass")
+
+
+def zero_phase_notch(
+    signal: np.ndarray, frequency: float, sampling_rate: float, quality: float = 30.0, axis: int = 0
+) -> np.ndarray:
+    """`signal` filtered forward and backward by a second-order IIR notch, float64; odd extension of 9 samples.
+
+    `quality` is `frequency` over the width of the notch at -3 dB.
+
+    Raises:
+        ValueError: a frequency out of range, or a signal of no more than 9 samples.
+    """
+    if not 0 < frequency < sampling_rate / 2 or not quality > 0:
+        raise ValueError(
+            f"a notch needs a frequency between 0 and {sampling_rate / 2:g} Hz, half the rate, and a positive quality: "
+            f"got {frequency:g} and {quality:g}."
+        )
+    return _forward_backward(
+        signal, _notch_section(float(frequency), float(sampling_rate), float(quality)), 9, axis, "a notch"
+    )
+
+
+@lru_cache(maxsize=64)
+def _band_pass_sections(low: float, high: float, sampling_rate: float, order: int) -> np.ndarray:
+    from scipy.signal import butter
+
+    return np.asarray(butter(order, (low, high), "bandpass", fs=sampling_rate, output="sos"))
+
+
+@lru_cache(maxsize=64)
+def _notch_section(frequency: float, sampling_rate: float, quality: float) -> np.ndarray:
+    from scipy.signal import iirnotch
+
+    numerator, denominator = iirnotch(frequency, quality, fs=sampling_rate)
+    return np.concatenate((numerator, denominator))[None]
+
+
+def _forward_backward(signal: np.ndarray, sos: np.ndarray, edge: int, axis: int, what: str) -> np.ndarray:
+    from scipy.signal import sosfiltfilt
+
+    signal = np.asarray(signal, dtype=np.float64)
+    if signal.shape[axis] <= edge:
+        raise ValueError(f"{what} needs more than {edge} samples, the signal has {signal.shape[axis]}.")
+    return np.ascontiguousarray(sosfiltfilt(sos, signal, axis=axis, padtype="odd", padlen=edge))
+
+
 def _odd_extension(signal: np.ndarray, edge: int) -> np.ndarray:
     left = 2 * signal[..., :1] - signal[..., edge:0:-1]
     right = 2 * signal[..., -1:] - signal[..., -2 : -(edge + 2) : -1]

@@ -1,13 +1,10 @@
 """Standardisation of signals with time on the last axis: `(…, L, T)`."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 
 from ecg_transformers.signal.quality import flat_leads
-
-Normalization = Literal["joint", "per_lead", "fixed"]
 
 
 def standardize(signal: np.ndarray, mode: str = "joint", eps: float = 0.0) -> np.ndarray:
@@ -44,3 +41,22 @@ def standardize_fixed(signal: np.ndarray, mean: Sequence[float], std: Sequence[f
     if not (deviations > 0).all():
         raise ValueError("every std of a fixed normalisation must be positive.")
     return (signal - means.astype(signal.dtype)[:, None]) / deviations.astype(signal.dtype)[:, None]
+
+
+def min_max(
+    signal: np.ndarray, scope: str = "joint", low: float = 0.0, high: float = 1.0, eps: float = 0.0
+) -> np.ndarray:
+    """`low + (high - low) · (signal - min) / (max - min + eps)`; what is flat becomes `low`.
+
+    "joint" takes one least and one greatest value over leads and time together, "per_lead" one pair for each lead.
+
+    Raises:
+        ValueError: an unknown scope.
+    """
+    if scope not in ("joint", "per_lead"):
+        raise ValueError(f'the scope of a min-max scaling is "joint" or "per_lead", got {scope!r}.')
+    axes = (-2, -1) if scope == "joint" else (-1,)
+    least, greatest = signal.min(axis=axes, keepdims=True), signal.max(axis=axes, keepdims=True)
+    distance = greatest - least
+    unit = (signal - least) / np.where(distance == 0, 1.0, distance + eps).astype(signal.dtype)
+    return np.asarray(unit * signal.dtype.type(high - low) + signal.dtype.type(low))

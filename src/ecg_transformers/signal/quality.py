@@ -36,6 +36,17 @@ def interpolate_gaps(signal: np.ndarray, max_gap: int) -> tuple[np.ndarray, list
     return result, filled
 
 
+def zero_gaps(signal: np.ndarray, whole_leads: bool = False) -> tuple[np.ndarray, list[int]]:
+    """A copy of a record `(T, L)` whose NaN are 0, and how many there were in each lead.
+
+    With `whole_leads` a lead with a NaN is 0 throughout: what Fourier resampling makes of it in the codes that replace
+    NaN afterwards, since it spreads one over its lead.
+    """
+    missing = np.isnan(signal)
+    counts = [int(count) for count in missing.sum(axis=0)]
+    return np.where(missing.any(axis=0) if whole_leads else missing, signal.dtype.type(0), signal), counts
+
+
 def flat_leads(signal: np.ndarray) -> np.ndarray:
     """bool `(…, L)`: the leads of signals `(…, L, T)` that hold one value throughout."""
     first = signal[..., 0]

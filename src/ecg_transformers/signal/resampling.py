@@ -1,14 +1,17 @@
-"""Change of the sampling rate by the Fourier method (as the published models do it) or by a polyphase filter."""
+"""Change of the sampling rate: the Fourier method, a polyphase filter, a windowed sinc, or straight lines."""
 
 import math
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import scipy.fft
 
-ResampleMethod = Literal["fourier", "polyphase"]
+from ecg_transformers.signal.sinc_resampling import sinc_resample
 
+ResampleMethod = Literal["fourier", "polyphase", "linear", "resampy"]
+
+RESAMPLE_METHODS = get_args(ResampleMethod)
 MIN_RATE, MAX_RATE = 1.0, 100_000.0
 MAX_FACTOR = 100.0
 _ROWS_PER_BLOCK = 96
@@ -29,20 +32,38 @@ def check_rate(rate: float, name: str = "sampling_rate") -> float:
     return value
 
 
-def resampled_length(length: int, from_rate: float, to_rate: float) -> int:
-    """Samples after resampling: `length · to_rate / from_rate`, truncated, as the published pipelines do."""
-    return int(length * to_rate / from_rate)
+def resampled_length(length: int, from_rate: float, to_rate: float, rounding: str = "truncate") -> int:
+    """Samples after resampling, by one of three published rules: "truncate" `int(length · to_rate / from_rate)`,
+    "round" the nearest whole number (half to even), "ratio_first" `int(to_rate / from_rate · length)`, which may give
+    one sample less.
+
+    Raises:
+        ValueError: another rule.
+    """
+    if rounding == "truncate":
+        return int(length * to_rate / from_rate)
+    if rounding == "round":
+        return round(length * to_rate / from_rate)
+    if rounding == "ratio_first":
+        return int(to_rate / from_rate * length)
+    raise ValueError(f'rounding must be "truncate", "round" or "ratio_first", got {rounding!r}.')
 
 
 def resample(
-    signal: np.ndarray, from_rate: float, to_rate: float, method: str = "fourier", axis: int = 0
+    signal: np.ndarray,
+    from_rate: float,
+    to_rate: float,
+    method: str = "fourier",
+    axis: int = 0,
+    rounding: str = "truncate",
 ) -> np.ndarray:
-    """`signal` at another rate, time on `axis` (0: a record `(T, L)`), `int(T · to_rate / from_rate)` samples long.
+    """`signal` at another rate, time on `axis` (0: a record `(T, L)`), `resampled_length(…)` samples long.
 
     "fourier" cuts or zero-pads the spectrum (a brick wall at the lower Nyquist frequency;
     `scipy.signal.resample` without a window, to rounding), "polyphase" filters with a Kaiser window
-    (`scipy.signal.resample_poly`): a little slower, without the ringing at the ends. float32 stays float32, other
-    dtypes become float64. Equal rates give the signal back unchanged.
+    (`scipy.signal.resample_poly`): a little slower, without the ringing at the ends; "linear" draws straight lines
+    (see `linear_resample`), "resampy" filters with that package's windowed sinc (see `sinc_resample`). float32 stays
+    float32, other dtypes become float64. Equal rates give the signal back unchanged.
 
     Raises:
         ValueError: an absurd rate, a factor over 100, an unknown method, or nothing left.
@@ -53,17 +74,21 @@ def resample(
     source, target = check_rate(from_rate, "from_rate"), check_rate(to_rate, "to_rate")
     if max(source / target, target / source) > MAX_FACTOR:
         raise ValueError(f"resampling from {source:g} to {target:g} Hz changes the rate by more than {MAX_FACTOR:g}.")
-    if method not in ("fourier", "polyphase"):
-        raise ValueError(f'resample method must be "fourier" or "polyphase", got {method!r}.')
+    if method not in RESAMPLE_METHODS:
+        raise ValueError(f"resample method must be one of {', '.join(RESAMPLE_METHODS)}, got {method!r}.")
     if source == target:
         return signal
-    length = resampled_length(signal.shape[axis], source, target)
+    length = resampled_length(signal.shape[axis], source, target, rounding)
     if length < 1:
         raise ValueError(f"{signal.shape[axis]} samples at {source:g} Hz leave none at {target:g} Hz.")
     if signal.dtype != np.float32:
         signal = signal.astype(np.float64, copy=False)
     if method == "fourier":
         return fourier_resample(signal, length, axis)
+    if method == "linear":
+        return linear_resample(signal, length, axis)
+    if method == "resampy":
+        return sinc_resample(signal, source, target, length, axis)
     return _polyphase(signal, source, target, length, axis)
 
 
@@ -90,6 +115,24 @@ def fourier_resample(signal: np.ndarray, length: int, axis: int = 0) -> np.ndarr
         np.fft.irfft(padded, n=length, axis=-1, out=result[start : start + len(block)])
     shaped = result.reshape((*moved.shape[:-1], length))
     return shaped if axis in (-1, signal.ndim - 1) else np.ascontiguousarray(np.moveaxis(shaped, -1, axis))
+
+
+def linear_resample(signal: np.ndarray, length: int, axis: int = 0) -> np.ndarray:
+    """`signal` with `length` samples along `axis`, by straight lines, first and last sample kept.
+
+    New sample j lies at the old position `j · (T - 1) / (length - 1)`. Both ends being kept, the time axis is stretched
+    a little against true resampling; nothing is filtered first, so a lower rate aliases.
+    """
+    old = signal.shape[axis]
+    if length == old:
+        return signal
+    position = np.linspace(0.0, old - 1, length)
+    left = np.minimum(position.astype(np.int64), max(old - 2, 0))
+    weight = (position - left).astype(signal.dtype)
+    moved = np.moveaxis(signal, axis, -1)
+    start = moved[..., left]
+    result = start + (moved[..., np.minimum(left + 1, old - 1)] - start) * weight
+    return np.ascontiguousarray(np.moveaxis(result, -1, axis))
 
 
 def _polyphase(signal: np.ndarray, source: float, target: float, length: int, axis: int) -> np.ndarray:

@@ -54,9 +54,7 @@ _WINDOW = (-0.34, 0.66)  # seconds around an R peak that its waves can reach
 
 @dataclass(frozen=True)
 class SyntheticECG:
-    """A synthetic record: `signal` float64 millivolt `(T, 12)`, its labels, R peaks (samples) and beat symbols (N,
-    V).
-    """
+    """A synthetic record: `signal` float64 millivolt `(T, 12)`, its labels, R peaks (samples), beat symbols (N, V)."""
 
     signal: np.ndarray
     sampling_rate: float
@@ -259,9 +257,7 @@ def _waves(
     ventricular: np.ndarray,
     anatomy: _Anatomy,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[float, np.ndarray, np.ndarray] | None]:
-    """Per beat and wave: centre, width `(beats, waves)` and dipole `(beats, waves, 3)`; the ST step if there is
-    one.
-    """
+    """Per beat and wave: centre, width `(beats, waves)`, dipole `(beats, waves, 3)`; the ST step if there is one."""
     count = r_times.size
     rr = np.diff(r_times, prepend=r_times[:1] - 0.8)
     stretch = np.sqrt(np.clip(rr, 0.38, 1.4) / 0.8)  # the QT interval shortens with the rate

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
-from ecg_transformers.models.registry import known
+from transformers import HfArgumentParser
+
 from ecg_transformers.training.errors import UsageError
-from ecg_transformers.training.randomness import MAX_SEED
+from ecg_transformers.words import did_you_mean, key_values
+
+T = TypeVar("T")
+MAX_SEED = 2**32
+POSITIVE = ("max_steps", "num_epochs", "per_device_batch_size", "save_steps", "max_records", "stop_after_step")
+AT_LEAST = {"gradient_accumulation_steps": 1, "save_total_limit": 1, "num_workers": 0, "cache_mb": 0}
 
 
 def option(default: Any, text: str) -> Any:
@@ -69,23 +74,11 @@ class RunArguments:
         """Raise `UsageError` for values that cannot be meant."""
         if not self.output_dir:
             raise UsageError("--output_dir is missing: name a folder for the model, logs and checkpoints.")
-        for name in (
-            "max_steps",
-            "num_epochs",
-            "per_device_batch_size",
-            "save_steps",
-            "max_records",
-            "stop_after_step",
-        ):
+        for name in POSITIVE:
             value = getattr(self, name)
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise UsageError(f"--{name} must be positive, not {value}.")
-        for name, lowest in (
-            ("gradient_accumulation_steps", 1),
-            ("save_total_limit", 1),
-            ("num_workers", 0),
-            ("cache_mb", 0),
-        ):
+        for name, lowest in AT_LEAST.items():
             if getattr(self, name) < lowest:
                 raise UsageError(f"--{name} must be at least {lowest}, not {getattr(self, name)}.")
         if self.mixed_precision not in (None, "no", "bf16", "fp16"):
@@ -133,9 +126,9 @@ class FinetuningArguments(RunArguments):
     num_crops: int | None = option(
         None, "Crops of a record in evaluation, their probabilities averaged (default: as the recipe says)."
     )
-    recipe: str | None = option(
+    recipe: str | None = option(  # type: ignore[assignment]
         None, "Named set of hyper-parameters (default: the one the checkpoint was pre-trained with, else published)."
-    )  # type: ignore[assignment]
+    )
     selection_metric: str = option(
         "macro_auroc", "What chooses on the validation split: macro_auroc, or loss (as published for ST-MEM)."
     )
@@ -150,7 +143,7 @@ class FinetuningArguments(RunArguments):
             )
         modes = ["finetune", "linear", "attention", "scratch"]
         if self.mode not in modes:
-            raise UsageError(f"There is no mode {self.mode!r}. {known(self.mode, modes)}")
+            raise UsageError(f"There is no mode {self.mode!r}{did_you_mean(self.mode, modes)}")
         if self.readout not in (None, "pooler", "per_lead", "attention"):
             raise UsageError(f"--readout must be pooler, per_lead or attention, not {self.readout!r}.")
         if not 0 < self.label_fraction <= 1:
@@ -174,20 +167,18 @@ class FinetuningArguments(RunArguments):
         return seeds
 
 
-def parse_arguments(cls: Any, description: str, arguments: list[str] | None = None) -> Any:
-    """The command line as a dataclass.
+def parse_arguments(cls: type[T], description: str, arguments: list[str] | None = None, **shown: str) -> T:
+    """The command line as a dataclass; `shown` (`prog`, `epilog`) is for its help.
 
     Raises:
         UsageError: an option that does not exist, with the nearest one that does.
     """
-    from transformers import HfArgumentParser
-
-    parser = HfArgumentParser(cls, description=description)
+    parser = HfArgumentParser(cls, description=description, **shown)
     args, rest = parser.parse_args_into_dataclasses(args=arguments, return_remaining_strings=True)
     if rest:
         options = [f"--{name}" for name in sorted(field_names(cls))]
-        raise UsageError(f"There is no option {rest[0]!r}. {known(rest[0], options)}")
-    return args
+        raise UsageError(f"There is no option {rest[0]!r}{did_you_mean(rest[0], options)}")
+    return args  # type: ignore[no-any-return]
 
 
 def check_seed(seed: int) -> None:
@@ -202,44 +193,10 @@ def parse_overrides(text: str, option_name: str) -> dict[str, Any]:
     Raises:
         UsageError: a part is not `key=value`.
     """
-    result: dict[str, Any] = {}
-    for part in _split(text):
-        key, equals, value = part.partition("=")
-        if not equals or not key.strip():
-            raise UsageError(f"--{option_name} takes key=value pairs separated by commas, but found {part!r}.")
-        result[key.strip()] = _value(value.strip())
-    return result
-
-
-def _split(text: str) -> list[str]:
-    parts, depth, start = [], 0, 0
-    for position, character in enumerate(text):
-        depth += (character in "[{(") - (character in "]})")
-        if character == "," and depth == 0:
-            parts.append(text[start:position])
-            start = position + 1
-    parts.append(text[start:])
-    return [part.strip() for part in parts if part.strip()]
-
-
-def _value(text: str) -> Any:
-    lowered = text.lower()
-    if lowered in ("none", "null"):
-        return None
-    if lowered in ("true", "false"):
-        return lowered == "true"
     try:
-        value = json.loads(text)
-    except ValueError:
-        if text.startswith("[") and text.endswith("]"):
-            return [_value(part) for part in _split(text[1:-1])]
-        try:
-            return (
-                float(text) if not text.isalpha() else text
-            )  # 1e-3 and .5, which JSON does not know; not "nan" or "inf"
-        except ValueError:
-            return text
-    return value
+        return key_values(text)
+    except ValueError as error:
+        raise UsageError(f"--{option_name} takes key=value pairs separated by commas: {error}") from None
 
 
 def check_keys(given: Iterable[str], allowed: Iterable[str], what: str) -> None:
@@ -247,26 +204,25 @@ def check_keys(given: Iterable[str], allowed: Iterable[str], what: str) -> None:
     allowed = sorted(allowed)
     for key in given:
         if key not in allowed:
-            raise UsageError(f"{what} has no field {key!r}. {known(key, allowed)}")
+            raise UsageError(f"{what} has no field {key!r}{did_you_mean(key, allowed)}")
 
 
-def none_as_text(values: Mapping[str, Any], cls: Any) -> dict[str, Any]:
+def none_as_text(values: Mapping[str, Any], cls: type) -> dict[str, Any]:
     """`head_norm=none` means the text "none" where a dataclass's field holds text and cannot be None."""
     text_fields = {entry.name for entry in dataclasses.fields(cls) if entry.type in (str, "str")}
     return {key: "none" if value is None and key in text_fields else value for key, value in values.items()}
 
 
-def field_names(cls: Any) -> set[str]:
+def field_names(cls: type) -> set[str]:
     """Names of a dataclass's fields."""
     return {entry.name for entry in dataclasses.fields(cls)}
 
 
-def replace_fields(value: Any, changes: Mapping[str, Any], what: str) -> Any:
-    """A copy of a dataclass with some fields changed; unknown names are refused, lists become the tuples they stand
-    for."""
-    check_keys(changes, field_names(value), what)
+def replace_fields(value: T, changes: Mapping[str, Any], what: str) -> T:
+    """A copy of a dataclass with some fields changed; unknown names are refused, lists become tuples where one was."""
+    check_keys(changes, field_names(type(value)), what)
     plain = {
         key: tuple(new) if isinstance(getattr(value, key), tuple) and isinstance(new, list) else new
         for key, new in changes.items()
     }
-    return dataclasses.replace(value, **plain)
+    return dataclasses.replace(value, **plain)  # type: ignore[type-var]

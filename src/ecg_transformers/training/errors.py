@@ -14,6 +14,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from ecg_transformers.data.errors import ECGDataError
 
 
 class TrainingError(RuntimeError):
@@ -84,6 +89,19 @@ def usage_errors(*kinds: type[Exception]) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def write_errors(what: str, path: Path) -> Iterator[None]:
+    """Map all errors that a full disk or a file size limit causes (they differ by library) to `CheckpointWriteError`."""
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        if isinstance(error, TrainingError):
+            raise
+        raise CheckpointWriteError(
+            f"Writing {what} to {path} failed ({error}); what was written before is intact, free some space and resume."
+        ) from error
+
+
 def one_sentence(error: BaseException) -> str:
     """The message of an exception on one line (a `KeyError` without its quotes)."""
     message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
@@ -91,10 +109,7 @@ def one_sentence(error: BaseException) -> str:
 
 
 def run_command(main: Callable[[], None]) -> int:
-    """Call `main()` and return the exit code; a foreseen error prints one sentence on stderr instead of a
-    traceback."""
-    from ecg_transformers.data.errors import ECGDataError
-
+    """Call `main()` and return the exit code; a foreseen error prints one sentence instead of a traceback."""
     try:
         main()
     except TrainingError as error:

@@ -8,181 +8,70 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 
-from ecg_transformers.training.arguments import FinetuningArguments
-from ecg_transformers.training.assembly import assemble_run, checkpoint_to_resume, training_samples
-from ecg_transformers.training.checkpointing import Checkpoint
-from ecg_transformers.training.classifier import ClassifierPlan, freeze_encoder, plan_classifier, train_head_only
-from ecg_transformers.training.corpus import Split, check_split_has_records, load_split, representative_records
-from ecg_transformers.training.errors import usage_errors
-from ecg_transformers.training.evaluating import Evaluator
-from ecg_transformers.training.interruption import StopRequest
-from ecg_transformers.training.locking import OutputLock
-from ecg_transformers.training.loop import Run, train
-from ecg_transformers.training.outputs import quiet_loading, save_folder, save_model
-from ecg_transformers.training.probing import fit_linear_probe
-from ecg_transformers.training.processes import main_process_speaks, start_accelerator
-from ecg_transformers.training.reporting import (
-    TRAIN_LOG,
-    Reporter,
-    RunSummary,
-    check_output_is_free,
-    library_versions,
-    read_log,
-    save_loss_curve,
-    write_json,
-)
-from ecg_transformers.training.results import (
+from ecg_transformers.hub.cards import write_card
+from ecg_transformers.models.classification import ECGForSequenceClassification
+from ecg_transformers.training.arguments import FinetuningArguments, parse_arguments
+from ecg_transformers.training.checkpoints.folder import Checkpoint
+from ecg_transformers.training.checkpoints.freezing import FrozenGuard, freeze_encoder, train_head_only
+from ecg_transformers.training.checkpoints.identity import IDENTITY, check_identity, check_result
+from ecg_transformers.training.checkpoints.saving import Saving, checkpoint_to_resume
+from ecg_transformers.training.checkpoints.tensors import model_tensors
+from ecg_transformers.training.classifier.job import Job, SeedPlan, prepare_job, run_identity
+from ecg_transformers.training.classifier.linear_probe import fit_linear_probe
+from ecg_transformers.training.classifier.results import (
     describe_data,
-    test_metrics,
+    metrics_of_seeds,
     thresholds_from_validation,
-    validation_figures,
     write_predictions,
 )
-from ecg_transformers.training.resuming import IDENTITY, check_identity, check_result, model_facts
-from ecg_transformers.training.sampling import BatchPlan
-from ecg_transformers.training.saving import on_main_process
-from ecg_transformers.training.selection import BEST, Best, evaluation_steps
-from ecg_transformers.training.setup import plain, resolve_batches, resolve_length, resolve_schedule
-from ecg_transformers.training.state import FrozenGuard, model_tensors
-from ecg_transformers.training.views import build_augmentation, build_view
+from ecg_transformers.training.classifier.scores import Evaluator
+from ecg_transformers.training.classifier.selection import Best, evaluation_steps, validation_figures
+from ecg_transformers.training.loop import train
+from ecg_transformers.training.plan.settings import plain, resolve_schedule
+from ecg_transformers.training.process.signals import StopRequest
+from ecg_transformers.training.process.start import on_main_process, started
+from ecg_transformers.training.report.log import Reporter
+from ecg_transformers.training.report.model_folder import quiet_loading, save_folder, save_model
+from ecg_transformers.training.report.summary import RunSummary, library_versions, write_result
+from ecg_transformers.training.run import Place, Run, prepare_model
+from ecg_transformers.training.samples.loader import TrainingData
+from ecg_transformers.training.samples.splits import Split, load_split, longest_record
+from ecg_transformers.training.samples.views import build_augmentation, classifier_view
 
-if TYPE_CHECKING:
-    from accelerate import Accelerator
 
-SEEDS = "seeds"
+def main(arguments: list[str] | None = None, **shown: str) -> None:
+    """The command: train, evaluate, write the card. Without `arguments` those of the process are taken.
+
+    `shown` (`prog`, `epilog`) is for its help.
+    """
+    args = parse_arguments(FinetuningArguments, "Train and evaluate a classifier.", arguments, **shown)
+    summary = finetune(args)
+    if summary.is_main_process:
+        write_card(args.output_dir)
+        auroc = summary.metrics["test"]["macro_auroc"]
+        value = "undefined" if auroc["mean"] is None else f"{auroc['mean']:.3f}, 95 % interval {auroc['ci95']}"
+        print(f"saved {summary.model_class} to {args.output_dir}; test macro AUROC {value}")
 
 
 def finetune(args: FinetuningArguments) -> RunSummary:
-    """Train a classifier for each seed, choose on validation, evaluate on test; everything is written to
-    `args.output_dir`.
+    """Train a classifier for each seed, choose on validation, evaluate on test.
 
     Returns:
-        What the run did, with the metrics; the same is in `run.json` and `metrics.json`.
+        What the run did, with the metrics; the same is in `run.json` and `metrics.json` of `args.output_dir`.
 
     Raises:
         TrainingError: one of its subclasses, each with the exit code of the command.
     """
-    args.check()
-    output_dir = Path(args.output_dir)
-    with ExitStack() as stack:
-        stop = stack.enter_context(StopRequest())
-        accelerator = start_accelerator(args)
-        stack.enter_context(main_process_speaks(accelerator))
-        lock = OutputLock(output_dir)
-        on_main_process(accelerator, lock.acquire)
-        stack.callback(lock.release)
-        check_output_is_free(output_dir, resuming=args.resume_from_checkpoint is not None)
-        checkpoint = checkpoint_to_resume(args, output_dir)
-        job = prepare_job(args, output_dir, accelerator)
+    with started(args) as (accelerator, stop):
+        checkpoint = checkpoint_to_resume(args)
+        job = prepare_job(args, accelerator)
         train_all_seeds(job, stop, checkpoint)
         return evaluate_all_seeds(job, stop)
-
-
-@dataclass
-class SeedPlan:
-    """One repetition: its labelled records, its batches, and where its steps lie in the log of the whole run."""
-
-    seed: int
-    train: Split
-    subset: dict[str, Any]
-    plan: BatchPlan
-    total_steps: int
-    offset: int
-
-
-@dataclass
-class Job:
-    """A fine-tuning run."""
-
-    args: FinetuningArguments
-    output_dir: Path
-    accelerator: Accelerator
-    train: Split
-    validation: Split
-    classifier: ClassifierPlan
-    num_crops: int
-    seeds: list[SeedPlan]
-
-    @property
-    def total_steps(self) -> int:
-        """Steps of all seeds."""
-        return self.seeds[-1].offset + self.seeds[-1].total_steps
-
-    def folder(self, seed: int) -> Path:
-        """Where the result of a finished seed is."""
-        return self.output_dir / SEEDS / f"seed-{seed}"
-
-    def evaluator(self, split: Split, stop: StopRequest | None = None) -> Evaluator:
-        """Runs classifiers over a split; a stop request ends it there where nothing is lost by that."""
-        view = build_view(evaluation_view(self.classifier), self.classifier.extractor)
-        batch_size = max(1, 2 * self.seeds[0].plan.per_device_batch_size // self.num_crops)
-        return Evaluator(
-            self.accelerator,
-            split,
-            view,
-            self.num_crops,
-            batch_size,
-            self.classifier.forward_arguments,
-            self.args.cache_mb,
-            stop,
-        )
-
-
-def evaluation_view(classifier: ClassifierPlan) -> str:
-    """One crop a record, unless the method's input is of another kind."""
-    return classifier.method.view if classifier.method.view == "beats" else "crop"
-
-
-def prepare_job(args: FinetuningArguments, output_dir: Path, accelerator: Accelerator) -> Job:
-    """Load training and validation split, plan the classifier and the seeds."""
-    train_split = load_split(args, "train", task=args.task, labelled=True)
-    validation = load_split(args, "validation", task=args.task, labelled=True)
-    check_split_has_records(args, "test", args.task)
-    classifier = plan_classifier(args, train_split)
-    seeds, offset = [], 0
-    for seed in args.seed_list():
-        seeds.append(plan_seed(args, classifier, train_split, accelerator.num_processes, seed, offset))
-        offset += seeds[-1].total_steps
-    view = build_view(evaluation_view(classifier), classifier.extractor)
-    for split in (train_split, validation):
-        training_samples(split, view, 0, args).check(representative_records(split))
-    crops = args.num_crops or classifier.settings.hyper.num_crops or 1
-    return Job(args, output_dir, accelerator, train_split, validation, classifier, crops, seeds)
-
-
-def plan_seed(
-    args: FinetuningArguments, classifier: ClassifierPlan, train_split: Split, processes: int, seed: int, offset: int
-) -> SeedPlan:
-    """The labelled subset of a seed (nested over label fractions, drawn by patient) and its batches."""
-    from ecg_transformers.evaluation.subsets import label_subset
-
-    assert train_split.labels is not None
-    with usage_errors():
-        subset = label_subset(
-            train_split.multi_hot(), args.label_fraction, seed, train_split.patient_ids, train_split.record_ids
-        )
-    chosen = train_split.select(subset.indices.tolist())
-    hyper = classifier.settings.hyper
-    batches = resolve_batches(args, hyper, processes, num_records=len(chosen))
-    drop_last = args.drop_last and len(chosen) >= batches.total
-    plan = BatchPlan(len(chosen), batches.per_device, batches.accumulation, processes, seed, drop_last)
-    fraction = args.label_fraction
-    total = 1 if args.mode == "linear" else resolve_length(args, hyper, plan.steps_per_epoch, fraction)
-    facts = {
-        "fraction": fraction,
-        "records": len(chosen),
-        "sha256": subset.sha256,
-        "record_ids": chosen.record_ids if fraction < 1 else "all",
-        "classes_without_positives": [train_split.label_names[index] for index in subset.classes_without_positives],
-    }
-    return SeedPlan(seed, chosen, facts, plan, total, offset)
 
 
 def train_all_seeds(job: Job, stop: StopRequest, checkpoint: Checkpoint | None) -> None:
@@ -195,15 +84,8 @@ def train_all_seeds(job: Job, stop: StopRequest, checkpoint: Checkpoint | None) 
     done = 0 if checkpoint is None else checkpoint.step
     if job.args.mode == "linear" and job.args.resume_from_checkpoint is not None:
         done = sum(seed.total_steps for seed in job.seeds if job.folder(seed.seed).exists())
-    reporter = Reporter(
-        job.output_dir,
-        first_step=done,
-        total_steps=job.total_steps,
-        is_main=job.accelerator.is_main_process,
-        tensorboard=job.args.tensorboard,
-        title=f"{job.classifier.method.title} {job.args.mode}",
-    )
-    try:
+    title, is_main = f"{job.classifier.method.title} {job.args.mode}", job.accelerator.is_main_process
+    with Reporter(job.output_dir, done, job.total_steps, title, is_main, job.args.tensorboard) as reporter:
         for seed in job.seeds:
             if job.folder(seed.seed).exists() and done >= seed.offset + seed.total_steps:
                 continue
@@ -212,19 +94,13 @@ def train_all_seeds(job: Job, stop: StopRequest, checkpoint: Checkpoint | None) 
                 continue
             inside = checkpoint is not None and seed.offset < done <= seed.offset + seed.total_steps
             train_seed(job, seed, reporter, stop, checkpoint if inside else None)
-    finally:
-        reporter.close()
 
 
 def train_seed(job: Job, seed: SeedPlan, reporter: Reporter, stop: StopRequest, checkpoint: Checkpoint | None) -> None:
     """One gradient-trained repetition, from a fresh model (or its checkpoint) to its folder."""
-    run = seed_run(job, seed, checkpoint)
-    guard = FrozenGuard({run.plain_model.base_model_prefix: run.plain_model.base_model} if frozen(job) else {})
     best = Best(job.args.selection_metric)
-    if checkpoint is not None:
-        best.restore(checkpoint)
-    run.extra_tensors = lambda: {BEST: best.tensors} if best.tensors else {}
-    run.extra_state = best.facts
+    run = seed_run(job, seed, best, checkpoint)
+    guard = FrozenGuard(run.plain_model) if job.frozen else None
     evaluator = job.evaluator(job.validation)
     moments = evaluation_steps(seed.total_steps, job.args.evaluations or job.classifier.settings.hyper.evaluations)
 
@@ -237,45 +113,37 @@ def train_seed(job: Job, seed: SeedPlan, reporter: Reporter, stop: StopRequest, 
 
     first_step = 0 if checkpoint is None else checkpoint.step - seed.offset
     train(run, reporter, stop, first_step, evaluate)
-    guard.check()
+    if guard is not None:
+        guard.check()
     run.plain_model.load_state_dict(best.tensors)
     evaluator.stop = stop  # the last checkpoint is written: from here on nothing is lost
     finish_seed(job, seed, run.plain_model, evaluator, {"best_step": best.step, "history": best.history})
     job.accelerator.free_memory()
 
 
-def frozen(job: Job) -> bool:
-    """Whether the encoder of this run is frozen."""
-    return job.args.mode in ("linear", "attention")
-
-
-def seed_run(job: Job, seed: SeedPlan, checkpoint: Checkpoint | None) -> Run:
-    """The run of the loop for one seed."""
-    args, classifier = job.args, job.classifier
+def seed_run(job: Job, seed: SeedPlan, best: Best, checkpoint: Checkpoint | None) -> Run:
+    """The run of the loop for one seed; its checkpoints hold the best model so far."""
+    args, classifier, plan = job.args, job.classifier, seed.plan
     hyper = classifier.settings.hyper
     model = classifier.build(seed.seed)
-    if frozen(job):
+    if job.frozen:
         freeze_encoder(model)
         hyper = dataclasses.replace(hyper, no_decay=(), lr_factors={})  # their patterns are about the encoder
-    schedule = resolve_schedule(hyper, seed.total_steps, seed.plan.steps_per_epoch, seed.plan.global_batch_size)
-    view = build_view(evaluation_view(classifier), classifier.extractor, build_augmentation(hyper))
-    return assemble_run(
-        args,
-        job.accelerator,
-        model,
-        hyper,
-        seed.plan,
-        schedule,
-        training_samples(seed.train, view, seed.seed, args, seed.train.labels),
-        record_ids=seed.train.record_ids,
-        identity=run_identity(job),
-        output_dir=job.output_dir,
-        checkpoint=checkpoint,
-        train_mode=train_head_only if frozen(job) else None,
-        forward_arguments=classifier.forward_arguments,
-        offset=seed.offset,
-        row_head={"seed": seed.seed},
-    )
+    schedule = resolve_schedule(hyper, seed.total_steps, plan.steps_per_epoch, plan.global_batch_size)
+    view = classifier_view(classifier.method.view, classifier.extractor, build_augmentation(hyper))
+    data = TrainingData.of(args, seed.train, view, plan)
+    wrapped, optimizer = prepare_model(args, job.accelerator, model, hyper, schedule.lr, checkpoint)
+    saving = Saving.of(args, run_identity(job), seed.total_steps)
+    saving.extra_tensors, saving.extra_state = best.files, best.facts
+    run = Run(job.accelerator, wrapped, optimizer, data, schedule, saving, hyper.clip_norm)
+    run.place = Place(seed.offset, {"seed": seed.seed})
+    run.forward_arguments = classifier.forward_arguments
+    if job.frozen:
+        run.train_mode = train_head_only
+    run.resume(checkpoint)
+    if checkpoint is not None:
+        best.restore(checkpoint)
+    return run
 
 
 def probe_seed(job: Job, seed: SeedPlan, reporter: Reporter, stop: StopRequest) -> None:
@@ -283,7 +151,7 @@ def probe_seed(job: Job, seed: SeedPlan, reporter: Reporter, stop: StopRequest) 
     model = job.classifier.build(seed.seed)
     freeze_encoder(model)
     model.to(job.accelerator.device)
-    guard = FrozenGuard({model.base_model_prefix: model.base_model})
+    guard = FrozenGuard(model)
     evaluator = job.evaluator(job.validation, stop)
     facts, loss = fit_linear_probe(model, job.evaluator(seed.train, stop), evaluator)
     row = {"step": seed.offset + 1, "seed": seed.seed, "epoch": 1.0, "loss": loss, "lr": 0.0, **facts["log"]}
@@ -292,71 +160,82 @@ def probe_seed(job: Job, seed: SeedPlan, reporter: Reporter, stop: StopRequest) 
     finish_seed(job, seed, model, evaluator, {"best_step": 1, **facts})
 
 
-def finish_seed(job: Job, seed: SeedPlan, model: Any, evaluator: Evaluator, facts: Mapping[str, Any]) -> None:
+def finish_seed(
+    job: Job, seed: SeedPlan, model: ECGForSequenceClassification, evaluator: Evaluator, facts: Mapping[str, Any]
+) -> None:
     """Write the chosen model of a seed and what is known of it from the validation split, all at once."""
     probabilities, loss = evaluator.probabilities(model)
+    thresholds = thresholds_from_validation(job.validation, probabilities)
+    # whoever applies the checkpoint applies the predictor that is evaluated here
+    model.config.evaluation_crops, model.config.decision_thresholds = job.num_crops, thresholds
+    model.config.evaluation_seconds = longest_record(job.train)
     selection = {
         "seed": seed.seed,
         "validation": validation_figures(job.validation, probabilities, loss),
-        "thresholds": thresholds_from_validation(job.validation, probabilities),
+        "thresholds": thresholds,
         "label_subset": seed.subset,
         **facts,
     }
     tensors = {name: value.to("cpu") for name, value in model_tensors(model).items()}
-    objects = {"selection.json": selection, IDENTITY: run_identity(job)}
-
-    def write() -> None:
-        save_folder(job.folder(seed.seed), model, job.classifier.extractor, tensors, objects)
-
-    on_main_process(job.accelerator, write)
+    objects = {"selection.json": selection, IDENTITY: run_identity(job), "run.json": summarize(job, seed).to_dict()}
+    extractor, folder = job.classifier.extractor, job.folder(seed.seed)
+    on_main_process(job.accelerator, lambda: save_folder(folder, model, extractor, tensors, objects))
 
 
 def evaluate_all_seeds(job: Job, stop: StopRequest) -> RunSummary:
     """Write the selection, then load the test split for the first time, predict and report."""
-    args, accelerator = job.args, job.accelerator
+    args, accelerator, extractor = job.args, job.accelerator, job.classifier.extractor
     selections = {
         seed.seed: json.loads((job.folder(seed.seed) / "selection.json").read_text(encoding="utf-8"))
         for seed in job.seeds
     }
     record = {"metric": args.selection_metric, "seeds": {str(seed): facts for seed, facts in selections.items()}}
-    on_main_process(accelerator, lambda: write_json(job.output_dir / "selection.json", record))
+    on_main_process(accelerator, lambda: write_result(job.output_dir / "selection.json", record))
     test = load_split(args, "test", task=args.task, labelled=True)
     evaluator = job.evaluator(test, stop)
-    cls = job.classifier.method.model_classes["classification"]
     scores: dict[int, np.ndarray] = {}
-    saved: Any = None
     for seed in job.seeds:
-        with quiet_loading():
-            model = cls.from_pretrained(job.folder(seed.seed)).to(accelerator.device)
-        scores[seed.seed] = evaluator.probabilities(model)[0]
-        saved = model if saved is None else saved
-    metrics = {
-        "test": test_metrics(
-            test, scores, {seed: facts["thresholds"] for seed, facts in selections.items()}, args.n_boot
-        ),
+        scores[seed.seed] = evaluator.probabilities(load_seed(job, seed.seed))[0]
+    metrics = job_metrics(job, test, scores, selections)
+    summary = summarize(job, *job.seeds)
+    summary.metrics = metrics
+    save_model(accelerator, load_seed(job, job.seeds[0].seed), extractor, job.output_dir)
+
+    def finish() -> None:
+        write_predictions(job.output_dir / "predictions.parquet", test, scores)
+        write_result(job.output_dir / "metrics.json", metrics)
+        summary.finish(job.output_dir)
+
+    on_main_process(accelerator, finish)
+    return summary
+
+
+def load_seed(job: Job, seed: int) -> ECGForSequenceClassification:
+    """The chosen model of a finished seed, on the device."""
+    with quiet_loading():
+        model = job.classifier.method.model_classes["classification"].from_pretrained(job.folder(seed))
+    return model.to(job.accelerator.device)  # type: ignore[no-any-return]
+
+
+def job_metrics(
+    job: Job, test: Split, scores: Mapping[int, np.ndarray], selections: Mapping[int, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The content of `metrics.json`."""
+    args, classifier = job.args, job.classifier
+    thresholds = {seed: facts["thresholds"] for seed, facts in selections.items()}
+    return {
+        "test": metrics_of_seeds(test, scores, thresholds, args.n_boot),
         "validation": validation_summary(selections),
         "mode": args.mode,
         "label_fraction": args.label_fraction,
         "label_subsets": {str(seed.seed): seed.subset for seed in job.seeds},
-        "leads": list(job.classifier.extractor.lead_names or []),
+        "leads": list(classifier.extractor.lead_names or []),
         "num_crops": job.num_crops,
-        "readout": job.classifier.config.head_pooling,
+        "readout": classifier.config.head_pooling,
         "selection_metric": args.selection_metric,
         "best_steps": {str(seed): facts["best_step"] for seed, facts in selections.items()},
         "data": describe_data([job.train, job.validation, test]),
     }
-    summary = summarize(job, metrics)
-    save_model(accelerator, saved, job.classifier.extractor, job.output_dir)
-
-    def finish() -> None:
-        write_predictions(job.output_dir / "predictions.parquet", test, scores)
-        write_json(job.output_dir / "metrics.json", metrics)
-        summary.final = read_log(job.output_dir / TRAIN_LOG)[-1]
-        summary.save(job.output_dir)
-        save_loss_curve(job.output_dir)
-
-    on_main_process(accelerator, finish)
-    return summary
 
 
 def validation_summary(selections: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
@@ -366,32 +245,9 @@ def validation_summary(selections: Mapping[int, Mapping[str, Any]]) -> dict[str,
     return {"macro_auroc": {"per_seed": values, "mean": float(np.mean(known)) if len(known) == len(values) else None}}
 
 
-def run_identity(job: Job) -> dict[str, Any]:
-    """What must be the same for a resumed run."""
-    classifier = job.classifier
-    identity = {
-        "kind": "finetuning",
-        "method": classifier.method.name,
-        "mode": job.args.mode,
-        "start": job.args.model_name_or_path,
-        "model": model_facts(classifier),
-        "preprocessing": classifier.extractor.to_dict(),
-        "recipe": plain(vars(classifier.settings.hyper)),
-        "data": {"train": job.train.facts, "validation": job.validation.facts},
-        "label_fraction": job.args.label_fraction,
-        "seeds": job.args.seed_list(),
-        "global_batch_size": job.seeds[0].plan.global_batch_size,
-        "num_crops": job.num_crops,
-        "selection_metric": job.args.selection_metric,
-        "precision": job.accelerator.mixed_precision,
-        "total_steps": job.total_steps,
-    }
-    return json.loads(json.dumps(identity, default=str))  # type: ignore[no-any-return]
-
-
-def summarize(job: Job, metrics: dict[str, Any]) -> RunSummary:
-    """The run in words and figures."""
-    first = job.seeds[0]
+def summarize(job: Job, first: SeedPlan, *others: SeedPlan) -> RunSummary:
+    """One seed, or all of them with the one whose weights are kept first, in words and figures."""
+    seeds = [first, *others]
     hyper = job.classifier.settings.hyper
     return RunSummary(
         kind="finetuning",
@@ -400,12 +256,17 @@ def summarize(job: Job, metrics: dict[str, Any]) -> RunSummary:
         dataset=job.train.facts,
         recipe={"name": job.classifier.recipe_name, "stage": job.args.mode, **plain(vars(hyper))},
         arguments=vars(job.args),
-        steps=job.total_steps,
+        steps=sum(seed.total_steps for seed in seeds),
         epochs=first.total_steps / first.plan.steps_per_epoch,
         num_processes=job.accelerator.num_processes,
+        precision=job.accelerator.mixed_precision,
+        threads=torch.get_num_threads(),
         global_batch_size=first.plan.global_batch_size,
-        seeds=job.args.seed_list(),
-        metrics=metrics,
+        seeds=[seed.seed for seed in seeds],
+        mode=job.args.mode,
+        label_fraction=job.args.label_fraction,
+        weights_seed=first.seed,
+        records_seen=sum(seed.records_seen for seed in seeds),
         versions=library_versions(),
         parent=job.classifier.source,
         is_main_process=job.accelerator.is_main_process,

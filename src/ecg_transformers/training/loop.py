@@ -4,81 +4,47 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+from transformers.utils import ModelOutput
+
+from ecg_transformers.training.checkpoints.freezing import BeforeStep
 from ecg_transformers.training.errors import Interrupted, TrainingError, UsageError
-from ecg_transformers.training.failures import stop_as_not_finite
-from ecg_transformers.training.interruption import StopRequest, ignore_stop_signals_in_worker
-from ecg_transformers.training.optimization import Schedule, set_learning_rate
-from ecg_transformers.training.randomness import seed_global_generators, torch_generator
-from ecg_transformers.training.reporting import Reporter
-from ecg_transformers.training.sampling import BatchPlan, MicroBatch, StepSampler
-from ecg_transformers.training.saving import save
-from ecg_transformers.training.state import BeforeStep
-from ecg_transformers.training.views import BadSample, TrainingSamples, collate
-
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-    from accelerate import Accelerator
-    from torch import nn
-
-Batch = dict[str, Any]
+from ecg_transformers.training.plan.batches import MicroBatch
+from ecg_transformers.training.plan.randomness import seed_global_generators, torch_generator
+from ecg_transformers.training.process.signals import StopRequest
+from ecg_transformers.training.report.failures import listed, stop_as_not_finite
+from ecg_transformers.training.report.log import Reporter
+from ecg_transformers.training.run import Run
+from ecg_transformers.training.samples.loader import BadSample, Batch
 
 
 @dataclass
-class Run:
-    """Everything one run of the loop needs.
+class StepResult:
+    """What the forward and backward passes of one step gave.
 
     Attributes:
-        accelerator: devices, processes, precision.
-        model: as `accelerator.prepare` gave it; `plain_model` is the model inside.
-        optimizer: prepared, too.
-        samples: the training set.
-        plan: which records a step sees.
-        schedule: the learning rate of a step.
-        seed: key of noise and dropout.
-        output_dir: of the run; checkpoints go to `checkpoints/` in it.
-        identity: what must not change when the run is resumed, as plain JSON.
-        record_ids: of the training set, to name records in errors.
-        train_mode: puts the model into training mode (a frozen encoder stays in evaluation mode).
-        clip_norm: bound of the gradient norm.
-        save_steps, keep: checkpoints every so many steps, and how many stay.
-        forward_arguments: fixed keyword arguments of each forward pass (lead indices).
-        offset: steps of the runs before this one in the same log (seeds of fine-tuning).
-        row_head: entries that each log row begins with.
-        extra_tensors, extra_state: what else a checkpoint holds (the best model so far, say).
+        loss: mean over the global batch.
+        monitored: figures that the model wants in the log.
+        exit_code: of a stop signal that some process got, else 0.
+        batches: of this process.
     """
 
-    accelerator: Accelerator
-    model: nn.Module
-    plain_model: Any
-    optimizer: Any
-    samples: TrainingSamples
-    plan: BatchPlan
-    schedule: Schedule
-    seed: int
-    output_dir: Path
-    identity: dict[str, Any]
-    record_ids: list[str]
-    train_mode: Callable[[], Any]
-    clip_norm: float | None = None
-    save_steps: int = 1000
-    keep: int = 3
-    num_workers: int = 0
-    stop_after_step: int | None = None
-    forward_arguments: dict[str, Any] = field(default_factory=dict)
-    offset: int = 0
-    row_head: dict[str, Any] = field(default_factory=dict)
-    extra_tensors: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
-    extra_state: Callable[[], Mapping[str, Any]] = dict
+    loss: float = math.nan
+    monitored: dict[str, float] = field(default_factory=dict)
+    exit_code: int = 0
+    batches: list[Batch] = field(default_factory=list)
 
 
 def train(
-    run: Run, reporter: Reporter, stop: StopRequest, first_step: int, after_step: Callable[[int], None] | None = None
+    run: Run,
+    reporter: Reporter,
+    stop: StopRequest,
+    first_step: int,
+    after_step: Callable[[int], None] = lambda done: None,
 ) -> None:
     """Train from optimiser step `first_step` (counted from 0) to the end of the schedule.
 
@@ -92,218 +58,74 @@ def train(
         UsageError: a record cannot be made into a sample, or the loss of a step is over nothing.
     """
     total_steps = run.schedule.total_steps
-    batches = load_batches(run, first_step)
+    batches = run.data.batches(run.accelerator, first_step, total_steps)
+    before = BeforeStep(run.plain_model)
     reporter.skip_time()
-    before = before_step(run)
     for step in range(first_step, total_steps):
         before.remember()
-        run.train_mode()
+        run.train_mode(run.plain_model)
         run.plain_model.training_step_started(step, total_steps)
-        lr = run.schedule(step)
-        set_learning_rate(run.optimizer, lr)
+        run.schedule.set(run.optimizer, step)
         try:
-            loss, monitored, stop_code, seen = accumulate_gradients(run, step, batches, stop)
+            result = accumulate_gradients(run, step, batches, stop)
         except UsageError as error:  # records that cannot be used: the steps before them are not lost
             before.restore()
             if step > first_step and (error.is_shared or run.accelerator.num_processes == 1):
-                save(run, reporter, step)
+                run.save(step, before=reporter.sync)
             raise
         grad_norm = finish_gradients(run)
-        fp16 = run.accelerator.scaler is not None
-        if not math.isfinite(loss) or (not math.isfinite(grad_norm) and not fp16):
+        if not is_finite(run, result.loss, grad_norm):
             before.restore()
-            raise stop_as_not_finite(run, step, loss, grad_norm, seen)
-        run.optimizer.step()
-        run.optimizer.zero_grad(set_to_none=True)
-        skipped = fp16 and run.accelerator.optimizer_step_was_skipped
-        if not skipped:
-            run.plain_model.training_step_finished(step, total_steps)
-        reporter.step(log_row(run, step, loss, lr, grad_norm, monitored, skipped), run.plan.global_batch_size)
+            raise stop_as_not_finite(run, step, result.loss, grad_norm, result.batches)
+        skipped = update(run, step)
+        reporter.step(log_row(run, step, result, grad_norm, skipped), run.plan.global_batch_size)
         done = step + 1
-        if after_step is not None:
-            after_step(done)
-        stopping = stop_code != 0 or (done == run.stop_after_step and done < total_steps)
-        if done % run.save_steps == 0 or done == total_steps or stopping:
-            save(run, reporter, done)
+        after_step(done)
+        stopping = result.exit_code != 0 or (done == run.saving.stop_after_step and done < total_steps)
+        if done % run.saving.every == 0 or done == total_steps or stopping:
+            run.save(done, before=reporter.sync)
+            reporter.skip_time()
         if stopping:
             raise Interrupted(
-                f"Stopped after step {run.offset + done}; continue with --resume_from_checkpoint latest.",
-                exit_code=stop_code,
+                f"Stopped after step {run.number(step)}; continue with --resume_from_checkpoint latest.",
+                exit_code=result.exit_code,
             )
 
 
-# ---- one step
-# --------------------------------------------------------------------------------------------------------
-
-
-def accumulate_gradients(
-    run: Run, step: int, batches: Iterator[Batch], stop: StopRequest
-) -> tuple[float, dict[str, float], int, list[Batch]]:
+def accumulate_gradients(run: Run, step: int, batches: Iterator[Batch | BadSample], stop: StopRequest) -> StepResult:
     """Forward and backward passes of one step.
 
     Every pass is weighted by the number of terms its mean loss is over, so that the gradient is that of the mean over
     the global batch, however unevenly the terms (masked patches, say) fall on passes and processes.
-
-    Returns:
-        mean loss over the global batch, mean monitored figures, exit code of a stop signal on any process, the
-        batches.
     """
-    import torch
-
-    from ecg_transformers.layers.objectives import OnePatientError
-
-    accelerator, micro_batches = run.accelerator, run.plan.micro_batches(step, accelerator_rank(run))
+    result = StepResult()
+    micro_batches = run.plan.micro_batches(step, run.rank)
     usual_count = run.plan.per_device_batch_size * run.plan.accumulation
-    totals = torch.zeros(3, dtype=torch.float64)  # loss x count, count, exit code
-    monitored: dict[str, float] = {}
-    seen = []
+    loss_sum, count_sum = torch.zeros((), dtype=torch.float64), 0.0
     for micro_batch in micro_batches:
         batch = next_batch(run, batches, micro_batch)
-        seen.append(batch)
-        seed_global_generators(run.seed, "dropout", run.offset + step, micro_batch.micro, accelerator_rank(run))
+        result.batches.append(batch)
+        check_patients(run, micro_batch)
+        seed_global_generators(run.plan.seed, "dropout", run.place.offset + step, micro_batch.micro, run.rank)
         last = micro_batch is micro_batches[-1]
-        with contextlib.nullcontext() if last else accelerator.no_sync(run.model):
-            try:
-                outputs = run.model(**batch, **run.forward_arguments)
-            except OnePatientError as error:
-                raise one_patient(run, micro_batch) from error
+        with contextlib.nullcontext() if last else run.accelerator.no_sync(run.model):
+            outputs = run.model(**batch, **run.forward_arguments)
             count = loss_count(outputs, micro_batch)
-            accelerator.backward(outputs.loss * (count / usual_count))
-        totals += torch.stack(
-            [outputs.loss.detach().double().cpu() * count, torch.tensor(count), torch.tensor(0.0)]
-        ).double()
+            run.accelerator.backward(outputs.loss * (count / usual_count))
+        loss_sum += outputs.loss.detach().double().cpu() * count
+        count_sum += count
         for name, value in run.plain_model.monitor(outputs).items():
-            monitored[name] = monitored.get(name, 0.0) + float(value) / len(micro_batches)
-    totals[2] = stop.exit_code
-    totals, monitored = reduce_over_processes(run, totals, monitored)
-    loss_sum, count_sum, code = totals.tolist()
-    if count_sum == 0:
-        raise nothing_to_learn(run, step)
-    correct_gradients(run, usual_count * accelerator.num_processes / count_sum)
-    return loss_sum / count_sum, monitored, int(code), seen
+            result.monitored[name] = result.monitored.get(name, 0.0) + float(value) / len(micro_batches)
+    loss_total, count_total = reduce_over_processes(run, result, float(loss_sum), count_sum, stop.exit_code)
+    if count_total == 0:
+        what = "is over nothing: none of its records has anything to predict (no masked part, or no label)"
+        raise useless_records(run, step, what, run.plan.global_batch(step).tolist())
+    result.loss = loss_total / count_total
+    correct_gradients(run, usual_count * run.accelerator.num_processes / count_total)
+    return result
 
 
-def before_step(run: Run) -> BeforeStep:
-    """Keeps what a step changes before the optimiser does, for the state that is saved when the step fails."""
-    from ecg_transformers.models.base import ECGPreTrainedModel
-
-    has_hook = type(run.plain_model).training_step_started is not ECGPreTrainedModel.training_step_started
-    return BeforeStep(run.plain_model, parameters=has_hook)
-
-
-def nothing_to_learn(run: Run, step: int) -> UsageError:
-    """The error of a batch whose loss is a mean over nothing; all processes meet it together."""
-    what = "is over nothing: none of its records has anything to predict (no masked part, or no label)"
-    return useless_records(run, step, what, run.plan.global_batch(step))
-
-
-def one_patient(run: Run, micro_batch: MicroBatch) -> UsageError:
-    """The error of a forward pass over records of one patient; all processes compare the same ones, so meet it
-    together."""
-    first = micro_batch.micro * run.plan.num_processes
-    records = run.plan.pieces(micro_batch.step)[first : first + run.plan.num_processes]
-    what = "has nothing to contrast: all records of a forward pass belong to one patient"
-    return useless_records(run, micro_batch.step, what, [index for piece in records for index in piece])
-
-
-def useless_records(run: Run, step: int, what: str, indices: Sequence[int] | np.ndarray) -> UsageError:
-    """The error of all processes about a step that the records named teach nothing."""
-    names = [run.record_ids[index] for index in indices]
-    listed = ", ".join(names[:16]) + (", …" if len(names) > 16 else "")
-    error = UsageError(
-        f"The loss of step {run.offset + step + 1} {what}. Leave them out or take a larger batch. The records: {listed}."
-    )
-    error.is_shared = True
-    return error
-
-
-def loss_count(outputs: Any, micro_batch: MicroBatch) -> float:
-    """Number of terms that the mean loss of this pass is over."""
-    if not micro_batch.counted:
-        return 0.0
-    terms = getattr(outputs, "num_loss_terms", None)
-    return float(len(micro_batch.indices)) if terms is None else float(terms)
-
-
-def reduce_over_processes(
-    run: Run, totals: torch.Tensor, monitored: dict[str, float]
-) -> tuple[torch.Tensor, dict[str, float]]:
-    """Sum of losses and counts, largest exit code, mean of what is monitored."""
-    import torch
-
-    accelerator = run.accelerator
-    if accelerator.num_processes == 1:
-        return totals, monitored
-    names = sorted(monitored)
-    packed = torch.tensor([*totals.tolist(), *(monitored[name] for name in names)], dtype=torch.float64)
-    gathered = accelerator.gather(packed.to(accelerator.device)[None]).cpu()
-    totals = torch.stack([gathered[:, 0].sum(), gathered[:, 1].sum(), gathered[:, 2].max()])
-    return totals, {name: float(value) for name, value in zip(names, gathered[:, 3:].mean(dim=0), strict=True)}
-
-
-def correct_gradients(run: Run, factor: float) -> None:
-    """Bring the gradients to the mean over the terms that there really were."""
-    if factor == 1.0:
-        return
-    for group in run.optimizer.param_groups:
-        for parameter in group["params"]:
-            if parameter.grad is not None:
-                parameter.grad.mul_(factor)
-
-
-def finish_gradients(run: Run) -> float:
-    """Unscale, measure and clip; returns the norm before clipping."""
-    import torch
-
-    run.accelerator.unscale_gradients(run.optimizer)
-    parameters = [
-        parameter for group in run.optimizer.param_groups for parameter in group["params"] if parameter.grad is not None
-    ]
-    norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters])
-    norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
-    if run.clip_norm is not None:
-        torch.nn.utils.clip_grads_with_norm_(parameters, run.clip_norm, norm)
-    return float(norm)
-
-
-def log_row(
-    run: Run, step: int, loss: float, lr: float, grad_norm: float, monitored: dict[str, float], skipped: bool
-) -> dict[str, Any]:
-    """One line of the train log; it holds nothing of the clock, so that a repeated run repeats it digit by digit."""
-    row = {
-        "step": run.offset + step + 1,
-        **run.row_head,
-        "epoch": (step + 1) / run.plan.steps_per_epoch,
-        "loss": loss,
-        "lr": lr,
-        "grad_norm": grad_norm if math.isfinite(grad_norm) else None,
-        **{name: value if math.isfinite(value) else None for name, value in monitored.items()},
-    }
-    return {**row, "skipped": True} if skipped else row
-
-
-# ---- batches
-# ---------------------------------------------------------------------------------------------------------
-
-
-def load_batches(run: Run, first_step: int) -> Iterator[Any]:
-    """The batches of this process from `first_step` to the end of the run."""
-    import torch
-
-    loader: Any = torch.utils.data.DataLoader(
-        run.samples,  # type: ignore[arg-type]  # map-style access is all it needs
-        batch_sampler=StepSampler(run.plan, accelerator_rank(run), first_step, run.schedule.total_steps),
-        num_workers=run.num_workers,
-        collate_fn=collate,
-        worker_init_fn=ignore_stop_signals_in_worker,
-        pin_memory=run.accelerator.device.type == "cuda",
-        generator=torch.Generator(),  # its own: creating an iterator must not draw from the global generator
-        multiprocessing_context="fork" if run.num_workers and run.accelerator.device.type == "cpu" else None,
-    )
-    return iter(loader)
-
-
-def next_batch(run: Run, batches: Iterator[Any], micro_batch: MicroBatch) -> Batch:
+def next_batch(run: Run, batches: Iterator[Batch | BadSample], micro_batch: MicroBatch) -> Batch:
     """The next batch with its noise, on the device."""
     try:
         batch = next(batches)
@@ -319,24 +141,112 @@ def next_batch(run: Run, batches: Iterator[Any], micro_batch: MicroBatch) -> Bat
         raise TrainingError(
             f"The data loader and the plan of the run disagree at step {micro_batch.step}: this is a defect."
         )
-    batch.update(sample_noise(run, micro_batch))
-    batch.update(
-        run.plain_model.draw_batch_noise(torch_generator(run.seed, "batch", run.offset + micro_batch.step), batch)
-    )
+    model, seed = run.plain_model, run.plan.seed
+    draws = [
+        model.draw_sample_noise(torch_generator(seed, "noise", micro_batch.epoch, index))
+        for index in micro_batch.indices
+    ]
+    batch.update({key: torch.stack([draw[key] for draw in draws]) for key in draws[0]})
+    batch.update(model.draw_batch_noise(torch_generator(seed, "batch", run.place.offset + micro_batch.step), batch))
     return {key: value.to(run.accelerator.device, non_blocking=True) for key, value in batch.items()}
 
 
-def sample_noise(run: Run, micro_batch: MicroBatch) -> Batch:
-    """The noise that the model asks for, drawn sample by sample and stacked."""
-    import torch
+def check_patients(run: Run, micro_batch: MicroBatch) -> None:
+    """Refuse a pass over records of one patient where the loss contrasts patients; all processes meet it together."""
+    if not run.plain_model.compares_patients:
+        return
+    indices = run.plan.pass_over_processes(micro_batch.step, micro_batch.micro)
+    if len({run.data.samples.patient_keys[index] for index in indices}) == 1:
+        what = "has nothing to contrast: all records of a forward pass belong to one patient"
+        raise useless_records(run, micro_batch.step, what, indices)
 
-    draws = [
-        run.plain_model.draw_sample_noise(torch_generator(run.seed, "noise", micro_batch.epoch, index))
-        for index in micro_batch.indices
-    ]
-    return {key: torch.stack([draw[key] for draw in draws]) for key in draws[0]}
+
+def useless_records(run: Run, step: int, what: str, indices: Sequence[int]) -> UsageError:
+    """The error of all processes about a step that the records named teach nothing."""
+    names = [run.data.samples.record_ids[index] for index in indices]
+    error = UsageError(
+        f"The loss of step {run.number(step)} {what}. Leave them out or take a larger batch. The records: {listed(names)}."
+    )
+    error.is_shared = True
+    return error
 
 
-def accelerator_rank(run: Run) -> int:
-    """The number of this process."""
-    return int(run.accelerator.process_index)
+def loss_count(outputs: ModelOutput, micro_batch: MicroBatch) -> float:
+    """Number of terms that the mean loss of this pass is over."""
+    if not micro_batch.counted:
+        return 0.0
+    terms = getattr(outputs, "num_loss_terms", None)
+    return float(len(micro_batch.indices)) if terms is None else float(terms)
+
+
+def reduce_over_processes(
+    run: Run, result: StepResult, loss_sum: float, count_sum: float, exit_code: int
+) -> tuple[float, float]:
+    """Sum of losses and of counts over all processes; the largest exit code and the mean figures go into `result`."""
+    result.exit_code = exit_code
+    if run.accelerator.num_processes == 1:
+        return loss_sum, count_sum
+    names = sorted(result.monitored)
+    own = [loss_sum, count_sum, exit_code, *(result.monitored[name] for name in names)]
+    packed = torch.tensor(own, dtype=torch.float64, device=run.accelerator.device)
+    gathered = run.accelerator.gather(packed[None]).cpu()
+    result.exit_code = int(gathered[:, 2].max())
+    result.monitored = {name: float(value) for name, value in zip(names, gathered[:, 3:].mean(dim=0), strict=True)}
+    return float(gathered[:, 0].sum()), float(gathered[:, 1].sum())
+
+
+def correct_gradients(run: Run, factor: float) -> None:
+    """Bring the gradients to the mean over the terms that there really were."""
+    if factor == 1.0:
+        return
+    for parameter in parameters_with_gradient(run):
+        assert parameter.grad is not None
+        parameter.grad.mul_(factor)
+
+
+def finish_gradients(run: Run) -> float:
+    """Unscale, measure and clip; returns the norm before clipping."""
+    run.accelerator.unscale_gradients(run.optimizer)
+    parameters = parameters_with_gradient(run)
+    norm: Any = torch.nn.utils.get_total_norm(
+        [parameter.grad for parameter in parameters if parameter.grad is not None]
+    )
+    norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+    if run.clip_norm is not None:
+        torch.nn.utils.clip_grads_with_norm_(parameters, run.clip_norm, norm)
+    return float(norm)
+
+
+def parameters_with_gradient(run: Run) -> list[torch.nn.Parameter]:
+    """The parameters of the optimiser that the step's loss depends on, group by group."""
+    groups = run.optimizer.param_groups
+    return [parameter for group in groups for parameter in group["params"] if parameter.grad is not None]
+
+
+def is_finite(run: Run, loss: float, grad_norm: float) -> bool:
+    """Whether the optimiser may take this step; in fp16 its gradient scaler looks after the gradients."""
+    return math.isfinite(loss) and (math.isfinite(grad_norm) or run.accelerator.scaler is not None)
+
+
+def update(run: Run, step: int) -> bool:
+    """The optimiser's step, and what the model does after it; True when the gradient scaler of fp16 skipped both."""
+    run.optimizer.step()
+    run.optimizer.zero_grad(set_to_none=True)
+    skipped = run.accelerator.scaler is not None and run.accelerator.optimizer_step_was_skipped
+    if not skipped:
+        run.plain_model.training_step_finished(step, run.schedule.total_steps)
+    return bool(skipped)
+
+
+def log_row(run: Run, step: int, result: StepResult, grad_norm: float, skipped: bool) -> dict[str, Any]:
+    """One line of the train log; it holds nothing of the clock, so that a repeated run repeats it digit by digit."""
+    row = {
+        "step": run.number(step),
+        **run.place.row_head,
+        "epoch": (step + 1) / run.plan.steps_per_epoch,
+        "loss": result.loss,
+        "lr": run.schedule(step),
+        "grad_norm": grad_norm if math.isfinite(grad_norm) else None,
+        **{name: value if math.isfinite(value) else None for name, value in result.monitored.items()},
+    }
+    return {**row, "skipped": True} if skipped else row

@@ -2,51 +2,56 @@
 
 from __future__ import annotations
 
-import json
-from contextlib import ExitStack
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+from accelerate import Accelerator
+
+from ecg_transformers.features.protocol import Extractor
+from ecg_transformers.hub.cards import write_card
+from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.models.registry import get_method
-from ecg_transformers.training.arguments import PretrainingArguments
-from ecg_transformers.training.assembly import assemble_run, checkpoint_to_resume, training_samples
-from ecg_transformers.training.checkpointing import Checkpoint
-from ecg_transformers.training.corpus import Split, load_split, representative_records
+from ecg_transformers.training.arguments import PretrainingArguments, parse_arguments
+from ecg_transformers.training.checkpoints.folder import Checkpoint
+from ecg_transformers.training.checkpoints.identity import as_json, check_identity, model_facts
+from ecg_transformers.training.checkpoints.saving import Saving, checkpoint_to_resume
 from ecg_transformers.training.errors import UsageError, usage_errors
-from ecg_transformers.training.interruption import StopRequest
-from ecg_transformers.training.locking import OutputLock
-from ecg_transformers.training.loop import Run, train
-from ecg_transformers.training.outputs import quiet_loading, save_model
-from ecg_transformers.training.processes import main_process_speaks, start_accelerator
-from ecg_transformers.training.randomness import seed_global_generators
-from ecg_transformers.training.reporting import (
-    TRAIN_LOG,
-    Reporter,
-    RunSummary,
-    check_output_is_free,
-    library_versions,
-    read_log,
-    save_loss_curve,
-)
-from ecg_transformers.training.resuming import check_identity, model_facts
-from ecg_transformers.training.sampling import BatchPlan
-from ecg_transformers.training.saving import on_main_process
-from ecg_transformers.training.setup import (
+from ecg_transformers.training.loop import train
+from ecg_transformers.training.plan.batches import BatchPlan
+from ecg_transformers.training.plan.passes import check_passes, warn_of_divided_batches
+from ecg_transformers.training.plan.randomness import seed_global_generators
+from ecg_transformers.training.plan.settings import (
     Settings,
     build_config,
     build_extractor,
-    check_passes,
     plain,
     resolve_batches,
     resolve_length,
     resolve_schedule,
     resolve_settings,
-    warn_of_divided_batches,
 )
-from ecg_transformers.training.views import build_augmentation, build_view
+from ecg_transformers.training.process.signals import StopRequest
+from ecg_transformers.training.process.start import on_main_process, started
+from ecg_transformers.training.report.log import Reporter
+from ecg_transformers.training.report.model_folder import quiet_loading, save_model
+from ecg_transformers.training.report.summary import RunSummary, library_versions
+from ecg_transformers.training.run import Run, prepare_model
+from ecg_transformers.training.samples.loader import TrainingData
+from ecg_transformers.training.samples.splits import Split, load_split, representative_records
+from ecg_transformers.training.samples.views import build_augmentation, build_view
 
-if TYPE_CHECKING:
-    from accelerate import Accelerator
+
+def main(arguments: list[str] | None = None, **shown: str) -> None:
+    """The command: pre-train, write the card, say what was saved. Without `arguments` those of the process are taken.
+
+    `shown` (`prog`, `epilog`) is for its help.
+    """
+    args = parse_arguments(PretrainingArguments, "Pre-train a method on a corpus.", arguments, **shown)
+    summary = pretrain(args)
+    if summary.is_main_process:
+        write_card(args.output_dir)
+        loss = summary.final["loss"]
+        print(f"saved {summary.model_class} to {args.output_dir}; loss {loss:.4f} after {summary.steps} steps")
 
 
 def pretrain(args: PretrainingArguments) -> RunSummary:
@@ -58,45 +63,24 @@ def pretrain(args: PretrainingArguments) -> RunSummary:
     Raises:
         TrainingError: one of its subclasses, each with the exit code of the command.
     """
-    args.check()
-    output_dir = Path(args.output_dir)
-    with ExitStack() as stack:
-        stop = stack.enter_context(StopRequest())
-        accelerator = start_accelerator(args)
-        stack.enter_context(main_process_speaks(accelerator))
-        lock = OutputLock(output_dir)
-        on_main_process(accelerator, lock.acquire)
-        stack.callback(lock.release)
-        check_output_is_free(output_dir, resuming=args.resume_from_checkpoint is not None)
-        return _pretrain(args, output_dir, accelerator, stop)
+    with started(args) as (accelerator, stop):
+        return _pretrain(args, accelerator, stop)
 
 
-def _pretrain(args: PretrainingArguments, output_dir: Path, accelerator: Accelerator, stop: StopRequest) -> RunSummary:
+def _pretrain(args: PretrainingArguments, accelerator: Accelerator, stop: StopRequest) -> RunSummary:
     settings = pretraining_settings(args)
-    checkpoint = checkpoint_to_resume(args, output_dir)
+    checkpoint = checkpoint_to_resume(args)
     split = load_split(args, args.split)
-    run, extractor, first_step = prepare_run(args, settings, split, accelerator, output_dir, checkpoint)
-    reporter = Reporter(
-        output_dir,
-        first_step=first_step,
-        total_steps=run.schedule.total_steps,
-        is_main=accelerator.is_main_process,
-        tensorboard=args.tensorboard,
-        title=settings.method.title,
-    )
-    try:
+    extractor = build_extractor(settings)
+    run = prepare_run(args, settings, split, extractor, accelerator, checkpoint)
+    output_dir = run.saving.output_dir
+    first_step = 0 if checkpoint is None else checkpoint.step
+    title, is_main = settings.method.title, accelerator.is_main_process
+    with Reporter(output_dir, first_step, run.schedule.total_steps, title, is_main, args.tensorboard) as reporter:
         train(run, reporter, stop, first_step)
-    finally:
-        reporter.close()
     summary = summarize(args, settings, split, run)
     save_model(accelerator, run.plain_model, extractor, output_dir)
-
-    def finish() -> None:
-        summary.final = read_log(output_dir / TRAIN_LOG)[-1]
-        summary.save(output_dir)
-        save_loss_curve(output_dir)
-
-    on_main_process(accelerator, finish)
+    on_main_process(accelerator, lambda: summary.finish(output_dir))
     return summary
 
 
@@ -106,8 +90,7 @@ def pretraining_settings(args: PretrainingArguments) -> Settings:
         method = get_method(args.method)
     if "pretraining" not in method.model_classes or not method.stages:
         raise UsageError(
-            f"{method.title} is a supervised method without pre-training: use finetune_classification.py --mode "
-            f"scratch."
+            f"{method.title} is a supervised method without pre-training: use finetune_classification.py --mode scratch."
         )
     stage = args.stage or method.stages[0]
     if stage not in method.stages:
@@ -119,64 +102,33 @@ def prepare_run(
     args: PretrainingArguments,
     settings: Settings,
     split: Split,
+    extractor: Extractor,
     accelerator: Accelerator,
-    output_dir: Path,
     checkpoint: Checkpoint | None,
-) -> tuple[Run, Any, int]:
-    """Everything that the loop needs, the extractor, and the step to start from."""
-    batches = resolve_batches(args, settings.hyper, accelerator.num_processes)
-    plan = BatchPlan(
-        len(split),
-        batches.per_device,
-        batches.accumulation,
-        batches.num_processes,
-        args.seed,
-        drop_last=args.drop_last,
-    )
-    total_steps = resolve_length(args, settings.hyper, plan.steps_per_epoch)
-    schedule = resolve_schedule(settings.hyper, total_steps, plan.steps_per_epoch, plan.global_batch_size)
-    extractor = build_extractor(settings)
+) -> Run:
+    """Everything that the loop needs, checked before anything is trained."""
+    hyper = settings.hyper
+    plan = resolve_batches(args, hyper, len(split), accelerator.num_processes, args.seed)
+    total_steps = resolve_length(args, hyper, plan.steps_per_epoch)
+    schedule = resolve_schedule(hyper, total_steps, plan.steps_per_epoch, plan.global_batch_size)
     model = build_model(args, settings)
     check_passes(model, plan)
-    identity = {
-        "kind": "pretraining",
-        "method": settings.method.name,
-        "stage": settings.stage,
-        "model": model_facts(model),
-        "preprocessing": extractor.to_dict(),
-        "recipe": plain(vars(settings.hyper)),
-        "data": split.facts,
-        "seed": args.seed,
-        "global_batch_size": plan.global_batch_size,
-        "drop_last": args.drop_last,
-        "precision": accelerator.mixed_precision,
-        "total_steps": total_steps,
-        "start": args.model_name_or_path,
-    }
-    identity = json.loads(json.dumps(identity, default=str))
+    identity = run_identity(args, settings, split, extractor, model, plan, accelerator.mixed_precision, total_steps)
     if checkpoint is not None:
         check_identity(checkpoint, identity, allow_new_schedule=args.new_schedule)
-    view = build_view(settings.method.view, extractor, build_augmentation(settings.hyper))
-    samples = training_samples(split, view, args.seed, args)
-    samples.check(representative_records(split))
-    run = assemble_run(
-        args,
-        accelerator,
-        model,
-        settings.hyper,
-        plan,
-        schedule,
-        samples,
-        record_ids=split.record_ids,
-        identity=identity,
-        output_dir=output_dir,
-        checkpoint=checkpoint,
-    )
-    warn_of_divided_batches(settings.method.title, run.plain_model, batches, is_main=accelerator.is_main_process)
-    return run, extractor, 0 if checkpoint is None else checkpoint.step
+    view = build_view(settings.method.view, extractor, build_augmentation(hyper))
+    data = TrainingData.of(args, split, view, plan)
+    data.samples.check(representative_records(split))
+    wrapped, optimizer = prepare_model(args, accelerator, model, hyper, schedule.lr, checkpoint)
+    saving = Saving.of(args, identity, total_steps)
+    run = Run(accelerator, wrapped, optimizer, data, schedule, saving, hyper.clip_norm)
+    run.resume(checkpoint)
+    if accelerator.is_main_process:
+        warn_of_divided_batches(settings.method.title, run.plain_model, plan)
+    return run
 
 
-def build_model(args: PretrainingArguments, settings: Settings) -> Any:
+def build_model(args: PretrainingArguments, settings: Settings) -> ECGPreTrainedModel:
     """A fresh pre-training model, keyed by the seed, or one from a checkpoint."""
     config = build_config(settings)
     cls = settings.method.model_classes["pretraining"]
@@ -185,6 +137,35 @@ def build_model(args: PretrainingArguments, settings: Settings) -> Any:
         if args.model_name_or_path is None:
             return cls(config)
         return cls.from_pretrained(args.model_name_or_path, config=config)
+
+
+def run_identity(
+    args: PretrainingArguments,
+    settings: Settings,
+    split: Split,
+    extractor: Extractor,
+    model: ECGPreTrainedModel,
+    plan: BatchPlan,
+    precision: str,
+    total_steps: int,
+) -> dict[str, Any]:
+    """What must be the same for a resumed run."""
+    identity = {
+        "kind": "pretraining",
+        "method": settings.method.name,
+        "stage": settings.stage,
+        "model": model_facts(type(model).__name__, model.config),
+        "preprocessing": extractor.to_dict(),
+        "recipe": plain(vars(settings.hyper)),
+        "data": split.facts,
+        "seed": args.seed,
+        "global_batch_size": plan.global_batch_size,
+        "drop_last": args.drop_last,
+        "precision": precision,
+        "total_steps": total_steps,
+        "start": args.model_name_or_path,
+    }
+    return as_json(identity)
 
 
 def summarize(args: PretrainingArguments, settings: Settings, split: Split, run: Run) -> RunSummary:
@@ -199,8 +180,12 @@ def summarize(args: PretrainingArguments, settings: Settings, split: Split, run:
         steps=run.schedule.total_steps,
         epochs=run.schedule.total_steps / run.plan.steps_per_epoch,
         num_processes=run.accelerator.num_processes,
+        precision=run.accelerator.mixed_precision,
+        threads=torch.get_num_threads(),
         global_batch_size=run.plan.global_batch_size,
         seeds=[args.seed],
+        weights_seed=args.seed,
+        records_seen=run.schedule.total_steps * run.plan.global_batch_size,
         versions=library_versions(),
         parent=args.model_name_or_path,
         is_main_process=run.accelerator.is_main_process,

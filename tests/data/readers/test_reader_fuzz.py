@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from ecg_transformers.data.errors import ECGDataError
 from ecg_transformers.data.readers import read_record
-from ecg_transformers.data.readers.wfdb_annotations import parse_annotations
-from ecg_transformers.data.readers.wfdb_header import parse_header
+from ecg_transformers.data.readers.wfdb.annotations import parse_annotations
+from ecg_transformers.data.readers.wfdb.header import parse_header
 
 SOAK = Path(__file__).resolve().parents[2] / "soak"
 READERS = ("wfdb", "mat", "numpy", "csv", "edf")

@@ -7,11 +7,12 @@ from typing import Any
 
 from ecg_transformers.data.corpora.base import Corpus, CorpusFacts
 from ecg_transformers.data.errors import OptionError
-from ecg_transformers.data.options import make_options, nearest
+from ecg_transformers.data.options import make_options
+from ecg_transformers.words import did_you_mean
 
 CORPORA = {
     "synthetic": "synthetic:SyntheticCorpus",
-    "folder": "folder:FolderCorpus",
+    "folder": "folder.corpus:FolderCorpus",
     "ptb_xl": "ptb_xl:PTBXLCorpus",
     "mitdb": "mitdb:MITDBCorpus",
     "apnea_ecg": "apnea_ecg:ApneaECGCorpus",
@@ -40,10 +41,10 @@ def corpus_class(name: str) -> type[Corpus]:
     if name in PLANNED:
         raise OptionError(
             f"the corpus {name!r} is known but not yet available in this version; available: {', '.join(CORPORA)} "
-            f"('folder' reads any folder of records with a table of labels)."
+            "('folder' reads any folder of records with a table of labels)."
         )
     if name not in CORPORA:
-        raise OptionError(f"there is no corpus {name!r}{nearest(name, list(CORPORA))}.")
+        raise OptionError(f"there is no corpus {name!r}{did_you_mean(name, list(CORPORA))}")
     module, _, attribute = CORPORA[name].partition(":")
     return getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
 

@@ -14,8 +14,8 @@ from ecg_transformers.data.corpora.base import Corpus, CorpusFacts, CorpusPlan, 
 from ecg_transformers.data.errors import AnnotationError, ECGDataError, OptionError, RecordNotFoundError
 from ecg_transformers.data.options import check_choice
 from ecg_transformers.data.readers import read_digital
-from ecg_transformers.data.readers.safety import read_bytes
-from ecg_transformers.data.readers.wfdb_annotations import read_annotations
+from ecg_transformers.data.readers.limits import read_bytes
+from ecg_transformers.data.readers.wfdb.annotations import read_annotations
 
 LEARNING = (
     *(f"a{n:02d}" for n in range(1, 21)),

@@ -1,8 +1,7 @@
 """What a corpus is: a fact sheet, options, a plan of its records, and how one record becomes rows.
 
-A corpus knows nothing of Arrow or `datasets`: `data.building` turns any of them into a dataset. To add one, write a
-    file
-with a :class:`Corpus` subclass and name it in `corpora/__init__.py`.
+A corpus knows nothing of Arrow or `datasets`: `data.building` turns any of them into a dataset. To add one, write a file
+with a `Corpus` subclass and name it in `corpora/__init__.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ecg_transformers.data.errors import OptionError, RecordNotFoundError
-from ecg_transformers.data.readers.safety import Limits
+from ecg_transformers.data.readers.limits import Limits
 
 
 @dataclass(frozen=True)
@@ -40,9 +39,7 @@ class CorpusFacts:
 
 @dataclass(frozen=True)
 class Item:
-    """One record of a plan: what to read and what the tables say about it. `hints` are for the reader of its
-    format.
-    """
+    """One record of a plan: what to read, what the tables say about it, `hints` for the reader of its format."""
 
     record_id: str
     path: Path | None = None

@@ -13,7 +13,7 @@ from ecg_transformers.data.corpora.base import Corpus, CorpusFacts, CorpusPlan, 
 from ecg_transformers.data.errors import OptionError, RecordNotFoundError
 from ecg_transformers.data.options import check_choice
 from ecg_transformers.data.readers import read_digital
-from ecg_transformers.data.readers.wfdb_annotations import read_annotations
+from ecg_transformers.data.readers.wfdb.annotations import read_annotations
 from ecg_transformers.data.record import standard_lead_name
 from ecg_transformers.data.tables import number, read_table
 

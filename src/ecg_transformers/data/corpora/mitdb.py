@@ -13,7 +13,7 @@ from ecg_transformers.data.corpora.base import Corpus, CorpusFacts, CorpusPlan, 
 from ecg_transformers.data.errors import LeadNotFoundError, OptionError, RecordNotFoundError
 from ecg_transformers.data.options import check_choice
 from ecg_transformers.data.readers import read_digital
-from ecg_transformers.data.readers.wfdb_annotations import read_annotations
+from ecg_transformers.data.readers.wfdb.annotations import read_annotations
 from ecg_transformers.data.record import DigitalRecord
 
 DS1 = tuple(

@@ -16,7 +16,7 @@ from typing import Any
 from ecg_transformers.data.corpora.base import Corpus, CorpusFacts, CorpusPlan, Item
 from ecg_transformers.data.errors import ECGDataError, LabelError, OptionError, TableError
 from ecg_transformers.data.options import check_choice
-from ecg_transformers.data.readers.wfdb_signal import read_wfdb
+from ecg_transformers.data.readers.wfdb.record import read_wfdb
 from ecg_transformers.data.record import DigitalRecord
 from ecg_transformers.data.tables import integer, number, read_table
 

@@ -16,7 +16,7 @@ from ecg_transformers.data.errors import (
     SignalError,
     UnitError,
 )
-from ecg_transformers.data.readers.safety import Limits
+from ecg_transformers.data.readers.limits import Limits
 from ecg_transformers.data.readers.units import units_per_millivolt
 from ecg_transformers.data.record import ECGRecord, standard_lead_name
 
@@ -118,7 +118,7 @@ def agreed_rate(hints: Hints, own: float | None, path: Path) -> float | None:
     if own is not None and hints.sampling_rate is not None and abs(own - hints.sampling_rate) > 1e-6 * own:
         raise OptionError(
             f"the file states {own} Hz, but sampling_rate={hints.sampling_rate} was given; leave it out, or correct "
-            f"the file.",
+            "the file.",
             path=path,
         )
     return own if own is not None else hints.sampling_rate

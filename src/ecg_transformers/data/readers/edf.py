@@ -19,7 +19,7 @@ from ecg_transformers.data.errors import (
     brief,
 )
 from ecg_transformers.data.readers.arrays import Hints, agreed_rate, pick
-from ecg_transformers.data.readers.safety import Limits, read_bytes, safe_file
+from ecg_transformers.data.readers.limits import Limits, read_bytes, safe_file
 from ecg_transformers.data.readers.units import units_per_millivolt
 from ecg_transformers.data.record import DigitalRecord, standard_lead_name
 
@@ -109,7 +109,7 @@ def check_edf_header(path: Path, limits: Limits) -> None:
     if num_signals < 1 or header_bytes != 256 * (num_signals + 1) or records < 1 or not 0 < duration < 1e6:
         raise HeaderError(
             f"the EDF header declares {num_signals} signals, {records} data records of {duration} s in {header_bytes} "
-            f"bytes; a recording that was not closed has -1 records.",
+            "bytes; a recording that was not closed has -1 records.",
             path=path,
         )
     content = read_bytes(path, limits.max_file_bytes, follow_links=True)  # whether a link may be followed is decided

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from ecg_transformers.data.errors import ECGDataError, OptionError, RecordNotFoundError, UnsupportedFormatError
-from ecg_transformers.data.options import nearest
 from ecg_transformers.data.readers.arrays import Hints, agreed_rate
-from ecg_transformers.data.readers.safety import Limits
-from ecg_transformers.data.readers.wfdb_signal import read_wfdb
+from ecg_transformers.data.readers.limits import Limits
+from ecg_transformers.data.readers.wfdb.record import read_wfdb
 from ecg_transformers.data.record import DigitalRecord, ECGRecord
+from ecg_transformers.words import did_you_mean
 
 Reader = Callable[[Path, Hints, Limits], "DigitalRecord | ECGRecord"]
 FORMATS = {
@@ -36,8 +36,7 @@ def read_record(path: str | Path, *, limits: Limits | None = None, **hints: Any)
         path: `.hea` (or the base name) of a WFDB record, `.mat`, `.npy`, `.npz`, `.csv`, `.tsv`, `.txt` or `.edf`.
         limits: sizes beyond which a file is not believed.
         **hints: `sampling_rate`, `lead_names`, `units`, `checksum`, `allow_truncated`, `strict`, `root`,
-            `follow_links`: see :class:`Hints`. Formats that do not state a rate or lead names (NPY, CSV, MATLAB
-                without a
+            `follow_links`: see `Hints`. Formats that do not state a rate or lead names (NPY, CSV, MATLAB without a
             header) need them.
 
     Returns:
@@ -66,7 +65,7 @@ def read_stored(path: str | Path, *, limits: Limits | None = None, **hints: Any)
     known = [field.name for field in dataclasses.fields(Hints)]
     for name in hints:
         if name not in known:
-            raise OptionError(f"read_record has no hint {name!r}{nearest(name, known)}.")
+            raise OptionError(f"read_record has no hint {name!r}{did_you_mean(name, known)}")
     if isinstance(hints.get("lead_names"), str):
         raise OptionError(f"lead_names is a list of names, not the text {hints['lead_names']!r}.")
     if hints.get("lead_names") is not None:
@@ -105,7 +104,7 @@ def _reader_of(path: Path) -> Reader:
     if kind == "wfdb":
         return _read_wfdb
     if kind == "mat":
-        from ecg_transformers.data.readers.matlab import read_matlab
+        from ecg_transformers.data.readers.mat import read_matlab
 
         return read_matlab
     if kind == "edf":
@@ -113,10 +112,10 @@ def _reader_of(path: Path) -> Reader:
 
         return read_edf
     if kind == "csv":
-        from ecg_transformers.data.readers.csv_file import read_csv_record
+        from ecg_transformers.data.readers.csv import read_csv_record
 
         return read_csv_record
-    from ecg_transformers.data.readers.numpy_files import read_npy, read_npz
+    from ecg_transformers.data.readers.npz import read_npy, read_npz
 
     return read_npy if kind == "npy" else read_npz
 
@@ -143,8 +142,8 @@ def describe_record(path: str | Path, *, limits: Limits | None = None, **hints: 
     """What a file holds, as plain data: format, rate, length, and per lead range, missing and flat samples.
 
     Returns:
-        A dictionary that JSON can hold: `path, format, record_id, sampling_rate, num_samples, duration_s, lead_names,
-        leads: [{name, min_mv, max_mv, mean_mv, missing_fraction, flat}], flags, metadata`.
+        A dictionary that JSON can hold, with `path`, `format`, `record_id`, `sampling_rate`, `num_samples`, `duration_s`,
+        `lead_names`, `flags`, `metadata`, and `leads`: one `{name, min_mv, max_mv, mean_mv, missing_fraction, flat}` each.
     """
     record = read_record(path, limits=limits, **hints)
     leads = []

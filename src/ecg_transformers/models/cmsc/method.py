@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from ecg_transformers.models import comparison
+from ecg_transformers.models import recipes
 from ecg_transformers.models.registry import ECGMethod, Recipe, StageRecipe
 
 PUBLISHED = Recipe(
@@ -22,39 +22,33 @@ PUBLISHED = Recipe(
             eps=1e-6,
             augmentation="randaugment",
         ),
-        "finetune": comparison.downstream(),
-        "scratch": comparison.downstream(initializer="torch_default"),
+        "finetune": recipes.downstream(),
+        "scratch": recipes.downstream(initializer="torch_default"),
     },
 )
 
 TINY = Recipe(
     description="A small model for CPUs: adjacent 3 s segments at 100 Hz, width 64, 2,000 updates.",
-    config={**comparison.TINY_ENCODER, "patch_size": 30, "projection_size": 64},
-    preprocessing={**comparison.TINY_PREPROCESSING, "patch_size": 30},
-    stages={"pretrain": replace(comparison.TINY_PRETRAIN, betas=(0.9, 0.98)), "finetune": comparison.TINY_FINETUNE},
+    config={**recipes.TINY_ENCODER, "patch_size": 30, "projection_size": 64},
+    preprocessing={**recipes.TINY_PREPROCESSING, "patch_size": 30},
+    stages={"pretrain": replace(recipes.TINY_PRETRAIN, betas=(0.9, 0.98)), "finetune": recipes.TINY_FINETUNE},
 )
-
-_FOLDER = "ecg_transformers.models.cmsc"
 
 METHOD = ECGMethod(
     name="cmsc",
+    prefix="CMSC",
     title="CMSC",
     paper=(
         "Kiyasseh, Zhu and Clifton, CLOCS: Contrastive Learning of Cardiac Signals Across Space, Time, and Patients, "
-        f"ICML 2021, arXiv:2005.13249; {comparison.ST_MEM_PAPER}"
+        f"ICML 2021, arXiv:2005.13249; {recipes.ST_MEM_PAPER}"
     ),
+    idea="neighbouring segments of a patient agree",
     summary="Adjacent segments of a record, and records of one patient, agree against those of other patients.",
     licence="Released code of CLOCS: CC BY-NC-SA 4.0; no weights were released",
-    config=f"{_FOLDER}.configuration_cmsc.CMSCConfig",
-    classes={
-        "base": f"{_FOLDER}.modeling_cmsc.CMSCModel",
-        "pretraining": f"{_FOLDER}.modeling_cmsc.CMSCForPreTraining",
-        "classification": f"{_FOLDER}.modeling_cmsc.CMSCForSequenceClassification",
-    },
     # two segments of 4.5 s fit into a record of 10 s
-    preprocessing={**comparison.PREPROCESSING, "seq_len": 1125, "patch_size": 75},
+    preprocessing={**recipes.PREPROCESSING, "seq_len": 1125, "patch_size": 75},
     recipes={"published": PUBLISHED, "tiny": TINY},
     view="adjacent_segments",
-    tiny_config={**comparison.SMALLEST_ENCODER, "patch_size": 15, "projection_size": 16},
+    tiny_config={**recipes.SMALLEST_ENCODER, "patch_size": 15, "projection_size": 16},
     notes="Segment length and head of the ECG comparison were not published; segments of 4.5 s are our choice.",
 )

@@ -1,26 +1,19 @@
 """CMSC, contrastive multi-segment coding (Kiyasseh, Zhu and Clifton, "CLOCS", ICML 2021): neighbouring segments of a
 record and records of one patient attract each other, those of two patients repel each other."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs
+from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
-from ecg_transformers.layers.contrastive_heads import alignment, matching_accuracy, relative_spread, uniformity
-from ecg_transformers.layers.objectives import (
-    clocs_loss,
-    gather_rows,
-    gather_rows_with_gradient,
-    patient_contrastive_loss,
-    world,
-)
+from ecg_transformers.layers.collapse import alignment, matching_accuracy, relative_spread, uniformity
+from ecg_transformers.layers.distributed import gather_rows, gather_rows_with_gradient, world
+from ecg_transformers.layers.objectives import clocs_loss, patient_contrastive_loss
 from ecg_transformers.models.classification import ECGForSequenceClassification
 from ecg_transformers.models.cmsc.configuration_cmsc import CMSCConfig
-from ecg_transformers.models.lead_indices import LeadIndices, repeat_for_crops
-from ecg_transformers.models.modeling_backbone import (
+from ecg_transformers.models.leads import LeadIndices, repeat_for_crops
+from ecg_transformers.models.shared.backbone_model import (
     BackboneModel,
     BackbonePreTrainedModel,
     PairedViewsOutput,
@@ -57,6 +50,10 @@ class CMSCForPreTraining(CMSCPreTrainedModel):
 
     @property
     def compares_records(self) -> bool:
+        return True
+
+    @property
+    def compares_patients(self) -> bool:
         return True
 
     @property
@@ -114,7 +111,7 @@ class CMSCForPreTraining(CMSCPreTrainedModel):
             attentions=outputs.attentions,
         )
 
-    def monitor(self, outputs: Any) -> dict[str, float]:
+    def monitor(self, outputs: ModelOutput) -> dict[str, float]:
         first, second = outputs.embeddings.unbind(dim=1)
         return {
             "accuracy": float(matching_accuracy(first, second)),

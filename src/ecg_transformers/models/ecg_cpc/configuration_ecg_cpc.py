@@ -23,7 +23,8 @@ class ECGCPCConfig(ECGConfig):
         conv_norm: batch norm after each convolution, which then has no bias.
         conv_activation: ReLU after each convolution.
         context: the causal network over encoded steps: "lstm", "gru" or "s4".
-        hidden_size, num_hidden_layers: of the context network; the S4 form needs `hidden_size` = `conv_dims[-1]`.
+        hidden_size, num_hidden_layers: of the context network; S4 layers keep their width, so a linear map stands before
+            them where `hidden_size` is not that of the encoded steps.
         state_size: dimensions of one S4 system.
         s4_max_length: encoded steps for which the S4 systems are written down; the parameters are tied to it. None
             takes the steps of `seq_len`, rounded up to an even number.
@@ -122,11 +123,6 @@ class ECGCPCConfig(ECGConfig):
         check_choice(self, "s4_odd_length", ("official", "exact"))
         if not 1 <= len(self.pooling) <= 3 or set(self.pooling) - {"mean", "max", "last"}:
             raise ValueError(f"ECGCPCConfig: pooling takes some of mean, max, last; got {self.pooling}.")
-        if self.context == "s4" and self.hidden_size != self.feature_dim:
-            raise ValueError(
-                f"ECGCPCConfig: S4 layers keep their width, so hidden_size ({self.hidden_size}) must equal the "
-                f"encoder's last width ({self.feature_dim})."
-            )
         if self.encoded_length(self.seq_len) < 1:
             raise ValueError(f"ECGCPCConfig: seq_len {self.seq_len} is shorter than one encoded step.")
 
@@ -139,6 +135,11 @@ class ECGCPCConfig(ECGConfig):
     def feature_dim(self) -> int:
         """Width of an encoded step."""
         return self.conv_dims[-1] if self.conv_dims else self.num_leads
+
+    @property
+    def has_context_map(self) -> bool:
+        """Whether a linear map brings encoded steps to the width of the S4 layers."""
+        return self.context == "s4" and self.hidden_size != self.feature_dim
 
     @property
     def total_stride(self) -> int:

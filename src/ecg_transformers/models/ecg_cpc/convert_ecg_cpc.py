@@ -8,13 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ecg_transformers.models.conversion import (
-    CheckpointError,
-    StateDictReader,
-    load_converted,
-    take_batch_norm,
-    take_linear,
-)
 from ecg_transformers.models.ecg_cpc.configuration_ecg_cpc import ECGCPCConfig
 from ecg_transformers.models.ecg_cpc.method import LEADS
 from ecg_transformers.models.ecg_cpc.modeling_ecg_cpc import (
@@ -23,6 +16,14 @@ from ecg_transformers.models.ecg_cpc.modeling_ecg_cpc import (
     ECGCPCModel,
     ECGCPCPreTrainedModel,
 )
+from ecg_transformers.models.shared.state_dicts import (
+    CheckpointError,
+    StateDictReader,
+    load_converted,
+    take_batch_norm,
+    take_linear,
+)
+from ecg_transformers.signal.leads import STANDARD_LEADS
 
 POOLINGS = {3: ["mean", "max", "last"], 1: ["mean"]}  # by the number of parts that a head's width shows
 
@@ -32,7 +33,9 @@ def convert_ecg_cpc(state_dict: Mapping[str, Tensor], **config_overrides: Any) -
 
     Args:
         state_dict: keys `encoder.{i}.*`, then `rnn.*` or `s4_layers.{i}.*` with `norms.{i}.*` (below any prefix), then
-            `proj.*` (pre-training) or `head.*` / `decoder.*` (classification).
+            `proj.*` (pre-training) or `head.*` / `decoder.*` (classification). Or the released S4 files
+            (`ts_encoder.encoder.layers.{i}.*`, `ts_encoder.predictor.*`, with or without `ts_encoder.`), of which the
+            authors load encoder and context alone: of all else only a CPC projection is taken, and the rest ignored.
         config_overrides: what tensors cannot tell: `conv_strides` (taken as 2 for kernels longer than 1),
             `steps_predicted`, `num_negatives`, `negatives`, `seq_len`, `sampling_rate` (100 Hz for the LSTM form, 240 Hz
             for the S4 form, as published).
@@ -44,7 +47,8 @@ def convert_ecg_cpc(state_dict: Mapping[str, Tensor], **config_overrides: Any) -
     Raises:
         CheckpointError: when keys are missing, left over, or do not fit together.
     """
-    reader = StateDictReader(state_dict, "CPC")
+    released = released_tensors(state_dict)
+    reader = StateDictReader(released or state_dict, "CPC")
     stack = next((m[1] for key in reader.tensors if (m := re.fullmatch(r"(.*)s4_layers\.0\.D", key))), None)
     projection = "proj.weight" in reader or "proj.0.weight" in reader
     head = _head_key(reader, stack or "")
@@ -64,7 +68,27 @@ def convert_ecg_cpc(state_dict: Mapping[str, Tensor], **config_overrides: Any) -
         model_class = ECGCPCForSequenceClassification
         sizes |= _take_head(reader, head, sizes["hidden_size"], tensors)
     reader.finish()
+    if released:
+        sizes |= {"variant": "s4", "pooling": ["mean"]}
+        sizes["lead_names"] = list(STANDARD_LEADS) if sizes["num_leads"] == len(STANDARD_LEADS) else None
     return load_converted(model_class(ECGCPCConfig(**{**sizes, **config_overrides})), tensors)
+
+
+def released_tensors(state_dict: Mapping[str, Any]) -> dict[str, Any]:
+    """The encoder, context and CPC projection of a released S4 file under the names of the other layout.
+
+    Everything else of such a file (`ema.*`, which looks like the encoder and is not it, heads, masks, losses) is left out.
+    Empty for a file of another layout. A bidirectional context never predicted anything, so it has no projection.
+    """
+    stripped = {str(key).removeprefix("ts_encoder."): value for key, value in state_dict.items()}
+    if "encoder.layers.0.0.weight" not in stripped:
+        return {}
+    kept = {key: value for key, value in stripped.items() if key.startswith(("encoder.", "predictor."))}
+    projection = "head_ssl.proj.0.weight"
+    causal = getattr(kept.get("predictor.predictor.s4_layers.0.kernel.kernel.C"), "shape", (2,))[0] == 1
+    if projection in stripped and causal:
+        kept["proj.weight"] = stripped[projection]
+    return {re.sub(r"^encoder\.layers\.", "encoder.", key): value for key, value in kept.items()}
 
 
 def _head_key(reader: StateDictReader, stack: str) -> str | None:
@@ -132,6 +156,10 @@ def _take_recurrent(reader: StateDictReader, prefix: str, out: dict[str, Tensor]
 
 def _take_s4(reader: StateDictReader, prefix: str, stack: str, out: dict[str, Tensor]) -> dict[str, Any]:
     count = reader.count(f"{stack}s4_layers.{{}}.")
+    if f"{prefix}encoder.0.0.weight" in out and f"{stack}encoder.weight" in set(reader.tensors) - reader.taken:
+        take_linear(
+            reader, f"{stack}encoder", f"{prefix}context_map", out
+        )  # between convolutions and layers of other width
     for index in range(count):
         source, target = f"{stack}s4_layers.{index}", f"{prefix}layers.{index}.s4"
         for name in ("C", "B", "P", "Q", "w", "log_dt"):

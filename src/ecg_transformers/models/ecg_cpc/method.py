@@ -3,7 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
-from ecg_transformers.models.registry import ECGMethod, Recipe, StageRecipe
+from ecg_transformers.models.registry import ECGMethod, Recipe, StageRecipe, Variant
+from ecg_transformers.signal.leads import STANDARD_LEADS
 
 # The published CPC takes the twelve leads in this order, the four derivable limb leads last, and normalises every
 # dataset by these statistics of PTB-XL.
@@ -168,23 +169,44 @@ TINY_LSTM = Recipe(
     stages=TINY.stages,
 )
 
-_FOLDER = "ecg_transformers.models.ecg_cpc"
+RELEASED_S4 = Variant(
+    title="ECG-CPC and its S4 siblings",
+    paper="arXiv:2509.25095, ICLR 2026 (ECG-CPC); arXiv:2605.12241 (CPC, JEPA, Data2Vec, DinoSR, SK-kmeans)",
+    licence=(
+        "Weights of ECG-CPC: CC BY 4.0 (by their page); those of its siblings: not known, their repository names none"
+    ),
+    preprocessing={
+        "sampling_rate": 240,
+        "seq_len": 600,  # 2.5 s, in which all of them were evaluated
+        "lead_names": list(STANDARD_LEADS),
+        "resample": "resampy",
+        "resample_rounding": "ratio_first",
+        "chain": ["resample_windows", "pad", "crop", "filters", "normalize", "scale"],
+        "crop": "sliding",
+        "nan": "zero",  # millivolts as they are: no filter, no normalisation
+    },
+    notes=(
+        "The preprocessing is that of the published evaluation: windows of 2.5 s from the beginning of a record, cut at "
+        "the record's own rate and resampled each alone, in millivolts, the outputs of a record's windows averaged; a "
+        "window of a rate at which 2.5 s are no whole number of samples takes one sample more here than there. The "
+        "pre-training of CPC clipped whole records at 3 mV before they were resampled. The configurations of the "
+        "siblings do not switch a normalisation off whose statistics are not public; the authors evaluate them on raw "
+        "millivolts, as here. In the code that was published with them the teacher of JEPA, Data2Vec, DinoSR and "
+        "SK-kmeans stays at its random start; whether the released weights were made by it is not known."
+    ),
+)
 
 METHOD = ECGMethod(
     name="ecg_cpc",
+    prefix="ECGCPC",
     title="CPC",
     paper=(
         "Mehari, Strodthoff, Self-supervised representation learning from 12-lead ECG data, Computers in Biology and "
         "Medicine 141, 2022, arXiv:2103.12676; S4 form: arXiv:2509.25095"
     ),
+    idea="picks the true future among many",
     summary="Predicts the encoding a fixed time ahead and must pick the true one out of many from the same record.",
     licence="Released code of the LSTM form: GPL-3.0; released weights of the S4 form: CC BY 4.0 (by their page)",
-    config=f"{_FOLDER}.configuration_ecg_cpc.ECGCPCConfig",
-    classes={
-        "base": f"{_FOLDER}.modeling_ecg_cpc.ECGCPCModel",
-        "pretraining": f"{_FOLDER}.modeling_ecg_cpc.ECGCPCForPreTraining",
-        "classification": f"{_FOLDER}.modeling_ecg_cpc.ECGCPCForSequenceClassification",
-    },
     preprocessing=PREPROCESSING,
     recipes={
         "published": PUBLISHED,
@@ -194,8 +216,7 @@ METHOD = ECGMethod(
         "tiny": TINY,
         "tiny_lstm": TINY_LSTM,
     },
-    convert=f"{_FOLDER}.convert_ecg_cpc.convert_ecg_cpc",
-    has_batch_norm=True,
+    variants={"s4": RELEASED_S4},
     has_official_weights=True,
     tiny_config={
         "num_leads": 12,

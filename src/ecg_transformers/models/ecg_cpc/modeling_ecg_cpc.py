@@ -2,7 +2,6 @@
 form), and the form with structured state spaces that leads the public benchmark of ECG foundation models, 2025."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,18 +12,14 @@ from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
+from ecg_transformers.layers.distributed import gather_rows_with_gradient, world
 from ecg_transformers.layers.heads import NormedHead, time_statistics
-from ecg_transformers.layers.objectives import (
-    cpc_loss,
-    gather_rows_with_gradient,
-    same_sequence_negative_indices,
-    world,
-)
+from ecg_transformers.layers.objectives import cpc_loss, same_sequence_negative_indices
 from ecg_transformers.layers.state_space import S4Kernel, S4Layer
 from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.models.classification import ECGForSequenceClassification
 from ecg_transformers.models.ecg_cpc.configuration_ecg_cpc import ECGCPCConfig
-from ecg_transformers.models.lead_indices import LeadIndices, check_input, to_lead_table
+from ecg_transformers.models.leads import LeadIndices, check_input, to_lead_table
 
 
 @dataclass
@@ -179,6 +174,8 @@ class ECGCPCModel(ECGCPCPreTrainedModel):
     def __init__(self, config: ECGCPCConfig) -> None:
         super().__init__(config)
         self.encoder = ECGCPCEncoder(config)
+        if config.has_context_map:
+            self.context_map = nn.Linear(config.feature_dim, config.hidden_size)
         self.layers = nn.ModuleList(
             ECGCPCLayer(config, config.hidden_size if index else config.feature_dim)
             for index in range(config.num_hidden_layers)
@@ -207,7 +204,7 @@ class ECGCPCModel(ECGCPCPreTrainedModel):
             raise ValueError(f"An input of {input_values.shape[-1]} samples is shorter than one encoded step.")
         input_values = to_lead_table(lead_indices, input_values, self.config.num_leads)
         encoded = self.encoder(input_values).transpose(1, 2)  # (B, S, F)
-        hidden = encoded
+        hidden = self.context_map(encoded) if self.config.has_context_map else encoded
         for layer in self.layers:
             hidden = layer(hidden)  # (B, S, D)
         pooled = time_statistics(hidden, self.config.pooling)
@@ -249,7 +246,7 @@ class ECGCPCForPreTraining(ECGCPCPreTrainedModel):
             return {"negative_times": times}
         return {"negative_times": times, "negative_records": torch.rand(times.shape, generator=generator)}
 
-    def _negatives(self, input_values: Tensor, times: Tensor | None, records: Tensor | None) -> Tensor:
+    def negatives(self, input_values: Tensor, times: Tensor | None, records: Tensor | None) -> Tensor:
         """Flat indices `(predictions, B, k)` into the encodings of the pass, drawn afresh where no draws are given."""
         batch, _, samples = input_values.shape
         if times is None:
@@ -288,7 +285,7 @@ class ECGCPCForPreTraining(ECGCPCPreTrainedModel):
         outputs = self.ecg_cpc(input_values, lead_indices=lead_indices, **kwargs)
         predicted = self.projection(outputs.last_hidden_state)  # (B, S, F)
         if negative_indices is None:
-            negative_indices = self._negatives(input_values, negative_times, negative_records)
+            negative_indices = self.negatives(input_values, negative_times, negative_records)
         loss, accuracy = cpc_loss(
             predicted,
             outputs.encoded,
@@ -309,13 +306,13 @@ class ECGCPCForPreTraining(ECGCPCPreTrainedModel):
             hidden_states=outputs.hidden_states,
         )
 
-    def monitor(self, outputs: Any) -> dict[str, float]:
+    def monitor(self, outputs: ModelOutput) -> dict[str, float]:
         return {"accuracy": float(outputs.accuracy)}
 
 
 class ECGCPCForSequenceClassification(ECGForSequenceClassification, ECGCPCPreTrainedModel):
     """CPC with a linear head on the pooled context, with the published head (`config.classifier_hidden_sizes`), or
-    with an attention probe over the context (`config.head_pooling="attention"`)."""
+    with attention pooling of the context (`config.head_pooling="attention"`)."""
 
     config: ECGCPCConfig
     base_class = ECGCPCModel

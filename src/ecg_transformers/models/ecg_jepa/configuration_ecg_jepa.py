@@ -6,8 +6,8 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 
 from ecg_transformers.models.base import ECGConfig, check_choice
+from ecg_transformers.models.ecg_jepa.method import EIGHT_LEADS
 
-EIGHT_LEADS = ["I", "II", "V1", "V2", "V3", "V4", "V5", "V6"]
 PUBLISHED_MASK_RATIOS = {"block": [0.175, 0.225], "random": [0.6, 0.7]}
 
 
@@ -133,12 +133,12 @@ class ECGJEPAConfig(ECGConfig):
                 raise ValueError(f"ECGJEPAConfig: {prefix}hidden_size {width} is not divisible by {heads} heads.")
             if self.positions == "sincos" and width % 4:
                 raise ValueError(
-                    f"ECGJEPAConfig: sine-cosine positions of lead and time need a width divisible by 4, "
+                    "ECGJEPAConfig: sine-cosine positions of lead and time need a width divisible by 4, "
                     f"{prefix}hidden_size is {width}."
                 )
             if self.positions == "rotary" and (width // heads) % 4:
                 raise ValueError(
-                    f"ECGJEPAConfig: rotary positions of lead and time need heads of a width divisible by 4, "
+                    "ECGJEPAConfig: rotary positions of lead and time need heads of a width divisible by 4, "
                     f"{prefix}hidden_size {width} over {heads} heads gives {width // heads}."
                 )
         ratios = self.mask_ratio_range

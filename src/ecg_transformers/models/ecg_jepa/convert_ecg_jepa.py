@@ -8,18 +8,18 @@ import torch
 from torch import Tensor
 
 from ecg_transformers.layers.positions import sincos_lead_time
-from ecg_transformers.models.conversion import (
-    CheckpointError,
-    StateDictReader,
-    load_converted,
-    take_linear,
-    take_packed_qkv,
-)
 from ecg_transformers.models.ecg_jepa.configuration_ecg_jepa import ECGJEPAConfig
 from ecg_transformers.models.ecg_jepa.modeling_ecg_jepa import (
     ECGJEPAForPreTraining,
     ECGJEPAModel,
     ECGJEPAPreTrainedModel,
+)
+from ecg_transformers.models.shared.state_dicts import (
+    CheckpointError,
+    StateDictReader,
+    load_converted,
+    take_linear,
+    take_packed_qkv,
 )
 
 TITLE = "ECG-JEPA"
@@ -70,9 +70,7 @@ def convert_ecg_jepa(state_dict: Mapping[str, Any], **config_overrides: Any) -> 
 
 
 def flatten(state_dict: Mapping[str, Any]) -> dict[str, Any]:
-    """Undo the wrappings seen in the wild: nested dictionaries, the `module.` of data parallelism, an `epoch`
-    beside.
-    """
+    """Undo the wrappings seen in the wild: nested dictionaries, `module.` of data parallelism, an `epoch` beside."""
     nested = {key: value for key, value in state_dict.items() if isinstance(value, Mapping)}
     if not nested:
         return {re.sub(r"^module\.", "", str(key)): value for key, value in state_dict.items()}
@@ -184,8 +182,7 @@ def check_table(
     if not error <= max(TABLE_TOLERANCE, torch.finfo(table.dtype).eps):  # half-precision files round the table, too
         raise CheckpointError(
             f"{TITLE}: {name} differs from the sine-cosine table of lead and time by {error:.3g}. If it was trained, "
-            "convert "
-            'with positions="learnable"; otherwise the leads and patches are not those of the tensors.'
+            'convert with positions="learnable"; otherwise the leads and patches are not those of the tensors.'
         )
 
 
@@ -229,9 +226,6 @@ def take_block(reader: StateDictReader, source: str, target: str, out: dict[str,
     take_packed_qkv(reader, f"{source}.attn.qkv", f"{target}.attention", out)
     for official, ours in BLOCK_NAMES.items():
         take_linear(reader, f"{source}.{official}", f"{target}.{ours}", out)
-
-
-# ---- back -----------------------------------------------------------------------------------------------------------
 
 
 def official_ecg_jepa(model: ECGJEPAModel | ECGJEPAForPreTraining) -> dict[str, Tensor]:

@@ -11,14 +11,14 @@ from ecg_transformers.layers.attention import AttentionFunction, sdpa_attention
 from ecg_transformers.layers.positions import sincos_lead_time
 from ecg_transformers.layers.transformer import drop_path_rates
 from ecg_transformers.models.base import ECGLayer, select_attention
-from ecg_transformers.models.cross_pattern import (
+from ecg_transformers.models.ecg_jepa.configuration_ecg_jepa import ECGJEPAConfig
+from ecg_transformers.models.shared.cross_pattern import (
     NAME as CROSS_PATTERN,
 )
-from ecg_transformers.models.cross_pattern import (
+from ecg_transformers.models.shared.cross_pattern import (
     cross_pattern_attention_forward,
     eager_cross_pattern_attention_forward,
 )
-from ecg_transformers.models.ecg_jepa.configuration_ecg_jepa import ECGJEPAConfig
 
 
 class PositionTable(nn.Module):

@@ -105,26 +105,20 @@ TINY = Recipe(
     },
 )
 
-_FOLDER = "ecg_transformers.models.ecg_jepa"
-
 METHOD = ECGMethod(
     name="ecg_jepa",
+    prefix="ECGJEPA",
     title="ECG-JEPA",
     paper=(
         "Kim, Learning General Representation of 12-Lead Electrocardiogram with a Joint-Embedding Predictive "
         "Architecture, 2024, arXiv:2410.08559"
     ),
+    idea="predicts hidden times as a teacher sees them",
     summary=(
         "Predicts a slow teacher's tokens of hidden times from the visible ones; attention is limited to a token's "
         "own lead and its own time."
     ),
     licence="Released code: MIT; no separate licence for the weights",
-    config=f"{_FOLDER}.configuration_ecg_jepa.ECGJEPAConfig",
-    classes={
-        "base": f"{_FOLDER}.modeling_ecg_jepa.ECGJEPAModel",
-        "pretraining": f"{_FOLDER}.modeling_ecg_jepa.ECGJEPAForPreTraining",
-        "classification": f"{_FOLDER}.modeling_ecg_jepa.ECGJEPAForSequenceClassification",
-    },
     preprocessing=PREPROCESSING,
     recipes={
         "published": PUBLISHED,
@@ -132,7 +126,6 @@ METHOD = ECGMethod(
         "published_finetune": PUBLISHED_FINETUNE,
         "tiny": TINY,
     },
-    convert=f"{_FOLDER}.convert_ecg_jepa.convert_ecg_jepa",
     has_official_weights=True,
     tiny_config={
         "num_leads": 8,

@@ -4,7 +4,6 @@ classification."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +13,8 @@ from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
-from ecg_transformers.layers.masking import gather_tokens
+from ecg_transformers.layers.collapse import token_figures
+from ecg_transformers.layers.masking import TimeSplit, gather_tokens, split_times
 from ecg_transformers.layers.momentum import copy_state, ema_update, linear_momentum
 from ecg_transformers.layers.patching import patchify
 from ecg_transformers.models.base import ECGPreTrainedModel
@@ -29,14 +29,8 @@ from ecg_transformers.models.ecg_jepa.layers_ecg_jepa import (
     rotary_angles,
     scale_initial_weight,
 )
-from ecg_transformers.models.ecg_jepa.masking_ecg_jepa import (
-    TimeSplit,
-    draw_time_mask,
-    draw_time_masks,
-    split_times,
-)
-from ecg_transformers.models.ecg_jepa.monitoring_ecg_jepa import collapse_figures
-from ecg_transformers.models.lead_indices import LeadIndices, check_input, resolve_lead_indices
+from ecg_transformers.models.ecg_jepa.masking_ecg_jepa import draw_time_mask, draw_time_masks
+from ecg_transformers.models.leads import LeadIndices, check_input, resolve_lead_indices
 from ecg_transformers.models.outputs import ECGModelOutput
 
 
@@ -205,8 +199,6 @@ class ECGJEPAForPreTraining(ECGJEPAPreTrainedModel):
         self.predictor = JEPAPredictor(config)
         self.post_init()
 
-    # ---- the teacher ------------------------------------------------------------------------------------------------
-
     def post_init(self) -> None:
         super().post_init()
         self.sync_target()
@@ -250,8 +242,6 @@ class ECGJEPAForPreTraining(ECGJEPAPreTrainedModel):
         encoder.load_state_dict((self.ecg_jepa if which == "student" else self.target_encoder).state_dict())
         return encoder.eval()
 
-    # ---- masks ------------------------------------------------------------------------------------------------------
-
     def draw_mask(self, num_patches: int, batch: int, generator: torch.Generator | None = None) -> Tensor:
         """`(n,)`, or `(B, n)` with `config.mask_per_sample`; from the CPU's global generator when none is given."""
         if self.config.mask_per_sample:
@@ -268,8 +258,6 @@ class ECGJEPAForPreTraining(ECGJEPAPreTrainedModel):
         batch = inputs["input_values"].shape[0]
         inputs["mask"] = inputs["mask"].expand(batch, -1).clone()  # one row a record: safe to cut the batch
         return inputs
-
-    # ---- forward ----------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def make_targets(self, input_values: Tensor, lead_indices: LeadIndices | None, split: TimeSplit) -> Tensor:
@@ -328,14 +316,14 @@ class ECGJEPAForPreTraining(ECGJEPAPreTrainedModel):
             attentions=student.attentions,
         )
 
-    def monitor(self, outputs: Any) -> dict[str, float]:
+    def monitor(self, outputs: ModelOutput) -> dict[str, float]:
         """Content, token effective rank and mean pairwise cosine of the targets, to show a collapse onto positions."""
         mask = outputs.mask.to(torch.uint8)  # (n,) or (B, n)
         num_patches, num_masked = mask.shape[-1], int(mask.reshape(-1, mask.shape[-1])[0].sum())
         times = mask.argsort(dim=-1, stable=True, descending=True)[..., :num_masked]
         leads = torch.arange(outputs.targets.shape[1] // num_masked, device=times.device)
         positions = leads[:, None] * num_patches + times[..., None, :]  # (L, M) or (B, L, M)
-        return collapse_figures(outputs.targets, positions.flatten(-2))
+        return token_figures(outputs.targets, positions.flatten(-2))
 
 
 class ECGJEPAForSequenceClassification(ECGForSequenceClassification, ECGJEPAPreTrainedModel):

@@ -5,10 +5,10 @@ from typing import Any
 
 from torch import Tensor
 
-from ecg_transformers.models.conversion import CheckpointError, StateDictReader, load_converted
-from ecg_transformers.models.conversion_class_token import ClassTokenSource, head_sizes_of, time_window_sizes
 from ecg_transformers.models.ecg_moco_v3.configuration_ecg_moco_v3 import ECGMoCoV3Config
 from ecg_transformers.models.ecg_moco_v3.modeling_ecg_moco_v3 import ECGMoCoV3ForPreTraining
+from ecg_transformers.models.shared.class_token_state_dicts import ClassTokenSource, head_sizes_of, time_window_sizes
+from ecg_transformers.models.shared.state_dicts import CheckpointError, StateDictReader, load_converted
 
 
 def convert_ecg_moco_v3(state_dict: Mapping[str, Tensor], **config_overrides: Any) -> ECGMoCoV3ForPreTraining:
@@ -43,7 +43,7 @@ def convert_ecg_moco_v3(state_dict: Mapping[str, Tensor], **config_overrides: An
         **{**sizes, **head_sizes(heads), "backbone_config": backbone, **config_overrides},
     )
     for name, target in (("base_encoder", "ecg_moco_v3.encoder."), ("momentum_encoder", "momentum_encoder.")):
-        converted |= sources[name].encoder(target, config.seq_len // int(config.patch_size or 1))
+        converted |= sources[name].encoder(target, config.seq_len // int(config.patch_size or 1), config.num_leads)
         sources[name].reader.finish()
     refuse_leftovers(tensors)
     return load_converted(ECGMoCoV3ForPreTraining(config), converted)

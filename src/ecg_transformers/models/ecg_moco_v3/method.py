@@ -1,6 +1,6 @@
 """Registry entry of MoCo v3 on ECG."""
 
-from ecg_transformers.models import comparison
+from ecg_transformers.models import recipes
 from ecg_transformers.models.registry import ECGMethod, Recipe, StageRecipe
 
 PUBLISHED = Recipe(
@@ -17,20 +17,20 @@ PUBLISHED = Recipe(
             weight_decay=0.1,
             augmentation="randaugment",
         ),
-        "finetune": comparison.downstream(),
-        "scratch": comparison.downstream(initializer="torch_default"),
+        "finetune": recipes.downstream(),
+        "scratch": recipes.downstream(initializer="torch_default"),
     },
 )
 
 TINY = Recipe(
     description="A small model for CPUs: pairs of 3 s crops at 100 Hz, width 64, 1,500 updates.",
     config={
-        **comparison.TINY_ENCODER,
+        **recipes.TINY_ENCODER,
         "patch_size": 30,
         "projector_hidden_size": 256,
         "projection_size": 64,
     },
-    preprocessing={**comparison.TINY_PREPROCESSING, "patch_size": 30},
+    preprocessing={**recipes.TINY_PREPROCESSING, "patch_size": 30},
     stages={
         "pretrain": StageRecipe(
             lr=1e-3,
@@ -42,37 +42,29 @@ TINY = Recipe(
             schedule="linear_warmup_cosine",
             augmentation="randaugment",
         ),
-        "finetune": comparison.TINY_FINETUNE,
+        "finetune": recipes.TINY_FINETUNE,
     },
 )
 
-_FOLDER = "ecg_transformers.models.ecg_moco_v3"
-
 METHOD = ECGMethod(
     name="ecg_moco_v3",
+    prefix="ECGMoCoV3",
     title="MoCo v3 (ECG)",
     paper=(
         "Chen, Xie and He, An Empirical Study of Training Self-Supervised Vision Transformers, ICCV 2021, "
-        f"arXiv:2104.02057; {comparison.ST_MEM_PAPER}"
+        f"arXiv:2104.02057; {recipes.ST_MEM_PAPER}"
     ),
+    idea="two views of a record agree",
     summary="Two augmented crops of a record agree against all other records, with a momentum encoder for the keys.",
     licence="Released code of MoCo v3: CC BY-NC 4.0; no ECG weights were released",
-    config=f"{_FOLDER}.configuration_ecg_moco_v3.ECGMoCoV3Config",
-    classes={
-        "base": f"{_FOLDER}.modeling_ecg_moco_v3.ECGMoCoV3Model",
-        "pretraining": f"{_FOLDER}.modeling_ecg_moco_v3.ECGMoCoV3ForPreTraining",
-        "classification": f"{_FOLDER}.modeling_ecg_moco_v3.ECGMoCoV3ForSequenceClassification",
-    },
-    preprocessing={**comparison.PREPROCESSING, "patch_size": 75},
+    preprocessing={**recipes.PREPROCESSING, "patch_size": 75},
     recipes={"published": PUBLISHED, "tiny": TINY},
     view="two_crops",
-    convert=f"{_FOLDER}.convert_ecg_moco_v3.convert_ecg_moco_v3",
     tiny_config={
-        **comparison.SMALLEST_ENCODER,
+        **recipes.SMALLEST_ENCODER,
         "patch_size": 15,
         "projector_hidden_size": 24,
         "projection_size": 16,
     },
-    has_batch_norm=True,
     notes="How the ECG comparison set this method up was not published: encoder, views and objective follow its text.",
 )

@@ -1,28 +1,21 @@
 """MoCo v3 (Chen, Xie and He, "An Empirical Study of Training Self-Supervised Vision Transformers", ICCV 2021) on ECG,
 as one of the baselines of Na et al., ICLR 2024. The views are two random crops of a record, augmented apart."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from transformers import AutoModel
 from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs
+from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
-from ecg_transformers.layers.contrastive_heads import (
-    ProjectionMLP,
-    alignment,
-    matching_accuracy,
-    relative_spread,
-    uniformity,
-)
+from ecg_transformers.layers.collapse import alignment, matching_accuracy, relative_spread, uniformity
+from ecg_transformers.layers.heads import ProjectionMLP
 from ecg_transformers.layers.momentum import copy_state, ema_update, freeze, scheduled_momentum
 from ecg_transformers.layers.objectives import moco_v3_loss
 from ecg_transformers.models.classification import ECGForSequenceClassification
 from ecg_transformers.models.ecg_moco_v3.configuration_ecg_moco_v3 import ECGMoCoV3Config
-from ecg_transformers.models.lead_indices import LeadIndices
-from ecg_transformers.models.modeling_backbone import (
+from ecg_transformers.models.leads import LeadIndices
+from ecg_transformers.models.shared.backbone_model import (
     BackboneModel,
     BackbonePreTrainedModel,
     PairedViewsOutput,
@@ -102,6 +95,10 @@ class ECGMoCoV3ForPreTraining(ECGMoCoV3PreTrainedModel):
     def compares_records(self) -> bool:
         return True
 
+    @property
+    def moves_before_step(self) -> bool:
+        return True
+
     def training_step_started(self, step: int, total_steps: int) -> None:
         progress = step / max(total_steps, 1)
         self.update_momentum_encoder(scheduled_momentum(self.config.momentum_schedule, progress, self.config.momentum))
@@ -147,7 +144,7 @@ class ECGMoCoV3ForPreTraining(ECGMoCoV3PreTrainedModel):
             attentions=outputs.attentions,
         )
 
-    def monitor(self, outputs: Any) -> dict[str, float]:
+    def monitor(self, outputs: ModelOutput) -> dict[str, float]:
         queries, keys = outputs.embeddings, outputs.targets
         return {
             "accuracy": float(matching_accuracy(queries[:, 0], keys[:, 1])),

@@ -6,19 +6,19 @@ from typing import Any
 
 from torch import Tensor
 
-from ecg_transformers.models.conversion import (
+from ecg_transformers.models.ecg_resnet.configuration_ecg_resnet import ECGResNetConfig
+from ecg_transformers.models.ecg_resnet.modeling_ecg_resnet import (
+    ECGResNetForSequenceClassification,
+    ECGResNetModel,
+    ECGResNetPreTrainedModel,
+)
+from ecg_transformers.models.shared.state_dicts import (
     BATCH_NORM_TENSORS,
     CheckpointError,
     StateDictReader,
     load_converted,
     take_batch_norm,
     take_linear,
-)
-from ecg_transformers.models.ecg_resnet.configuration_ecg_resnet import ECGResNetConfig
-from ecg_transformers.models.ecg_resnet.modeling_ecg_resnet import (
-    ECGResNetForSequenceClassification,
-    ECGResNetModel,
-    ECGResNetPreTrainedModel,
 )
 
 

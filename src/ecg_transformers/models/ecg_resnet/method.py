@@ -1,6 +1,6 @@
 """Registry entry of the ResNet baseline."""
 
-from ecg_transformers.models.registry import ECGMethod, Recipe, StageRecipe
+from ecg_transformers.models.registry import ECGMethod, Recipe, StageRecipe, Variant
 from ecg_transformers.signal.leads import STANDARD_LEADS
 
 PREPROCESSING = {
@@ -15,6 +15,36 @@ PREPROCESSING = {
     "mean": [-0.00078],
     "std": [0.23627],
 }
+
+# KED saw MIMIC-IV-ECG in its file order, aVF before aVL: raw millivolts at 100 Hz, no filter
+MIMIC_LEADS = ["I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6"]
+KED = Variant(
+    title="KED",
+    paper=(
+        "Tian et al., Foundation model of ECG diagnosis: Diagnostics and explanations of any form and rhythm on ECG, "
+        "Cell Reports Medicine 2024, doi:10.1016/j.xcrm.2024.101875"
+    ),
+    summary="An xresnet1d101 trained to agree with the diagnostic statements of reports (MIMIC-IV-ECG).",
+    licence="Released code: no licence file; released weights (Zenodo 14881564): licence not known to us",
+    notes=(
+        "The encoder alone; the label-query network and its text encoder are not part of this package. The authors' "
+        "PTB-XL tests swap aVL and aVF against pre-training and scale the input by about four: "
+        'lead_names in the standard order and normalize="fixed", mean=[-0.0008], std=[0.236] reproduce that path.'
+    ),
+    preprocessing={
+        "sampling_rate": 100,
+        "seq_len": 1000,
+        "lead_names": MIMIC_LEADS,
+        "resample": "fourier",
+        "crop": "start",
+        "pad": "both",
+        # published: NaN become zero after the Fourier step, which has spread each over its lead by then
+        "nan": "zero_lead",
+    },
+    sizes={"stage_dims": [64, 128, 128, 192]},
+    config={"pooling": ["mean"], "seq_len": 1000, "sampling_rate": 100, "lead_names": MIMIC_LEADS},
+    containers=("ecg_model",),
+)
 
 PUBLISHED_HEAD = {"classifier_hidden_sizes": [128], "classifier_dropout": 0.5}
 # a linear probe writes its solution into a plain linear head, so it does without the published one
@@ -86,27 +116,21 @@ TINY = Recipe(
     },
 )
 
-_FOLDER = "ecg_transformers.models.ecg_resnet"
-
 METHOD = ECGMethod(
     name="ecg_resnet",
+    prefix="ECGResNet",
     title="xresnet1d",
     paper=(
         "Strodthoff et al., Deep Learning for ECG Analysis: Benchmarks and Insights from PTB-XL, IEEE Journal of "
         "Biomedical and Health Informatics 25, 2021, arXiv:2004.13701"
     ),
+    idea="a residual network, from labels alone",
     summary="A one-dimensional residual network trained with labels from scratch: the baseline that is hard to beat.",
     licence="Released code: GPL-3.0",
-    config=f"{_FOLDER}.configuration_ecg_resnet.ECGResNetConfig",
-    classes={
-        "base": f"{_FOLDER}.modeling_ecg_resnet.ECGResNetModel",
-        "classification": f"{_FOLDER}.modeling_ecg_resnet.ECGResNetForSequenceClassification",
-    },
     preprocessing=PREPROCESSING,
     recipes={"published": PUBLISHED, "tiny": TINY},
-    convert=f"{_FOLDER}.convert_ecg_resnet.convert_ecg_resnet",
-    has_batch_norm=True,
     stages=(),
+    variants={"ked": KED},
     tiny_config={
         "num_leads": 12,
         "seq_len": 128,

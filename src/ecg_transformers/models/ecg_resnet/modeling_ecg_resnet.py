@@ -12,7 +12,7 @@ from ecg_transformers.layers.resnet1d import XResNetStage1d, XResNetStem1d, Zero
 from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.models.classification import ECGForSequenceClassification
 from ecg_transformers.models.ecg_resnet.configuration_ecg_resnet import ECGResNetConfig
-from ecg_transformers.models.lead_indices import LeadIndices, check_input, to_lead_table
+from ecg_transformers.models.leads import LeadIndices, check_input, to_lead_table
 from ecg_transformers.models.outputs import ECGModelOutput
 
 

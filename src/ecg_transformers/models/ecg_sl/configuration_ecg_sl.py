@@ -106,7 +106,7 @@ class ECGSLConfig(ECGConfig):
         if any(values is None or len(values) != self.num_conv_layers for values in lists):
             raise ValueError(
                 f"ECGSLConfig: num_conv_layers={self.num_conv_layers} needs {', '.join(names)} of that many entries "
-                f"(6 and 3 have defaults)."
+                "(6 and 3 have defaults)."
             )
         if any(not 1 <= value <= 4096 for values in lists for value in values):
             raise ValueError("ECGSLConfig: channels, kernels and strides must lie in 1 … 4096.")

@@ -67,26 +67,20 @@ TINY = Recipe(
     },
 )
 
-_FOLDER = "ecg_transformers.models.ecg_sl"
-
 METHOD = ECGMethod(
     name="ecg_sl",
+    prefix="ECGSL",
     title="ECG-SL",
     paper=(
         "Yu, Yang, Sano, ECG-SL: Electrocardiogram (ECG) Segment Learning, a deep learning method for ECG signal, "
         "2023, arXiv:2310.00818"
     ),
+    idea="learns beat by beat, then from their order",
     summary=(
         "Learns heartbeat by heartbeat: a convolutional autoencoder of single beats, then a transformer over beats "
         "that reconstructs masked ones."
     ),
     licence="No official code or weights exist; this implementation: Apache-2.0",
-    config=f"{_FOLDER}.configuration_ecg_sl.ECGSLConfig",
-    classes={
-        "base": f"{_FOLDER}.modeling_ecg_sl.ECGSLModel",
-        "pretraining": f"{_FOLDER}.modeling_ecg_sl.ECGSLForPreTraining",
-        "classification": f"{_FOLDER}.modeling_ecg_sl.ECGSLForSequenceClassification",
-    },
     preprocessing=PREPROCESSING,
     recipes={"published": PUBLISHED, "tiny": TINY},
     view="beats",
@@ -103,7 +97,6 @@ METHOD = ECGMethod(
         "attention_probs_dropout_prob": 0.0,
         "head_dropout": 0.0,
     },
-    has_batch_norm=True,
     stages=("autoencoder", "masked"),
     notes=(
         "Re-implementation from the description; no official code or weights exist. Established by the paper: "

@@ -24,7 +24,7 @@ from ecg_transformers.models.ecg_sl.outputs_ecg_sl import (
     ECGSLForPreTrainingOutput,
     ECGSLModelOutput,
 )
-from ecg_transformers.models.lead_indices import LeadIndices, resolve_lead_indices
+from ecg_transformers.models.leads import LeadIndices, resolve_lead_indices
 
 IGNORED_LABEL = -100
 
@@ -375,8 +375,8 @@ class ECGSLForSequenceClassification(ECGForSequenceClassification, ECGSLPreTrain
         """Logits and probabilities of records, or of beats.
 
         Args:
-            beats, beat_mask, rr, lead_indices, beat_samples: see `ECGSLModel`; with k crops a record `(B, k, N, L,
-                beat_len)`, `(B, k, N)` and `(B, k, N, 2)`.
+            beats, beat_mask, rr, lead_indices, beat_samples: see `ECGSLModel`; with k crops a record
+                `(B, k, N, L, beat_len)`, `(B, k, N)` and `(B, k, N, 2)`.
             labels: as for the other methods; with `label_level="beat"` class indices `(B, N)`, where -100 and padding
                 are left out.
         """

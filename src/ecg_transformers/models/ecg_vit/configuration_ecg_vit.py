@@ -6,7 +6,7 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 
 from ecg_transformers.models.base import check_choice
-from ecg_transformers.models.configuration_class_token import ClassTokenConfig
+from ecg_transformers.models.shared.class_token_config import ClassTokenConfig
 
 
 @strict

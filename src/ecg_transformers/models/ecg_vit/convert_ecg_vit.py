@@ -5,13 +5,13 @@ from typing import Any
 
 from torch import Tensor
 
-from ecg_transformers.models.conversion_class_token import ClassTokenSource, head_sizes_of, time_window_sizes
 from ecg_transformers.models.ecg_vit.configuration_ecg_vit import ECGViTConfig
 from ecg_transformers.models.ecg_vit.modeling_ecg_vit import (
     ECGViTForSequenceClassification,
     ECGViTModel,
     ECGViTPreTrainedModel,
 )
+from ecg_transformers.models.shared.class_token_state_dicts import ClassTokenSource, head_sizes_of, time_window_sizes
 
 CLASSES = {"base": ECGViTModel, "classification": ECGViTForSequenceClassification}
 

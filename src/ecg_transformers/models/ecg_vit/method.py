@@ -1,11 +1,11 @@
 """Registry entry of the plain ECG ViT."""
 
-from ecg_transformers.models import comparison
+from ecg_transformers.models import recipes
 from ecg_transformers.models.registry import ECGMethod, Recipe, StageRecipe
 
 PUBLISHED = Recipe(
-    description=f"The supervised baseline of the comparison. {comparison.EXAMPLE_SETTINGS}",
-    stages={"scratch": comparison.downstream(), "finetune": comparison.downstream()},
+    description=f"The supervised baseline of the comparison. {recipes.EXAMPLE_SETTINGS}",
+    stages={"scratch": recipes.downstream(), "finetune": recipes.downstream()},
 )
 
 TINY = Recipe(
@@ -53,22 +53,16 @@ TINY = Recipe(
     },
 )
 
-_FOLDER = "ecg_transformers.models.ecg_vit"
-
 METHOD = ECGMethod(
     name="ecg_vit",
+    prefix="ECGViT",
     title="ECG ViT",
-    paper=f"Dosovitskiy et al., An Image Is Worth 16x16 Words, ICLR 2021, arXiv:2010.11929; {comparison.ST_MEM_PAPER}",
+    paper=f"Dosovitskiy et al., An Image Is Worth 16x16 Words, ICLR 2021, arXiv:2010.11929; {recipes.ST_MEM_PAPER}",
+    idea="a plain transformer, from labels alone",
     summary="A plain transformer on windows of time over all leads, trained with labels from scratch.",
     licence="Released code: CC BY-NC 4.0, with a later notice that reserves all rights; no weights were released",
-    config=f"{_FOLDER}.configuration_ecg_vit.ECGViTConfig",
-    classes={
-        "base": f"{_FOLDER}.modeling_ecg_vit.ECGViTModel",
-        "classification": f"{_FOLDER}.modeling_ecg_vit.ECGViTForSequenceClassification",
-    },
-    preprocessing={**comparison.PREPROCESSING, "patch_size": 75},
+    preprocessing={**recipes.PREPROCESSING, "patch_size": 75},
     recipes={"published": PUBLISHED, "tiny": TINY},
-    convert=f"{_FOLDER}.convert_ecg_vit.convert_ecg_vit",
-    tiny_config={**comparison.SMALLEST_ENCODER, "attention_head_size": 16, "patch_size": 15},
+    tiny_config={**recipes.SMALLEST_ENCODER, "attention_head_size": 16, "patch_size": 15},
     stages=(),
 )

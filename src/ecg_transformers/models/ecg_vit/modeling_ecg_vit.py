@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ecg_transformers.models.classification import ECGForSequenceClassification
 from ecg_transformers.models.ecg_vit.configuration_ecg_vit import ECGViTConfig
-from ecg_transformers.models.modeling_class_token import ClassTokenModel, ClassTokenPreTrainedModel
+from ecg_transformers.models.shared.class_token_model import ClassTokenModel, ClassTokenPreTrainedModel
 
 
 class ECGViTPreTrainedModel(ClassTokenPreTrainedModel):

@@ -5,8 +5,6 @@ from typing import Any
 
 from torch import Tensor
 
-from ecg_transformers.models.conversion import CheckpointError
-from ecg_transformers.models.conversion_class_token import ClassTokenSource, head_sizes_of
 from ecg_transformers.models.mlae.configuration_mlae import MLAEConfig
 from ecg_transformers.models.mlae.modeling_mlae import (
     MLAEForPreTraining,
@@ -14,6 +12,8 @@ from ecg_transformers.models.mlae.modeling_mlae import (
     MLAEModel,
     MLAEPreTrainedModel,
 )
+from ecg_transformers.models.shared.class_token_state_dicts import ClassTokenSource, head_sizes_of
+from ecg_transformers.models.shared.state_dicts import CheckpointError
 
 CLASSES = {
     "base": MLAEModel,

@@ -8,14 +8,14 @@ from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
 from ecg_transformers.models.classification import ECGForSequenceClassification
-from ecg_transformers.models.lead_indices import LeadIndices, check_input, resolve_lead_indices
+from ecg_transformers.models.leads import LeadIndices, check_input, resolve_lead_indices
 from ecg_transformers.models.mlae.configuration_mlae import MLAEConfig
-from ecg_transformers.models.modeling_class_token import (
+from ecg_transformers.models.outputs import MaskedReconstructionOutput
+from ecg_transformers.models.shared.class_token_model import (
     ClassTokenForPreTraining,
     ClassTokenModel,
     ClassTokenPreTrainedModel,
 )
-from ecg_transformers.models.outputs import MaskedReconstructionOutput
 
 
 class MLAEPreTrainedModel(ClassTokenPreTrainedModel):

@@ -5,7 +5,6 @@ from typing import Any
 
 from torch import Tensor
 
-from ecg_transformers.models.conversion_class_token import ClassTokenSource, head_sizes_of, time_window_sizes
 from ecg_transformers.models.mtae.configuration_mtae import MTAEConfig
 from ecg_transformers.models.mtae.modeling_mtae import (
     MTAEForPreTraining,
@@ -13,6 +12,7 @@ from ecg_transformers.models.mtae.modeling_mtae import (
     MTAEModel,
     MTAEPreTrainedModel,
 )
+from ecg_transformers.models.shared.class_token_state_dicts import ClassTokenSource, head_sizes_of, time_window_sizes
 
 CLASSES = {
     "base": MTAEModel,

@@ -1,15 +1,15 @@
 """Registry entry of MTAE."""
 
-from ecg_transformers.models import comparison
+from ecg_transformers.models import recipes
 from ecg_transformers.models.registry import ECGMethod, Recipe
 
 PUBLISHED = Recipe(
-    description=comparison.EXAMPLE_SETTINGS,
+    description=recipes.EXAMPLE_SETTINGS,
     config={"norm_pix_loss": True},
     stages={
-        "pretrain": comparison.MASKED_PRETRAIN,
-        "finetune": comparison.downstream(),
-        "scratch": comparison.downstream(initializer="torch_default"),
+        "pretrain": recipes.MASKED_PRETRAIN,
+        "finetune": recipes.downstream(),
+        "scratch": recipes.downstream(initializer="torch_default"),
     },
 )
 
@@ -24,9 +24,9 @@ PUBLISHED_RLM = Recipe(
 
 TINY = Recipe(
     description="A small model for CPUs: 3 s crops at 100 Hz, width 64, 2,000 updates.",
-    config={**comparison.TINY_ENCODER, **comparison.TINY_DECODER, "patch_size": 30, "norm_pix_loss": True},
-    preprocessing={**comparison.TINY_PREPROCESSING, "patch_size": 30},
-    stages={"pretrain": comparison.TINY_PRETRAIN, "finetune": comparison.TINY_FINETUNE},
+    config={**recipes.TINY_ENCODER, **recipes.TINY_DECODER, "patch_size": 30, "norm_pix_loss": True},
+    preprocessing={**recipes.TINY_PREPROCESSING, "patch_size": 30},
+    stages={"pretrain": recipes.TINY_PRETRAIN, "finetune": recipes.TINY_FINETUNE},
 )
 
 TINY_RLM = Recipe(
@@ -36,27 +36,20 @@ TINY_RLM = Recipe(
     stages=TINY.stages,
 )
 
-_FOLDER = "ecg_transformers.models.mtae"
-
 METHOD = ECGMethod(
     name="mtae",
+    prefix="MTAE",
     title="MTAE",
     paper=(
         "Zhang et al., MaeFE: Masked Autoencoders Family of Electrocardiogram for Self-Supervised Pretraining and "
-        f"Transfer Learning, IEEE Transactions on Instrumentation and Measurement 72, 2023; {comparison.ST_MEM_PAPER}"
+        f"Transfer Learning, IEEE Transactions on Instrumentation and Measurement 72, 2023; {recipes.ST_MEM_PAPER}"
     ),
+    idea="rebuilds masked times of all leads",
     summary="Masks windows of time over all leads and reconstructs them; with random lead masking as an option.",
     licence="Released code: CC BY-NC 4.0, with a later notice that reserves all rights; no weights were released",
-    config=f"{_FOLDER}.configuration_mtae.MTAEConfig",
-    classes={
-        "base": f"{_FOLDER}.modeling_mtae.MTAEModel",
-        "pretraining": f"{_FOLDER}.modeling_mtae.MTAEForPreTraining",
-        "classification": f"{_FOLDER}.modeling_mtae.MTAEForSequenceClassification",
-    },
-    preprocessing={**comparison.PREPROCESSING, "patch_size": 75},
+    preprocessing={**recipes.PREPROCESSING, "patch_size": 75},
     recipes={"published": PUBLISHED, "published_rlm": PUBLISHED_RLM, "tiny": TINY, "tiny_rlm": TINY_RLM},
-    convert=f"{_FOLDER}.convert_mtae.convert_mtae",
-    tiny_config={**comparison.SMALLEST_ENCODER, **comparison.SMALLEST_DECODER, "patch_size": 15},
+    tiny_config={**recipes.SMALLEST_ENCODER, **recipes.SMALLEST_DECODER, "patch_size": 15},
     notes=(
         "Leads that a record lacks are zeros, because a token holds all leads. Random lead masking in the released "
         'code changes the target too (`rlm_target="masked"`); `rlm_target="clean"` reconstructs the full signal.'

@@ -9,14 +9,14 @@ from transformers.utils.generic import can_return_tuple
 
 from ecg_transformers.layers.patching import time_major_patches
 from ecg_transformers.models.classification import ECGForSequenceClassification
-from ecg_transformers.models.lead_indices import LeadIndices, check_input, resolve_lead_indices, to_lead_table
-from ecg_transformers.models.modeling_class_token import (
+from ecg_transformers.models.leads import LeadIndices, check_input, resolve_lead_indices, to_lead_table
+from ecg_transformers.models.mtae.configuration_mtae import MTAEConfig
+from ecg_transformers.models.outputs import MaskedReconstructionOutput
+from ecg_transformers.models.shared.class_token_model import (
     ClassTokenForPreTraining,
     ClassTokenModel,
     ClassTokenPreTrainedModel,
 )
-from ecg_transformers.models.mtae.configuration_mtae import MTAEConfig
-from ecg_transformers.models.outputs import MaskedReconstructionOutput
 
 
 def random_lead_masking(signal: Tensor, present: Tensor, noise: Tensor, prob: float, rescale: bool) -> Tensor:

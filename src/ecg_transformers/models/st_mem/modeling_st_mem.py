@@ -17,15 +17,15 @@ from ecg_transformers.layers.positions import sincos_1d
 from ecg_transformers.layers.transformer import xavier_qkv_
 from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.models.classification import ECGForSequenceClassification
-from ecg_transformers.models.lead_indices import LeadIndices, check_input, resolve_lead_indices
-from ecg_transformers.models.masked_reconstruction import MaskedReconstruction, build_decoder_layers, build_encoder
+from ecg_transformers.models.leads import LeadIndices, check_input, resolve_lead_indices
 from ecg_transformers.models.outputs import ECGModelOutput, MaskedReconstructionOutput
+from ecg_transformers.models.shared.masked import MaskedReconstruction, build_decoder_layers, build_encoder
 from ecg_transformers.models.st_mem.configuration_st_mem import STMEMConfig
 
 
-def separator_table(num_patches: int, hidden_size: int) -> Tensor:
-    """`(1, num_patches + 2, hidden_size)`: a zero row, the sine-cosine rows, a zero row (left and right separator)."""
-    return nn.functional.pad(sincos_1d(num_patches, hidden_size), (0, 0, 1, 1))[None]
+def separator_table(num_tokens: int, hidden_size: int) -> Tensor:
+    """`(1, num_tokens + 2, hidden_size)`: a zero row, the sine-cosine rows, a zero row (left and right separator)."""
+    return nn.functional.pad(sincos_1d(num_tokens, hidden_size), (0, 0, 1, 1))[None]
 
 
 class STMEMEmbeddings(nn.Module):

@@ -1,0 +1,126 @@
+"""The overview of a folder of cards: the main rows of each, side by side, copied from the cards and nowhere else.
+
+    python -m ecg_transformers.benchmark.index model_cards
+
+Writes `model_cards/README.md`. A card of the benchmark gives its first readout (pre-trained and random), fine-tuning and
+training from scratch; the baselines stand once, below. Other files are linked.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from ecg_transformers.files import write_text
+from ecg_transformers.training.errors import UsageError, run_command
+
+INDEX = "README.md"
+ARMS = ("Frozen, pre-trained", "Frozen, random initialisation", "Fine-tuned", "From scratch")
+HEADING = re.compile(r"^# (?P<title>.+), recipe `(?P<recipe>\w+)`, on (?P<dataset>\w+)$", re.MULTILINE)
+TEXT = """# Model cards
+
+Figures that this package measured on small excerpts of public corpora; they are not comparable with published ones, and
+no row is a ranking of the methods: the recipes differ in size and budget. Commands, intervals, seeds and limits stand in
+each card.
+
+**Not a medical device.** For research only; nothing here may guide the care of a patient.
+"""
+
+
+@dataclass
+class Card:
+    """A card of `ecg_transformers.benchmark.card`: its table of results, row by row."""
+
+    path: Path
+    title: str
+    recipe: str
+    dataset: str
+    columns: list[str]
+    rows: dict[str, list[str]]
+
+    def main_rows(self) -> list[str]:
+        """The first row of each arm: its main readout."""
+        first = [next((name for name in self.rows if name.startswith(arm)), None) for arm in ARMS]
+        return [name for name in first if name is not None]
+
+    def baselines(self) -> list[str]:
+        """Rows that belong to no method."""
+        return [name for name in self.rows if not name.startswith(ARMS)]
+
+
+def main() -> None:
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
+        print(__doc__)
+        raise SystemExit(0 if sys.argv[1:] in (["-h"], ["--help"]) else 2)
+    folder = Path(sys.argv[1])
+    if not folder.is_dir():
+        raise UsageError(f"There is no folder {folder}.")
+    write_text(folder / INDEX, index(folder))
+    print(f"wrote {folder / INDEX}")
+
+
+def index(folder: Path) -> str:
+    """The overview of the cards in a folder, as Markdown."""
+    paths = sorted(path for path in folder.glob("*.md") if path.name != INDEX)
+    cards = [card for card in map(read_card, paths) if card is not None]
+    parts = [TEXT]
+    for dataset in sorted({card.dataset for card in cards}):
+        parts.append(_table(dataset, [card for card in cards if card.dataset == dataset]))
+    others = [path for path in paths if path not in {card.path for card in cards}]
+    if others:
+        parts.append("## Further cards\n")
+        parts.append("\n".join(f"- [{_first_title(path)}]({path.name})" for path in others) + "\n")
+    return "\n".join(parts)
+
+
+def read_card(path: Path) -> Card | None:
+    """A card in the form of `ecg_transformers.benchmark.card`, else None."""
+    text = path.read_text(encoding="utf-8")
+    heading = HEADING.search(text)
+    table = re.search(r"^\| method \|(?P<columns>.*)\|\n\|[-|]+\|\n(?P<rows>(?:\|.*\|\n)+)", text, re.MULTILINE)
+    if heading is None or table is None:
+        return None
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table["rows"].splitlines()]
+    columns = [cell.strip() for cell in table["columns"].split("|")]
+    return Card(path, columns=columns, rows={row[0]: row[1:] for row in rows}, **heading.groupdict())
+
+
+def _table(dataset: str, cards: list[Card]) -> str:
+    columns = max((card.columns for card in cards), key=len)
+    lines = [
+        f"## `{dataset}`\n",
+        "Macro AUROC on the test split, mean over seeds [95 % interval over patients] (seeds).\n",
+        f"| method | row | {' | '.join(columns)} |",
+        "|---|---|" + "---|" * len(columns),
+    ]
+    for card in cards:
+        name = f"[{card.title} `{card.recipe}`]({card.path.name})"
+        lines += [_line(name, row, columns, card) for row in card.main_rows()]
+    known: dict[str, list[str]] = {}
+    for card in cards:
+        for row in card.baselines():
+            cells = _cells(row, columns, card)
+            if len([cell for cell in cells if cell]) > len([cell for cell in known.get(row, []) if cell]):
+                known[row] = cells
+    lines += [f"| – | {row} | {' | '.join(cells)} |" for row, cells in known.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _cells(row: str, columns: list[str], card: Card) -> list[str]:
+    values = dict(zip(card.columns, card.rows[row], strict=True))
+    return [values.get(column, "") for column in columns]
+
+
+def _line(name: str, row: str, columns: list[str], card: Card) -> str:
+    return f"| {name} | {row} | {' | '.join(_cells(row, columns, card))} |"
+
+
+def _first_title(path: Path) -> str:
+    found = re.search(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return found[1] if found else path.stem
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

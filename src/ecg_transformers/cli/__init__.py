@@ -1,0 +1,57 @@
+"""The command `ecg-transformers`: parses, calls one function, prints.
+
+One module a family of verbs; every verb imports what it needs when it runs, so that `--help` answers at once.
+
+Exit codes: 0 done, 1 some inputs failed (each is named), 2 wrong arguments or data, 130 interrupted; those of training
+stand in `docs/command_line.md`.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from ecg_transformers._version import __version__
+from ecg_transformers.cli import corpora, doctor, models, records, training
+from ecg_transformers.cli.output import NOT_A_DEVICE
+
+FAMILIES = (records, models, corpora, training, doctor)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all verbs."""
+    parser = argparse.ArgumentParser(
+        prog="ecg-transformers",
+        description="ECG models for the Hugging Face ecosystem.",
+        epilog=f"`ecg-transformers VERB --help` shows an example of each verb. {NOT_A_DEVICE}",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB")
+    for family in FAMILIES:
+        family.add_verbs(verbs)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a verb; returns the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words and words[0] != "doctor":  # which says what the user's own programs have
+        # threads that spin while they wait take the cores from other programs; must be set before torch is loaded
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if words and words[0] in training.VERBS:  # their options are those of the dataclasses of arguments
+        return training.run(words[0], words[1:])
+    parser = build_parser()
+    options = parser.parse_args(words)
+    if options.verb is None:
+        parser.print_help()
+        return 2
+    try:
+        return int(options.run(options))
+    except BrokenPipeError:
+        return 1
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, ImportError) as error:
+        print(f"ecg-transformers {options.verb}: {error}", file=sys.stderr)
+        return 2

@@ -1,0 +1,65 @@
+"""`doctor`: what to paste into a bug report."""
+
+import argparse
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ecg_transformers.cli.output import Verbs, add_json, add_verb, for_people, print_json
+
+PACKAGES = (
+    *("ecg_transformers", "torch", "transformers", "datasets", "safetensors", "huggingface-hub", "accelerate", "wfdb"),
+    *("evaluate", "numpy", "scipy"),
+)
+
+
+def add_verbs(verbs: Verbs) -> None:
+    text = "Say which versions, devices, threads and folders are in use."
+    doctor = add_verb(verbs, "doctor", text, "doctor --json")
+    add_json(doctor)
+    doctor.set_defaults(run=_doctor)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    facts = collect()
+    if not for_people(options):
+        print_json([facts])
+        return 0
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        print(f"{name:{width}}  {', '.join(map(str, value)) if isinstance(value, list) else value}")
+    print(f"\nThe cache may be deleted at any time: rm -r '{facts['cache']}'")
+    if facts["threads_wait"] != "passive":
+        print(
+            "Threads of torch spin while they wait and take the cores from other programs; for trainings of your own "
+            "set OMP_WAIT_POLICY=passive before Python starts (the verbs of this command do)."
+        )
+    return 0
+
+
+def collect() -> dict[str, Any]:
+    """Versions, devices, threads, cache."""
+    import torch
+
+    from ecg_transformers.data.building.build import cache_root
+
+    facts: dict[str, Any] = {"python": platform.python_version(), "system": platform.platform()}
+    for name in PACKAGES:
+        try:
+            facts[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            facts[name] = "not installed"
+    facts["devices"] = ["cpu"] + [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    facts["threads"] = torch.get_num_threads()
+    facts["threads_wait"] = os.environ.get("OMP_WAIT_POLICY", "active")
+    facts["offline"] = os.environ.get("HF_HUB_OFFLINE", "0")
+    cache = cache_root()
+    facts["cache"], facts["cache_megabytes"] = str(cache), round(folder_size(cache) / 1e6, 1)
+    return facts
+
+
+def folder_size(folder: Path) -> int:
+    """Bytes of all files below a folder; 0 where there is none."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0

@@ -1,0 +1,129 @@
+"""How verbs answer: a table for people on a terminal, JSON lines for programs, a file where one is named."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from glob import glob, has_magic
+from pathlib import Path
+from typing import Any
+
+from ecg_transformers.files import replacing
+
+NOT_A_DEVICE = "Scores are for research. This is not a medical device."
+
+Verbs = Any  # argparse keeps the type of `add_subparsers()` to itself
+
+
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Defaults are shown where there is one; the example keeps its line."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
+
+
+def add_verb(verbs: Verbs, name: str, text: str, example: str) -> argparse.ArgumentParser:
+    """A verb with its help, defaults included, and one example below."""
+
+    parser: argparse.ArgumentParser = verbs.add_parser(
+        name, help=text, description=text, epilog=f"example:\n  ecg-transformers {example}", formatter_class=_Formatter
+    )
+    return parser
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="JSON lines also on a terminal")
+
+
+def add_signal_hints(parser: argparse.ArgumentParser) -> None:
+    """What a file may not say of itself."""
+    parser.add_argument("--sampling_rate", type=float, metavar="HZ", help="of files that do not state it")
+    parser.add_argument("--leads", metavar="I,II,…", help="lead names of files that do not state them")
+    parser.add_argument("--units", choices=("mV", "uV", "V"), help="unit of files that do not state it")
+
+
+def signal_hints(options: argparse.Namespace) -> dict[str, Any]:
+    """The hints that were given, under the names that readers and pipelines take."""
+    leads = [name.strip() for name in options.leads.split(",")] if options.leads else None
+    given = {"sampling_rate": options.sampling_rate, "lead_names": leads, "units": options.units}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def for_people(options: argparse.Namespace) -> bool:
+    """Whether somebody looks at a terminal and did not ask for JSON."""
+    return sys.stdout.isatty() and not options.json
+
+
+def print_json(rows: Iterable[Any]) -> None:
+    """One JSON object a line."""
+    for row in rows:
+        print(json.dumps(row, ensure_ascii=False, default=str), flush=True)
+
+
+def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
+    """Rows under their column names, fitted to the terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    names = list(columns or dict.fromkeys(name for row in rows for name in row))
+    for name in names:
+        number = all(isinstance(row.get(name), (int, float, type(None))) for row in rows)
+        table.add_column(name, justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(cell(row.get(name)) for name in names))
+    Console(highlight=False, markup=False).print(table)
+
+
+def cell(value: Any) -> str:
+    """A value as people read it."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(cell, value))
+    return str(value)
+
+
+def write_table(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
+    """A CSV or parquet file, there whole or not at all.
+
+    Raises:
+        ValueError: another suffix, or a folder that does not exist.
+    """
+    import pandas as pd
+
+    target = Path(path)
+    check_table(target)
+    frame = pd.DataFrame(list(rows))
+    with replacing(target) as beside:
+        if target.suffix == ".csv":
+            frame.to_csv(beside, index=False)
+        else:
+            frame.to_parquet(beside, index=False)
+
+
+def check_table(path: str | Path) -> None:
+    """Refuse a table that could not be written, before any work is done for it."""
+    target = Path(path)
+    if target.suffix not in (".csv", ".parquet"):
+        raise ValueError(f"{target}: a table is written as .csv or .parquet.")
+    if not target.absolute().parent.is_dir():
+        raise ValueError(f"{target}: there is no folder {target.absolute().parent}.")
+
+
+def named_files(patterns: Sequence[str]) -> Iterator[str]:
+    """Paths named on the command line, by globs that the shell left alone, or on standard input (`-`)."""
+    for pattern in patterns:
+        if pattern == "-":
+            yield from (line.rstrip("\n") for line in sys.stdin if line.strip())
+        elif has_magic(pattern) and not Path(pattern).exists():
+            found = sorted(glob(pattern, recursive=True))
+            yield from found or [pattern]
+        else:
+            yield pattern

@@ -1,0 +1,1 @@
+"""From a corpus to Arrow: the plan, the build and its report."""

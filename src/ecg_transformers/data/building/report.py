@@ -1,0 +1,135 @@
+"""What a build did: read, left out, skipped and why, counted; written next to the data as `build_report.json`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ecg_transformers.data.corpora.base import Corpus, CorpusPlan
+from ecg_transformers.data.errors import ECGDataError, SkippedRecordsError
+
+REPORT_NAME = "build_report.json"
+SKIPPED_NAME = "skipped.jsonl"
+
+
+@dataclass
+class BuildReport:
+    """What a build did.
+
+    Attributes:
+        corpus: its name.
+        options: the options as they took effect.
+        records: rows by split.
+        read: records read.
+        skipped: records that failed, each with `record`, `kind` (error class) and `reason`.
+        reasons: number of skipped records by kind.
+        excluded: records left out on purpose (task, folds, protocol), counted by reason.
+        flags: what readers repaired or assumed, counted (`gain_defaulted`, `length_inferred`, …).
+        notes: further sentences.
+        label_counts: records per label and split.
+        path: folder of the data.
+    """
+
+    corpus: str
+    options: dict[str, Any]
+    records: dict[str, int] = field(default_factory=dict)
+    read: int = 0
+    skipped: list[dict[str, str]] = field(default_factory=list)
+    reasons: dict[str, int] = field(default_factory=dict)
+    excluded: dict[str, int] = field(default_factory=dict)
+    flags: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    label_counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    path: str = ""
+
+    def save(self, folder: Path) -> None:
+        """Write `build_report.json` and `skipped.jsonl`."""
+        text = json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False, default=str)
+        (folder / REPORT_NAME).write_text(text + "\n", encoding="utf-8")
+        lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in self.skipped)
+        (folder / SKIPPED_NAME).write_text(lines, encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> BuildReport:
+        """The report of a finished build."""
+        path = Path(folder) / REPORT_NAME
+        if not path.is_file():
+            raise ECGDataError("there is no build report here.", path=path)
+        return cls(**json.loads(path.read_text(encoding="utf-8")))
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{split} {count}" for split, count in self.records.items())
+        text = f"{self.corpus}: {self.read} records read ({parts}), {len(self.skipped)} skipped"
+        text += f" ({', '.join(f'{kind} {count}' for kind, count in self.reasons.items())})" if self.reasons else ""
+        left_out = sum(self.excluded.values())
+        return text + (f", {left_out} left out by choice" if left_out else "") + "."
+
+
+def check_skipped(skipped: list[tuple[str, str]], total: int, max_skipped: float, corpus: str) -> None:
+    """Raise when more than a share `max_skipped` of `total` records failed."""
+    if not skipped or len(skipped) <= max_skipped * total:
+        return
+    record, reason = skipped[0]
+    way_out = f" (max_skipped={math.ceil(1000 * len(skipped) / total) / 1000} would go on without them.)"
+    raise SkippedRecordsError(
+        f"{len(skipped)} of {total} records of {corpus!r} cannot be read, more than the {max_skipped:.0%} allowed. "
+        f"The first is {record!r}: {reason}{way_out if len(skipped) < total else ''}"
+    )
+
+
+def make_report(
+    corpus: Corpus, plan: CorpusPlan, data: Path, skipped: list[dict[str, str]], folder: Path
+) -> BuildReport:
+    report = BuildReport(
+        corpus=corpus.facts.name,
+        options=dataclasses.asdict(corpus.options),
+        skipped=skipped,
+        reasons=dict(Counter(entry["kind"] for entry in skipped)),
+        excluded=dict(plan.excluded),
+        notes=list(plan.notes),
+        path=str(folder),
+    )
+    flags: Counter[str] = Counter()
+    for split in plan.splits:
+        table = _light_columns(data, corpus.facts.name, split)
+        if table is None:
+            continue
+        labels, metadata = table
+        report.records[split] = len(metadata)
+        counted = Counter(label for row in labels for label in row or [])
+        report.label_counts[split] = {name: counted.get(name, 0) for name in plan.label_names or sorted(counted)}
+        flags.update(flag for text in metadata for flag in json.loads(text).get("flags", []))
+    report.flags = dict(flags)
+    report.read = len(plan.items) - sum(entry["kind"] != "Listed" for entry in skipped)
+    return report
+
+
+def _light_columns(data: Path, name: str, split: str) -> tuple[list, list[str]] | None:
+    """Labels and metadata of a split, without its signals."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    labels: list = []
+    metadata: list[str] = []
+    found = False
+    for path in split_files(data, name, split):
+        found = True
+        if path.suffix == ".parquet":
+            table = pq.read_table(path, columns=["labels", "metadata"])
+        else:
+            with pa.memory_map(str(path)) as source:
+                table = pa.ipc.open_stream(source).read_all().select(["labels", "metadata"])
+                table = pa.table({key: table[key].combine_chunks() for key in table.column_names})
+        labels += table["labels"].to_pylist()
+        metadata += table["metadata"].to_pylist()
+    return (labels, metadata) if found else None
+
+
+def split_files(folder: Path, name: str, split: str) -> list[Path]:
+    """Data files of one split in their order."""
+    return sorted(path for path in Path(folder).glob(f"{name}-{split}*") if path.suffix in (".arrow", ".parquet"))

@@ -1,0 +1,157 @@
+"""What every reader obeys: sizes within limits, regular files only, nothing outside the record's folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ecg_transformers.data.errors import LimitError, RecordNotFoundError, UnsafePathError, brief
+
+_OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # without waiting for the other end of a pipe
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much a reader believes a file. The defaults fit every public ECG corpus.
+
+    Attributes:
+        max_leads: signals in a record.
+        max_samples: samples per lead.
+        max_file_bytes: size of one file, and of the array it expands to.
+        max_header_bytes: size of a header or annotation header.
+        max_annotation_bytes: size of an annotation file.
+        max_segments: segments of a multi-segment record.
+        max_ratio: expansion of a compressed file, or of a record with gaps.
+        max_table_bytes: size of a table of labels.
+    """
+
+    max_leads: int = 64
+    max_samples: int = 50_000_000
+    max_file_bytes: int = 2**31
+    max_header_bytes: int = 2**20
+    max_annotation_bytes: int = 2**26
+    max_segments: int = 10_000
+    max_ratio: int = 200
+    max_table_bytes: int = 2**29
+
+    def check_shape(self, num_samples: int, num_leads: int, *, path: object = None, record: str | None = None) -> None:
+        """Refuse a declared size before anything of that size is allocated."""
+        if num_leads > self.max_leads:
+            raise LimitError(
+                f"{num_leads} leads are declared, more than the {self.max_leads} allowed.", path=path, record=record
+            )
+        if num_samples > self.max_samples:
+            raise LimitError(
+                f"{num_samples} samples per lead are declared, more than the {self.max_samples} allowed.",
+                path=path,
+                record=record,
+            )
+
+
+def safe_file(
+    path: str | os.PathLike,
+    root: str | os.PathLike | None = None,
+    *,
+    follow_links: bool = False,
+    folder_is_safe: bool = False,
+) -> Path:
+    """The path of a regular file below `root` (default: the folder that the path itself names).
+
+    `folder_is_safe` says that the folder was already found to lie below the root: then only a link is followed up.
+
+    Raises:
+        RecordNotFoundError: no such file.
+        UnsafePathError: a link or `..` leads out of the root, or the path is a folder, device or pipe.
+    """
+    text = os.fspath(path)
+    if "\0" in text:
+        raise UnsafePathError("a path holds a NUL character.", path=text.replace("\0", "\\0"))
+    folder = os.path.dirname(text) or "."
+    try:
+        mode = os.lstat(text).st_mode
+        is_link = stat.S_ISLNK(mode)
+        if is_link or not (folder_is_safe or root is None or os.fspath(root) == folder):
+            resolved = os.path.realpath(text, strict=True)
+            base = os.path.realpath(folder if root is None else root, strict=True)
+            mode = os.stat(resolved).st_mode
+            if not follow_links and os.path.commonpath([resolved, base]) != base:
+                raise UnsafePathError(
+                    f"the path leads to {resolved}, outside its folder {base}; copy the file there or pass "
+                    "follow_links=True.",
+                    path=path,
+                )
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise RecordNotFoundError("there is no such file.", path=path) from error
+    except OSError as error:  # links in a circle, a name too long, no permission
+        raise UnsafePathError(f"the path cannot be opened ({brief(error)}).", path=path) from error
+    if not stat.S_ISREG(mode):
+        raise UnsafePathError("this is not a regular file.", path=path)
+    return path if isinstance(path, Path) else Path(text)
+
+
+def open_file(
+    path: str | os.PathLike,
+    root: str | os.PathLike | None = None,
+    *,
+    follow_links: bool = False,
+    folder_is_safe: bool = False,
+) -> tuple[int, int]:
+    """Descriptor and size in bytes of a file that `safe_file` accepts; the caller closes it.
+
+    What was opened is looked at, so nobody can exchange the file between check and use; and a file in its own folder,
+    the usual case, costs two system calls.
+
+    Raises:
+        ECGDataError: as `safe_file`; also when the file may not be read.
+    """
+    text = os.fspath(path)
+    descriptor = -1
+    if folder_is_safe or root is None or os.fspath(root) == (os.path.dirname(text) or "."):
+        with contextlib.suppress(OSError, ValueError):  # no such file, a link, a NUL: safe_file says or permits it
+            descriptor = os.open(text, _OPEN | os.O_NOFOLLOW)
+    if descriptor < 0:
+        safe_file(path, root, follow_links=follow_links, folder_is_safe=folder_is_safe)
+        try:
+            descriptor = os.open(text, _OPEN)
+        except OSError as error:
+            raise UnsafePathError(f"the file cannot be read ({brief(error)}).", path=path) from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise UnsafePathError("this is not a regular file.", path=path)
+    return descriptor, status.st_size
+
+
+def read_bytes(
+    path: str | os.PathLike, max_bytes: int, root: str | os.PathLike | None = None, *, follow_links: bool = False
+) -> bytes:
+    """The whole of a file that `safe_file` accepts, or a `LimitError`."""
+    descriptor, size = open_file(path, root, follow_links=follow_links)
+    try:
+        if size > max_bytes:
+            raise LimitError(f"the file has {size} bytes, more than the {max_bytes} allowed here.", path=path)
+        content = os.read(descriptor, size)
+        while len(content) < size and (more := os.read(descriptor, size - len(content))):  # beyond 2 GiB, or a signal
+            content += more
+        return content
+    except OSError as error:
+        raise UnsafePathError(f"the file cannot be read ({brief(error)}).", path=path) from error
+    finally:
+        os.close(descriptor)
+
+
+def read_array(descriptor: int, dtype: str, count: int, byte_offset: int = 0) -> np.ndarray:
+    """`count` values of an open file from `byte_offset` on, fewer where it ends (numpy's `fromfile` starts slowly)."""
+    array = np.empty(count, dtype=dtype)
+    view = memoryview(array.view(np.uint8).data)
+    if byte_offset:
+        os.lseek(descriptor, byte_offset, os.SEEK_SET)
+    filled = 0
+    while filled < len(view) and (got := os.readv(descriptor, [view[filled:]])):
+        filled += got
+    return array[: filled // array.itemsize]

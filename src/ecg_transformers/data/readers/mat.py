@@ -1,0 +1,117 @@
+"""MATLAB records: the array `val` of the PhysioNet challenges, or the struct `ECG` of CPSC 2018."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ecg_transformers.data.errors import ECGDataError, MissingHintError, SignalError
+from ecg_transformers.data.readers.arrays import Hints, record_from_array
+from ecg_transformers.data.readers.limits import Limits, read_bytes
+from ecg_transformers.data.record import DigitalRecord, ECGRecord
+
+_CPSC_LEADS = ["I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"]
+_CPSC_RATE = 500.0
+
+
+def read_matlab(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECGRecord:
+    """A `.mat` file of version 4 or 5.
+
+    `val` is `(leads, samples)`. With a WFDB header of the same name beside it, gain, baseline, rate and lead names
+    come from there (and checksums are verified); without one the hints must give them. The struct `ECG` of CPSC 2018
+    holds millivolts of the twelve leads at 500 Hz in `data`.
+    """
+    variables = load(path, hints, limits)
+    header = path.with_suffix(".hea")
+    struct = variables.get("ECG")
+    if isinstance(struct, dict) and "data" in struct:
+        return _cpsc_2018(struct, path, hints, limits)
+    value = variables.get("val")
+    if value is None:
+        arrays = {name: v for name, v in variables.items() if isinstance(v, np.ndarray)}
+        raise SignalError(f"the file has no array 'val', but {sorted(arrays)}.", path=path)
+    if isinstance(value, dict | str):
+        raise SignalError("the variable 'val' is no array of numbers.", path=path)
+    limits.check_shape(max(value.shape), min(value.shape), path=path)
+    if header.exists():
+        return _with_header(value, path, header, hints, limits)
+    if hints.sampling_rate is None:
+        raise MissingHintError(
+            f"a MATLAB file does not say its sampling rate and {header.name} is not beside it; pass sampling_rate=….",
+            path=path,
+        )
+    return record_from_array(value.T, path, hints, limits)
+
+
+def load(path: Path, hints: Hints, limits: Limits) -> dict[str, Any]:
+    """The variables of a file."""
+    from ecg_transformers.data.readers.mat_format import load_mat
+
+    content = read_bytes(path, limits.max_file_bytes, hints.root, follow_links=hints.follow_links)
+    if content.startswith(b"version https://git-lfs"):
+        raise ECGDataError("this is a Git LFS pointer, not the signals; fetch them with `git lfs pull`.", path=path)
+    return load_mat(content, path, limits)
+
+
+def _with_header(value: np.ndarray, path: Path, header_path: Path, hints: Hints, limits: Limits) -> DigitalRecord:
+    """Integers of `val` with the scale of the WFDB header."""
+    from ecg_transformers.data.readers.wfdb.header import read_header
+    from ecg_transformers.data.readers.wfdb.samples import choose_signals, scale_of, verify_checksums
+
+    header = read_header(header_path, limits, hints.root, follow_links=hints.follow_links)
+    name = header.record_name
+    if value.shape[0] != len(header.signals) or (header.num_samples or value.shape[1]) != value.shape[1]:
+        raise SignalError(
+            f"'val' is {value.shape[0]} x {value.shape[1]}, the header promises {len(header.signals)} leads of "
+            f"{header.num_samples} samples.",
+            path=path,
+            record=name,
+        )
+    if value.size and (value.min() < -32768 or value.max() > 32767 or not np.all(value == np.rint(value))):
+        raise SignalError(
+            "'val' holds values that are no 16-bit integers, but has a WFDB header.", path=path, record=name
+        )
+    samples = np.ascontiguousarray(value.T).astype(np.int16)
+    flags = list(header.flags)
+    if hints.checksum != "ignore":
+        verify_checksums(samples, header.signals, path, name, hints.checksum, flags)
+    chosen = choose_signals(header.signals, hints.lead_names, path, name)
+    names, gain, offset = scale_of(chosen, header.signals, hints.units, path, name, hints.strict, flags)
+    return DigitalRecord(
+        samples=np.ascontiguousarray(samples[:, chosen]),
+        gain=gain,
+        offset=offset,
+        sampling_rate=header.sampling_rate,
+        lead_names=names,
+        record_id=path.stem,
+        source=str(path),
+        metadata={"comments": list(header.comments), **({"flags": sorted(set(flags))} if flags else {})},
+    )
+
+
+def _cpsc_2018(struct: dict[str, Any], path: Path, hints: Hints, limits: Limits) -> ECGRecord:
+    data = struct["data"]
+    if not isinstance(data, np.ndarray) or data.shape[0] != len(_CPSC_LEADS):
+        raise SignalError("the field 'data' of 'ECG' is not an array of 12 leads.", path=path)
+    age = struct.get("age")
+    metadata: dict[str, Any] = {}
+    if isinstance(age, np.ndarray) and age.size == 1 and np.isfinite(float(age.flat[0])):
+        metadata["age"] = float(age.flat[0])
+    if isinstance(struct.get("sex"), str):
+        metadata["sex"] = struct["sex"].strip().lower()
+    full = Hints(sampling_rate=hints.sampling_rate or _CPSC_RATE, lead_names=_CPSC_LEADS, units=hints.units or "mV")
+    record = record_from_array(data.T, path, full, limits)
+    record.metadata.update(metadata)
+    return record if hints.lead_names is None else select_leads(record, hints.lead_names, path)
+
+
+def select_leads(record: ECGRecord, lead_names: list[str], path: Path) -> ECGRecord:
+    """Some leads of a record whose file names its leads, in the order asked for."""
+    from ecg_transformers.data.readers.arrays import pick
+
+    chosen = pick(record.lead_names, lead_names, path, record.record_id)
+    record.signal = np.ascontiguousarray(record.signal[:, chosen])
+    record.lead_names = [record.lead_names[index] for index in chosen]
+    return record

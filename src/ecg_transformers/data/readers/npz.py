@@ -1,0 +1,133 @@
+"""NPY and NPZ records; nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import ast
+import zipfile
+import zlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ecg_transformers.data.errors import LimitError, SignalError, TruncatedError, UnsupportedFormatError, brief
+from ecg_transformers.data.readers.arrays import Hints, agreed_rate, record_from_array
+from ecg_transformers.data.readers.limits import Limits, read_bytes, safe_file
+from ecg_transformers.data.record import ECGRecord
+
+_KEYS = ("signal", "sampling_rate", "lead_names", "units")
+_MAX_MEMBERS = 64
+_MAX_HEADER = 10_000
+
+
+def read_npy(path: Path, hints: Hints, limits: Limits) -> ECGRecord:
+    """One array `(samples, leads)`; floats are millivolt unless `units` says otherwise."""
+    content = read_bytes(path, limits.max_file_bytes, hints.root, follow_links=hints.follow_links)
+    return record_from_array(parse_npy(content, path, limits), path, hints, limits)
+
+
+def read_npz(path: Path, hints: Hints, limits: Limits) -> ECGRecord:
+    """An archive with `signal` `(samples, leads)` and, if known, `sampling_rate`, `lead_names`, `units`.
+
+    An archive of one array needs no particular name for it.
+    """
+    resolved = safe_file(path, hints.root, follow_links=hints.follow_links)
+    arrays = _members(resolved, limits)
+    signal = arrays.get("signal", next(iter(arrays.values())) if len(arrays) == 1 else None)
+    if signal is None:
+        raise SignalError(f"the archive has no array 'signal', but {sorted(arrays)}.", path=path)
+    rate = arrays.get("sampling_rate")
+    if rate is not None and (rate.size != 1 or rate.dtype.kind not in "iuf"):
+        raise SignalError("'sampling_rate' is not one number.", path=path)
+    names, units = _texts(arrays.get("lead_names"), path), _texts(arrays.get("units"), path)
+    own_rate = None if rate is None else float(rate.reshape(-1)[0])
+    full = replace(
+        hints, sampling_rate=agreed_rate(hints, own_rate, path), units=hints.units or (units[0] if units else None)
+    )
+    return record_from_array(signal, path, full, limits, own_names=names)
+
+
+def parse_npy(content: bytes, path: Path, limits: Limits, *, text: bool = False) -> np.ndarray:
+    """The array in some NPY bytes: header first, then the size must fit, then a view is made."""
+    shape, fortran_order, dtype, start = _npy_header(content, path)
+    if dtype.hasobject or dtype.kind not in ("iufU" if text else "iuf") or dtype.itemsize == 0:
+        raise UnsupportedFormatError(f"the array has the type {dtype}; plain numbers are read.", path=path)
+    count = 1
+    for size in shape:
+        count *= size
+    if count * dtype.itemsize > limits.max_file_bytes:
+        raise LimitError(f"an array of shape {shape} is declared, beyond the limit.", path=path)
+    if count * dtype.itemsize != len(content) - start:
+        raise TruncatedError(
+            f"an array of shape {shape} needs {count * dtype.itemsize} bytes, {len(content) - start} follow.",
+            path=path,
+        )
+    array = np.frombuffer(content, dtype=dtype, count=count, offset=start)
+    return array.reshape(shape, order="F" if fortran_order else "C")
+
+
+def _npy_header(content: bytes, path: Path) -> tuple[tuple[int, ...], bool, np.dtype, int]:
+    """Shape, order, type and start of the data; the header, a Python literal, is parsed as data of a capped length."""
+    try:
+        if content[:6] != b"\x93NUMPY" or content[6] not in (1, 2, 3):
+            raise ValueError("it does not start as one")
+        width = 2 if content[6] == 1 else 4
+        length = int.from_bytes(content[8 : 8 + width], "little")
+        start = 8 + width + length
+        if length > _MAX_HEADER or start > len(content):
+            raise ValueError(f"its header is said to have {length} bytes")
+        header = ast.literal_eval(content[8 + width : start].decode("utf-8" if content[6] == 3 else "latin-1").strip())
+        shape, order, descr = header["shape"], header["fortran_order"], header["descr"]
+        if not isinstance(descr, str) or not isinstance(order, bool) or not isinstance(shape, tuple) or len(shape) > 4:
+            raise ValueError("its header does not describe one plain array")
+        if not all(type(size) is int and 0 <= size < 2**62 for size in shape):
+            raise ValueError(f"its shape is {shape}")
+        return shape, order, np.dtype(descr), start
+    except (ValueError, KeyError, IndexError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
+        raise UnsupportedFormatError(f"this is no readable NPY file ({brief(error)}).", path=path) from error
+
+
+def _members(path: Path, limits: Limits) -> dict[str, np.ndarray]:
+    """The arrays of an archive, after its directory was found harmless."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            _check_directory(entries, path, limits)
+            arrays: dict[str, np.ndarray] = {}
+            for entry in entries:
+                name = entry.filename.removesuffix(".npy")
+                with archive.open(entry) as member:
+                    content = member.read(entry.file_size + 1)
+                if len(content) != entry.file_size:
+                    raise TruncatedError(f"the member {name!r} is not as long as stated.", path=path)
+                arrays[name] = parse_npy(content, path, limits, text=name in ("lead_names", "units"))
+            return arrays
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+        raise UnsupportedFormatError(f"this is no readable NPZ archive ({brief(error)}).", path=path) from error
+
+
+def _check_directory(entries: list[zipfile.ZipInfo], path: Path, limits: Limits) -> None:
+    names = [entry.filename for entry in entries]
+    if not entries or len(entries) > _MAX_MEMBERS or len({name.lower() for name in names}) != len(names):
+        raise UnsupportedFormatError(f"the archive has {len(entries)} members, or repeats one.", path=path)
+    total = 0
+    for entry in entries:
+        if "/" in entry.filename or "\\" in entry.filename or not entry.filename.endswith(".npy"):
+            raise UnsupportedFormatError(f"the member {entry.filename[:60]!r} is no array.", path=path)
+        if entry.flag_bits & 1 or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise UnsupportedFormatError(f"the member {entry.filename!r} is encrypted or oddly compressed.", path=path)
+        if entry.file_size > max(entry.compress_size * limits.max_ratio, 2**24):
+            raise LimitError(f"the member {entry.filename!r} expands beyond {limits.max_ratio}:1.", path=path)
+        total += entry.file_size
+    if total > limits.max_file_bytes:
+        raise LimitError(f"the archive expands to {total} bytes, beyond the limit.", path=path)
+
+
+def _texts(array: np.ndarray | None, path: Path) -> list[str] | None:
+    if array is None:
+        return None
+    if array.dtype.kind != "U":
+        raise SignalError("'lead_names' and 'units' must be arrays of text.", path=path)
+    values: list[Any] = array.reshape(-1).tolist()
+    return [str(value) for value in values]

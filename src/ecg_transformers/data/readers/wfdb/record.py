@@ -1,0 +1,181 @@
+"""WFDB records: a fast reader for the common case, wfdb for the rest, both behind the same checks.
+
+The fast path covers one signal file of format 16 (also behind the header of a MATLAB file) or 212 and returns, in
+float32 millivolt, bit for bit what `wfdb.rdrecord` rounds to. Other formats, several files, skew and several samples
+per frame are decoded by wfdb, after the header passed our own parser (wfdb allocates what a header asks for and
+verifies no checksum); segments are read one by one.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ecg_transformers.data.errors import HeaderError, LimitError, TruncatedError, UnsafePathError, brief
+from ecg_transformers.data.readers.limits import Limits, open_file
+from ecg_transformers.data.readers.wfdb.fallback import read_with_wfdb
+from ecg_transformers.data.readers.wfdb.header import Header, PathLike, read_header
+from ecg_transformers.data.readers.wfdb.samples import (
+    ChecksumPolicy,
+    Request,
+    choose_signals,
+    read_format_16,
+    read_format_212,
+    scale_of,
+    verify_checksums,
+)
+from ecg_transformers.data.readers.wfdb.segments import read_segments
+from ecg_transformers.data.record import DigitalRecord, ECGRecord
+
+
+def read_wfdb(
+    path: str | Path,
+    *,
+    lead_names: list[str] | None = None,
+    units: str | None = None,
+    root: str | Path | None = None,
+    limits: Limits | None = None,
+    checksum: ChecksumPolicy = "error",
+    allow_truncated: bool = False,
+    strict: bool = False,
+    follow_links: bool = False,
+) -> DigitalRecord | ECGRecord:
+    """A WFDB record, named by its `.hea` file or by its base name.
+
+    Args:
+        lead_names: read only these leads, in this order.
+        units: the unit of all signals, where the header states a wrong or unknown one.
+        root: folder that no file of the record may leave (default: the folder of the header).
+        limits: sizes beyond which a header is not believed.
+        checksum: what to do when the samples do not have the header's checksum.
+        allow_truncated: return what is there when the signal file is too short, with a flag.
+        strict: refuse headers without a gain instead of taking WFDB's default of 200 per millivolt.
+        follow_links: accept links that lead out of `root`.
+
+    Returns:
+        `DigitalRecord` where the samples are 16-bit integers, `ECGRecord` otherwise.
+        `metadata["flags"]` lists what had to be assumed: `gain_defaulted`, `rate_defaulted`, `inverted_gain`,
+        `truncated`, `checksum_mismatch`, `checksum_absent`, `length_inferred`, `header_latin1`.
+
+    Raises:
+        ECGDataError: a subclass that says what is wrong with the record.
+    """
+    limits = limits or Limits()
+    header_path = _header_path(path)
+    header = read_header(header_path, limits, root, follow_links=follow_links)
+    flags = list(header.flags) + (["rate_defaulted"] if header.rate_defaulted else [])
+    if header.segments or not _is_simple(header):
+        request = Request(lead_names, units, checksum, strict, follow_links)
+        return _read_unusual(header, Path(header_path), root, request, limits, flags)
+    samples, sum_ok = _read_simple(header, header_path, root, limits, allow_truncated, follow_links, flags)
+    if checksum != "ignore" and sum_ok:
+        verify_checksums(samples, header.signals, header_path, header.record_name, checksum, flags)
+    chosen = choose_signals(header.signals, lead_names, header_path, header.record_name)
+    names, gain, offset = scale_of(chosen, header.signals, units, header_path, header.record_name, strict, flags)
+    if chosen != list(range(len(header.signals))):
+        samples = np.ascontiguousarray(samples[:, chosen])
+    metadata: dict[str, Any] = {"comments": list(header.comments)}
+    if flags:
+        metadata["flags"] = sorted(set(flags))
+    return DigitalRecord(
+        samples=samples,
+        gain=gain,
+        offset=offset,
+        sampling_rate=header.sampling_rate,
+        lead_names=names,
+        record_id=os.path.splitext(os.path.basename(header_path))[0],
+        source=str(path),
+        metadata=metadata,
+    )
+
+
+def _header_path(path: PathLike) -> str:
+    """`100`, `100.hea` and `100.dat` all name the record 100."""
+    text = os.fspath(path)
+    if text.lower().endswith(".dat"):
+        return text[:-4] + ".hea"
+    return text if text.lower().endswith(".hea") else text + ".hea"
+
+
+def _is_simple(header: Header) -> bool:
+    first = header.signals[0]
+    where = first[:5]  # file, format, samples per frame, skew, byte offset
+    return where[1] in ("16", "212") and where[2:4] == (1, 0) and all(s[:5] == where for s in header.signals)
+
+
+def _read_unusual(
+    header: Header, path: Path, root: PathLike | None, request: Request, limits: Limits, flags: list[str]
+) -> DigitalRecord | ECGRecord:
+    """Several segments, several files, or a format that wfdb decodes."""
+    folder = path.parent if root is None else Path(root)
+    if header.segments:
+        return read_segments(header, path, folder, request, limits, flags, read=read_wfdb)
+    return read_with_wfdb(header, path, folder, request, limits, flags)
+
+
+def _read_simple(
+    header: Header,
+    path: str,
+    root: PathLike | None,
+    limits: Limits,
+    allow_truncated: bool,
+    follow_links: bool,
+    flags: list[str],
+) -> tuple[np.ndarray, bool]:
+    """int16 samples `(T, L)`, invalid values as -32768, and whether their checksums can be compared."""
+    first, num_leads, record = header.signals[0], len(header.signals), header.record_name
+    folder, own_name = os.path.split(path)
+    signal_path = os.path.join(folder, first.file_name)  # the name holds no slash, so the folder is that of the header
+    descriptor, size = open_file(signal_path, root, follow_links=follow_links, folder_is_safe=True)
+    try:
+        if first.file_name == own_name:
+            raise HeaderError("the header names itself as the signal file.", path=path, record=record)
+        if size > limits.max_file_bytes:
+            raise LimitError(f"the file has {size} bytes, more than the limit.", path=signal_path, record=record)
+        size -= first.byte_offset  # WFDB's own MATLAB files are format 16 behind a header of 24 bytes
+        if size < 0:
+            beyond = f"the byte offset {first.byte_offset} lies beyond the end of the signal file."
+            raise HeaderError(beyond, path=path, record=record)
+        available = size // 2 if first.fmt == "16" else size * 2 // 3
+        promised = header.num_samples or _inferred_length(header, available, size, path, limits, flags)
+        num_samples = min(promised, available // num_leads)
+        if num_samples < promised:
+            if not allow_truncated or num_samples == 0:
+                raise _too_short(promised, num_samples, num_leads, signal_path, record)
+            flags.append("truncated")
+        read = read_format_16 if first.fmt == "16" else read_format_212
+        samples = read(descriptor, num_samples * num_leads, first.byte_offset)
+        if samples.size < num_samples * num_leads:  # it has become shorter since it was opened
+            raise _too_short(promised, samples.size // num_leads, num_leads, signal_path, record)
+        return samples.reshape(num_samples, num_leads), num_samples == promised
+    except OSError as error:
+        raise UnsafePathError(f"the file cannot be read ({brief(error)}).", path=signal_path, record=record) from error
+    finally:
+        os.close(descriptor)
+
+
+def _inferred_length(header: Header, available: int, size: int, path: str, limits: Limits, flags: list[str]) -> int:
+    """Samples per lead where the header does not say: what the file holds, if that is a whole number."""
+    num_leads, record = len(header.signals), header.record_name
+    num_samples, rest = divmod(available, num_leads)
+    if rest or (header.signals[0].fmt == "16" and size % 2) or num_samples == 0:
+        raise HeaderError(
+            f"the header gives no number of samples, and {size} bytes are no whole number of {num_leads} leads.",
+            path=path,
+            record=record,
+        )
+    limits.check_shape(num_samples, num_leads, path=path, record=record)
+    flags.append("length_inferred")
+    return num_samples
+
+
+def _too_short(promised: int, found: int, num_leads: int, path: str, record: str) -> TruncatedError:
+    return TruncatedError(
+        f"the header promises {promised} samples of {num_leads} leads, the file holds {found}; pass "
+        "allow_truncated=True to read what is there.",
+        path=path,
+        record=record,
+    )

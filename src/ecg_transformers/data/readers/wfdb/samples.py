@@ -1,0 +1,165 @@
+"""The samples of a WFDB signal file: two formats read directly, checksums, choice of leads, scale."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from ecg_transformers.data.errors import ChecksumError, DuplicateLeadError, HeaderError, LeadNotFoundError, UnitError
+from ecg_transformers.data.readers.limits import read_array
+from ecg_transformers.data.readers.units import units_per_millivolt
+from ecg_transformers.data.readers.wfdb.header import PathLike, Signal
+from ecg_transformers.data.record import INVALID, standard_lead_name
+
+ChecksumPolicy = Literal["error", "warn", "ignore"]
+INVALID_212 = -2048  # "no value" in 12 bits
+
+
+class Request(NamedTuple):
+    """What the caller wants of a record, handed on to the slow path."""
+
+    lead_names: list[str] | None
+    units: str | None
+    checksum: ChecksumPolicy
+    strict: bool
+    follow_links: bool
+
+
+def read_format_16(descriptor: int, count: int, byte_offset: int = 0) -> np.ndarray:
+    """The first `count` samples of an open file of 16-bit little-endian integers."""
+    return read_array(descriptor, "<i2", count, byte_offset).astype(np.int16, copy=False)
+
+
+def read_format_212(descriptor: int, count: int, byte_offset: int = 0) -> np.ndarray:
+    """The first `count` samples of an open file of 12-bit integers, two in three bytes; -2048 (no value) as -32768.
+
+    Bytes b0 b1 b2 hold the samples `b1[3:0] b0` and `b1[7:4] b2`, each with its sign in bit 11. Both are moved to the
+    top of an int16 and shifted back, which spreads the sign.
+    """
+    pairs = (count + 1) // 2
+    packed = read_array(descriptor, "u1", pairs * 3, byte_offset)
+    if packed.size < pairs * 3:  # an odd count may end after two bytes
+        packed = np.concatenate([packed, np.zeros(pairs * 3 - packed.size, dtype=np.uint8)])
+    packed = packed.reshape(pairs, 3)
+    middle = packed[:, 1].astype(np.uint16)
+    samples = np.empty((pairs, 2), dtype=np.uint16)
+    np.left_shift(middle, 12, out=samples[:, 0])
+    samples[:, 0] |= packed[:, 0].astype(np.uint16) << 4
+    np.left_shift(middle & 0xF0, 8, out=samples[:, 1])
+    samples[:, 1] |= packed[:, 2].astype(np.uint16) << 4
+    values = samples.view(np.int16).reshape(-1)[:count]
+    values >>= 4
+    if values.size and values.min() == INVALID_212:
+        values[values == INVALID_212] = INVALID
+    return values
+
+
+def verify_checksums(
+    samples: np.ndarray,
+    signals: tuple[Signal, ...],
+    path: PathLike,
+    record: str,
+    policy: ChecksumPolicy,
+    flags: list[str],
+) -> None:
+    """Compare the 16-bit sum of each signal with its header; a header whose sums are all 0 states none.
+
+    Args:
+        samples: `(T, L)` as stored; int16 samples of format 212 have their invalid values as -32768.
+    """
+    if not any(signal.checksum for signal in signals):
+        flags.append("checksum_absent")
+        return
+    sums = sums_16_bit(samples) if samples.dtype == np.int16 else samples.sum(axis=0, dtype=np.int64)
+    if samples.dtype == np.int16 and signals[0].fmt == "212" and samples.min() == INVALID:
+        sums += (samples == INVALID).sum(axis=0) * (INVALID_212 - INVALID)
+    for signal, total in zip(signals, sums.tolist()):
+        if signal.checksum is None or (total - signal.checksum) % 65536 == 0:
+            continue
+        if policy == "warn":
+            flags.append("checksum_mismatch")
+            continue
+        raise ChecksumError(
+            f"the samples have the checksum {total % 65536}, the header states {signal.checksum % 65536}: the "
+            "signal file is damaged or belongs to another header (checksum='ignore' reads it all the same).",
+            path=path,
+            record=record,
+            lead=signal.name,
+        )
+
+
+def sums_16_bit(samples: np.ndarray) -> np.ndarray:
+    """Sum of each lead of int16 samples `(T, L)`, right modulo 65536; int64 `(L,)`."""
+    words = np.ascontiguousarray(samples).view(np.uint16)  # sums modulo 65536 need no wider numbers
+    block = 64 if len(words) > 2000 else 16 if len(words) >= 16 else 1  # long inner loops
+    whole = len(words) // block * block
+    total = np.add.reduce(words[:whole].reshape(whole // block, -1), axis=0, dtype=np.uint16).astype(np.int64)
+    if block > 1:
+        total = total.reshape(block, -1).sum(axis=0) + words[whole:].sum(axis=0, dtype=np.int64)
+    return total
+
+
+def choose_signals(signals: tuple[Signal, ...], lead_names: list[str] | None, path: PathLike, record: str) -> list[int]:
+    """Positions of the leads asked for, or of all."""
+    names = [standard_lead_name(signal.name).lower() for signal in signals]
+    if lead_names is None:
+        chosen = list(range(len(signals)))
+    else:
+        wanted = [standard_lead_name(name).lower() for name in lead_names]
+        for name, asked in zip(wanted, lead_names):
+            if name not in names:
+                raise LeadNotFoundError(
+                    f"the record has the leads {[signal.name for signal in signals]}.",
+                    path=path,
+                    record=record,
+                    lead=asked,
+                )
+        chosen = [names.index(name) for name in wanted]
+    distinct = len(set(names)) == len(names) and len(set(chosen)) == len(chosen)
+    for index in () if distinct else chosen:
+        if names.count(names[index]) > 1 or chosen.count(index) > 1:
+            raise DuplicateLeadError(
+                "two signals carry this lead name; a lead may occur once.",
+                path=path,
+                record=record,
+                lead=signals[index].name,
+            )
+    return chosen
+
+
+def scale_of(
+    chosen: list[int],
+    signals: tuple[Signal, ...],
+    units: str | None,
+    path: PathLike,
+    record: str,
+    strict: bool,
+    flags: list[str],
+) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Lead names, gain (units per millivolt) and offset of the chosen signals."""
+    names, gains, offsets = [], [], []
+    for index in chosen:
+        signal = signals[index]
+        if signal.gain_defaulted:
+            if strict:
+                raise HeaderError("the header gives no gain (strict=True).", path=path, record=record, lead=signal.name)
+            flags.append("gain_defaulted")
+        if signal.gain < 0:
+            flags.append("inverted_gain")
+        per_millivolt = units_per_millivolt(units or signal.units)
+        if per_millivolt is None:
+            raise UnitError(
+                f"the unit {signal.units!r} is not a voltage (V, mV, uV or nV); pass lead_names=[…] to read only the "
+                "ECG leads, or units='mV' if the header is wrong.",
+                path=path,
+                record=record,
+                lead=signal.name,
+            )
+        gain = signal.gain * per_millivolt
+        if not 1e-9 <= abs(gain) <= 1e12:
+            raise HeaderError(f"the gain {signal.gain} is absurd.", path=path, record=record, lead=signal.name)
+        names.append(standard_lead_name(signal.name))
+        gains.append(gain)
+        offsets.append(float(signal.baseline))
+    return names, np.array(gains), np.array(offsets)

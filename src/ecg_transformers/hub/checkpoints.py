@@ -1,0 +1,146 @@
+"""`load_checkpoint`: a model and its preprocessing from a name of the table, a folder, a Hub repository or a file."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ecg_transformers.models.checkpoints import CHECKPOINTS, Checkpoint, get_checkpoint
+from ecg_transformers.models.registry import get_method, list_methods, resolve
+from ecg_transformers.models.shared.state_dicts import CheckpointError
+from ecg_transformers.words import did_you_mean
+
+if TYPE_CHECKING:
+    from ecg_transformers.models.base import ECGPreTrainedModel
+
+
+def load_checkpoint(
+    checkpoint: str | os.PathLike[str], *, token: str | bool | None = None, **config_overrides: Any
+) -> "tuple[ECGPreTrainedModel, Any]":
+    """A model in eval mode and the feature extractor that feeds it.
+
+    A name of the table is fetched once (or taken from where the user put its file), converted without executing anything
+    in it, and kept as safetensors in the cache. What a model is never has to be guessed: a file that more than one
+    network fits is refused.
+
+    Args:
+        checkpoint: a name of `list_checkpoints()`, a folder, a Hub repository, or a file of the authors.
+        token: for gated or private repositories.
+        config_overrides: config fields that tensors cannot tell; of a folder or repository, config fields to change.
+
+    Returns:
+        the model, of the class that the checkpoint holds, and the extractor.
+
+    Raises:
+        ValueError: one sentence: an unknown name with the known ones, a file that does not fit, or which file to put
+            where.
+
+    Example:
+        >>> model, extractor = load_checkpoint("ecgfounder")  # doctest: +SKIP
+        >>> model(**extractor("records/00001_hr", return_tensors="pt")).logits.shape  # doctest: +SKIP
+        torch.Size([1, 150])
+    """
+    name = os.fspath(checkpoint)
+    if name in CHECKPOINTS:
+        return _load_named(get_checkpoint(name), token, config_overrides)
+    path = Path(name)
+    if path.is_dir():
+        return _load_folder(name, config_overrides)
+    if path.is_file():
+        return _load_file(path, config_overrides)
+    if (
+        name.count("/") != 1
+        or name.startswith((".", "/", "~"))
+        or path.suffix in (".pt", ".pth", ".ckpt", ".safetensors")
+    ):
+        raise CheckpointError(
+            f"{name!r} is no checkpoint's name, no folder, no file, and no Hub repository{did_you_mean(name, CHECKPOINTS)}"
+        )
+    return _load_repository(name, token, config_overrides)
+
+
+def _load_named(row: Checkpoint, token: Any, overrides: dict[str, Any]) -> "tuple[ECGPreTrainedModel, Any]":
+    from ecg_transformers.hub.official.cache import converted
+    from ecg_transformers.hub.official.fetch import checkpoint_file
+
+    file = checkpoint_file(row, token)
+    try:
+        folder = converted(row, file, {**row.overrides, **overrides})
+    except CheckpointError as error:
+        raise CheckpointError(f"{file} is not what {row.name} should be: {error}") from error
+    return _load_folder(str(folder), {})
+
+
+def _load_folder(name: str, overrides: dict[str, Any], **options: Any) -> "tuple[ECGPreTrainedModel, Any]":
+    from transformers import AutoConfig, AutoFeatureExtractor
+
+    from ecg_transformers.hub.folders import extractor_for
+
+    config = AutoConfig.from_pretrained(name, **options)
+    if getattr(config, "model_type", None) not in known_model_types():
+        raise CheckpointError(
+            f"{name} holds a {getattr(config, 'model_type', None)!r} model, which is no method of this package."
+        )
+    model = model_class_of(config).from_pretrained(name, **options, **overrides)
+    try:
+        extractor = AutoFeatureExtractor.from_pretrained(name, **options)
+    except (OSError, ValueError):  # repositories of the authors hold none: the published preprocessing is ours
+        extractor = extractor_for(model)
+    return model.eval(), extractor
+
+
+def known_model_types() -> set[str]:
+    """Every `model_type` that a config of ours, or one that is registered for us, may carry."""
+    types = set(list_methods())
+    for name in list_methods():
+        types |= set(get_method(name).model_types)
+    return types
+
+
+def model_class_of(config: Any) -> Any:
+    """The class that a config names in `architectures`, or the base model of its method."""
+    from ecg_transformers.models.registry import method_of
+
+    method = method_of(config)
+    named = (config.architectures or [""])[0]
+    dotted = {name.rpartition(".")[2]: name for name in method.classes.values()}
+    return resolve(dotted.get(named, method.classes["base"]))
+
+
+def _load_repository(name: str, token: Any, overrides: dict[str, Any]) -> "tuple[ECGPreTrainedModel, Any]":
+    try:
+        return _load_folder(name, overrides, token=token)
+    except OSError as error:
+        rows = [row.name for row in CHECKPOINTS.values() if row.source.repository == name]
+        if rows:
+            raise CheckpointError(
+                f"{name} has no config that can be loaded: load it by its name, {' or '.join(rows)}."
+            ) from error
+        raise CheckpointError(
+            f"{name} could not be loaded as a Hub repository ({str(error).splitlines()[0]}){did_you_mean(name, CHECKPOINTS)}"
+        ) from error
+
+
+def _load_file(path: Path, overrides: dict[str, Any]) -> "tuple[ECGPreTrainedModel, Any]":
+    """The only method whose layout a file of the authors has."""
+    from ecg_transformers.hub.folders import extractor_for
+    from ecg_transformers.hub.official.conversion import convert_checkpoint
+    from ecg_transformers.hub.official.loading import read_checkpoint
+
+    content = read_checkpoint(path)
+    fitting: dict[str, Any] = {}
+    for method in list_methods():
+        if get_method(method).convert is None:
+            continue
+        try:
+            fitting[method] = convert_checkpoint(method, content, **overrides)
+        except ValueError:  # strict: every tensor must fit
+            continue
+    if len(fitting) != 1:
+        what = f"fits {' and '.join(fitting)}" if fitting else "fits no method of this package"
+        raise CheckpointError(
+            f"{path} {what}: convert it by name (`ecg-transformers convert METHOD {path.name} OUT_DIR`) and load the folder; "
+            "what tensors cannot tell (variant=…, num_attention_heads=…) is given there or here."
+        )
+    (model,) = fitting.values()
+    model.config.converted_from = path.name
+    return model.eval(), extractor_for(model)

@@ -1,0 +1,1 @@
+"""Published checkpoints of other codes: safe loading and conversion."""

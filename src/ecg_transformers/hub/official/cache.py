@@ -1,0 +1,98 @@
+"""Converted checkpoints: made once from a file of the authors, kept as safetensors, loaded from there afterwards."""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ecg_transformers._version import __version__
+from ecg_transformers.data.building.build import cache_root
+from ecg_transformers.models.checkpoints import Checkpoint
+from ecg_transformers.models.registry import get_method
+from ecg_transformers.models.shared.state_dicts import CheckpointError
+
+logger = logging.getLogger(__name__)
+
+
+def converted_root() -> Path:
+    """Where converted checkpoints are kept, one folder for each file and its settings."""
+    return cache_root() / "checkpoints"
+
+
+def converted(row: Checkpoint, file: Path, overrides: Mapping[str, Any]) -> Path:
+    """The folder that `file` becomes with `overrides`; converted now when it is not there yet.
+
+    Another file, other overrides or another version of this package make another folder. A conversion that fails leaves
+    nothing behind.
+
+    Raises:
+        ValueError: see `convert_checkpoint`.
+    """
+    folder = converted_root() / row.name / _key(file, overrides)
+    if (folder / "config.json").is_file():
+        return folder
+    from ecg_transformers.hub.official.conversion import convert_checkpoint
+
+    model = convert_checkpoint(row.method, file, **overrides)
+    check_sizes(row, model.config)
+    names = row.label_names
+    if names and getattr(model.config, "num_labels", None) == len(names):
+        model.config.id2label = dict(enumerate(names))
+        model.config.label2id = {name: index for index, name in enumerate(names)}
+    model.config.converted_from = f"{row.source.repository or row.name}: {file.name}"
+    model.config.weights_licence = row.licence
+    making = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        making.parent.mkdir(parents=True, exist_ok=True)
+        model.save_pretrained(making)
+        published_extractor(row).save_pretrained(making)
+        if not (folder / "config.json").is_file():  # another process may have been faster
+            making.rename(folder)
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+    return folder
+
+
+def check_sizes(row: Checkpoint, config: Any) -> None:
+    """Refuse a network of the released width and another depth: half a file can look like a smaller network.
+
+    Another width is another network, such as a small one for a trial; it is loaded, and said.
+
+    Raises:
+        CheckpointError: with the size that differs.
+    """
+    differing = {name: value for name, value in row.sizes.items() if getattr(config, name, None) != value}
+    if not differing:
+        return
+    shown = ", ".join(f"{name} {getattr(config, name, None)} (released: {value})" for name, value in differing.items())
+    if next(iter(row.sizes)) in differing:
+        logger.warning("The file that is loaded as %s has other sizes than the released one: %s.", row.name, shown)
+        return
+    raise CheckpointError(f"it describes another network: {shown}.")
+
+
+def published_extractor(row: Checkpoint) -> Any:
+    """The authors' own preprocessing of a checkpoint."""
+    return get_method(row.method).extractor_class.for_method(row.method, **row.preprocessing)
+
+
+def _key(file: Path, overrides: Mapping[str, Any]) -> str:
+    """Changes with the file (its place, size and time), the overrides and the version of this package."""
+    real = file.resolve()
+    status = real.stat()
+    parts = [str(real), status.st_size, status.st_mtime_ns, dict(overrides), __version__]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def cache_size() -> int:
+    """Bytes of all converted checkpoints."""
+    return sum(path.stat().st_size for path in converted_root().rglob("*") if path.is_file())
+
+
+def clear_converted(name: str | None = None) -> None:
+    """Delete the converted checkpoints of one name, or all; they are made again when asked for."""
+    shutil.rmtree(converted_root() / name if name else converted_root(), ignore_errors=True)

@@ -1,0 +1,97 @@
+"""The file of a published checkpoint: brought by the user, or fetched from the Hub once."""
+
+import shutil
+from pathlib import Path
+
+from ecg_transformers.data.building.build import cache_root
+from ecg_transformers.models.checkpoints import Checkpoint
+from ecg_transformers.models.shared.state_dicts import CheckpointError
+
+SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
+
+
+def official_root() -> Path:
+    """Where files of published checkpoints lie that users brought, one folder a name."""
+    return cache_root() / "official"
+
+
+def checkpoint_file(row: Checkpoint, token: str | bool | None = None) -> Path:
+    """The file of a checkpoint: the one in its folder below `official_root()`, else its repository's.
+
+    Args:
+        token: for gated repositories; None takes the one that `huggingface_hub` knows (`HF_TOKEN`, `hf auth login`).
+
+    Raises:
+        CheckpointError: one sentence that says which file to put where, or whose conditions to accept.
+    """
+    brought = brought_file(row)
+    if brought is not None:
+        return brought
+    if row.source.repository is None or row.source.file is None:
+        raise CheckpointError(f"{row.name} cannot be fetched: {where_to_put(row)}")
+    return _from_hub(row, token)
+
+
+def brought_file(row: Checkpoint) -> Path | None:
+    """The file that the user put into the checkpoint's folder: the one of its published name, or the only one.
+
+    Raises:
+        CheckpointError: several files, none of which has the published name.
+    """
+    folder = official_root() / row.name
+    named = folder / row.source.file if row.source.file is not None else None
+    if named is not None and named.suffix in SUFFIXES and named.is_file():
+        return named
+    found = sorted(path for path in folder.glob("*") if path.suffix in SUFFIXES and path.is_file())
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise CheckpointError(f"{folder} holds several checkpoint files ({names}): leave the one that is {row.name}.")
+    return found[0] if found else None
+
+
+def where_to_put(row: Checkpoint) -> str:
+    """What to download by hand, and where it is looked for."""
+    source = row.source
+    what = f"the file {source.file}" if source.file else "its checkpoint file"
+    return f"download {what} from {source.page} and put it into {official_root() / row.name}."
+
+
+def _from_hub(row: Checkpoint, token: str | bool | None) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    source = row.source
+    assert source.repository is not None
+    assert source.file is not None
+    try:
+        path = hf_hub_download(source.repository, source.file, revision=source.revision, token=token)
+    except GatedRepoError as error:
+        raise CheckpointError(
+            f"{row.name} is gated: accept the conditions on {source.page}, then give your token (set HF_TOKEN, run "
+            "`hf auth login`, or pass token=…)."
+        ) from error
+    except LocalEntryNotFoundError as error:
+        raise CheckpointError(
+            f"{row.name} is not on this machine and the Hub is out of reach: {where_to_put(row)}"
+        ) from error
+    except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError) as error:
+        raise CheckpointError(
+            f"The Hub has no {source.file} in {source.repository} (or not for you, if it is gated): {where_to_put(row)}"
+        ) from error
+    except (HfHubHTTPError, OSError) as error:
+        raise CheckpointError(
+            f"{row.name} could not be fetched ({str(error).splitlines()[0]}): {where_to_put(row)}"
+        ) from error
+    return Path(path)
+
+
+def forget_brought_files(name: str) -> None:
+    """Delete the files that were brought for a checkpoint."""
+    shutil.rmtree(official_root() / name, ignore_errors=True)

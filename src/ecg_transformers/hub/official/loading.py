@@ -1,0 +1,148 @@
+"""Reading foreign checkpoint files: tensors and plain values come out, and nothing in a file is ever executed.
+
+Every pickle goes through torch's reader for weights (`weights_only=True`). What published training scripts leave beside
+their tensors (NumPy scalars, configurations of OmegaConf, fairseq, Lightning, transformers) is known by name and stands
+for an inert object that takes anything and keeps nothing: the named modules are not imported. Any other name in a
+file refuses the file.
+"""
+
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ecg_transformers.models.shared.state_dicts import CheckpointError
+
+MAX_FILE_BYTES = 20 * 2**30
+_MAX_NAMES = 200
+
+
+class InertObject:
+    """Stands for an object of a configuration: takes any arguments and state, and keeps none."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> "InertObject":
+        return super().__new__(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+def _empty_dict(*args: Any) -> dict[Any, Any]:
+    return {}
+
+
+# what published scripts leave in their files; full names, as regular expressions
+_INERT = (
+    # numbers and arrays of NumPy 1 and 2: metrics, scheduler states
+    r"numpy\.(?:core|_core)\.multiarray\.(?:scalar|_reconstruct)",
+    r"numpy\.(?:core|_core)\.numeric\._frombuffer",
+    r"numpy\.(?:dtype|ndarray|bool_|float16|float32|float64|int8|int16|int32|int64|uint8)",
+    r"numpy\.dtypes\.\w+DType",
+    # configurations
+    r"omegaconf\.(?:\w+\.)*\w+",
+    r"(?:fairseq|fairseq_signals|hydra)\.(?:\w+\.)*\w+",
+    r"(?:pytorch_lightning|lightning|lightning_fabric|lightning_utilities)\.(?:\w+\.)*\w+",
+    r"transformers\.(?:models\.\w+\.)?configuration_\w+\.\w+",
+    r"hubert_ecg\.(?:\w+\.)*\w+Config",
+    r"argparse\.Namespace",
+    r"types\.SimpleNamespace",
+    r"typing\.Any",
+    r"pathlib\.(?:_local\.)?(?:PurePosixPath|PosixPath|PureWindowsPath|WindowsPath)",
+    r"builtins\.(?:dict|list|tuple|int|float|str|bool|bytes|object)",
+)
+# dictionaries with other access to their entries
+_DICTIONARIES = (
+    r"(?:pytorch_lightning|lightning|lightning_fabric)\.(?:\w+\.)*AttributeDict",
+    r"easydict\.EasyDict",
+    r"addict\.(?:addict\.)?Dict",
+    r"yacs\.config\.CfgNode",
+)
+
+
+def stand_in(name: str) -> Any:
+    """What a name in a pickle stands for when it is read: an inert object, a dictionary, or None (refused)."""
+    if name == "collections.defaultdict":
+        return _empty_dict
+    if any(re.fullmatch(pattern, name) for pattern in _DICTIONARIES):
+        return OrderedDict
+    return InertObject if any(re.fullmatch(pattern, name) for pattern in _INERT) else None
+
+
+def read_checkpoint(path: Path) -> Mapping[str, Any]:
+    """The content of a checkpoint file; nothing in it is ever executed.
+
+    Raises:
+        CheckpointError: no such file, a file that cannot be read, or one that names code other than the known
+            configuration objects.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: there is no such file.")
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise CheckpointError(
+            f"{path}: {path.stat().st_size} bytes are more than a checkpoint of these methods can have."
+        )
+    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a dictionary of tensors.")
+    return content
+
+
+def _read_safetensors(path: Path) -> Mapping[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: no readable safetensors file ({error}).") from error
+
+
+def _read_pickle(path: Path) -> Any:
+    """The content of a file of `torch.save`, names that are no tensors replaced by their stand-ins."""
+    stands: dict[str, Any] = {}
+    while True:
+        try:
+            return _load_weights(path, stands)
+        except Exception as error:  # a damaged or hostile file fails in whatever way its bytes lead to
+            names = _foreign_names(path, error) - set(stands)
+            refused = sorted(name for name in names if stand_in(name) is None)
+            if refused or not names or len(stands) > _MAX_NAMES:
+                raise CheckpointError(_refusal(path, refused)) from error
+            stands |= {name: stand_in(name) for name in names}
+
+
+def _load_weights(path: Path, stands: Mapping[str, Callable[..., Any]]) -> Any:
+    import zipfile
+
+    import torch
+
+    with torch.serialization.safe_globals([(stand, name) for name, stand in stands.items()]):
+        # mapped, not read: two thirds of a training checkpoint are the optimiser's
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+
+
+def _foreign_names(path: Path, error: Exception) -> set[str]:
+    """The names that torch does not know by itself: all of a file, or the one that it stumbled on in an old format."""
+    import torch
+
+    try:
+        return set(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except Exception:  # the old format has no such list, and a damaged file none at all
+        found = re.findall(r"GLOBAL ([\w.]+)", str(error))
+        return {name if "." in name else f"builtins.{name}" for name in found}
+
+
+def _refusal(path: Path, refused: list[str]) -> str:
+    shown = ", ".join(refused[:5]) + (", …" if len(refused) > 5 else "")
+    reason = f"it holds objects that are not tensors ({shown})" if refused else "it cannot be read, or is cut short"
+    return (
+        f"{path}: {reason}. Checkpoints are loaded without executing anything in them; save the state dict alone "
+        "(torch.save(model.state_dict(), file)) and convert that."
+    )

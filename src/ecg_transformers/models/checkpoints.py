@@ -1,0 +1,316 @@
+"""The published checkpoints that can be loaded by name: what each is, where its file is, and under which licence.
+
+Plain data, one row a name; nothing heavy is imported. A network is a method of the registry, a checkpoint is a row here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ecg_transformers.models.registry import resolve
+from ecg_transformers.words import did_you_mean
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the file of a checkpoint is.
+
+    Attributes:
+        repository: on the Hub, "owner/name"; None where the file is not there.
+        file: its name; for a file that the user brings, as its authors call it, None when that is not known.
+        revision: the commit that is fetched; None takes the repository's current state, which was not seen by us.
+        page: where the file, or access to it, is to be had.
+        gated: the page's conditions must be accepted first, and a token given.
+    """
+
+    repository: str | None = None
+    file: str | None = None
+    revision: str | None = None
+    page: str = ""
+    gated: bool = False
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One published set of weights.
+
+    Attributes:
+        name: by which it is loaded.
+        title: in people's words.
+        method: the network, a name of the registry.
+        source: where the file is.
+        licence: of the weights.
+        overrides: config fields that the tensors cannot tell.
+        preprocessing: arguments of `for_method(method, …)` that give the authors' own chain.
+        sizes: config fields of the released network, its width first. A file of that width with other sizes is damaged, or
+            another model.
+        readout: what one record becomes: "pooler", the network's published feature, averaged over windows.
+        labels: dotted name of the outputs' names, for weights with a head.
+        notes: what else is known, and what was not established.
+    """
+
+    name: str
+    title: str
+    method: str
+    source: Source
+    licence: str
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    preprocessing: Mapping[str, Any] = field(default_factory=dict)
+    sizes: Mapping[str, Any] = field(default_factory=dict)
+    readout: str = "pooler"
+    labels: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def label_names(self) -> list[str]:
+        """Names of the outputs in their order; empty for an encoder."""
+        return [] if self.labels is None else list(resolve(self.labels))
+
+
+def _variant(name: str) -> dict[str, Any]:
+    return {"overrides": {"variant": name}, "preprocessing": {"variant": name}}
+
+
+def _transformer(hidden_size: int, num_hidden_layers: int) -> dict[str, int]:
+    return {"hidden_size": hidden_size, "num_hidden_layers": num_hidden_layers}
+
+
+_FOUNDER = "PKUDigitalHealth/ECGFounder"
+_FOUNDER_PAGE = "https://huggingface.co/PKUDigitalHealth/ECGFounder"
+_FOUNDER_LABELS = "ecg_transformers.models.ecg_net1d.labels_ecg_net1d.ECGFOUNDER_LABELS"
+_MIT_BY_OTHERS = "MIT (code); the weights' own licence was not seen, third parties treat them as MIT"
+_CARDIO_LABELS = "ecg_transformers.models.hubert_ecg.labels_hubert_ecg.CARDIO_LEARNING_LABELS"
+_HUBERT_LICENCE = "CC BY-NC 4.0"
+_MERL_PAGE = "https://github.com/cheliu-computation/MERL-ICML2024 (cloud folder linked in its README)"
+_STRATEGIES_PAGE = "https://github.com/AI4HealthUOL/ecg-pretraining-strategies (folder checkpoints)"
+_UNSEEN_FILE = "The file itself was not available to us; its layout is known from the published code."
+_S4_TEACHER = (
+    "In the code published with it the teacher of its pre-training stays at its random start; whether these weights were "
+    "made by it is not known."
+)
+_FOUNDER_SIZES = {
+    "stem_dim": 64,
+    "stage_dims": [64, 160, 160, 400, 400, 1024, 1024],
+    "depths": [2, 2, 2, 3, 3, 4, 4],
+}
+_HUBERT_SIZES = {"small": _transformer(512, 8), "base": _transformer(768, 12), "large": _transformer(960, 16)}
+_S4_SIZES = _transformer(512, 4)
+_S4_STATISTICS = (
+    "Its pre-training may have normalised leads by statistics that are not public; the authors evaluate raw mV."
+)
+
+
+def _hubert(size: str) -> Checkpoint:
+    repository = f"Edoardo-BS/hubert-ecg-{size}"
+    return Checkpoint(
+        f"hubert-ecg-{size}",
+        f"HuBERT-ECG {size}",
+        "hubert_ecg",
+        Source(repository, "model.safetensors", page=f"https://huggingface.co/{repository}"),
+        _HUBERT_LICENCE,
+        sizes=_HUBERT_SIZES[size],
+    )
+
+
+def _hubert_tuned(size: str) -> Checkpoint:
+    repository = f"Edoardo-BS/HuBERT-ECG-SFT-CardioLearning-{size}"
+    unsure = ("That the small size has this repository is inferred from the others.",) if size == "small" else ()
+    return Checkpoint(
+        f"hubert-ecg-sft-{size}",
+        f"HuBERT-ECG {size}, fine-tuned on 164 labels",
+        "hubert_ecg",
+        Source(repository, "model.safetensors", page=f"https://huggingface.co/{repository}"),
+        _HUBERT_LICENCE,
+        overrides={"problem_type": "multi_label_classification"},
+        sizes=_HUBERT_SIZES[size],
+        labels=_CARDIO_LABELS,
+        notes=("Whether the repository holds safetensors or a pickle was not seen.", *unsure),
+    )
+
+
+def _merl(kind: str, title: str, file: str, sizes: dict[str, Any]) -> Checkpoint:
+    return Checkpoint(
+        f"merl-{kind}",
+        title,
+        "merl",
+        Source(file=file, page=_MERL_PAGE),
+        "MIT",
+        sizes=sizes,
+        notes=("The ECG side alone. Missing leads are not foreseen by the authors.",),
+    )
+
+
+def _s4_sibling(name: str, title: str, file: str) -> Checkpoint:
+    return Checkpoint(
+        name,
+        title,
+        "ecg_cpc",
+        Source(file=file, page=_STRATEGIES_PAGE),
+        "not known: the repository names none",
+        preprocessing={"variant": "s4"},
+        sizes=_S4_SIZES,
+        notes=(_S4_STATISTICS, _S4_TEACHER),
+    )
+
+
+_ROWS = (
+    Checkpoint(
+        "ecgfounder",
+        "ECGFounder, 12 leads, 150 labels",
+        "ecg_net1d",
+        Source(_FOUNDER, "12_lead_ECGFounder.pth", "d9b1793951b2342f5f7e84f1ac03cd37f8a08724", _FOUNDER_PAGE),
+        _MIT_BY_OTHERS,
+        overrides={"problem_type": "multi_label_classification"},
+        sizes={**_FOUNDER_SIZES, "num_leads": 12},
+        labels=_FOUNDER_LABELS,
+        notes=("Decision thresholds were not published.",),
+    ),
+    Checkpoint(
+        "ecgfounder-1lead",
+        "ECGFounder, lead I, 150 labels",
+        "ecg_net1d",
+        Source(_FOUNDER, "1_lead_ECGFounder.pth", "d9b1793951b2342f5f7e84f1ac03cd37f8a08724", _FOUNDER_PAGE),
+        _MIT_BY_OTHERS,
+        overrides={"problem_type": "multi_label_classification"},
+        preprocessing={"lead_names": ["I"], "lead_table": ["I"]},
+        sizes={**_FOUNDER_SIZES, "num_leads": 1},
+        labels=_FOUNDER_LABELS,
+        notes=("Lead I is taken before the filters, as published.",),
+    ),
+    Checkpoint(
+        "ecg-fm",
+        "ECG-FM, pre-trained on MIMIC-IV-ECG and PhysioNet",
+        "ecg_wav2vec2",
+        Source("wanglab/ecg-fm", "mimic_iv_ecg_physionet_pretrained.pt", page="https://huggingface.co/wanglab/ecg-fm"),
+        "MIT",
+        **_variant("ecg_fm"),
+        sizes=_transformer(768, 12),
+        notes=("The authors embed each segment of 5 s; their mean for a record is our choice.",),
+    ),
+    Checkpoint(
+        "deepecg-ssl",
+        "DeepECG-SSL, pre-trained encoder",
+        "ecg_wav2vec2",
+        Source(
+            "heartwise/SSL_Pretrained_model",
+            "SSL_pretrained.pt",
+            page="https://huggingface.co/heartwise/SSL_Pretrained_model",
+            gated=True,
+        ),
+        "not known (gated)",
+        **_variant("deepecg_ssl"),
+        sizes=_transformer(768, 12),
+    ),
+    Checkpoint(
+        "melp",
+        "MELP, ECG encoder",
+        "ecg_wav2vec2",
+        Source("fuyingw/MELP_Encoder", "model.safetensors", page="https://huggingface.co/fuyingw/MELP_Encoder"),
+        "Apache-2.0",
+        **_variant("melp"),
+        sizes=_transformer(768, 8),
+        notes=("Released in bfloat16.",),
+    ),
+    Checkpoint(
+        "d-beta",
+        "D-BETA, ECG encoder",
+        "ecg_wav2vec2",
+        Source("Manhph2211/D-BETA", "sample.pt", page="https://huggingface.co/Manhph2211/D-BETA"),
+        "not known; the code is CC BY-NC 4.0",
+        **_variant("d_beta"),
+        sizes=_transformer(768, 8),
+        notes=(_UNSEEN_FILE, "The lead order of its pre-training was not published."),
+    ),
+    *(_hubert(size) for size in ("small", "base", "large")),
+    *(_hubert_tuned(size) for size in ("small", "base", "large")),
+    _merl("resnet18", "MERL, ResNet-18 encoder", "res18_best_encoder.pth", {"stem_dim": 64, "depths": [2, 2, 2, 2]}),
+    _merl("vit-tiny", "MERL, ViT-Tiny encoder", "vit_tiny_best_encoder.pth", _transformer(192, 12)),
+    Checkpoint(
+        "ked",
+        "KED (ECGFM-KED), ECG encoder",
+        "ked",
+        Source(file="best_valid_all_increase_with_augment_epoch_3.pt", page="https://zenodo.org/records/14881564"),
+        "not known",
+        sizes={"stem_dims": [32, 32, 64], "stage_dims": [64, 128, 128, 192], "depths": [3, 4, 23, 3]},
+    ),
+    Checkpoint(
+        "xecg",
+        "xECG of BenchECG, base model",
+        "xecg",
+        Source(
+            "riccardolunelli/xECG_base_model_v1",
+            "model.safetensors",
+            page="https://huggingface.co/riccardolunelli/xECG_base_model_v1",
+        ),
+        "MIT (by its page; its code's repository adds: for research only)",
+        sizes=_transformer(1024, 9),
+        notes=(
+            "Published embeddings were made in bfloat16 on a GPU and are met to about 1e-2.",
+            _UNSEEN_FILE,
+        ),
+    ),
+    Checkpoint(
+        "ecg-cpc",
+        "ECG-CPC, the S4 model of the public benchmark",
+        "ecg_cpc",
+        Source(file="ECG-CPC_Checkpoint.zip", page="https://figshare.com/articles/30192604"),
+        "CC BY 4.0 (by its page)",
+        preprocessing={"variant": "s4"},
+        sizes=_S4_SIZES,
+        notes=("The zip holds a Lightning file (.ckpt): that one is needed.", _UNSEEN_FILE),
+    ),
+    _s4_sibling("ecg-s4-jepa", "S4 encoder, JEPA", "jepa_e10.ckpt"),
+    _s4_sibling("ecg-s4-data2vec", "S4 encoder, Data2Vec", "data2vec_e10.ckpt"),
+    _s4_sibling("ecg-s4-dinosr", "S4 encoder, DinoSR", "dinosr_e10.ckpt"),
+    _s4_sibling("ecg-s4-sk-kmeans", "S4 encoder, SK-kmeans", "hubert++_e10.ckpt"),
+    Checkpoint(
+        "st-mem",
+        "ST-MEM, ViT-B encoder",
+        "st_mem",
+        Source(page="https://github.com/bakqui/ST-MEM (cloud folder linked in its README)"),
+        "CC BY-NC 4.0, with a later notice of the authors that reserves all rights",
+        sizes=_transformer(768, 12),
+        notes=("What the file is called was not seen.",),
+    ),
+    Checkpoint(
+        "ecg-jepa",
+        "ECG-JEPA (Kim), multi-block masking",
+        "ecg_jepa",
+        Source(
+            file="multiblock_epoch100.pth",
+            page="https://github.com/sehunfromdaegu/ECG_JEPA (cloud folder linked in its README)",
+        ),
+        "MIT (code); no separate licence for the weights",
+        sizes=_transformer(768, 12),
+        notes=("The same name means another model at Weimann and Conrad (weimann-jepa).",),
+    ),
+    Checkpoint(
+        "weimann-jepa",
+        "ECG-JEPA (Weimann and Conrad)",
+        "weimann_jepa",
+        Source(page="https://github.com/kweimann/ECG-JEPA"),
+        "MIT (code)",
+        notes=("No public link to weights is known; a file of the authors' code has its settings inside.",),
+    ),
+)
+CHECKPOINTS: dict[str, Checkpoint] = {row.name: row for row in _ROWS}
+
+
+def list_checkpoints() -> list[str]:
+    """Names of all published checkpoints that can be loaded by name."""
+    return list(CHECKPOINTS)
+
+
+def get_checkpoint(name: str) -> Checkpoint:
+    """The row of a checkpoint.
+
+    Raises:
+        ValueError: for an unknown name, with the known ones.
+
+    Example:
+        >>> get_checkpoint("ecgfounder").source.repository
+        'PKUDigitalHealth/ECGFounder'
+    """
+    if name not in CHECKPOINTS:
+        raise ValueError(f"There is no checkpoint {name!r}{did_you_mean(name, CHECKPOINTS)}")
+    return CHECKPOINTS[name]

@@ -1,0 +1,1 @@
+"""Net1D, the residual network of ECGFounder."""

@@ -1,0 +1,1 @@
+"""HuBERT-ECG: a HuBERT encoder over the twelve leads joined to one series."""

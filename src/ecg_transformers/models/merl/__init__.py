@@ -1,0 +1,1 @@
+"""MERL: ECG encoders trained against reports, a ResNet and a ViT."""

@@ -1,0 +1,64 @@
+"""Makes the classes of the package known to transformers, at the moment when transformers is first used.
+
+`import ecg_transformers` costs nothing where no model is needed: reading, checking and drawing records load neither
+torch nor transformers. As soon as transformers is imported, by whomever, its Auto classes and `pipeline` know every
+method. Our own modules that hold classes import transformers too; it is then loaded before they are, so that no
+class is asked for while its module is still half loaded.
+"""
+
+import importlib.util
+import re
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+# modules that registering loads, directly or through others: a method's folder but for its registry entry, and the rooms
+# that hold extractors, cards and pipelines
+HOLDS_CLASSES = re.compile(
+    r"ecg_transformers\.((features|hub|pipelines)\.|models\.(auto$|base$|classification$|leads$|outputs$|\w+\.(?!method$)))"
+)
+
+
+def register_with_transformers() -> None:
+    """Register now where transformers is loaded already, else as soon as it is."""
+    if "transformers" in sys.modules:
+        _register()
+    elif not any(isinstance(finder, _Registration) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Registration())
+
+
+def _register() -> None:
+    from ecg_transformers.models.auto import register_auto_classes
+    from ecg_transformers.pipelines import register_pipelines
+
+    register_auto_classes()
+    register_pipelines()
+
+
+class _Registration(MetaPathFinder):
+    """Sees the first import of transformers, or of a module that needs it; finds nothing itself."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname == "transformers":
+            return self._transformers()
+        if HOLDS_CLASSES.match(fullname):
+            import_module("transformers")
+        return None
+
+    def _transformers(self) -> ModuleSpec | None:
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec("transformers")
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def execute_and_register(module: ModuleType) -> None:
+                execute(module)
+                _register()
+
+            spec.loader.exec_module = execute_and_register  # type: ignore[method-assign]
+        return spec

@@ -1,0 +1,1 @@
+"""The classifier of a fine-tuning run and how it is judged."""

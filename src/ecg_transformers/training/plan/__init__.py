@@ -1,0 +1,1 @@
+"""What a run will do: settings, batches, random streams, learning rates."""

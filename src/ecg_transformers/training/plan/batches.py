@@ -1,0 +1,136 @@
+"""Which records an optimiser step sees: a pure function of (seed, epoch, step), whatever the number of processes.
+
+The global batch of step `s` is a consecutive slice of the epoch's permutation. It is cut into accumulation x processes
+pieces; piece `micro * processes + rank` goes to that rank. One process with batch `2b` and two with batch `b` (or one with
+batch `b` and two accumulated pieces) therefore train on the same records at every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from ecg_transformers.training.errors import UsageError
+from ecg_transformers.training.plan.randomness import permutation
+
+
+@lru_cache(maxsize=2)
+def epoch_order(num_records: int, seed: int, epoch: int) -> np.ndarray:
+    """The order of the records in one epoch: int64 `(num_records,)`."""
+    return permutation(num_records, seed, "order", epoch)
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """The records of one forward pass of one process."""
+
+    step: int
+    epoch: int
+    micro: int
+    indices: tuple[int, ...]
+    counted: bool
+    """False for the filler of a process without a record of its own in an incomplete batch; its loss has weight 0."""
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """The division of epochs into optimiser steps, and of a step into forward passes.
+
+    Args:
+        num_records: records in the training set.
+        per_device_batch_size: records of one forward pass of one process.
+        accumulation: forward passes of one optimiser step.
+        num_processes: processes that train together.
+        seed: key of the order.
+        drop_last: leave out the incomplete batch at the end of an epoch (another order each epoch, so other records
+            each time).
+
+    Raises:
+        UsageError: no step fits into an epoch, or a size is not positive.
+    """
+
+    num_records: int
+    per_device_batch_size: int
+    accumulation: int = 1
+    num_processes: int = 1
+    seed: int = 0
+    drop_last: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("per_device_batch_size", "accumulation", "num_processes"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if self.num_records < 1:
+            raise UsageError("The training set holds no record.")
+        if self.steps_per_epoch < 1:
+            raise UsageError(
+                f"One optimiser step takes {self.global_batch_size} records, but the training set holds only "
+                f"{self.num_records}: use a smaller --per_device_batch_size, or --drop_last false to train on the "
+                "incomplete batch."
+            )
+
+    @property
+    def global_batch_size(self) -> int:
+        """Records of one optimiser step over all processes."""
+        return self.per_device_batch_size * self.accumulation * self.num_processes
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps of one epoch."""
+        full, rest = divmod(self.num_records, self.global_batch_size)
+        return full + int(rest > 0 and not self.drop_last)
+
+    def epoch_of(self, step: int) -> int:
+        """The epoch (from 0) of an optimiser step (from 0)."""
+        return step // self.steps_per_epoch
+
+    def global_batch(self, step: int) -> np.ndarray:
+        """Indices of all records of one optimiser step, in order."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        start = position * self.global_batch_size
+        return epoch_order(self.num_records, self.seed, epoch)[start : start + self.global_batch_size]
+
+    def pieces(self, step: int) -> list[np.ndarray]:
+        """The global batch of a step cut into forward passes; piece `micro * num_processes + rank` is that rank's."""
+        return np.array_split(self.global_batch(step), self.accumulation * self.num_processes)
+
+    def pass_over_processes(self, step: int, micro: int) -> list[int]:
+        """The records of all processes in one forward pass."""
+        first = micro * self.num_processes
+        return [int(index) for piece in self.pieces(step)[first : first + self.num_processes] for index in piece]
+
+    def micro_batches(self, step: int, rank: int = 0) -> list[MicroBatch]:
+        """The forward passes of one process in one optimiser step."""
+        batch, pieces = self.global_batch(step), self.pieces(step)
+        own = [pieces[micro * self.num_processes + rank] for micro in range(self.accumulation)]
+        return [
+            MicroBatch(
+                step=step,
+                epoch=self.epoch_of(step),
+                micro=micro,
+                indices=tuple(int(index) for index in (piece if len(piece) else batch[:1])),
+                counted=len(piece) > 0,
+            )
+            for micro, piece in enumerate(own)
+        ]
+
+
+class StepSampler:
+    """Batch sampler for `torch.utils.data.DataLoader`: yields lists of `(epoch, index)` from one step to another.
+
+    It runs through all epochs, so that workers live as long as the run and a resumed run starts in mid-epoch at once.
+    """
+
+    def __init__(self, plan: BatchPlan, rank: int, first_step: int, last_step: int) -> None:
+        self.plan, self.rank, self.first_step, self.last_step = plan, rank, first_step, last_step
+
+    def __len__(self) -> int:
+        return max(0, self.last_step - self.first_step) * self.plan.accumulation
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for step in range(self.first_step, self.last_step):
+            for micro_batch in self.plan.micro_batches(step, self.rank):
+                yield [(micro_batch.epoch, index) for index in micro_batch.indices]

@@ -1,0 +1,1 @@
+"""What a step sees: splits, views and prepared records."""

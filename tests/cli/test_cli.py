@@ -1,0 +1,250 @@
+"""The command line: every verb answers people and programs, wrong input is one sentence and exit code 2."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ecg_transformers.cli import build_parser, main
+from ecg_transformers.models.registry import list_methods, method_table
+
+LEADS = ["I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"]
+VERBS = [
+    "info",
+    "plot",
+    "methods",
+    "predict",
+    "convert",
+    "export",
+    "datasets",
+    "build",
+    "pretrain",
+    "finetune",
+    "doctor",
+]
+
+
+def look_at_the_output(monkeypatch):
+    """Standard output is a terminal from here on."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "120")
+
+
+@pytest.fixture
+def record(tmp_path):
+    signal = np.random.default_rng(0).standard_normal((1000, 12)) * 0.2
+    path = tmp_path / "ein EKG.npz"
+    np.savez(path, signal=signal, sampling_rate=100, lead_names=LEADS)
+    return str(path)
+
+
+def run(*words, **environment):
+    """The command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "ecg_transformers", *words],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.mark.parametrize("columns", ["80", "100", "110", "200"])
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_at_any_width(verb, columns, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", columns)
+    with pytest.raises(SystemExit) as stop:
+        main([verb, "--help"])
+    assert stop.value.code == 0
+    assert verb in capsys.readouterr().out
+
+
+def test_the_list_of_verbs_is_complete(capsys):
+    with pytest.raises(SystemExit):
+        build_parser().parse_args(["--help"])
+    printed = capsys.readouterr().out
+    assert all(f"    {verb} " in printed for verb in VERBS)
+
+
+@pytest.mark.parametrize("verb", ["info", "predict", "build"])
+def test_help_shows_an_example(verb, capsys):
+    with pytest.raises(SystemExit):
+        main([verb, "--help"])
+    assert f"ecg-transformers {verb} " in capsys.readouterr().out.partition("example:")[2]
+
+
+def test_methods_lists_the_registry(capsys):
+    assert main(["methods"]) == 0
+    assert [json.loads(line)["name"] for line in capsys.readouterr().out.splitlines()] == list_methods()
+    assert main(["methods", "--markdown"]) == 0
+    assert capsys.readouterr().out.strip() == method_table()
+
+
+def test_datasets_prints_a_fact_sheet_a_line(capsys):
+    assert main(["datasets"]) == 0
+    sheets = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {"synthetic", "folder", "ptb_xl"} <= {sheet["name"] for sheet in sheets}
+
+
+@pytest.mark.parametrize("words", [["methods"], ["datasets"], ["doctor"]])
+def test_people_get_text_and_programs_json(words, capsys, monkeypatch):
+    look_at_the_output(monkeypatch)
+    assert main(words) == 0
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(capsys.readouterr().out.splitlines()[0])
+    assert main([*words, "--json"]) == 0
+    assert all(json.loads(line) for line in capsys.readouterr().out.splitlines())
+
+
+def test_info_describes_a_record(record, capsys):
+    assert main(["info", record]) == 0
+    assert json.loads(capsys.readouterr().out)["sampling_rate"] == 100
+
+
+def test_info_tells_people_every_lead(record, capsys, monkeypatch):
+    look_at_the_output(monkeypatch)
+    assert main(["info", record]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"\n{lead} " in shown for lead in LEADS)
+    assert "10 s at 100 Hz" in shown
+
+
+def test_info_and_plot_take_what_a_file_does_not_say(tmp_path, capsys):
+    np.save(tmp_path / "bare.npy", np.random.default_rng(0).standard_normal((500, 2)) * 200)
+    hints = ["--sampling_rate", "250", "--leads", "II,V1", "--units", "uV"]
+    assert main(["info", str(tmp_path / "bare.npy"), *hints]) == 0
+    sheet = json.loads(capsys.readouterr().out)
+    assert (sheet["sampling_rate"], sheet["lead_names"]) == (250, ["II", "V1"])
+    assert sheet["leads"][0]["max_mv"] < 1
+    assert main(["plot", str(tmp_path / "bare.npy"), "-o", str(tmp_path / "bare.png"), *hints]) == 0
+
+
+@pytest.mark.parametrize(("suffix", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
+def test_plot_writes_a_picture(record, tmp_path, capsys, suffix, start):
+    assert main(["plot", record, "-o", str(tmp_path / f"a picture.{suffix}")]) == 0
+    assert (tmp_path / f"a picture.{suffix}").read_bytes().startswith(start)
+
+
+def test_build_writes_shards(tmp_path, capsys):
+    out = tmp_path / "shards"
+    assert main(["build", "synthetic", "--output_dir", str(out), "--option", "num_records=6"]) == 0
+    assert list(out.rglob("*.parquet"))
+    assert json.loads(capsys.readouterr().out)["read"] == 6
+
+
+def test_doctor_names_versions_cache_and_threads(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("ECG_CACHE_DIR", str(tmp_path))
+    (tmp_path / "a file").write_bytes(b"0" * 1_500_000)
+    assert main(["doctor"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["torch"]
+    assert (facts["cache"], facts["cache_megabytes"]) == (str(tmp_path), 1.5)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["info", "no such file.hea"],
+        ["plot", "no such file.hea", "-o", "x.png"],
+        ["convert", "st_men", "file.pth", "out"],
+        ["convert", "st_mem", "no such file.pth", "out"],
+        ["build", "ptb_x", "--output_dir", "out"],
+        ["build", "ptb_xl", "--data_dir", "no such folder", "--output_dir", "out"],
+        ["predict", "a.hea", "--model", "no such model folder"],
+        ["predict", "a.hea"],
+        ["predict", "a.hea", "--model", "m", "-o", "table.xlsx"],
+        ["predict", "a.hea", "--model", "m", "-o", "no folder/table.csv"],
+    ],
+)
+def test_wrong_input_is_one_sentence_and_exit_code_2(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    printed = capsys.readouterr().err
+    assert "Traceback" not in printed
+    assert printed.startswith(f"ecg-transformers {arguments[0]}:")
+    assert not list(tmp_path.iterdir())
+
+
+def test_predict_without_a_model_says_what_it_needs(capsys):
+    assert main(["predict", "a.hea"]) == 2
+    assert "--model" in capsys.readouterr().err
+
+
+def test_the_module_form_is_the_command():
+    result = run("--version")
+    assert result.returncode == 0
+    assert result.stdout.strip().count(".") == 2
+
+
+@pytest.mark.parametrize("words", [["datasets"], ["methods"], ["info"], ["plot"]])
+def test_light_verbs_load_neither_torch_nor_transformers(words, record, tmp_path):
+    given = {"info": [record], "plot": [record, "-o", str(tmp_path / "a.png")]}.get(words[0], [])
+    script = (
+        "import sys\nfrom ecg_transformers.cli import main\n"
+        f"code = main({[*words, *given]!r})\n"
+        "print(code, sorted({'torch', 'transformers'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=280)
+    assert result.stdout.splitlines()[-1] == "0 []", result.stderr[-1000:]
+
+
+def test_help_loads_nothing_heavy():
+    script = (
+        "import sys\nfrom ecg_transformers.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'transformers', 'datasets', 'numpy', 'scipy', 'pandas', 'pyarrow', 'matplotlib', 'wfdb'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=280)
+    assert result.stdout.splitlines()[-1] == "[]", result.stderr[-1000:]
+
+
+def test_pretrain_and_finetune_are_verbs(tmp_path):
+    small = (
+        "hidden_size=16,num_hidden_layers=1,num_attention_heads=1,attention_head_size=16,intermediate_size=16,"
+        "decoder_hidden_size=16,decoder_num_hidden_layers=1,decoder_intermediate_size=16,decoder_attention_head_size=16"
+    )
+    common = ["--recipe", "tiny", "--dataset", "synthetic", "--dataset_options", "num_records=40", "--max_steps", "2"]
+    common += ["--per_device_batch_size", "4", "--recipe_overrides", "batch_size=4", "--no_tensorboard"]
+    cache = {"ECG_CACHE_DIR": str(tmp_path / "cache")}
+    pretrained, tuned = str(tmp_path / "pre trained"), str(tmp_path / "tuned")
+    words = ["pretrain", "--method", "st_mem", *common, "--config_overrides", small, "--output_dir", pretrained]
+    result = run(*words, **cache)
+    assert result.returncode == 0, result.stderr[-2000:]
+    words = ["finetune", "--model_name_or_path", pretrained, *common, "--output_dir", tuned, "--n_boot", "10"]
+    result = run(*words, **cache)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert "test macro AUROC" in result.stdout
+    result = run("pretrain", "--metod", "st_mem", "--output_dir", "x")
+    assert result.returncode == 2
+    assert "--method" in result.stderr
+
+
+def test_predict_writes_a_table(record, tmp_path, capsys):
+    import torch
+
+    from ecg_transformers.models.registry import get_method
+
+    method = get_method("st_mem")
+    torch.manual_seed(0)
+    config = method.config_class(
+        **method.tiny_config,
+        id2label={0: "AF", 1: "sinus", 2: "other"},
+        problem_type="multi_label_classification",
+        decision_thresholds=[0.0, 1.0, 1.0],
+    )
+    method.model_classes["classification"](config).save_pretrained(tmp_path / "model")
+    for name in ("scores.csv", "scores.parquet"):
+        words = ["predict", record, str(tmp_path / "missing.npz"), "--model", str(tmp_path / "model")]
+        assert main([*words, "-o", str(tmp_path / name)]) == 1
+        read = pd.read_csv if name.endswith("csv") else pd.read_parquet
+        table = read(tmp_path / name)
+        assert list(table["file"]) == [record]
+        assert list(table["answer"]) == ["AF"]
+        assert {"AF", "sinus", "other"} <= set(table)
+    assert "missing.npz" in capsys.readouterr().err
+    assert not list(tmp_path.glob(".*"))

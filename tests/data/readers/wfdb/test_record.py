@@ -1,0 +1,336 @@
+"""The WFDB reader: bit-equal to wfdb where wfdb is right, an error with a name where it is not."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ecg_transformers.data.errors import (
+    ChecksumError,
+    DuplicateLeadError,
+    ECGDataError,
+    HeaderError,
+    LeadNotFoundError,
+    LimitError,
+    RecordNotFoundError,
+    TruncatedError,
+    UnitError,
+    UnsafePathError,
+)
+from ecg_transformers.data.readers import Limits, read_digital, read_record
+from ecg_transformers.data.readers.wfdb.samples import read_format_212
+
+
+def reference(path: Path) -> np.ndarray:
+    import wfdb
+
+    return wfdb.rdrecord(str(path.with_suffix(""))).p_signal.astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "ptb-xl/records500/00000/*.hea",
+        "mitdb/*.hea",
+        "ludb/data/1*.hea",
+        "cinc2021/*/*.hea",
+        "ptbdb/**/*.hea",
+        "odd/derived-nan/*.hea",
+    ],
+)
+def test_real_records_are_bit_equal_to_wfdb(ecg_data_dir, pattern):
+    paths = sorted(ecg_data_dir.glob(pattern))[:12]
+    assert paths
+    for path in paths:
+        np.testing.assert_array_equal(read_record(path).signal, reference(path))
+
+
+def test_all_ways_to_name_a_record_mean_the_same(tmp_path, write_wfdb, digital_ecg):
+    header = write_wfdb(tmp_path, "--all", digital_ecg())
+    signals = [read_record(p).signal for p in (header, header.with_suffix(""), header.with_suffix(".dat"), str(header))]
+    assert all(np.array_equal(signals[0], signal) for signal in signals)
+    np.testing.assert_array_equal(signals[0], reference(header))
+
+
+@pytest.mark.parametrize("fmt", ["80", "16", "24", "32", "508", "516", "524"])
+def test_formats_that_wfdb_writes_decode_as_written(tmp_path, fmt):
+    import wfdb
+
+    limit = {"80": 100, "508": 100, "16": 20_000, "516": 20_000}.get(fmt, 2**22)
+    samples = np.random.default_rng(3).integers(-limit, limit, (301, 2))
+    wfdb.wrsamp(
+        "r",
+        100,
+        ["mV"] * 2,
+        ["I", "II"],
+        d_signal=samples,
+        fmt=[fmt] * 2,
+        adc_gain=[200.0] * 2,
+        baseline=[5] * 2,
+        write_dir=str(tmp_path),
+    )
+    record = read_record(tmp_path / "r")
+    np.testing.assert_array_equal(record.signal, ((samples - 5) / 200).astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("fmt", "encode"),
+    [
+        ("61", lambda x: x.astype(">i2")),
+        ("160", lambda x: (x + 32768).astype("<u2")),
+        ("8", lambda x: np.diff(x, axis=0, prepend=x[:1]).astype("i1")),
+    ],
+)
+def test_formats_of_older_systems_decode_as_written(tmp_path, fmt, encode):
+    samples = np.cumsum(np.random.default_rng(3).integers(-9, 10, (301, 2)), axis=0)
+    encode(samples).tofile(tmp_path / "r.dat")
+    lines = [
+        f"r.dat {fmt} 200 12 0 {first} {total} 0 {n}"
+        for n, (first, total) in enumerate(zip(samples[0], samples.sum(axis=0)))
+    ]
+    (tmp_path / "r.hea").write_text("\n".join(["r 2 100 301", *lines]) + "\n")
+    np.testing.assert_array_equal(read_record(tmp_path / "r").signal, (samples / 200).astype(np.float32))
+
+
+def test_format_212_reads_odd_counts_signs_and_missing_values(tmp_path):
+    values = np.array([0, -1, 2047, -2047, -2048, 5, 1023], dtype=np.int64)
+    bits = [int(v) & 0xFFF for v in values] + [0]
+    packed = bytearray()
+    for low, high in zip(bits[::2], bits[1::2]):
+        packed += bytes([low & 0xFF, (low >> 8) | (high >> 8 << 4), high & 0xFF])
+    (tmp_path / "x").write_bytes(bytes(packed[:-1]))  # the last byte belongs to no sample
+    expected = np.where(values == -2048, -32768, values)
+    with (tmp_path / "x").open("rb") as file:
+        np.testing.assert_array_equal(read_format_212(file.fileno(), 7), expected)
+
+
+def test_a_wrong_checksum_is_an_error_by_default(tmp_path, write_wfdb, digital_ecg):
+    path = write_wfdb(tmp_path, "r", digital_ecg())
+    content = bytearray((tmp_path / "r.dat").read_bytes())
+    content[2 * 12 * 77 + 2 * 7] ^= 1  # one bit of V2
+    (tmp_path / "r.dat").write_bytes(bytes(content))
+    with pytest.raises(ChecksumError, match=r"lead 'V2'.*damaged"):
+        read_record(path)
+    assert read_record(path, checksum="warn").metadata["flags"] == ["checksum_mismatch"]
+    assert "flags" not in read_record(path, checksum="ignore").metadata
+
+
+def test_a_short_file_says_both_numbers_and_can_be_read_on_request(tmp_path, write_wfdb, digital_ecg):
+    path = write_wfdb(tmp_path, "r", digital_ecg(), num_samples=5000)
+    with pytest.raises(TruncatedError, match=r"5000 samples of 12 leads, the file holds 1000"):
+        read_record(path)
+    record = read_record(path, allow_truncated=True)
+    assert record.num_samples == 1000
+    assert record.metadata["flags"] == ["truncated"]
+
+
+def test_a_missing_length_is_inferred_only_when_it_divides(tmp_path, write_wfdb, digital_ecg):
+    path = write_wfdb(tmp_path, "r", digital_ecg(), num_samples="")
+    record = read_record(path)
+    assert record.num_samples == 1000
+    assert record.metadata["flags"] == ["length_inferred"]
+    (tmp_path / "r.dat").write_bytes((tmp_path / "r.dat").read_bytes()[:-2])
+    with pytest.raises(HeaderError, match="no number of samples"):
+        read_record(path)
+
+
+@pytest.mark.parametrize(
+    ("gain", "flag"),
+    [("0", "gain_defaulted"), ("0/mV", "gain_defaulted"), ("-200", "inverted_gain")],
+)
+def test_odd_gains_are_flagged(tmp_path, write_wfdb, digital_ecg, gain, flag):
+    path = write_wfdb(tmp_path, "r", digital_ecg(), gain=gain)
+    assert flag in read_record(path).metadata["flags"]
+    if flag == "gain_defaulted":
+        with pytest.raises(HeaderError, match="no gain"):
+            read_record(path, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("unit", "factor"), [("mV", 1), ("mv", 1), ("uV", 1000), ("µV", 1000), ("V", 0.001), ("nV", 1e6)]
+)
+def test_units_become_millivolts(tmp_path, write_wfdb, digital_ecg, unit, factor):
+    samples = digital_ecg()
+    path = write_wfdb(tmp_path, "r", samples, gain=f"2.0/{unit}")
+    np.testing.assert_allclose(read_record(path).signal, samples / 2.0 / factor, rtol=1e-6)
+
+
+def test_unknown_units_are_refused_unless_the_lead_is_left_out(tmp_path, write_wfdb, digital_ecg):
+    path = write_wfdb(tmp_path, "r", digital_ecg(), gain="1000/furlong")
+    with pytest.raises(UnitError, match="furlong"):
+        read_record(path)
+    assert read_record(path, units="mV").num_leads == 12
+
+
+def test_only_the_ecg_leads_of_a_mixed_record_on_request(ecg_data_dir):
+    path = ecg_data_dir / "odd" / "mixed-signals" / "v102s"
+    with pytest.raises(UnitError, match=r"'PLETH'.*'NU'"):
+        read_record(path)
+    record = read_record(path, lead_names=["V", "II"])
+    assert record.lead_names == ["V", "II"]
+    with pytest.raises(LeadNotFoundError, match=r"lead 'V9'.*\['II', 'V', 'PLETH', 'RESP'\]"):
+        read_record(path, lead_names=["V9"])
+
+
+def test_two_signals_of_one_name_are_refused(tmp_path, write_wfdb, digital_ecg):
+    path = write_wfdb(tmp_path, "r", digital_ecg()[:, :2], lead_names=["V1", "v1"])
+    with pytest.raises(DuplicateLeadError):
+        read_record(path)
+
+
+@pytest.mark.parametrize("name", ["../secret/x.dat", "/etc/passwd", "a\\b.dat", "r.hea", "sub/r.dat"])
+def test_a_header_cannot_name_files_elsewhere(tmp_path, write_wfdb, digital_ecg, name):
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "x.dat").write_bytes(bytes(24000))
+    path = write_wfdb(tmp_path / "in", "r", digital_ecg(), file_name=name)
+    with pytest.raises(ECGDataError):
+        read_record(path)
+
+
+def test_a_link_that_leaves_the_folder_is_refused_unless_allowed(tmp_path, write_wfdb, digital_ecg):
+    path = write_wfdb(tmp_path / "in", "r", digital_ecg())
+    os.rename(tmp_path / "in" / "r.dat", tmp_path / "out.dat")
+    (tmp_path / "in" / "r.dat").symlink_to(tmp_path / "out.dat")
+    with pytest.raises(UnsafePathError, match="outside its folder"):
+        read_record(path)
+    assert read_record(path, follow_links=True).num_leads == 12
+    with pytest.raises(UnsafePathError):
+        read_record(path, root=tmp_path / "in")
+
+
+@pytest.mark.parametrize("rate", ["0", "-5", "1e400", "nan", "inf", "100001", "abc", "1_0"])
+def test_impossible_rates_are_refused(tmp_path, write_wfdb, digital_ecg, rate):
+    with pytest.raises(HeaderError, match="sampling rate"):
+        read_record(write_wfdb(tmp_path, "r", digital_ecg(), rate=rate))
+
+
+@pytest.mark.parametrize("line", ["r 100000000 100 1000", "r 12 100 1000000000000", "r/200000000 12 100 1000"])
+def test_absurd_sizes_are_refused_from_the_record_line_alone(tmp_path, line):
+    import time
+
+    (tmp_path / "r.hea").write_text(line + "\n")
+    started = time.process_time()
+    with pytest.raises(LimitError):
+        read_record(tmp_path / "r.hea")
+    assert time.process_time() - started < 0.5
+
+
+def test_a_header_with_fewer_lines_than_signals_is_refused(tmp_path):
+    (tmp_path / "r.hea").write_text("r 3 100 1000\nr.dat 16\n")
+    with pytest.raises(HeaderError, match="promises 3 signals, but 1 signal lines"):
+        read_record(tmp_path / "r.hea")
+
+
+def test_headers_of_other_systems_are_read(tmp_path, write_wfdb, digital_ecg):
+    path = write_wfdb(tmp_path, "r", digital_ecg(), comments="#Größe: 1\n")
+    text = path.read_text(encoding="utf-8")
+    expected = read_record(path).signal
+    for content in (
+        text.replace("\n", "\r\n").encode(),
+        b"\xef\xbb\xbf" + text.encode(),
+        b"\n# first\n\n" + text.encode(),
+        text.encode("latin-1"),
+    ):
+        path.write_bytes(content)
+        record = read_record(path)
+        np.testing.assert_array_equal(record.signal, expected)
+        assert "Größe: 1" in record.metadata["comments"]
+
+
+def test_missing_files_and_pointers_are_named(tmp_path, write_wfdb, digital_ecg):
+    with pytest.raises(RecordNotFoundError, match="nichts"):
+        read_record(tmp_path / "nichts")
+    with pytest.raises(RecordNotFoundError, match=r"nichts\.hea"):
+        read_record(tmp_path / "nichts.hea")
+    path = write_wfdb(tmp_path, "r", digital_ecg())
+    (tmp_path / "r.dat").unlink()
+    with pytest.raises(RecordNotFoundError, match=r"r\.dat"):
+        read_record(path)
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(HeaderError, match="Git LFS"):
+        read_record(path)
+
+
+def test_limits_can_be_tightened(tmp_path, write_wfdb, digital_ecg):
+    path = write_wfdb(tmp_path, "r", digital_ecg())
+    for limits in (
+        Limits(max_leads=8),
+        Limits(max_samples=999),
+        Limits(max_header_bytes=50),
+        Limits(max_file_bytes=1000),
+    ):
+        with pytest.raises(LimitError):
+            read_record(path, limits=limits)
+
+
+def test_multi_segment_records_are_read_with_their_gaps(tmp_path, write_wfdb, digital_ecg):
+    samples = digital_ecg()[:, :2]
+    write_wfdb(tmp_path, "s1", samples[:400])
+    write_wfdb(tmp_path, "s2", samples[400:])
+    (tmp_path / "m.hea").write_text("m/3 2 100 1050\ns1 400\n~ 50\ns2 600\n")
+    record = read_record(tmp_path / "m")
+    assert record.signal.shape == (1050, 2)
+    assert np.isnan(record.signal[400:450]).all()
+    np.testing.assert_array_equal(record.signal[450:], (samples[400:] / 1000).astype(np.float32))
+    (tmp_path / "m.hea").write_text("m/2 2 100 1000\ns1 400\n../s2 600\n")
+    with pytest.raises(ECGDataError):
+        read_record(tmp_path / "m")
+
+
+def test_gaps_cannot_fill_the_memory(tmp_path, write_wfdb, digital_ecg):
+    """A header of 40 bytes may claim a gap of any length; found by `tests/soak/readers.py`."""
+    write_wfdb(tmp_path, "a", digital_ecg()[:20])
+    (tmp_path / "m.hea").write_text("m/2 12 100\na 20\n~ 40000000\n")
+    with pytest.raises(LimitError, match="gaps are too long"):
+        read_record(tmp_path / "m")
+
+
+def test_a_file_that_became_shorter_while_it_was_read_is_truncated(tmp_path, write_wfdb, digital_ecg, monkeypatch):
+    from ecg_transformers.data.readers.wfdb import record
+
+    path = write_wfdb(tmp_path, "r", digital_ecg())
+    opened = record.open_file
+
+    def shrink(*arguments, **options):
+        found = opened(*arguments, **options)
+        (tmp_path / "r.dat").write_bytes(b"\0" * 48)
+        return found
+
+    monkeypatch.setattr(record, "open_file", shrink)
+    with pytest.raises(TruncatedError, match="promises 1000 samples of 12 leads, the file holds 2"):
+        read_record(path)
+
+
+def test_a_layout_header_names_leads_that_come_and_go(tmp_path, write_wfdb, digital_ecg):
+    samples = digital_ecg()[:, :2]
+    write_wfdb(tmp_path, "s1", samples[:400, :1], lead_names=["II"])
+    write_wfdb(tmp_path, "s2", samples[400:], lead_names=["V1", "II"])
+    (tmp_path / "m_layout.hea").write_text("m_layout 2 100 0\n~ 0 1000 0 0 0 0 0 II\n~ 0 1000 0 0 0 0 0 V1\n")
+    (tmp_path / "m.hea").write_text("m/3 2 100 1000\nm_layout 0\ns1 400\ns2 600\n")
+    record = read_record(tmp_path / "m")
+    assert record.lead_names == ["II", "V1"]
+    assert np.isnan(record.signal[:400, 1]).all()
+    np.testing.assert_array_equal(record.signal[400:, 0], (samples[400:, 1] / 1000).astype(np.float32))
+    only = read_record(tmp_path / "m", lead_names=["V1"])
+    np.testing.assert_array_equal(only.signal[:, 0], record.signal[:, 1])
+
+
+def test_several_files_and_byte_offsets_are_read(tmp_path):
+    a, b = np.arange(100, dtype="<i2"), -np.arange(100, dtype="<i2")
+    (tmp_path / "a.dat").write_bytes(b"\0" * 24 + a.tobytes())
+    (tmp_path / "b.dat").write_bytes(b.tobytes())
+    (tmp_path / "r.hea").write_text("r 2 100 100\na.dat 16+24 100 16 0 0 4950 0 I\nb.dat 16 100 16 0 0 -4950 0 II\n")
+    np.testing.assert_array_equal(read_record(tmp_path / "r").signal, np.column_stack([a, b]).astype(np.float32) / 100)
+    (tmp_path / "r.hea").write_text("r 2 100 100\na.dat 16+99999 100 16 0 0 1 0 I\nb.dat 16 100 16 0 0 1 0 II\n")
+    with pytest.raises(TruncatedError):
+        read_record(tmp_path / "r")
+
+
+def test_digital_records_keep_the_samples_of_the_file(tmp_path, write_wfdb, digital_ecg):
+    samples = digital_ecg()
+    samples[5, 3] = -32768
+    digital = read_digital(write_wfdb(tmp_path, "r", samples))
+    np.testing.assert_array_equal(digital.samples, samples)
+    assert np.isnan(digital.to_record().signal).sum() == 1

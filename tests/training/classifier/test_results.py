@@ -1,0 +1,18 @@
+import json
+from types import SimpleNamespace
+
+import numpy as np
+
+from ecg_transformers.training.classifier.results import metrics_of_seeds
+
+
+def test_a_test_split_without_a_defined_class_has_no_number_but_a_result() -> None:
+    target = np.zeros((6, 2), dtype=np.int8)
+    split = SimpleNamespace(
+        multi_hot=lambda: target, task_kind="multilabel", label_names=["A", "B"], patient_ids=list("abcdef")
+    )
+    scores = {0: np.linspace(0.1, 0.9, 12).reshape(6, 2)}
+    figures = metrics_of_seeds(split, scores, {0: [0.5, 0.5]}, n_boot=10)
+    assert figures["macro_auroc"]["mean"] is None
+    assert figures["n_defined"] == 0
+    json.dumps(figures)

@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+
+from ecg_transformers.training.errors import UsageError
+from ecg_transformers.training.plan.batches import BatchPlan, StepSampler
+from ecg_transformers.training.plan.randomness import numpy_generator, permutation, stream_key, torch_generator
+
+
+def records_of_step(plan: BatchPlan, step: int) -> list[int]:
+    """What all processes see in one step, counted batches only."""
+    return [
+        index
+        for rank in range(plan.num_processes)
+        for batch in plan.micro_batches(step, rank)
+        if batch.counted
+        for index in batch.indices
+    ]
+
+
+def test_an_epoch_holds_every_record_once() -> None:
+    plan = BatchPlan(num_records=24, per_device_batch_size=4, seed=3)
+    seen = [index for step in range(plan.steps_per_epoch) for index in plan.global_batch(step)]
+    assert sorted(seen) == list(range(24))
+
+
+def test_epochs_have_different_orders_and_seeds_too() -> None:
+    orders = {tuple(permutation(50, seed, "order", epoch)) for seed in range(3) for epoch in range(3)}
+    assert len(orders) == 9
+
+
+def test_the_order_is_a_pure_function_that_never_changes() -> None:
+    """A figure, so that a new library version cannot change runs that are to be resumed."""
+    assert permutation(8, 0, "order", 0).tolist() == [4, 5, 6, 3, 7, 1, 2, 0]
+    assert stream_key(0, "order", 0) == stream_key(0, "order", 0) != stream_key(0, "order", 1)
+
+
+@pytest.mark.parametrize(
+    ("per_device", "accumulation", "processes"), [(4, 1, 2), (2, 2, 2), (4, 2, 1), (1, 8, 1), (2, 1, 4)]
+)
+def test_the_global_batch_is_the_same_however_it_is_divided(per_device: int, accumulation: int, processes: int) -> None:
+    whole = BatchPlan(num_records=50, per_device_batch_size=8, seed=1)
+    divided = BatchPlan(50, per_device, accumulation, processes, seed=1)
+    for step in range(13):
+        assert sorted(records_of_step(divided, step)) == sorted(records_of_step(whole, step))
+
+
+def test_two_processes_see_disjoint_halves() -> None:
+    plan = BatchPlan(num_records=32, per_device_batch_size=4, num_processes=2)
+    halves = [
+        {index for step in range(4) for batch in plan.micro_batches(step, rank) for index in batch.indices}
+        for rank in (0, 1)
+    ]
+    assert not halves[0] & halves[1]
+    assert halves[0] | halves[1] == set(range(32))
+
+
+def test_the_incomplete_batch_is_dropped_or_counted_once() -> None:
+    dropped = BatchPlan(num_records=21, per_device_batch_size=4, num_processes=2)
+    kept = BatchPlan(num_records=21, per_device_batch_size=4, num_processes=2, drop_last=False)
+    assert (dropped.steps_per_epoch, kept.steps_per_epoch) == (2, 3)
+    assert sorted(index for step in range(3) for index in records_of_step(kept, step)) == list(range(21))
+
+
+def test_a_process_without_a_record_runs_a_filler_of_no_weight() -> None:
+    plan = BatchPlan(num_records=9, per_device_batch_size=2, num_processes=4, drop_last=False)
+    last = [plan.micro_batches(1, rank)[0] for rank in range(4)]
+    assert [batch.counted for batch in last] == [True, False, False, False]
+    assert all(len(batch.indices) == 1 for batch in last)
+
+
+def test_a_sampler_started_in_mid_epoch_continues_the_same_sequence() -> None:
+    plan = BatchPlan(num_records=10, per_device_batch_size=3, accumulation=1)
+    whole = list(StepSampler(plan, 0, 0, 9))
+    assert list(StepSampler(plan, 0, 4, 9)) == whole[4:]
+    assert len(StepSampler(plan, 0, 4, 9)) == 5
+
+
+def test_an_impossible_batch_is_refused_with_the_numbers() -> None:
+    with pytest.raises(UsageError, match=r"takes 32 records.*holds only 20"):
+        BatchPlan(num_records=20, per_device_batch_size=32)
+    with pytest.raises(UsageError, match="no record"):
+        BatchPlan(num_records=0, per_device_batch_size=1)
+
+
+def test_generators_depend_on_every_part_of_their_name() -> None:
+    names = [(0, "crop", 0, 1), (0, "crop", 1, 0), (1, "crop", 0, 0), (0, "noise", 0, 1)]
+    assert len({numpy_generator(*name).random() for name in names}) == 4
+    assert len({float(torch_generator(*name).initial_seed()) for name in names}) == 4
+    assert np.array_equal(numpy_generator(0, "a").random(3), numpy_generator(0, "a").random(3))
