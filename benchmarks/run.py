@@ -21,8 +21,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # the benches are plain files beside this one
-
 BENCHES = {"signal": "bench_signal", "data": "bench_data", "cropa": "bench_cropa", "st_mem": "bench_st_mem"}
 MARGIN = 0.10  # of the goal: what a busy machine may take away
 COLUMNS = ("what", "forms", "ratio", "goal", "reached")

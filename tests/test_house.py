@@ -1,6 +1,7 @@
 """The plan of the house, as far as import contracts cannot see it."""
 
 import ast
+import configparser
 import os
 import re
 import subprocess
@@ -102,6 +103,18 @@ def test_no_modules_import_each_other_in_a_circle():
     graph = grimp.build_graph("ecg_transformers")
     above = {module: graph.find_upstream_modules(module) for module in graph.modules}
     assert not sorted(module for module in above if any(module in above[other] for other in above[module]))
+
+
+def test_the_floors_are_kept_by_every_module_the_command_line_included():
+    result = subprocess.run([Path(sys.executable).with_name("lint-imports")], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout[-3000:]
+
+
+def test_every_method_stands_in_the_contract_of_independence():
+    contracts = configparser.ConfigParser()
+    contracts.read(ROOT / ".importlinter", encoding="utf-8")
+    modules = contracts["importlinter:contract:methods"]["modules"].split()
+    assert set(modules) == {f"ecg_transformers.models.{name}" for name in list_methods()}
 
 
 def test_importing_the_package_opens_no_socket():

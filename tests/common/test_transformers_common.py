@@ -10,7 +10,6 @@ import sys
 import tempfile
 import unittest
 import unittest.mock
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,13 +17,13 @@ import torch
 import ecg_transformers
 from ecg_transformers.models.registry import get_method, list_methods
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-if not (REPOSITORY / "hf_tests" / ".fetched").is_file():
-    raise RuntimeError("hf_tests/ is missing: run `python tests/common/fetch_common_tests.py` (make test does).")
-sys.path.insert(0, str(REPOSITORY))
-
-from hf_tests import test_modeling_common as common  # noqa: E402
-from hf_tests.test_configuration_common import ConfigTester  # noqa: E402
+try:
+    from hf_tests import test_modeling_common as common
+    from hf_tests.test_configuration_common import ConfigTester
+except ModuleNotFoundError as error:
+    raise RuntimeError(
+        "hf_tests/ is missing: run `python tests/common/fetch_common_tests.py` (make test does)."
+    ) from error
 
 
 class MethodTester:

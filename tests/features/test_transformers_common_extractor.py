@@ -1,22 +1,18 @@
 """transformers' own feature-extractor tests (hf_tests/, see tests/common/fetch_common_tests.py) on our extractor."""
 
-import sys
 import unittest
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ecg_transformers.features.feature_extraction_ecg import ECGFeatureExtractor
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-if not (REPOSITORY / "hf_tests" / ".fetched").is_file():
-    raise RuntimeError("hf_tests/ is missing: run `python tests/common/fetch_common_tests.py` (make test does).")
-sys.path.insert(0, str(REPOSITORY))
-
-from hf_tests.test_sequence_feature_extraction_common import (  # noqa: E402
-    SequenceFeatureExtractionTestMixin as CommonTests,
-)
+try:
+    from hf_tests.test_sequence_feature_extraction_common import SequenceFeatureExtractionTestMixin as CommonTests
+except ModuleNotFoundError as error:
+    raise RuntimeError(
+        "hf_tests/ is missing: run `python tests/common/fetch_common_tests.py` (make test does)."
+    ) from error
 
 
 class Tester:

@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 
+from ecg_transformers.files import file_sha256
 from ecg_transformers.hub.cards import write_card
 from ecg_transformers.models.registry import get_method, list_methods
 
@@ -76,3 +77,40 @@ def test_a_reloaded_model_keeps_its_run_description(tmp_path):
     model.save_pretrained(tmp_path / "again")
     assert json.loads((tmp_path / "again" / "run.json").read_text()) == RUN
     assert "macro_auroc" in (tmp_path / "again" / "README.md").read_text()
+
+
+def test_a_model_trained_further_carries_no_figures_of_its_parent(tmp_path):
+    folder = folder_with(tmp_path, "st_mem")
+    (folder / "run.json").write_text(json.dumps(RUN))
+    for target in (tmp_path / "again", folder):  # elsewhere, and over its parent
+        model = get_method("st_mem").model_classes["classification"].from_pretrained(folder)
+        (folder / "run.json").write_text(
+            json.dumps({**RUN, "weights_sha256": file_sha256(folder / "model.safetensors")})
+        )
+        with torch.no_grad():
+            model.classifier.weight += 1
+        model.save_pretrained(target)
+        card = (target / "README.md").read_text()
+        assert "macro_auroc" not in card
+        assert "Started from the checkpoint `st_mem`" in card
+        assert json.loads((target / "run.json").read_text())["kind"] == "not recorded"
+
+
+def test_a_card_says_how_its_weights_were_made(tmp_path):
+    folder = folder_with(tmp_path, "st_mem")
+    spent = {"mode": "linear", "label_fraction": 0.1, "weights_seed": 1, "records_seen": 4000, "cpu_seconds": 61.4}
+    write_card(folder, {**RUN, **spent})
+    card = (folder / "README.md").read_text()
+    for words in ("linear", "10%", "those of seed 1", "4,000 records", "61 CPU seconds"):
+        assert words in card
+
+
+@pytest.mark.parametrize(("records", "positives", "said"), [(200, 50, 0), (29, 12, 1), (200, 9, 1), (2, 1, 2)])
+def test_a_test_set_too_small_to_judge_is_said(tmp_path, records, positives, said):
+    folder = folder_with(tmp_path, "st_mem")
+    run = json.loads(json.dumps(RUN))
+    run["metrics"]["test"] |= {"n_records": records, "per_class": {"AF": {"support": positives}}}
+    write_card(folder, run)
+    card = (folder / "README.md").read_text()
+    assert f"| AF | {positives} |" in card
+    assert len(re.findall("too few to judge", card)) == said

@@ -94,13 +94,13 @@ def test_exporting_changes_neither_mode_nor_gradients_of_the_model(tmp_path):
 def test_a_file_that_gives_other_numbers_is_not_put_in_place(tmp_path, monkeypatch):
     model = build("ecg_vit", "base")
     (tmp_path / "m.pt2").write_bytes(b"the file of yesterday")
-    true_write = export._write_pt2
+    true_write = export.write_pt2
 
     def wrong(*arguments):
         run = true_write(*arguments)
         return lambda inputs: {name: value + 1 for name, value in run(inputs).items()}
 
-    monkeypatch.setattr(export, "_write_pt2", wrong)
+    monkeypatch.setattr(export, "write_pt2", wrong)
     with pytest.raises(ExportError, match="gives another last_hidden_state"):
         export_encoder(model, tmp_path / "m.pt2")
     assert [path.name for path in tmp_path.iterdir()] == ["m.pt2"]

@@ -1,5 +1,4 @@
-"""Foreign files: what published scripts leave beside their tensors is passed over, code is never run, and what does not
-fit is refused."""
+"""Foreign files: what scripts leave beside their tensors is passed over, code is never run, what does not fit is refused."""
 
 import argparse
 import collections

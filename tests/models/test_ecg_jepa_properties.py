@@ -337,10 +337,14 @@ def test_other_positions_train_and_reload(positions, tmp_path):
     model.eval().save_pretrained(tmp_path)
     loaded = ECGJEPAForPreTraining.from_pretrained(tmp_path)
     close(loaded(signal(), mask=MASK).predictions, model(signal(), mask=MASK).predictions)
-    if positions == "learnable":
-        assert model.ecg_jepa.embeddings.positions.table.grad is not None
-        assert not loaded.predictor.positions.table.requires_grad
-        assert build(positions=positions, train_predictor_positions=True).predictor.positions.table.requires_grad
+
+
+def test_learnable_positions_of_the_encoder_train_and_those_of_the_predictor_only_when_asked():
+    model = build(positions="learnable")
+    model.train()(signal(), mask=MASK).loss.backward()
+    assert model.ecg_jepa.embeddings.positions.table.grad is not None
+    assert not model.predictor.positions.table.requires_grad
+    assert build(positions="learnable", train_predictor_positions=True).predictor.positions.table.requires_grad
 
 
 def test_rotary_attention_depends_on_distances_in_time_only():

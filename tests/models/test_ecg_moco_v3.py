@@ -128,10 +128,8 @@ def test_keys_get_no_gradient_and_queries_do():
     model = build().train()
     model(two_views()).loss.backward()
     assert all(p.grad is None for name, p in model.named_parameters() if name.startswith("momentum_"))
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            assert parameter.grad is not None, name
-            assert parameter.grad.isfinite().all(), name
+    trained = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert [name for name, grad in trained.items() if grad is None or not grad.isfinite().all()] == []
 
 
 def test_training_brings_views_together_and_spreads_records():

@@ -112,8 +112,7 @@ def test_last_norm_of_every_block_starts_at_zero_fresh_and_after_loading():
         assert len(norms) == 3
         assert not any(norm.weight.any() for norm in norms)
     for (name, a), b in zip(fresh.state_dict().items(), loaded.state_dict().values()):
-        if a.dtype.is_floating_point:
-            assert float(b.abs().mean()) == pytest.approx(float(a.abs().mean()), rel=0.6, abs=1e-6), name
+        assert float(b.double().abs().mean()) == pytest.approx(float(a.double().abs().mean()), rel=0.6, abs=1e-6), name
 
 
 @torch.no_grad()

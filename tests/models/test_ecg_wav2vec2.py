@@ -376,11 +376,16 @@ def melp_folder(folder, model, **fields):
     state = {}
     for key, value in published_keys(model).items():
         key = re.sub(r"^(contrast|caption)_pooler\.ln_out\.", r"ln_\1.", key)
-        key = re.sub(r"^(contrast|caption)_pooler\.", r"attn_pool_\1.", key).replace("contrast_projection", "proj_contrast")
+        key = re.sub(r"^(contrast|caption)_pooler\.", r"attn_pool_\1.", key).replace(
+            "contrast_projection", "proj_contrast"
+        )
         inner = "" if re.match("attn_pool|ln_con|ln_cap|proj_con", key) else "ecg_encoder."
         state[f"ecg_encoder.{inner}{key}"] = value.to(torch.bfloat16)
     state |= {"ecg_encoder.logit_scale": torch.zeros(()), "ecg_encoder.bn.running_mean": torch.zeros(768)}
-    state |= {"ecg_encoder.ecg_encoder.mask_emb": torch.zeros(32), "ecg_encoder.ecg_encoder.quantizer.vars": torch.zeros(1)}
+    state |= {
+        "ecg_encoder.ecg_encoder.mask_emb": torch.zeros(32),
+        "ecg_encoder.ecg_encoder.quantizer.vars": torch.zeros(1),
+    }
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     names = ("shared_emb_dim", "embed_dim_caption", "n_queries_contrast", "n_queries_caption", "attn_pooler_heads")
     config = {name: getattr(model.config, name) for name in names} | {"model_type": "melp", "model_size": "small"}

@@ -61,7 +61,7 @@ def test_the_alias_is_the_network_with_other_settings():
     assert "ked" not in ecg.list_methods()
     assert alias.recipe().config["pooling"] == ["mean"]
     assert alias.make_extractor().steps == ecg.ECGFeatureExtractor.for_method("ecg_resnet", variant="ked").steps
-    with pytest.raises(ValueError, match="Did you mean 'ked'"):
+    with pytest.raises(ValueError, match="did you mean 'ked'"):
         ecg.ECGFeatureExtractor.for_method("ecg_resnet", variant="kedd")
 
 

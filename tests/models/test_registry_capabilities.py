@@ -106,10 +106,13 @@ def test_lora_on_query_and_value_trains_and_its_adapter_round_trips(tmp_path, na
         optimizer.zero_grad()
         losses.append(loss.item())
     assert losses[-1] < losses[0]
-    for key, value in model.named_parameters():
-        plain = key.removeprefix("base_model.model.").replace(".base_layer.", ".")
-        if plain in frozen and not value.requires_grad:
-            assert torch.equal(value, frozen[plain]), f"{key} moved"
+    still = {
+        key.removeprefix("base_model.model.").replace(".base_layer.", "."): value
+        for key, value in model.named_parameters()
+        if not value.requires_grad
+    }
+    moved = [key for key in still.keys() & frozen.keys() if not torch.equal(still[key], frozen[key])]
+    assert (moved, len(still.keys() & frozen.keys()) > 4) == ([], True)
 
     trained = run_peft(model, base.dummy_inputs)
     model.save_pretrained(tmp_path)
@@ -214,12 +217,10 @@ def test_autocast_to_bfloat16_trains_near_the_float32_pass(name, role):
     scale = wanted.abs().mean().clamp(min=0.1)
     assert (found - wanted).abs().mean() < 0.1 * scale, key
     found.square().mean().backward()
-    assert any(parameter.grad is not None for parameter in model.parameters())
-    for name_, parameter in model.named_parameters():
-        assert parameter.dtype == torch.float32
-        if parameter.grad is not None:
-            assert parameter.grad.dtype == torch.float32, name_
-            assert torch.isfinite(parameter.grad).all(), name_
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    assert gradients
+    assert {tensor.dtype for tensor in (*gradients, *model.parameters())} == {torch.float32}
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)
 
 
 @pytest.mark.parametrize(("name", "role"), CLASSES)
@@ -231,8 +232,6 @@ def test_hidden_states_come_when_asked_for_and_change_nothing_else(name, role):
     assert_equal(full, plain, rtol=0, atol=0)
     assert len(full.hidden_states) >= 2
     assert all(torch.isfinite(state).all() for state in full.hidden_states)
-    if role == "base" and full.hidden_states[-1].shape == full.last_hidden_state.shape:
-        assert torch.equal(full.hidden_states[-1], full.last_hidden_state)
     by_config = build(name, role, output_hidden_states=True)
     assert len(run(by_config).hidden_states) == len(full.hidden_states)
 

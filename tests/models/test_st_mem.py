@@ -72,8 +72,8 @@ def test_other_mask_ratios_equal_the_reference(parity, case):
     tensors = parity("st_mem", f"{case}_io")
     ratio = parity.config("st_mem", f"{case}_io")["extra_ratio"]
     model = convert_st_mem(parity("st_mem", f"{case}_weights"), norm_pix_loss=True)
-    if ratio is not None:
-        output = model(tensors["input.series"], noise=tensors["input.noise"], mask_ratio=ratio)
+    for further in () if ratio is None else (ratio,):
+        output = model(tensors["input.series"], noise=tensors["input.noise"], mask_ratio=further)
         close(output.reconstruction, tensors["ratio2.pred"])
         close(output.loss, tensors["ratio2.loss.norm"])
         assert torch.equal(output.mask, tensors["ratio2.mask"])

@@ -9,7 +9,6 @@ from ecg_transformers.signal.leads import (
     canonical_lead,
     canonical_leads,
     derivation,
-    einthoven_residual,
     plan_leads,
     select_leads,
 )
@@ -109,11 +108,3 @@ def test_a_missing_lead_is_an_error_unless_allowed() -> None:
 def test_names_that_do_not_fit_the_columns_are_refused() -> None:
     with pytest.raises(ValueError, match="do not fit the shape"):
         select_leads(twelve_leads().T, STANDARD_LEADS, ["I"])
-
-
-def test_swapped_leads_show_in_the_einthoven_residual() -> None:
-    record = twelve_leads()
-    assert max(einthoven_residual(record, STANDARD_LEADS).values()) < 1e-12
-    swapped = ["II", "I", *STANDARD_LEADS[2:]]
-    assert einthoven_residual(record, swapped)["III"] > 0.5
-    assert einthoven_residual(record[:, 6:], STANDARD_LEADS[6:]) == {}

@@ -13,6 +13,7 @@ from support.small_runs import exit_code, in_child, overrides, run_files, small_
 
 from ecg_transformers.models.registry import get_method, list_methods
 from ecg_transformers.training import finetuning
+from ecg_transformers.training.classifier import job
 from ecg_transformers.training.errors import FrozenParameterMoved, Interrupted, UsageError, run_command
 from ecg_transformers.training.finetuning import finetune
 from ecg_transformers.training.pretraining import pretrain
@@ -164,7 +165,8 @@ def test_the_test_split_is_not_read_before_the_selection_is_written(
         loaded.append((split, set(json.loads(written.read_text())["seeds"]) if written.exists() else None))
         return original(args, split, **options)
 
-    monkeypatch.setattr(finetuning, "load_split", noted)
+    for module in (job, finetuning):
+        monkeypatch.setattr(module, "load_split", noted)
     finetune(small_finetuning(tmp_path, pretrained, seeds="0,1", max_steps=2))
     assert loaded == [("train", None), ("validation", None), ("test", {"0", "1"})]
 

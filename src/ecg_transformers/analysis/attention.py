@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 from ecg_transformers.analysis.figures import HAIRLINE, INK, MUTED, new_figure, set_title
@@ -18,10 +19,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from ecg_transformers.models.base import ECGPreTrainedModel
+
 Array = NDArray[np.float64]
 
 
-def compute_attentions(model: Any, **inputs: Any) -> list[Array]:
+def compute_attentions(model: ECGPreTrainedModel, **inputs: Any) -> list[Array]:
     """The attention of every layer of a model's encoder, each `(B, heads, N, N)`.
 
     The fused kernels give no weights, so the encoder runs with the eager ones for this call (in eval mode) and is set
@@ -34,8 +37,6 @@ def compute_attentions(model: Any, **inputs: Any) -> list[Array]:
     Raises:
         ValueError: the model has no attention.
     """
-    import torch
-
     encoder = model.base_model
     before, training = encoder.config._attn_implementation, encoder.training
     encoder.set_attn_implementation("eager")
@@ -89,7 +90,7 @@ def rollout(attentions: Sequence[ArrayLike], residual: float = 0.5) -> Array:
     return result
 
 
-def on_grid(model: Any, attention: ArrayLike, num_leads: int) -> Array:
+def on_grid(model: ECGPreTrainedModel, attention: ArrayLike, num_leads: int) -> Array:
     """An attention map between patches: `(…, N, N)` to `(…, L, n, L, n)`, special tokens left out.
 
     The rows are not scaled again: what is missing to 1 goes to special tokens.
@@ -97,8 +98,6 @@ def on_grid(model: Any, attention: ArrayLike, num_leads: int) -> Array:
     Raises:
         ValueError: the tokens of the model belong to no lead.
     """
-    import torch
-
     values = np.asarray(attention, dtype=np.float64)
     numbers = torch.arange(values.shape[-1], dtype=torch.float32)[None, :, None]  # (1, N, 1): the hook sorts them
     sorted_numbers = model.base_model.tokens_by_lead(numbers, num_leads)

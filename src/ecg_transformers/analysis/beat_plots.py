@@ -13,9 +13,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from ecg_transformers.analysis.figures import COLOURS, INK, new_figure, save_figure, tidy
 from ecg_transformers.analysis.saliency import WAVES, explain_record, input_saliency, predicted_class
@@ -24,11 +25,23 @@ from ecg_transformers.signal.beat_segments import relative_bounds
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from ecg_transformers.data.record import ECGRecord
+    from ecg_transformers.features.feature_extraction_beats import ECGSLFeatureExtractor
+    from ecg_transformers.features.protocol import Extractor
+    from ecg_transformers.models.base import ECGPreTrainedModel
+
 BEAT_COLOUR, PEAK_COLOUR = COLOURS[0], COLOURS[1]
 WAVE_COLOURS = {"P": COLOURS[5], "QRS": COLOURS[4], "ST-T": COLOURS[2]}
 
 
-def plot_beats(record: Any, extractor: Any, *, start_s: float = 0.0, length_s: float = 10.0, title: str = "") -> Figure:
+def plot_beats(
+    record: ECGRecord,
+    extractor: ECGSLFeatureExtractor,
+    *,
+    start_s: float = 0.0,
+    length_s: float = 10.0,
+    title: str = "",
+) -> Figure:
     """The signal with its R peaks and beat windows above, the beats as the model gets them, on top of each other,
     below.
 
@@ -64,8 +77,8 @@ def plot_beats(record: Any, extractor: Any, *, start_s: float = 0.0, length_s: f
 
 
 def plot_saliency(
-    record: Any,
-    models: Sequence[tuple[str, Any, Any]],
+    record: ECGRecord,
+    models: Sequence[tuple[str, ECGPreTrainedModel, Extractor]],
     *,
     method: str = "gradient",
     target: int | None = None,
@@ -98,13 +111,15 @@ def plot_saliency(
     return figure
 
 
-def class_name(model: Any, target: int) -> str:
+def class_name(model: ECGPreTrainedModel, target: int) -> str:
     """Name of a class where the config gives one, else "class 3"."""
     name = (model.config.id2label or {}).get(target)
     return f"class {target}" if name in (None, f"LABEL_{target}") else str(name)
 
 
-def plot_beat_saliency(record: Any, model: Any, extractor: Any, *, method: str = "gradient") -> Figure:
+def plot_beat_saliency(
+    record: ECGRecord, model: ECGPreTrainedModel, extractor: ECGSLFeatureExtractor, *, method: str = "gradient"
+) -> Figure:
     """The median beat and the mean saliency over it, with the windows of P, QRS and ST-T.
 
     Args:
@@ -137,15 +152,15 @@ def plot_beat_saliency(record: Any, model: Any, extractor: Any, *, method: str =
     return figure
 
 
-def plot_attention(record: Any, model: Any, extractor: Any, *, length_s: float = 10.0) -> Figure:
+def plot_attention(
+    record: ECGRecord, model: ECGPreTrainedModel, extractor: ECGSLFeatureExtractor, *, length_s: float = 10.0
+) -> Figure:
     """The signal with a bar under each beat: its share in the record's vector (aggregation weights).
 
     Args:
         record: an `ECGRecord`.
         model, extractor: a classification model on beats and its extractor.
     """
-    import torch
-
     features = extractor(record, return_tensors="pt")
     with torch.no_grad():
         output = model.eval()(**features)
@@ -183,7 +198,7 @@ def abnormal_weight_ratio(weights: np.ndarray, abnormal: np.ndarray) -> float:
     return float(weights[abnormal].mean() / max(weights[~abnormal].mean(), 1e-12))
 
 
-def _lead_signal(record: Any, extractor: Any) -> tuple[np.ndarray, int, str]:
+def _lead_signal(record: ECGRecord, extractor: ECGSLFeatureExtractor) -> tuple[np.ndarray, int, str]:
     """The lead in which R peaks are looked for, in millivolts, its column and its name."""
     from ecg_transformers.features.inputs import read_inputs
 
@@ -192,20 +207,20 @@ def _lead_signal(record: Any, extractor: Any) -> tuple[np.ndarray, int, str]:
     return signal[:, column], column, (extractor.lead_names or record.lead_names)[column]
 
 
-def _bounds(peaks: np.ndarray, rate: float, extractor: Any) -> tuple[np.ndarray, np.ndarray]:
+def _bounds(peaks: np.ndarray, rate: float, extractor: ECGSLFeatureExtractor) -> tuple[np.ndarray, np.ndarray]:
     return relative_bounds(
         peaks, rate, mode=extractor.beat_mode, before_s=extractor.before_s, after_s=extractor.after_s
     )
 
 
-def _beat_axis(extractor: Any) -> np.ndarray:
+def _beat_axis(extractor: ECGSLFeatureExtractor) -> np.ndarray:
     grid = np.arange(extractor.beat_len) / extractor.beat_len
     if extractor.beat_mode == "cycle":
         return grid
     return -extractor.before_s + grid * (extractor.before_s + extractor.after_s)
 
 
-def _beat_label(extractor: Any) -> str:
+def _beat_label(extractor: ECGSLFeatureExtractor) -> str:
     return "share of the cycle" if extractor.beat_mode == "cycle" else "time from the R peak (s)"
 
 

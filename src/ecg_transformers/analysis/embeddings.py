@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 from ecg_transformers.analysis.figures import COLOURS, INK, MUTED, new_figure, set_title
@@ -20,10 +21,12 @@ from ecg_transformers.signal.leads import LIMB_LEADS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from ecg_transformers.models.base import ECGPreTrainedModel
+
 Array = NDArray[np.float64]
 
 
-def lead_points(model: Any, batches: Iterable[Mapping[str, Any]]) -> Array:
+def lead_points(model: ECGPreTrainedModel, batches: Iterable[Mapping[str, Any]]) -> Array:
     """Mean token over time of every record and lead, `(records, leads, D)`, from a frozen encoder.
 
     Args:
@@ -33,8 +36,6 @@ def lead_points(model: Any, batches: Iterable[Mapping[str, Any]]) -> Array:
     Raises:
         ValueError: the tokens of the model belong to no lead.
     """
-    import torch
-
     encoder, parts = model.base_model, []
     training = encoder.training
     encoder.eval()
@@ -90,7 +91,7 @@ def lead_structure(
     }
 
 
-def lead_structure_controls(model: Any, seed: int = 0) -> Iterator[tuple[str, Any]]:
+def lead_structure_controls(model: ECGPreTrainedModel, seed: int = 0) -> Iterator[tuple[str, Any]]:
     """The model and its obligatory controls, each with its name.
 
     `"trained"`, `"random encoder"` and, where the model adds lead embeddings, `"lead embeddings zeroed"` and
@@ -98,8 +99,6 @@ def lead_structure_controls(model: Any, seed: int = 0) -> Iterator[tuple[str, An
 
     Controls are copies; the model stays as it is.
     """
-    import torch
-
     yield "trained", model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -118,7 +117,10 @@ def lead_structure_controls(model: Any, seed: int = 0) -> Iterator[tuple[str, An
 
 
 def lead_structure_table(
-    model: Any, batches: Callable[[], Iterable[Mapping[str, Any]]], lead_names: Sequence[str], **options: Any
+    model: ECGPreTrainedModel,
+    batches: Callable[[], Iterable[Mapping[str, Any]]],
+    lead_names: Sequence[str],
+    **options: Any,
 ) -> dict[str, dict[str, float]]:
     """`lead_structure` of the model and of each control; `batches()` gives the same inputs each time."""
     return {

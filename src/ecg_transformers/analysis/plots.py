@@ -140,31 +140,32 @@ def plot_loss_curve(
     known = [row for row in rows if isinstance(row.get("loss"), (int, float)) and np.isfinite(row["loss"])]
     if not known:
         raise ValueError("The training log has no row with a finite loss; there is nothing to draw.")
-    steps, losses = (np.array([float(row[key]) for row in known]) for key in ("step", "loss"))
     figure = new_figure(7.0, 4.2)
     top, bottom = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [4, 1], "hspace": 0.12})
-    window = max(1, len(losses) // 40)
-    top.plot(steps, losses, color=COLOURS[0], linewidth=0.8, alpha=0.35 if window > 1 else 1.0, label="each step")
-    if window > 1:
-        smooth = running_mean(losses, window)
-        top.plot(steps, smooth, color=COLOURS[0], linewidth=1.8, label=f"mean of {window} steps")
+    by_seed: dict[Any, list[Mapping[str, Any]]] = {}
+    for row in known:
+        by_seed.setdefault(row.get("seed"), []).append(row)
+    for index, (seed, part) in enumerate(by_seed.items()):
+        before = float(part[0]["step"]) - 1 if len(by_seed) > 1 else 0.0  # each repetition starts at its own step 1
+        name = f"seed {seed}" if len(by_seed) > 1 else None
+        _draw_losses(top, part, COLOURS[index % len(COLOURS)], before, name)
+        rates = [(row["step"] - before, row["lr"]) for row in part if isinstance(row.get("lr"), (int, float))]
+        if rates:
+            bottom.plot(*zip(*rates, strict=True), color=MUTED, linewidth=1.2)
     for key in ("validation_loss", "eval_loss"):
         points = [(row["step"], row[key]) for row in rows if isinstance(row.get(key), (int, float))]
         if points:
             top.plot(
                 *zip(*points, strict=True), "o-", color=COLOURS[1], markersize=4, linewidth=1.0, label="validation"
             )
-    _limit_to_bulk(top, losses)
+    _limit_to_bulk(top, np.array([float(row["loss"]) for row in known]))
     top.set_ylabel("Loss", fontsize=9, color=INK)
     if len(top.get_lines()) > 1:
         top.legend(frameon=False, fontsize=8, labelcolor=INK)
-    rates = [(row["step"], row["lr"]) for row in known if isinstance(row.get("lr"), (int, float))]
-    if rates:
-        bottom.plot(*zip(*rates, strict=True), color=MUTED, linewidth=1.2)
     bottom.set_ylabel("Learning\nrate", fontsize=8, color=INK)
     bottom.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     bottom.yaxis.get_offset_text().set(fontsize=7, color=MUTED)
-    bottom.set_xlabel("Step", fontsize=9, color=INK)
+    bottom.set_xlabel("Step" if len(by_seed) == 1 else "Step of each seed", fontsize=9, color=INK)
     for axes in (top, bottom):
         tidy(axes)
     figure.subplots_adjust(left=0.11, right=0.98, top=0.9, bottom=0.12)
@@ -172,6 +173,18 @@ def plot_loss_curve(
     if path is not None:
         save_figure(figure, path)
     return figure
+
+
+def _draw_losses(axes: Axes, rows: Sequence[Mapping[str, Any]], colour: str, before: float, name: str | None) -> None:
+    """The loss of every step, and above it the running mean of a fortieth of them."""
+    steps, losses = (np.array([float(row[key]) for row in rows]) for key in ("step", "loss"))
+    window = max(1, len(losses) // 40)
+    faint = window > 1
+    label = (name or "each step") if not faint or name is None else None
+    axes.plot(steps - before, losses, color=colour, linewidth=0.8, alpha=0.35 if faint else 1.0, label=label)
+    if faint:
+        smooth = running_mean(losses, window)
+        axes.plot(steps - before, smooth, color=colour, linewidth=1.8, label=name or f"mean of {window} steps")
 
 
 def plot_roc_curves(

@@ -7,18 +7,25 @@ model that works on beats is mapped back to time through the extractor that cut 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from ecg_transformers.signal.beat_segments import relative_bounds
 from ecg_transformers.signal.beats import detect_r_peaks
 from ecg_transformers.words import check_choice
 
 if TYPE_CHECKING:
-    import torch
+    from numpy.typing import ArrayLike
+
+    from ecg_transformers.data.record import ECGRecord
+    from ecg_transformers.features.feature_extraction_beats import ECGSLFeatureExtractor
+    from ecg_transformers.features.feature_extraction_ecg import ECGFeatureExtractor
+    from ecg_transformers.features.protocol import Extractor
+    from ecg_transformers.models.base import ECGPreTrainedModel
 
 METHODS = ("gradient", "smoothgrad", "integrated_gradients")
 WAVES: dict[str, tuple[float, float]] = {"P": (-0.20, -0.06), "QRS": (-0.06, 0.06), "ST-T": (0.06, 0.40)}
@@ -47,7 +54,7 @@ class RecordSaliency:
 
 
 def input_saliency(
-    model: Any,
+    model: ECGPreTrainedModel,
     inputs: Mapping[str, Any],
     target: int | None = None,
     method: str = "gradient",
@@ -74,8 +81,6 @@ def input_saliency(
         ValueError: an unknown method, or a model in training mode, whose dropout and batch statistics would be
             explained.
     """
-    import torch
-
     check_choice("method", method, METHODS)
     if model.training:
         raise ValueError("Saliency explains a model in eval mode: call model.eval() first.")
@@ -102,14 +107,14 @@ def input_saliency(
     return total if signed else total.abs()
 
 
-def _logits(model: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
+def _logits(model: ECGPreTrainedModel, inputs: Mapping[str, Any]) -> torch.Tensor:
     return model(**inputs).logits
 
 
-def _gradient(model: Any, name: str, x: torch.Tensor, rest: Mapping[str, Any], classes: torch.Tensor) -> torch.Tensor:
+def _gradient(
+    model: ECGPreTrainedModel, name: str, x: torch.Tensor, rest: Mapping[str, Any], classes: torch.Tensor
+) -> torch.Tensor:
     """Gradient of the chosen logits (summed over beats where a model has logits of beats)."""
-    import torch
-
     with torch.enable_grad():
         x = x.detach().requires_grad_(True)
         chosen = _logits(model, {name: x, **rest}).gather(-1, classes[..., None])
@@ -118,13 +123,13 @@ def _gradient(model: Any, name: str, x: torch.Tensor, rest: Mapping[str, Any], c
 
 
 def explain_record(
-    model: Any,
-    extractor: Any,
-    record: Any,
+    model: ECGPreTrainedModel,
+    extractor: Extractor,
+    record: ECGRecord,
     target: int | None = None,
     method: str = "gradient",
     *,
-    rpeaks: Any = None,
+    rpeaks: ArrayLike | None = None,
     **options: Any,
 ) -> RecordSaliency:
     """Saliency of one record on its time axis, for any classification model of the package.
@@ -140,7 +145,7 @@ def explain_record(
         lead = record.lead_names.index("II") if "II" in record.lead_names else 0
         rpeaks = detect_r_peaks(record.signal[:, lead], record.sampling_rate)
     peaks = np.asarray(rpeaks, dtype=np.int64)
-    explain = _explain_beats if model.main_input_name == "beats" else _explain_crops
+    explain: Callable[..., Explained] = _explain_beats if model.main_input_name == "beats" else _explain_crops
     values, covered, rate, chosen = explain(model, extractor, record, peaks, target, method, options)
     peaks = np.round(peaks * (rate / record.sampling_rate)).astype(np.int64)
     peaks = peaks[peaks < len(values)]
@@ -151,9 +156,9 @@ Explained = tuple[np.ndarray, np.ndarray, float, int]
 
 
 def _explain_beats(
-    model: Any,
-    extractor: Any,
-    record: Any,
+    model: ECGPreTrainedModel,
+    extractor: ECGSLFeatureExtractor,
+    record: ECGRecord,
     peaks: np.ndarray,
     target: int | None,
     method: str,
@@ -170,19 +175,18 @@ def _explain_beats(
 
 
 def _explain_crops(
-    model: Any,
-    extractor: Any,
-    record: Any,
+    model: ECGPreTrainedModel,
+    extractor: ECGFeatureExtractor,
+    record: ECGRecord,
     peaks: np.ndarray,
     target: int | None,
     method: str,
     options: dict[str, Any],
 ) -> Explained:
     """The whole record in neighbouring crops, all for one class."""
-    import torch
-
-    rate, length = float(extractor.sampling_rate), extractor.seq_len
+    rate = float(extractor.sampling_rate)
     available = int(len(record.signal) * rate / record.sampling_rate)
+    length = extractor.seq_len or available
     starts = range(0, max(available - length, 0) + 1, length)
     crops = [extractor(record, crop_start=start, return_tensors="pt")["input_values"] for start in starts]
     features = {"input_values": torch.cat(crops)}
@@ -192,17 +196,19 @@ def _explain_crops(
     return values, np.ones(len(values), dtype=bool), rate, chosen
 
 
-def predicted_class(model: Any, features: Mapping[str, Any]) -> int:
+def predicted_class(model: ECGPreTrainedModel, features: Mapping[str, Any]) -> int:
     """The class of the largest mean logit, over crops or beats of one record."""
-    import torch
-
     with torch.no_grad():
         logits = _logits(model, features)
     return int(logits.reshape(-1, logits.shape[-1]).mean(dim=0).argmax())
 
 
 def beats_to_time(
-    values: np.ndarray, beat_samples: np.ndarray, sampling_rate: float, num_samples: int, extractor: Any
+    values: np.ndarray,
+    beat_samples: np.ndarray,
+    sampling_rate: float,
+    num_samples: int,
+    extractor: ECGSLFeatureExtractor,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Values of beats `(N, L, beat_len)` on the record's time axis.
 
@@ -211,8 +217,8 @@ def beats_to_time(
     Returns:
         `(T, L)` float64 and the samples `(T,)` that some beat covers.
     """
-    bounds = {"mode": extractor.beat_mode, "before_s": extractor.before_s, "after_s": extractor.after_s}
-    starts, lengths = relative_bounds(beat_samples, sampling_rate, **bounds)
+    mode, before, after = extractor.beat_mode, extractor.before_s, extractor.after_s
+    starts, lengths = relative_bounds(beat_samples, sampling_rate, mode=mode, before_s=before, after_s=after)
     total, count = np.zeros((num_samples, values.shape[1])), np.zeros(num_samples)
     points = np.arange(values.shape[2])
     for beat, peak in enumerate(beat_samples):

@@ -25,7 +25,8 @@ from ecg_transformers.words import key_values
 
 def add_verbs(verbs: Verbs) -> None:
     methods = add_verb(verbs, "methods", "List the methods of the package.", "methods")
-    methods.add_argument("--markdown", action="store_true", help="as a Markdown table")
+    methods.add_argument("--markdown", action="store_true", help="as the Markdown table of the README")
+    methods.add_argument("--page", action="store_true", help="as the page docs/methods.md")
     add_json(methods)
     methods.set_defaults(run=_methods)
     _add_predict(verbs)
@@ -62,10 +63,10 @@ def _add_predict(verbs: Verbs) -> None:
 
 
 def _methods(options: argparse.Namespace) -> int:
-    from ecg_transformers.models.registry import get_method, list_methods, method_table
+    from ecg_transformers.models.registry import get_method, list_methods, method_page, method_table
 
-    if options.markdown:
-        print(method_table())
+    if options.markdown or options.page:
+        print(method_page() if options.page else method_table())
         return 0
     rows = [
         {

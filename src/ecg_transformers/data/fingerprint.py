@@ -6,9 +6,15 @@ import hashlib
 import json
 from typing import Any
 
+# the samples are hashed as bytes, and what follows from the labels need not be
+_NOT_HASHED = ("signal", "gain", "offset", "label_ids", "label_vector")
+
 
 def dataset_fingerprint(dataset: Any) -> str:
-    """16 hexadecimal digits that stand for ids, samples, scales and labels of a dataset.
+    """16 hexadecimal digits that stand for all of a dataset that a figure can depend on.
+
+    Samples and scales, ids, patients, labels, folds, beats, wave marks, minute labels and metadata. Not covered is what
+    follows from these (label indices).
 
     The order of the rows does not matter; the part a row is in does (for a dictionary of datasets). Two builds of the
     same files give the same fingerprint on any machine.
@@ -22,9 +28,7 @@ def dataset_fingerprint(dataset: Any) -> str:
     from ecg_transformers.data.rows import RecordTable
 
     table = RecordTable(dataset)
-    light = dataset.with_format(None).select_columns(
-        ["record_id", "patient_id", "lead_names", "labels", "sampling_rate"]
-    )
+    light = dataset.with_format(None).remove_columns([name for name in _NOT_HASHED if name in dataset.column_names])
     digests = []
     for index, row in enumerate(light):
         digest = hashlib.sha256(json.dumps(row, sort_keys=True).encode())

@@ -56,7 +56,6 @@ INVALID = np.int16(-32768)
 """The digital value that means "no value" in a row, as in WFDB format 16."""
 
 _BLOCK = 64
-TASK_KINDS = ("multilabel", "multiclass", "beats", "minutes", "delineation", "unlabelled")
 ANNOTATION_COLUMNS = (
     "beat_samples",
     "beat_symbols",

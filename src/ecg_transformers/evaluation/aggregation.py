@@ -6,9 +6,6 @@ the probabilities*. The two differ whenever the crops disagree.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -33,33 +30,16 @@ def aggregate_crops(logits: ArrayLike, task_kind: str) -> tuple[Array, Array]:
     return values.mean(axis=1), probabilities(values, task_kind).mean(axis=1)
 
 
-def aggregate_by_record(scores: ArrayLike, record_ids: Sequence[Hashable]) -> tuple[list[Any], Array]:
-    """Mean of the rows of each record, for records with different numbers of crops.
+def cross_entropy(logits: ArrayLike, target: ArrayLike, task_kind: str) -> Array:
+    """Loss of each record `(records,)`: cross-entropy for `"multiclass"`, else the sum of the classes' binary ones.
 
     Args:
-        scores: probabilities (for metrics) or logits (for the loss), `(rows, classes)`.
-        record_ids: the record of each row.
-
-    Returns:
-        The ids in order of first appearance, and `(records, classes)`.
+        logits: `(records, classes)`.
+        target: multi-hot, of the same shape.
     """
-    values = np.asarray(scores, dtype=np.float64)
-    if len(values) != len(record_ids):
-        raise ValueError(f"{len(values)} rows of scores do not match {len(record_ids)} record ids.")
-    position = {record: index for index, record in enumerate(dict.fromkeys(record_ids))}
-    rows = np.array([position[record] for record in record_ids], dtype=np.int64)
-    sums = np.zeros((len(position), *values.shape[1:]))
-    np.add.at(sums, rows, values)
-    counts = np.bincount(rows, minlength=len(position)).reshape(-1, *[1] * (values.ndim - 1))
-    return list(position), sums / counts
-
-
-def crop_mean_loss(logits: ArrayLike, y_true: ArrayLike, task_kind: str) -> float:
-    """Cross-entropy (`"multiclass"`, class indices) or binary cross-entropy (multi-hot) of the crop-mean logits."""
-    mean_logits, _ = aggregate_crops(logits, task_kind)
-    target = np.asarray(y_true)
+    values, wanted = np.asarray(logits, dtype=np.float64), np.asarray(target)
     if task_kind == "multiclass":
-        top = mean_logits.max(axis=1, keepdims=True)
-        log_sum = np.log(np.exp(mean_logits - top).sum(axis=1)) + top[:, 0]
-        return float((log_sum - mean_logits[np.arange(len(target)), target]).mean())
-    return float((np.logaddexp(0.0, mean_logits) - target * mean_logits).mean())
+        top = values.max(axis=1)
+        log_sum = np.log(np.exp(values - top[:, None]).sum(axis=1)) + top
+        return np.asarray(log_sum - (values * wanted).sum(axis=1))
+    return np.asarray((np.logaddexp(0.0, values) - wanted * values).sum(axis=1))

@@ -14,6 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ecg_transformers.evaluation.weighted import weighted_auprc, weighted_auroc
+
 Array = NDArray[np.float64]
 Undefined = Literal["skip", "zero"]
 
@@ -221,25 +223,12 @@ def regression_report(y_true: ArrayLike, y_pred: ArrayLike) -> dict[str, float]:
 
 def per_class_auroc(target: Array, score: Array) -> Array:
     """AUROC of each column `(classes,)`, NaN where undefined; checked arrays `(records, classes)` only."""
-    from scipy.stats import rankdata
-
-    positives = target.sum(axis=0)
-    negatives = len(target) - positives
-    rank_sum = (rankdata(score, axis=0) * target).sum(axis=0)
-    return _ratio(rank_sum - positives * (positives + 1) / 2, positives * negatives, empty=np.nan)
+    return weighted_auroc(target, score)(np.ones((1, len(target))))[0]
 
 
 def per_class_auprc(target: Array, score: Array) -> Array:
     """Average precision of each column `(classes,)`, NaN where undefined; checked arrays only."""
-    values = np.full(target.shape[1], np.nan)
-    for index, (label, column) in enumerate(zip(target.T, score.T, strict=True)):
-        if 0 < label.sum() < len(label):
-            order = np.argsort(-column, kind="stable")
-            last_of_tie = np.append(np.diff(column[order]) != 0, True)
-            true_positives = np.cumsum(label[order])[last_of_tie]
-            precision = true_positives / (np.flatnonzero(last_of_tie) + 1)
-            values[index] = (np.diff(true_positives, prepend=0.0) * precision).sum() / label.sum()
-    return values
+    return weighted_auprc(target, score)(np.ones((1, len(target))))[0]
 
 
 def check_targets(y_true: ArrayLike, y_score: ArrayLike) -> tuple[Array, Array]:

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ecg_transformers.evaluation.aggregation import probabilities
+from ecg_transformers.evaluation.aggregation import cross_entropy, probabilities
 from ecg_transformers.evaluation.metrics import check_targets, per_class_auroc
 
 Array = NDArray[np.float64]
@@ -181,7 +181,7 @@ def _logistic_regression(x: Array, target: Array, strength: float, start: Array,
         parameters = flat.reshape(start.shape)
         weight, bias = parameters[:, :-1], parameters[:, -1]
         logits = x @ weight.T + bias
-        loss = _mean_loss(logits, target, task_kind) + 0.5 * strength * float((weight**2).sum())
+        loss = float(cross_entropy(logits, target, task_kind).mean()) + 0.5 * strength * float((weight**2).sum())
         error = (probabilities(logits, task_kind) - target) / len(x)
         gradient = np.concatenate([error.T @ x + strength * weight, error.sum(axis=0)[:, None]], axis=1)
         return loss, gradient.ravel()
@@ -190,19 +190,11 @@ def _logistic_regression(x: Array, target: Array, strength: float, start: Array,
     return np.asarray(solution[0]).reshape(start.shape)
 
 
-def _mean_loss(logits: Array, target: Array, task_kind: str) -> float:
-    if task_kind == "multiclass":
-        top = logits.max(axis=1)
-        log_sum = np.log(np.exp(logits - top[:, None]).sum(axis=1)) + top
-        return float((log_sum - (logits * target).sum(axis=1)).mean())
-    return float((np.logaddexp(0.0, logits) - target * logits).sum(axis=1).mean())
-
-
 def _selection_score(target: Array, logits: Array, task_kind: str) -> tuple[float, str]:
     per_class = per_class_auroc(target, probabilities(logits, task_kind) if task_kind == "multiclass" else logits)
     if np.isfinite(per_class).any():
         return float(np.nanmean(per_class)), "macro_auroc"
-    return -_mean_loss(logits, target, task_kind), "mean_loss"
+    return -float(cross_entropy(logits, target, task_kind).mean()), "mean_loss"
 
 
 def _row_space(x: Array) -> tuple[Array, Array]:

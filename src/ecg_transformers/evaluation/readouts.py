@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -16,12 +16,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from transformers.utils import ModelOutput
 
 from ecg_transformers.data.record import ECGRecord
 from ecg_transformers.evaluation.probes import LinearProbe, RidgeProbe, Standardizer, knn_scores
 from ecg_transformers.evaluation.signal_features import amplitude_features, simple_features
 from ecg_transformers.evaluation.trained_probes import AttentionProbe, AttentionProbeHead, LastEpochProbe
 from ecg_transformers.layers.frozen import eval_mode, tensors_sha256
+from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.words import check_choice
 
 READOUTS = ("pooled", "mean", "per_lead", "per_lead_spread", "tokens")
@@ -37,8 +39,8 @@ class Records(Protocol):
 
 
 def extract_features(
-    model: Any,
-    extractor: Any,
+    model: ECGPreTrainedModel,
+    extractor: Callable[..., Mapping[str, Tensor]],
     records: Records,
     *,
     num_crops: int | None = None,
@@ -91,7 +93,7 @@ def extract_features(
     return np.concatenate(blocks)
 
 
-def encode_batch(model: Any, batch: Mapping[str, Tensor], readout: str = "mean") -> Tensor:
+def encode_batch(model: ECGPreTrainedModel, batch: Mapping[str, Tensor], readout: str = "mean") -> Tensor:
     """Features `(B, F)` of one batch of model inputs (`"tokens"`: `(B, N, D)`).
 
     `input_values` may be `(B, L, T)` or `(B, k, L, T)`; the k crops are averaged (tokens: put side by side).
@@ -118,7 +120,7 @@ def encode_batch(model: Any, batch: Mapping[str, Tensor], readout: str = "mean")
     return features.flatten(1, 2) if readout == "tokens" else features.mean(dim=1)
 
 
-def read_tokens(encoder: Any, outputs: Any, num_leads: int, readout: str) -> Tensor:
+def read_tokens(encoder: ECGPreTrainedModel, outputs: ModelOutput, num_leads: int, readout: str) -> Tensor:
     """What a readout takes from the outputs of a base model; see `extract_features`."""
     if readout == "pooled":
         return outputs.pooler_output.float()
@@ -136,7 +138,7 @@ def read_tokens(encoder: Any, outputs: Any, num_leads: int, readout: str) -> Ten
     return torch.cat([per_lead, tokens.std(dim=2, correction=0).flatten(1)], dim=1)
 
 
-def signal_figures(row: Any, extra: str) -> NDArray[np.float32]:
+def signal_figures(row: ECGRecord | Mapping[str, Any], extra: str) -> NDArray[np.float32]:
     """`"amplitude"` or `"simple"` figures of a dataset row or record, on its own leads."""
     record = row if isinstance(row, ECGRecord) else ECGRecord.from_row(row)
     function = amplitude_features if extra == "amplitude" else simple_features

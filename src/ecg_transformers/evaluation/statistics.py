@@ -42,7 +42,8 @@ def bootstrap(
         patient_ids: one id a record; `None` (or None for a record) makes the record its own cluster.
         metric: a key of `WEIGHTED_METRICS`: `macro_auroc`, `macro_auprc`, `macro_f1`, `accuracy`,
             `exact_match`, `macro_sensitivity`, `macro_specificity`, `macro_ppv`. For the hard predictions of a
-            multi-class task give the arg-max as 0/1 columns.
+            multi-class task give the arg-max as 0/1 columns; its accuracy is `exact_match` (`accuracy` counts the
+            cells of multi-label tasks).
         method: `"percentile"`, or `"bca"` (bias-corrected and accelerated, leave-one-patient-out).
         threshold: of the metrics that need hard predictions.
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import EvalResult, ModelCardData
+
 from ecg_transformers.files import write_text
 from ecg_transformers.models.registry import ECGMethod, get_method
 
@@ -59,8 +61,6 @@ def _is_classifier(config: Mapping[str, Any]) -> bool:
 
 
 def _front_matter(method: ECGMethod, config: Mapping[str, Any], run: Mapping[str, Any], name: str) -> str:
-    from huggingface_hub import EvalResult, ModelCardData
-
     dataset = str((run.get("dataset") or {}).get("name") or "")
     results = [
         EvalResult(
@@ -134,20 +134,38 @@ def _body(
 
 
 def _training_section(run: Mapping[str, Any]) -> str:
-    data = run.get("dataset") or {}
-    recipe = run.get("recipe") or {}
+    parent = Path(str(run.get("parent") or "")).name
+    if run.get("kind") == "not recorded":
+        return (
+            f"## Training\n\nStarted from the checkpoint `{parent}`. What was done to the weights since then was not "
+            "recorded, so no data and no figure of that checkpoint stands here.\n"
+        )
+    data, recipe = run.get("dataset") or {}, run.get("recipe") or {}
     lines = [
         "## Training\n",
         f"- Data: {data.get('name', 'unknown')}, {json.dumps({k: v for k, v in data.items() if k != 'name'})}",
         f"- Recipe: {recipe.get('name', 'unknown')}, {run.get('steps', 0)} updates of {run.get('global_batch_size', 0)} records"
         f" on {run.get('num_processes', 1)} process(es)",
     ]
-    if run.get("parent"):
-        lines.append(f"- Started from: {Path(str(run['parent'])).name}")
+    if parent:
+        lines.append(f"- Started from: {parent}")
+    if run.get("mode"):
+        share = run.get("label_fraction")
+        lines.append(f"- Mode: {run['mode']}" + ("" if share is None else f", with {share:.0%} of the training labels"))
+    lines += _spent(run)
     if (run.get("final") or {}).get("loss") is not None:
         lines.append(f"- Last logged loss: {run['final']['loss']:.4f}")
     if run.get("seeds"):
-        lines.append(f"- Seeds: {', '.join(map(str, run['seeds']))}")
+        own = run.get("weights_seed")
+        lines.append(
+            f"- Seeds: {', '.join(map(str, run['seeds']))}"
+            + (f"; the weights in this folder are those of seed {own}" if len(run["seeds"]) > 1 else "")
+        )
+    if run.get("skipped"):
+        kinds = ", ".join(f"{count} {kind}" for kind, count in run["skipped"].items())
+        lines.append(f"- Records left out of the training data because they could not be used: {kinds}")
+    if run.get("changed_data"):
+        lines.append(f"- The data changed during the run: {run['changed_data']}")
     if run.get("versions"):
         lines.append("- Versions: " + ", ".join(f"{key} {value}" for key, value in run["versions"].items()))
     settings = {key: value for key, value in recipe.items() if key != "name"}
@@ -157,51 +175,104 @@ def _training_section(run: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _spent(run: Mapping[str, Any]) -> list[str]:
+    """What the run really cost, as far as it says."""
+    parts = [f"{run['records_seen']:,} records seen" if run.get("records_seen") else ""]
+    parts.append(f"{run['cpu_seconds']:,.0f} CPU seconds" if run.get("cpu_seconds") is not None else "")
+    parts.append(f"{run['threads']} thread(s)" if run.get("threads") else "")
+    parts.append(f"precision {run['precision']}" if run.get("precision") else "")
+    return [f"- Spent, over all seeds: {', '.join(filter(None, parts))}"] if any(parts) else []
+
+
 def _results_section(run: Mapping[str, Any]) -> str:
+    test = run["metrics"]["test"]
     lines = [
         "## Results on the test fold\n",
-        "| metric | mean over seeds | per seed | 95 % interval |",
+        "| metric | mean over seeds | SD over seeds | 95 % interval |",
         "|---|---|---|---|",
     ]
     for metric, mean in test_means(run).items():
-        entry = run["metrics"]["test"][metric]
-        seeds = " ".join(f"{value:.3f}" for value in entry.get("per_seed") or [] if value is not None)
-        interval = entry.get("ci95")
-        shown = f"{interval[0]:.3f} to {interval[1]:.3f}" if interval and None not in interval else ""
-        lines.append(f"| {metric} | {mean:.3f} | {seeds} | {shown} |")
+        interval = test[metric].get("ci95")
+        shown = f"{interval[0]:.3f} to {interval[1]:.3f}" if interval and None not in interval else "–"
+        counts = f" ({test[metric]['counts']})" if test[metric].get("counts") else ""
+        lines.append(f"| {metric}{counts} | {mean:.3f} | {_figure(test[metric].get('sd'))} | {shown} |")
     lines.append(
         "\nIntervals: percentile bootstrap over the patients of the test fold; they do not hold the spread over seeds."
     )
+    if test.get("per_class"):
+        lines += [
+            "",
+            "| class | positives | AUROC | AUPRC | F1 | sensitivity | specificity |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for name, entry in test["per_class"].items():
+            figures = (_figure((entry.get(key) or {}).get("mean")) for key in PER_CLASS)
+            lines.append(f"| {name} | {entry['support']:.0f} | {' | '.join(figures)} |")
+    lines += [f"\n**{sentence}**" for sentence in doubts(test)]
+    if len(run.get("seeds") or []) > 1:
+        seeds = [f"| {seed} | {_figures_of_seed(run, index)} |" for index, seed in enumerate(run["seeds"])]
+        head = [f"| seed | {' | '.join(test_means(run))} |", "|---" * (len(test_means(run)) + 1) + "|"]
+        lines += ["\n<details><summary>Each seed</summary>\n", *head, *seeds, "\n</details>"]
     return "\n".join(lines) + "\n"
 
 
+PER_CLASS = ("auroc", "auprc", "f1", "sensitivity", "specificity")
+FEW_RECORDS, FEW_POSITIVES = 30, 10
+
+
+def doubts(test: Mapping[str, Any]) -> list[str]:
+    """What the size of the test set forbids to conclude, in sentences."""
+    said = []
+    records = test.get("n_records")
+    if records is not None and records < FEW_RECORDS:
+        said.append(f"The test set holds {records} records: too few to judge a model; its intervals mean little.")
+    few = [name for name, entry in (test.get("per_class") or {}).items() if entry["support"] < FEW_POSITIVES]
+    if few:
+        said.append(f"Fewer than {FEW_POSITIVES} positives in the test set, too few to judge: {', '.join(few)}.")
+    return said
+
+
+def _figures_of_seed(run: Mapping[str, Any], index: int) -> str:
+    values = ((run["metrics"]["test"][metric].get("per_seed") or []) for metric in test_means(run))
+    return " | ".join(_figure(seeds[index] if index < len(seeds) else None) for seeds in values)
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
 def _usage_section(config: Mapping[str, Any], reference: str) -> str:
-    auto = "AutoModelForSequenceClassification" if _is_classifier(config) else "AutoModel"
-    result = (
-        "{name: round(float(p), 3) for name, p in zip(model.config.id2label.values(), output.probabilities[0])}"
-        if _is_classifier(config)
-        else "output.pooler_output.shape"
-    )
     leads, rate = config.get("num_leads", 12), config.get("sampling_rate") or 250
     names = f", lead_names={config['lead_names']}" if config.get("lead_names") else ""
+    call = f"record, sampling_rate={rate}{names}"
+    if _is_classifier(config):
+        imports = "from transformers import pipeline"
+        lines = [
+            'classify = pipeline("ecg-classification", model=MODEL)  # crops and thresholds as evaluated',
+            f"for item in classify({call}):",
+            "    print(item)",
+        ]
+    else:
+        imports = "import torch\nfrom transformers import AutoFeatureExtractor, AutoModel"
+        lines = [
+            "extractor = AutoFeatureExtractor.from_pretrained(MODEL)",
+            "model = AutoModel.from_pretrained(MODEL).eval()",
+            "with torch.no_grad():",
+            f'    output = model(**extractor({call}, return_tensors="pt"))',
+            "print(output.pooler_output.shape)",
+        ]
+    code = "\n".join(lines)
     return f"""## Use
 
 ```python
 import numpy as np
-import torch
-from transformers import AutoFeatureExtractor, {auto}
+{imports}
 
 import ecg_transformers  # registers the classes
 
 MODEL = "{Path(reference).as_posix()}"
-extractor = AutoFeatureExtractor.from_pretrained(MODEL)
-model = {auto}.from_pretrained(MODEL).eval()
 record = np.random.default_rng(0).normal(size=(int(20 * {rate}), {leads}))  # (samples, leads) in millivolts: your record
-inputs = extractor(record, sampling_rate={rate}{names}, return_tensors="pt")
-inputs.pop("beat_samples", None)
-with torch.no_grad():
-    output = model(**inputs)
-print({result})
+{code}
 ```
 
 Without `import ecg_transformers`, pass `trust_remote_code=True`: the repository's `hub_shim.py` then imports the installed

@@ -6,30 +6,35 @@ from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+from transformers import AutoConfig
 
 from ecg_transformers.files import replacing
+from ecg_transformers.layers.frozen import eval_mode
+from ecg_transformers.models.base import ECGPreTrainedModel
+from ecg_transformers.models.classification import ECGForSequenceClassification
 from ecg_transformers.models.registry import method_of
 from ecg_transformers.words import check_choice
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from ecg_transformers.models.base import ECGPreTrainedModel
 
 FORMATS = ("pt2", "onnx")
 ONNX_PACKAGES = ("onnx", "onnxscript")
 OUTPUTS = ("logits", "probabilities", "last_hidden_state", "pooler_output")
 TOLERANCE = 1e-4  # of the largest output: another runtime sums in another order
 
-Runner = Callable[["dict[str, Tensor]"], "dict[str, Tensor]"]
+Runner = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
 
 class ExportError(RuntimeError):
     """A model that a format cannot hold, or a file that does not compute what the model computes."""
 
 
-def export_encoder(model_or_path: Any, output: str | Path, format: str = "pt2") -> str:
+def export_encoder(
+    model_or_path: ECGPreTrainedModel | str | os.PathLike[str], output: str | Path, format: str = "pt2"
+) -> str:
     """Write a model as one file that needs neither this package nor transformers to run.
 
     Args:
@@ -59,7 +64,7 @@ def export_encoder(model_or_path: Any, output: str | Path, format: str = "pt2") 
     with replacing(target) as beside, _quiet_evaluation(model):
         example = model.dummy_inputs
         program, free_batch = _program(model, example)
-        runner = (_write_pt2 if format == "pt2" else _write_onnx)(model, program, beside)
+        runner = (write_pt2 if format == "pt2" else write_onnx)(model, program, beside)
         error = _largest_error(model, runner, example, free_batch)
     batch = "any batch size" if free_batch else f"a fixed batch of {len(next(iter(example.values())))}"
     inputs = ", ".join(f"{name} {tuple(value.shape[1:])}" for name, value in example.items())
@@ -69,14 +74,12 @@ def export_encoder(model_or_path: Any, output: str | Path, format: str = "pt2") 
     )
 
 
-def load(path: str | os.PathLike) -> "ECGPreTrainedModel":
+def load(path: str | os.PathLike) -> ECGPreTrainedModel:
     """The model that a folder or repository holds, of the class its config names (the encoder where it names none).
 
     Raises:
         ValueError: when it holds no model of this package.
     """
-    from transformers import AutoConfig
-
     config = AutoConfig.from_pretrained(path)
     method = method_of(config)
     role = "base"
@@ -87,15 +90,12 @@ def load(path: str | os.PathLike) -> "ECGPreTrainedModel":
     return model
 
 
-def encoder_of(model: "ECGPreTrainedModel") -> "ECGPreTrainedModel":
+def encoder_of(model: ECGPreTrainedModel) -> ECGPreTrainedModel:
     """What of a model is exported: its encoder, or the whole of a classifier.
 
     Raises:
         ValueError: for anything that is no model of this package.
     """
-    from ecg_transformers.models.base import ECGPreTrainedModel
-    from ecg_transformers.models.classification import ECGForSequenceClassification
-
     if not isinstance(model, ECGPreTrainedModel):
         raise ValueError(f"A {type(model).__name__} is no model of this package; only those can be exported.")
     if isinstance(model, ECGForSequenceClassification) or model.base_model is model:
@@ -125,25 +125,18 @@ def _require_onnx() -> None:
 
 
 @contextmanager
-def _quiet_evaluation(model: "nn.Module") -> Iterator[None]:
+def _quiet_evaluation(model: nn.Module) -> Iterator[None]:
     """Eval mode without gradients; every module gets its own mode back."""
-    import torch
-
-    from ecg_transformers.layers.frozen import eval_mode
-
     with eval_mode(model), torch.no_grad():
         yield
 
 
-def _outputs(model: "ECGPreTrainedModel") -> tuple[str, ...]:
-    from ecg_transformers.models.classification import ECGForSequenceClassification
-
+def _outputs(model: ECGPreTrainedModel) -> tuple[str, ...]:
     return OUTPUTS[:2] if isinstance(model, ECGForSequenceClassification) else OUTPUTS[2:]
 
 
-def _wrapped(model: "ECGPreTrainedModel", names: list[str]) -> "nn.Module":
+def _wrapped(model: ECGPreTrainedModel, names: list[str]) -> nn.Module:
     """The model with positional inputs and a plain tuple as output, which any runtime understands."""
-    import torch
 
     class Exported(torch.nn.Module):
         def __init__(self) -> None:
@@ -157,11 +150,8 @@ def _wrapped(model: "ECGPreTrainedModel", names: list[str]) -> "nn.Module":
     return Exported()
 
 
-def _program(model: "ECGPreTrainedModel", example: "dict[str, Tensor]") -> tuple[Any, bool]:
+def _program(model: ECGPreTrainedModel, example: dict[str, Tensor]) -> tuple[Any, bool]:
     """The exported program, and whether its batch size is free (some models fix it while they are traced)."""
-    import torch
-    from torch.export import Dim
-
     module, values = _wrapped(model, list(example)), tuple(example.values())
     shapes = {"values": tuple({0: Dim("batch")} for _ in values)}
     try:
@@ -173,18 +163,14 @@ def _program(model: "ECGPreTrainedModel", example: "dict[str, Tensor]") -> tuple
             raise ExportError(f"{type(model).__name__} cannot be traced as one graph: {_first_line(error)}") from error
 
 
-def _write_pt2(model: "ECGPreTrainedModel", program: Any, path: Path) -> Runner:
+def write_pt2(model: ECGPreTrainedModel, program: Any, path: Path) -> Runner:
     """Write, read back, and return a function that runs what was read."""
-    import torch
-
     torch.export.save(program, path)
     module, names = torch.export.load(path).module(), _outputs(model)
     return lambda inputs: dict(zip(names, module(*inputs.values()), strict=True))
 
 
-def _write_onnx(model: "ECGPreTrainedModel", program: Any, path: Path) -> Runner:
-    import torch
-
+def write_onnx(model: ECGPreTrainedModel, program: Any, path: Path) -> Runner:
     names, outputs = list(model.dummy_inputs), list(_outputs(model))
     try:
         written = torch.onnx.export(program, input_names=names, output_names=outputs, dynamo=True, verbose=False)
@@ -199,8 +185,6 @@ def _write_onnx(model: "ECGPreTrainedModel", program: Any, path: Path) -> Runner
 
 def onnx_runner(path: Path, outputs: list[str]) -> Runner:
     """onnxruntime where it is installed, else the (slow) reference evaluator of the onnx package."""
-    import torch
-
     if find_spec("onnxruntime") is not None:
         runtime = import_module("onnxruntime")
         session: Any = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -209,17 +193,15 @@ def onnx_runner(path: Path, outputs: list[str]) -> Runner:
 
         session = ReferenceEvaluator(str(path))
 
-    def run(inputs: "dict[str, Tensor]") -> "dict[str, Tensor]":
+    def run(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         values = session.run(outputs, {name: value.numpy() for name, value in inputs.items()})
         return {name: torch.as_tensor(value) for name, value in zip(outputs, values, strict=True)}
 
     return run
 
 
-def _largest_error(model: "ECGPreTrainedModel", run: Runner, example: "dict[str, Tensor]", free_batch: bool) -> float:
+def _largest_error(model: ECGPreTrainedModel, run: Runner, example: dict[str, Tensor], free_batch: bool) -> float:
     """Largest difference between file and model, relative to the largest output; on one, two and three records."""
-    import torch
-
     batches = [example]
     if free_batch:
         batches += [{name: value[:1] for name, value in example.items()}]

@@ -1,37 +1,74 @@
 """Checkpoint folders that are complete: model, preprocessor, shim and card, from wherever the model came."""
 
 import inspect
+import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ecg_transformers.files import file_sha256, write_json
+from ecg_transformers.hub.cards import write_card
+from ecg_transformers.hub.official.conversion import convert_checkpoint
 from ecg_transformers.models.registry import method_of
 
 if TYPE_CHECKING:
+    from ecg_transformers.features.protocol import Extractor
     from ecg_transformers.models.base import ECGPreTrainedModel
 
 PREPROCESSOR, RUN, CARD = "preprocessor_config.json", "run.json", "README.md"
+WEIGHTS = "model.safetensors"
 
 
 def complete_folder(model: "ECGPreTrainedModel", directory: Path) -> None:
     """Put preprocessor and card beside saved weights, where they are not there yet.
 
-    A model that was loaded from a local folder takes that folder's preprocessor and run description along; any other
-    gets the method's published preprocessing, fitted to its config.
+    A model that was loaded from a local folder takes that folder's preprocessor along, and its run description as long
+    as the weights are those that the run made; any other gets the method's published preprocessing, fitted to its
+    config.
     """
-    from ecg_transformers.hub.cards import write_card
-
     source = Path(str(model.config._name_or_path or ""))
-    for name in (PREPROCESSOR, RUN):
-        if not (directory / name).exists() and (source / name).is_file() and source.is_dir():
-            shutil.copyfile(source / name, directory / name)
     if not (directory / PREPROCESSOR).exists():
-        extractor_for(model).save_pretrained(directory)
-    if not (directory / CARD).exists():
+        if (source / PREPROCESSOR).is_file():
+            shutil.copyfile(source / PREPROCESSOR, directory / PREPROCESSOR)
+        else:
+            extractor_for(model).save_pretrained(directory)
+    is_new = _describe_run(directory, source)
+    if is_new or not (directory / CARD).exists():
         write_card(directory)
 
 
-def extractor_for(model: "ECGPreTrainedModel") -> Any:
+def _describe_run(directory: Path, source: Path) -> bool:
+    """`run.json` of the run that made the weights in `directory`, or the word that nobody recorded it.
+
+    Returns:
+        Whether what stood there was about other weights.
+    """
+    own, parents = directory / RUN, source / RUN
+    if own.is_file():
+        if made_by(own, directory / WEIGHTS):
+            return False
+        write_json(own, {"kind": "not recorded", "parent": directory.resolve().name})
+        return True
+    if source.is_dir() and parents.is_file():
+        if made_by(parents, directory / WEIGHTS):
+            shutil.copyfile(parents, own)
+        else:
+            write_json(own, {"kind": "not recorded", "parent": source.resolve().name})
+    return False
+
+
+def made_by(run: Path, weights: Path) -> bool:
+    """Whether a run description is about a file of weights: by the hash it names, else by the weights beside it."""
+    if not weights.is_file():  # in several files: not told apart
+        return True
+    known = json.loads(run.read_text(encoding="utf-8")).get("weights_sha256")
+    if known is None:
+        beside = run.parent / WEIGHTS
+        known = file_sha256(beside) if beside.is_file() else None
+    return known is None or known == file_sha256(weights)
+
+
+def extractor_for(model: "ECGPreTrainedModel") -> "Extractor":
     """The published preprocessing of the model's method, with the lengths, rate and leads of its config."""
     method = method_of(model.config)
     takes = inspect.signature(method.extractor_class.__init__).parameters
@@ -48,7 +85,9 @@ def extractor_for(model: "ECGPreTrainedModel") -> Any:
     return method.extractor_class(**{**method.preprocessing, **settings})
 
 
-def convert_to_folder(method: str, source: str | Path, directory: str | Path, **config_overrides: Any) -> Any:
+def convert_to_folder(
+    method: str, source: str | Path, directory: str | Path, **config_overrides: Any
+) -> "ECGPreTrainedModel":
     """Convert an official checkpoint into a folder that `AutoModel` loads; nothing is written when conversion fails.
 
     Returns:
@@ -57,8 +96,6 @@ def convert_to_folder(method: str, source: str | Path, directory: str | Path, **
     Raises:
         ValueError: see `convert_checkpoint`; also when the folder already holds a model.
     """
-    from ecg_transformers.hub.official.conversion import convert_checkpoint
-
     target = Path(directory)
     if (target / "config.json").exists():
         raise ValueError(f"{target} already holds a model; name a new folder.")

@@ -2,9 +2,8 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
-from huggingface_hub import HfApi
+from huggingface_hub import CommitInfo, HfApi
 
 from ecg_transformers.files import write_text
 from ecg_transformers.models.auto import SHIM_NAME
@@ -22,7 +21,7 @@ def upload_checkpoint(
     token: str | bool | None = None,
     revision: str | None = None,
     create_pr: bool = False,
-) -> Any:
+) -> CommitInfo:
     """Send the files of a checkpoint folder to a Hub repository, by allow-list: optimiser states, logs and data stay here.
 
     The name of the repository replaces the local folder in the card's usage snippet.

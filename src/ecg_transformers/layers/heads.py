@@ -40,6 +40,14 @@ class AttentionPooling(nn.Module):
         return pooled[:, 0]
 
 
+def mean_of_nonzero(tokens: Tensor) -> Tensor:
+    """Sum of `(B, N, D)` over tokens, divided feature by feature by the number of values that are not exactly zero.
+
+    The mean over valid tokens where padded ones were set to zero (fairseq's classifiers pool so); zero where all are.
+    """
+    return tokens.sum(dim=1) / (tokens != 0).sum(dim=1).clamp(min=1)
+
+
 class NormedHead(nn.Module):
     """Batch norm, dropout and a linear map, repeated over the hidden sizes with ReLU in between: `(B, D)` to `(B, C)`.
 

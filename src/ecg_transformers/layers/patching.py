@@ -19,11 +19,6 @@ def patchify(signal: Tensor, patch_size: int) -> Tensor:
     return signal.unflatten(-1, (seq_len // patch_size, patch_size))
 
 
-def unpatchify(patches: Tensor) -> Tensor:
-    """The inverse of `patchify`: `(…, num_patches, patch_size)` to `(…, seq_len)`."""
-    return patches.flatten(-2)
-
-
 def time_major_patches(signal: Tensor, patch_size: int) -> Tensor:
     """Patches over all leads: `(B, L, T)` to `(B, n, patch_size · L)`, inside a patch time-major and lead-minor."""
     return patchify(signal, patch_size).permute(0, 2, 3, 1).flatten(2)

@@ -110,12 +110,6 @@ class TransformerBlock(nn.Module):
         return hidden_states + self.drop_path(self.output_scale(self.dropout(self.output(inner))))
 
 
-def split_qkv(packed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """A packed `(3 · inner, …)` projection of a published checkpoint into query, key and value thirds."""
-    query, key, value = packed.chunk(3, dim=0)
-    return query.clone(), key.clone(), value.clone()
-
-
 def xavier_qkv_(attention: SelfAttention) -> None:
     """Xavier-uniform as for one packed `(3 · inner, D)` matrix, which the published code initialises as a whole."""
     fan_in = attention.query.in_features

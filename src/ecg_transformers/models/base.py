@@ -5,6 +5,7 @@ import functools
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.utils import ModelOutput
 
 from ecg_transformers import words
 from ecg_transformers.layers.attention import AttentionFunction, SelfAttention, eager_attention
@@ -46,12 +48,12 @@ class ECGConfig(PreTrainedConfig):
         head_norm: "none", or "batch_norm" (without affine) before the linear head: records share most of their mean
             token, and a head of small initialisation hardly moves without it.
         head_dropout: before the linear head.
-        variant: which of the method's published models this is, where several share the network; its preprocessing
-            and licence follow from it.
         evaluation_crops: evenly spaced crops of a record by which the checkpoint was evaluated (1 is the centre crop):
             the default of pipelines. None: it was not.
         evaluation_seconds: longest record of that evaluation.
         decision_thresholds: of the classes of a multi-label task, chosen on the validation split.
+        variant: which of the method's published models this is, where several share the network; its preprocessing
+            and licence follow from it.
         converted_from: name of the official file that the weights come from; stays with everything made from them.
         weights_licence: licence of that source, which binds these weights too.
     """
@@ -63,10 +65,10 @@ class ECGConfig(PreTrainedConfig):
     head_pooling: str = "pooler"
     head_norm: str = "none"
     head_dropout: float | int = 0.0
-    variant: str | None = None
     evaluation_crops: int | None = None
     evaluation_seconds: float | int | None = None
     decision_thresholds: list[float] | None = None
+    variant: str | None = None
     converted_from: str | None = None
     weights_licence: str | None = None
 
@@ -223,7 +225,7 @@ class ECGPreTrainedModel(PreTrainedModel):
     def training_step_finished(self, step: int, total_steps: int) -> None:
         """Called after the optimiser's update of step `step`."""
 
-    def monitor(self, outputs: Any) -> dict[str, float]:
+    def monitor(self, outputs: ModelOutput) -> dict[str, float]:
         """Figures to log beside the loss."""
         return {}
 
@@ -302,7 +304,7 @@ class ECGPreTrainedModel(PreTrainedModel):
         model.after_loading(missing)
         return (model, info) if wants_info else model
 
-    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: str | PathLike[str], *args: Any, **kwargs: Any) -> None:
         """As in transformers, plus `hub_shim.py` and the `auto_map` that points to it."""
         directory = Path(save_directory)
         if kwargs.get("is_main_process", True):
@@ -380,7 +382,7 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
 
 
-def refuse_pickles(source: Any) -> None:
+def refuse_pickles(source: str | PathLike[str] | None) -> None:
     """Raise a ValueError for a folder whose only weights are pickles: loading them could execute what they hold."""
     folder = Path(str(source)) if source is not None else None
     if folder is None or not folder.is_dir() or any(folder.glob("*.safetensors")):

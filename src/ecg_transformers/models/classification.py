@@ -1,12 +1,10 @@
 """The classification head that every method's encoder can carry."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from transformers import initialization as init
 from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs
+from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
 from ecg_transformers.layers.heads import AttentionPooling
@@ -67,7 +65,7 @@ class ECGForSequenceClassification(ECGPreTrainedModel):
             init.ones_(module.running_var)
             init.zeros_(module.num_batches_tracked)
 
-    def pool(self, outputs: Any, num_leads: int) -> Tensor:
+    def pool(self, outputs: ModelOutput, num_leads: int) -> Tensor:
         """`(B, features)` for the head."""
         if self.config.head_pooling == "pooler":
             return outputs.pooler_output

@@ -4,13 +4,17 @@ This module and the `method.py` of every method import neither torch nor transfo
 strings and imported when first asked for. Nothing outside `models/` names a method: it asks here.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ecg_transformers.words import did_you_mean
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 # one line per method: its folder below `models/`, which holds `method.py` with METHOD
 METHOD_NAMES = (
@@ -148,6 +152,7 @@ class Variant:
         preprocessing: its whole extractor preset (nothing is taken over from the method's own).
         title, paper, summary, licence, notes: as in `ECGMethod`; empty takes the method's.
         config: config fields of a converted checkpoint that tensors cannot tell.
+        sizes: config fields of the released model that tensors do tell: what training from scratch starts with.
         containers: keys of the checkpoint's dictionary that only this variant's files have.
     """
 
@@ -158,6 +163,7 @@ class Variant:
     licence: str = ""
     notes: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
+    sizes: Mapping[str, Any] = field(default_factory=dict)
     containers: tuple[str, ...] = ()
 
 
@@ -171,6 +177,7 @@ class ECGMethod:
             `STMEMForPreTraining` where there are stages of pre-training, `STMEMForSequenceClassification`.
         title: as the paper writes it.
         paper: authors, title, year, identifier.
+        idea: the method in at most eight words, for tables.
         summary: one sentence on what the method does.
         licence: of the published code and weights, as far as they exist.
         preprocessing: keyword arguments of the extractor that reproduce the published preprocessing.
@@ -196,6 +203,7 @@ class ECGMethod:
     name: str
     title: str
     paper: str
+    idea: str
     summary: str
     licence: str
     preprocessing: Mapping[str, Any]
@@ -230,7 +238,7 @@ class ECGMethod:
                 object.__setattr__(self, field_name, value)
 
     @property
-    def config_class(self) -> Any:
+    def config_class(self) -> "type[PreTrainedConfig]":
         return resolve(self.config)
 
     @property
@@ -262,7 +270,7 @@ class ECGMethod:
         variant = self.variant(name)
         names = ("title", "paper", "summary", "licence", "notes")
         texts = {key: getattr(variant, key) or getattr(self, key) for key in names}
-        own = {**variant.config, "variant": name}
+        own = {**variant.sizes, **variant.config, "variant": name}
         recipes = {key: replace(recipe, config={**own, **recipe.config}) for key, recipe in self.recipes.items()}
         return replace(self, preprocessing=variant.preprocessing, recipes=recipes, current_variant=name, **texts)
 
@@ -293,6 +301,11 @@ def list_methods() -> list[str]:
     return list(METHOD_NAMES)
 
 
+def is_method(name: str) -> bool:
+    """Whether `get_method` knows the name: that of a method, or an alias."""
+    return name in METHOD_NAMES or name in ALIASES
+
+
 def get_method(name: str) -> ECGMethod:
     """The registry entry of a method, or of the variant that an alias names.
 
@@ -305,7 +318,7 @@ def get_method(name: str) -> ECGMethod:
     """
     name, variant = ALIASES.get(name, (name, None))
     if name not in METHOD_NAMES:
-        raise ValueError(f"There is no method {name!r}{did_you_mean(name, [*METHOD_NAMES, *ALIASES])}")
+        raise ValueError(f"There is no method {name!r}{did_you_mean(name, (*METHOD_NAMES, *ALIASES))}")
     entry: ECGMethod = resolve(f"ecg_transformers.models.{name}.method.METHOD")
     return entry.with_variant(variant)
 
@@ -322,21 +335,32 @@ def class_modules() -> dict[str, str]:
     return {name.rpartition(".")[2]: name.rpartition(".")[0] for name in dotted}
 
 
-def method_of(config: Any) -> ECGMethod:
+def method_of(config: "PreTrainedConfig") -> ECGMethod:
     """The registry entry behind a model config (by its `model_type` and `variant`)."""
     return get_method(config.model_type).with_variant(getattr(config, "variant", None))
 
 
 def method_table() -> str:
     """The methods as a Markdown table: what the README shows."""
-    lines = [
-        "| method | name | what it does | recipes | converts official weights | paper |",
-        "|---|---|---|---|---|---|",
-    ]
+    lines = ["| method | name | idea | weights | paper |", "|---|---|---|---|---|"]
     for method in map(get_method, list_methods()):
-        convert = "yes" if method.has_official_weights else "no"
-        recipes = ", ".join(method.recipes)
-        lines.append(
-            f"| {method.title} | `{method.name}` | {method.summary} | {recipes} | {convert} | {method.paper} |"
-        )
+        weights = "yes" if method.has_official_weights else "no"
+        lines.append(f"| {method.title} | `{method.name}` | {method.idea} | {weights} | {_link(method.paper)} |")
     return "\n".join(lines)
+
+
+def method_page() -> str:
+    """What is known of each method, a section each, in Markdown."""
+    parts = ["# Methods\n"]
+    for method in map(get_method, list_methods()):
+        parts.append(f"## {method.title} (`{method.name}`)\n\n{method.summary}\n\n- Paper: {method.paper}.")
+        parts.append(f"- Licence: {method.licence}.\n- Recipes:")
+        parts += [f"  - `{name}`: {recipe.description}" for name, recipe in method.recipes.items()]
+        parts.append(f"- {method.notes}\n" if method.notes else "")
+    return "\n".join(parts)
+
+
+def _link(paper: str) -> str:
+    """The first arXiv number of a citation as a link; without one the citation itself."""
+    found = re.search(r"arXiv:(\d+\.\d+)", paper)
+    return f"[{found[0]}](https://arxiv.org/abs/{found[1]})" if found else paper

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from transformers.pipelines.base import ChunkPipeline
+from transformers.utils import ModelOutput
 
 from ecg_transformers.words import did_you_mean
 
@@ -136,7 +137,7 @@ class ECGPipeline(ChunkPipeline):
         outputs = self.model(**parameters)
         return {**self.keep(outputs), "is_last": is_last}
 
-    def keep(self, outputs: Any) -> dict[str, torch.Tensor]:
+    def keep(self, outputs: ModelOutput) -> dict[str, torch.Tensor]:
         """The tensors of a model output that `postprocess` needs."""
         raise NotImplementedError(f"{type(self).__name__} must say what it keeps of a model output.")
 
@@ -203,7 +204,7 @@ def describe(inputs: Any, hints: Mapping[str, Any]) -> tuple[Any, dict[str, Any]
     Raises:
         ValueError: for an array that is not `(T, L)`, of which all but the first record would silently be lost.
     """
-    from ecg_transformers.data.readers import read_record
+    from ecg_transformers.data.readers import read_digital
 
     hints = {key: value for key, value in hints.items() if value is not None}
     if isinstance(inputs, Mapping) and "record_id" not in inputs and ("signal" in inputs or "array" in inputs):
@@ -219,7 +220,8 @@ def describe(inputs: Any, hints: Mapping[str, Any]) -> tuple[Any, dict[str, Any]
     if isinstance(inputs, (int, float)):
         raise ValueError("A record is an array (seq_len, num_leads), not a nested list of numbers.")
     if isinstance(inputs, (str, os.PathLike)):
-        return read_record(Path(inputs), **hints), {}
+        # as a corpus keeps them, in 16 bits: a file is scored as it was when it stood in the test split
+        return read_digital(Path(inputs), **hints).to_record(), {}
     return inputs, hints
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from transformers.utils import ModelOutput
 
 from ecg_transformers.pipelines.base import ECGPipeline
 
@@ -38,7 +39,7 @@ class ECGClassificationPipeline(ECGPipeline):
             raise ValueError(f"top_k must be at least 1, got {top_k}.")
         return self._signal_parameters(parameters), {}, {} if top_k is None else {"top_k": top_k}
 
-    def keep(self, outputs: Any) -> dict[str, torch.Tensor]:
+    def keep(self, outputs: ModelOutput) -> dict[str, torch.Tensor]:
         return {"probabilities": outputs.probabilities}
 
     def postprocess(self, model_outputs: list[dict[str, Any]], top_k: int | None = None) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers.utils import ModelOutput
 
 from ecg_transformers.pipelines.base import ECGPipeline
 
@@ -22,7 +23,7 @@ class ECGFeatureExtractionPipeline(ECGPipeline):
         post = {} if return_crops is None else {"return_crops": return_crops}
         return self._signal_parameters(parameters), {}, post
 
-    def keep(self, outputs: Any) -> dict[str, torch.Tensor]:
+    def keep(self, outputs: ModelOutput) -> dict[str, torch.Tensor]:
         return {"features": outputs.pooler_output}
 
     def postprocess(self, model_outputs: list[dict[str, Any]], return_crops: bool = False) -> np.ndarray:

@@ -1,11 +1,6 @@
 """Where crops start: centre, random, k evenly spaced (exactly k, or by the published rule), sliding."""
 
-from typing import Literal
-
 import numpy as np
-
-CropPolicy = Literal["exact", "official"]
-PadMode = Literal["zero", "edge", "both"]
 
 
 def check_length(length: int, crop: int) -> int:

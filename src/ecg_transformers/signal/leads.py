@@ -9,7 +9,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Literal
 
 import numpy as np
 
@@ -18,7 +17,6 @@ STANDARD_LEADS: tuple[str, ...] = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", 
 
 LIMB_LEADS: tuple[str, ...] = STANDARD_LEADS[:6]
 
-MissingLeads = Literal["derive", "error", "drop", "zero"]
 
 # Every limb lead as a * I + b * II.
 _LIMB_AS_I_AND_II: dict[str, tuple[float, float]] = {
@@ -181,22 +179,3 @@ def select_leads(
     names = canonical_leads(lead_names)
     plan = plan_leads(names, canonical_leads(wanted), missing)
     return plan.apply(signal, names), plan
-
-
-def einthoven_residual(signal: np.ndarray, lead_names: Sequence[str]) -> dict[str, float]:
-    """Largest absolute deviation (in the signal's unit) of III, aVR, aVL, aVF from what I and II say, over time.
-
-    `signal` is `(T, L)`; leads that are not there are left out. About 20 µV (quantisation) is normal; more means
-    swapped or mis-named leads, or leads that were scaled one by one.
-    """
-    names = canonical_leads(lead_names)
-    if "I" not in names or "II" not in names:
-        return {}
-    one, two = signal[:, names.index("I")], signal[:, names.index("II")]
-    result: dict[str, Any] = {}
-    for lead in LIMB_LEADS[2:]:
-        if lead in names:
-            weight_one, weight_two = _LIMB_AS_I_AND_II[lead]
-            expected = weight_one * one + weight_two * two
-            result[lead] = float(np.nanmax(np.abs(signal[:, names.index(lead)] - expected)))
-    return result

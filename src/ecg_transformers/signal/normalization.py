@@ -1,13 +1,10 @@
 """Standardisation of signals with time on the last axis: `(…, L, T)`."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 
 from ecg_transformers.signal.quality import flat_leads
-
-Normalization = Literal["joint", "per_lead", "fixed"]
 
 
 def standardize(signal: np.ndarray, mode: str = "joint", eps: float = 0.0) -> np.ndarray:

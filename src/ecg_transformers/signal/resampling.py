@@ -10,7 +10,6 @@ import scipy.fft
 from ecg_transformers.signal.sinc_resampling import sinc_resample
 
 ResampleMethod = Literal["fourier", "polyphase", "linear", "resampy"]
-Rounding = Literal["truncate", "round", "ratio_first"]
 
 RESAMPLE_METHODS = get_args(ResampleMethod)
 MIN_RATE, MAX_RATE = 1.0, 100_000.0

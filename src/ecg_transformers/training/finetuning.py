@@ -8,24 +8,21 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from accelerate import Accelerator
+import torch
 
-from ecg_transformers.evaluation.subsets import label_subset
 from ecg_transformers.hub.cards import write_card
 from ecg_transformers.models.classification import ECGForSequenceClassification
 from ecg_transformers.training.arguments import FinetuningArguments, parse_arguments
 from ecg_transformers.training.checkpoints.folder import Checkpoint
 from ecg_transformers.training.checkpoints.freezing import FrozenGuard, freeze_encoder, train_head_only
-from ecg_transformers.training.checkpoints.identity import IDENTITY, check_identity, check_result, model_facts
+from ecg_transformers.training.checkpoints.identity import IDENTITY, check_identity, check_result
 from ecg_transformers.training.checkpoints.saving import Saving, checkpoint_to_resume
 from ecg_transformers.training.checkpoints.tensors import model_tensors
+from ecg_transformers.training.classifier.job import Job, SeedPlan, prepare_job, run_identity
 from ecg_transformers.training.classifier.linear_probe import fit_linear_probe
-from ecg_transformers.training.classifier.network import ClassifierPlan, plan_classifier
 from ecg_transformers.training.classifier.results import (
     describe_data,
     metrics_of_seeds,
@@ -34,22 +31,17 @@ from ecg_transformers.training.classifier.results import (
 )
 from ecg_transformers.training.classifier.scores import Evaluator
 from ecg_transformers.training.classifier.selection import Best, evaluation_steps, validation_figures
-from ecg_transformers.training.errors import usage_errors
 from ecg_transformers.training.loop import train
-from ecg_transformers.training.plan.batches import BatchPlan
-from ecg_transformers.training.plan.settings import plain, resolve_batches, resolve_length, resolve_schedule
-from ecg_transformers.training.process.lock import TRAIN_LOG
+from ecg_transformers.training.plan.settings import plain, resolve_schedule
 from ecg_transformers.training.process.signals import StopRequest
 from ecg_transformers.training.process.start import on_main_process, started
-from ecg_transformers.training.report.log import Reporter, read_log, save_loss_curve
+from ecg_transformers.training.report.log import Reporter
 from ecg_transformers.training.report.model_folder import quiet_loading, save_folder, save_model
 from ecg_transformers.training.report.summary import RunSummary, library_versions, write_result
 from ecg_transformers.training.run import Place, Run, prepare_model
 from ecg_transformers.training.samples.loader import TrainingData
-from ecg_transformers.training.samples.splits import Split, check_split_has_records, load_split, representative_records
-from ecg_transformers.training.samples.views import View, build_augmentation, classifier_view
-
-SEEDS = "seeds"
+from ecg_transformers.training.samples.splits import Split, load_split, longest_record
+from ecg_transformers.training.samples.views import build_augmentation, classifier_view
 
 
 def main(arguments: list[str] | None = None, **shown: str) -> None:
@@ -82,103 +74,6 @@ def finetune(args: FinetuningArguments) -> RunSummary:
         return evaluate_all_seeds(job, stop)
 
 
-@dataclass
-class SeedPlan:
-    """One repetition: its labelled records, its batches, and where its steps lie in the log of the whole run."""
-
-    seed: int
-    train: Split
-    subset: dict[str, Any]
-    plan: BatchPlan
-    total_steps: int
-    offset: int
-
-
-@dataclass
-class Job:
-    """A fine-tuning run."""
-
-    args: FinetuningArguments
-    accelerator: Accelerator
-    train: Split
-    validation: Split
-    classifier: ClassifierPlan
-    num_crops: int
-    seeds: list[SeedPlan]
-
-    @property
-    def output_dir(self) -> Path:
-        """Where everything is written."""
-        return Path(self.args.output_dir)
-
-    @property
-    def total_steps(self) -> int:
-        """Steps of all seeds."""
-        return self.seeds[-1].offset + self.seeds[-1].total_steps
-
-    @property
-    def frozen(self) -> bool:
-        """Whether only the head is trained."""
-        return self.args.mode in ("linear", "attention")
-
-    def folder(self, seed: int) -> Path:
-        """Where the result of a finished seed is."""
-        return self.output_dir / SEEDS / f"seed-{seed}"
-
-    def evaluator(self, split: Split, stop: StopRequest | None = None) -> Evaluator:
-        """Runs classifiers over a split; a stop request ends it there where nothing is lost by that."""
-        view = view_of(self.classifier)
-        batch_size = max(1, 2 * self.seeds[0].plan.per_device_batch_size // self.num_crops)
-        arguments, cache_mb = self.classifier.forward_arguments, self.args.cache_mb
-        return Evaluator(self.accelerator, split, view, self.num_crops, batch_size, arguments, cache_mb, stop)
-
-
-def view_of(classifier: ClassifierPlan) -> View:
-    """What a classifier sees of a record, as it is."""
-    return classifier_view(classifier.method.view, classifier.extractor)
-
-
-def prepare_job(args: FinetuningArguments, accelerator: Accelerator) -> Job:
-    """Load training and validation split, plan the classifier and the seeds."""
-    train_split = load_split(args, "train", task=args.task, labelled=True)
-    validation = load_split(args, "validation", task=args.task, labelled=True)
-    check_split_has_records(args, "test", args.task)
-    classifier = plan_classifier(args, train_split)
-    seeds, offset = [], 0
-    for seed in args.seed_list():
-        seeds.append(plan_seed(args, classifier, train_split, accelerator.num_processes, seed, offset))
-        offset += seeds[-1].total_steps
-    for split in (train_split, validation):
-        data = TrainingData.of(args, split, view_of(classifier), seeds[0].plan)
-        data.samples.check(representative_records(split))
-    crops = args.num_crops or classifier.settings.hyper.num_crops or 1
-    return Job(args, accelerator, train_split, validation, classifier, crops, seeds)
-
-
-def plan_seed(
-    args: FinetuningArguments, classifier: ClassifierPlan, train_split: Split, processes: int, seed: int, offset: int
-) -> SeedPlan:
-    """The labelled subset of a seed (nested over label fractions, drawn by patient) and its batches."""
-    assert train_split.labels is not None
-    with usage_errors():
-        subset = label_subset(
-            train_split.multi_hot(), args.label_fraction, seed, train_split.patient_ids, train_split.record_ids
-        )
-    chosen = train_split.select(subset.indices.tolist())
-    hyper = classifier.settings.hyper
-    plan = resolve_batches(args, hyper, len(chosen), processes, seed, few_labels=True)
-    fraction = args.label_fraction
-    total = 1 if args.mode == "linear" else resolve_length(args, hyper, plan.steps_per_epoch, fraction)
-    facts = {
-        "fraction": fraction,
-        "records": len(chosen),
-        "sha256": subset.sha256,
-        "record_ids": chosen.record_ids if fraction < 1 else "all",
-        "classes_without_positives": [train_split.label_names[index] for index in subset.classes_without_positives],
-    }
-    return SeedPlan(seed, chosen, facts, plan, total, offset)
-
-
 def train_all_seeds(job: Job, stop: StopRequest, checkpoint: Checkpoint | None) -> None:
     """Train seed after seed; finished ones are passed over, an interrupted one continues at its checkpoint."""
     if checkpoint is not None:
@@ -189,15 +84,8 @@ def train_all_seeds(job: Job, stop: StopRequest, checkpoint: Checkpoint | None) 
     done = 0 if checkpoint is None else checkpoint.step
     if job.args.mode == "linear" and job.args.resume_from_checkpoint is not None:
         done = sum(seed.total_steps for seed in job.seeds if job.folder(seed.seed).exists())
-    reporter = Reporter(
-        job.output_dir,
-        first_step=done,
-        total_steps=job.total_steps,
-        is_main=job.accelerator.is_main_process,
-        tensorboard=job.args.tensorboard,
-        title=f"{job.classifier.method.title} {job.args.mode}",
-    )
-    with reporter:
+    title, is_main = f"{job.classifier.method.title} {job.args.mode}", job.accelerator.is_main_process
+    with Reporter(job.output_dir, done, job.total_steps, title, is_main, job.args.tensorboard) as reporter:
         for seed in job.seeds:
             if job.folder(seed.seed).exists() and done >= seed.offset + seed.total_steps:
                 continue
@@ -277,15 +165,19 @@ def finish_seed(
 ) -> None:
     """Write the chosen model of a seed and what is known of it from the validation split, all at once."""
     probabilities, loss = evaluator.probabilities(model)
+    thresholds = thresholds_from_validation(job.validation, probabilities)
+    # whoever applies the checkpoint applies the predictor that is evaluated here
+    model.config.evaluation_crops, model.config.decision_thresholds = job.num_crops, thresholds
+    model.config.evaluation_seconds = longest_record(job.train)
     selection = {
         "seed": seed.seed,
         "validation": validation_figures(job.validation, probabilities, loss),
-        "thresholds": thresholds_from_validation(job.validation, probabilities),
+        "thresholds": thresholds,
         "label_subset": seed.subset,
         **facts,
     }
     tensors = {name: value.to("cpu") for name, value in model_tensors(model).items()}
-    objects = {"selection.json": selection, IDENTITY: run_identity(job)}
+    objects = {"selection.json": selection, IDENTITY: run_identity(job), "run.json": summarize(job, seed).to_dict()}
     extractor, folder = job.classifier.extractor, job.folder(seed.seed)
     on_main_process(job.accelerator, lambda: save_folder(folder, model, extractor, tensors, objects))
 
@@ -305,15 +197,14 @@ def evaluate_all_seeds(job: Job, stop: StopRequest) -> RunSummary:
     for seed in job.seeds:
         scores[seed.seed] = evaluator.probabilities(load_seed(job, seed.seed))[0]
     metrics = job_metrics(job, test, scores, selections)
-    summary = summarize(job, metrics)
+    summary = summarize(job, *job.seeds)
+    summary.metrics = metrics
     save_model(accelerator, load_seed(job, job.seeds[0].seed), extractor, job.output_dir)
 
     def finish() -> None:
         write_predictions(job.output_dir / "predictions.parquet", test, scores)
         write_result(job.output_dir / "metrics.json", metrics)
-        summary.final = read_log(job.output_dir / TRAIN_LOG)[-1]
-        summary.save(job.output_dir)
-        save_loss_curve(job.output_dir)
+        summary.finish(job.output_dir)
 
     on_main_process(accelerator, finish)
     return summary
@@ -354,32 +245,9 @@ def validation_summary(selections: Mapping[int, Mapping[str, Any]]) -> dict[str,
     return {"macro_auroc": {"per_seed": values, "mean": float(np.mean(known)) if len(known) == len(values) else None}}
 
 
-def run_identity(job: Job) -> dict[str, Any]:
-    """What must be the same for a resumed run."""
-    classifier = job.classifier
-    identity = {
-        "kind": "finetuning",
-        "method": classifier.method.name,
-        "mode": job.args.mode,
-        "start": job.args.model_name_or_path,
-        "model": model_facts(type(classifier).__name__, classifier.config),
-        "preprocessing": classifier.extractor.to_dict(),
-        "recipe": plain(vars(classifier.settings.hyper)),
-        "data": {"train": job.train.facts, "validation": job.validation.facts},
-        "label_fraction": job.args.label_fraction,
-        "seeds": job.args.seed_list(),
-        "global_batch_size": job.seeds[0].plan.global_batch_size,
-        "num_crops": job.num_crops,
-        "selection_metric": job.args.selection_metric,
-        "precision": job.accelerator.mixed_precision,
-        "total_steps": job.total_steps,
-    }
-    return json.loads(json.dumps(identity, default=str))  # type: ignore[no-any-return]
-
-
-def summarize(job: Job, metrics: dict[str, Any]) -> RunSummary:
-    """The run in words and figures."""
-    first = job.seeds[0]
+def summarize(job: Job, first: SeedPlan, *others: SeedPlan) -> RunSummary:
+    """One seed, or all of them with the one whose weights are kept first, in words and figures."""
+    seeds = [first, *others]
     hyper = job.classifier.settings.hyper
     return RunSummary(
         kind="finetuning",
@@ -388,12 +256,17 @@ def summarize(job: Job, metrics: dict[str, Any]) -> RunSummary:
         dataset=job.train.facts,
         recipe={"name": job.classifier.recipe_name, "stage": job.args.mode, **plain(vars(hyper))},
         arguments=vars(job.args),
-        steps=job.total_steps,
+        steps=sum(seed.total_steps for seed in seeds),
         epochs=first.total_steps / first.plan.steps_per_epoch,
         num_processes=job.accelerator.num_processes,
+        precision=job.accelerator.mixed_precision,
+        threads=torch.get_num_threads(),
         global_batch_size=first.plan.global_batch_size,
-        seeds=job.args.seed_list(),
-        metrics=metrics,
+        seeds=[seed.seed for seed in seeds],
+        mode=job.args.mode,
+        label_fraction=job.args.label_fraction,
+        weights_seed=first.seed,
+        records_seen=sum(seed.records_seen for seed in seeds),
         versions=library_versions(),
         parent=job.classifier.source,
         is_main_process=job.accelerator.is_main_process,

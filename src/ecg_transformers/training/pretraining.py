@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 
 from ecg_transformers.features.protocol import Extractor
@@ -13,7 +13,7 @@ from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.models.registry import get_method
 from ecg_transformers.training.arguments import PretrainingArguments, parse_arguments
 from ecg_transformers.training.checkpoints.folder import Checkpoint
-from ecg_transformers.training.checkpoints.identity import check_identity, model_facts
+from ecg_transformers.training.checkpoints.identity import as_json, check_identity, model_facts
 from ecg_transformers.training.checkpoints.saving import Saving, checkpoint_to_resume
 from ecg_transformers.training.errors import UsageError, usage_errors
 from ecg_transformers.training.loop import train
@@ -30,10 +30,9 @@ from ecg_transformers.training.plan.settings import (
     resolve_schedule,
     resolve_settings,
 )
-from ecg_transformers.training.process.lock import TRAIN_LOG
 from ecg_transformers.training.process.signals import StopRequest
 from ecg_transformers.training.process.start import on_main_process, started
-from ecg_transformers.training.report.log import Reporter, read_log, save_loss_curve
+from ecg_transformers.training.report.log import Reporter
 from ecg_transformers.training.report.model_folder import quiet_loading, save_model
 from ecg_transformers.training.report.summary import RunSummary, library_versions
 from ecg_transformers.training.run import Run, prepare_model
@@ -76,25 +75,12 @@ def _pretrain(args: PretrainingArguments, accelerator: Accelerator, stop: StopRe
     run = prepare_run(args, settings, split, extractor, accelerator, checkpoint)
     output_dir = run.saving.output_dir
     first_step = 0 if checkpoint is None else checkpoint.step
-    reporter = Reporter(
-        output_dir,
-        first_step=first_step,
-        total_steps=run.schedule.total_steps,
-        is_main=accelerator.is_main_process,
-        tensorboard=args.tensorboard,
-        title=settings.method.title,
-    )
-    with reporter:
+    title, is_main = settings.method.title, accelerator.is_main_process
+    with Reporter(output_dir, first_step, run.schedule.total_steps, title, is_main, args.tensorboard) as reporter:
         train(run, reporter, stop, first_step)
     summary = summarize(args, settings, split, run)
     save_model(accelerator, run.plain_model, extractor, output_dir)
-
-    def finish() -> None:
-        summary.final = read_log(output_dir / TRAIN_LOG)[-1]
-        summary.save(output_dir)
-        save_loss_curve(output_dir)
-
-    on_main_process(accelerator, finish)
+    on_main_process(accelerator, lambda: summary.finish(output_dir))
     return summary
 
 
@@ -179,7 +165,7 @@ def run_identity(
         "total_steps": total_steps,
         "start": args.model_name_or_path,
     }
-    return json.loads(json.dumps(identity, default=str))  # type: ignore[no-any-return]
+    return as_json(identity)
 
 
 def summarize(args: PretrainingArguments, settings: Settings, split: Split, run: Run) -> RunSummary:
@@ -194,8 +180,12 @@ def summarize(args: PretrainingArguments, settings: Settings, split: Split, run:
         steps=run.schedule.total_steps,
         epochs=run.schedule.total_steps / run.plan.steps_per_epoch,
         num_processes=run.accelerator.num_processes,
+        precision=run.accelerator.mixed_precision,
+        threads=torch.get_num_threads(),
         global_batch_size=run.plan.global_batch_size,
         seeds=[args.seed],
+        weights_seed=args.seed,
+        records_seen=run.schedule.total_steps * run.plan.global_batch_size,
         versions=library_versions(),
         parent=args.model_name_or_path,
         is_main_process=run.accelerator.is_main_process,

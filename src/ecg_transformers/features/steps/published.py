@@ -123,8 +123,10 @@ class FIRBandPass(SignalStep):
 
 @dataclass
 class DecimateFlattened(SignalStep):
-    """Leads joined to one series, which is low-passed and decimated: they mix at their seams, as in the published code
-    (`signal.decimation.decimate_flattened`)."""
+    """Leads joined to one series, low-passed and decimated: they mix at their seams, as published.
+
+    See `signal.decimation.decimate_flattened`.
+    """
 
     name: ClassVar[str] = "decimate_flattened"
     factor: int = 5

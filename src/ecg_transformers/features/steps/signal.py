@@ -38,8 +38,7 @@ class Resample(SignalStep):
 
 @dataclass
 class Pad(SignalStep):
-    """Lengthens short signals: at their end with zeros ("zero") or the last sample ("edge"), or with zeros on both
-    sides ("both")."""
+    """Lengthens short signals: at the end with zeros ("zero") or the last sample ("edge"), or on both sides ("both")."""
 
     name: ClassVar[str] = "pad"
     length: int = 0

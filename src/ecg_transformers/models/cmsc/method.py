@@ -42,6 +42,7 @@ METHOD = ECGMethod(
         "Kiyasseh, Zhu and Clifton, CLOCS: Contrastive Learning of Cardiac Signals Across Space, Time, and Patients, "
         f"ICML 2021, arXiv:2005.13249; {recipes.ST_MEM_PAPER}"
     ),
+    idea="neighbouring segments of a patient agree",
     summary="Adjacent segments of a record, and records of one patient, agree against those of other patients.",
     licence="Released code of CLOCS: CC BY-NC-SA 4.0; no weights were released",
     # two segments of 4.5 s fit into a record of 10 s

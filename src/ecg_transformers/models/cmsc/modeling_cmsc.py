@@ -1,12 +1,10 @@
 """CMSC, contrastive multi-segment coding (Kiyasseh, Zhu and Clifton, "CLOCS", ICML 2021): neighbouring segments of a
 record and records of one patient attract each other, those of two patients repel each other."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs
+from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
 from ecg_transformers.layers.collapse import alignment, matching_accuracy, relative_spread, uniformity
@@ -113,7 +111,7 @@ class CMSCForPreTraining(CMSCPreTrainedModel):
             attentions=outputs.attentions,
         )
 
-    def monitor(self, outputs: Any) -> dict[str, float]:
+    def monitor(self, outputs: ModelOutput) -> dict[str, float]:
         first, second = outputs.embeddings.unbind(dim=1)
         return {
             "accuracy": float(matching_accuracy(first, second)),

@@ -204,6 +204,7 @@ METHOD = ECGMethod(
         "Mehari, Strodthoff, Self-supervised representation learning from 12-lead ECG data, Computers in Biology and "
         "Medicine 141, 2022, arXiv:2103.12676; S4 form: arXiv:2509.25095"
     ),
+    idea="picks the true future among many",
     summary="Predicts the encoding a fixed time ahead and must pick the true one out of many from the same record.",
     licence="Released code of the LSTM form: GPL-3.0; released weights of the S4 form: CC BY 4.0 (by their page)",
     preprocessing=PREPROCESSING,

@@ -2,7 +2,6 @@
 form), and the form with structured state spaces that leads the public benchmark of ECG foundation models, 2025."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -247,7 +246,7 @@ class ECGCPCForPreTraining(ECGCPCPreTrainedModel):
             return {"negative_times": times}
         return {"negative_times": times, "negative_records": torch.rand(times.shape, generator=generator)}
 
-    def _negatives(self, input_values: Tensor, times: Tensor | None, records: Tensor | None) -> Tensor:
+    def negatives(self, input_values: Tensor, times: Tensor | None, records: Tensor | None) -> Tensor:
         """Flat indices `(predictions, B, k)` into the encodings of the pass, drawn afresh where no draws are given."""
         batch, _, samples = input_values.shape
         if times is None:
@@ -286,7 +285,7 @@ class ECGCPCForPreTraining(ECGCPCPreTrainedModel):
         outputs = self.ecg_cpc(input_values, lead_indices=lead_indices, **kwargs)
         predicted = self.projection(outputs.last_hidden_state)  # (B, S, F)
         if negative_indices is None:
-            negative_indices = self._negatives(input_values, negative_times, negative_records)
+            negative_indices = self.negatives(input_values, negative_times, negative_records)
         loss, accuracy = cpc_loss(
             predicted,
             outputs.encoded,
@@ -307,7 +306,7 @@ class ECGCPCForPreTraining(ECGCPCPreTrainedModel):
             hidden_states=outputs.hidden_states,
         )
 
-    def monitor(self, outputs: Any) -> dict[str, float]:
+    def monitor(self, outputs: ModelOutput) -> dict[str, float]:
         return {"accuracy": float(outputs.accuracy)}
 
 

@@ -113,6 +113,7 @@ METHOD = ECGMethod(
         "Kim, Learning General Representation of 12-Lead Electrocardiogram with a Joint-Embedding Predictive "
         "Architecture, 2024, arXiv:2410.08559"
     ),
+    idea="predicts hidden times as a teacher sees them",
     summary=(
         "Predicts a slow teacher's tokens of hidden times from the visible ones; attention is limited to a token's "
         "own lead and its own time."

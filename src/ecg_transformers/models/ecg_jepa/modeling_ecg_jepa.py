@@ -4,7 +4,6 @@ classification."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -317,7 +316,7 @@ class ECGJEPAForPreTraining(ECGJEPAPreTrainedModel):
             attentions=student.attentions,
         )
 
-    def monitor(self, outputs: Any) -> dict[str, float]:
+    def monitor(self, outputs: ModelOutput) -> dict[str, float]:
         """Content, token effective rank and mean pairwise cosine of the targets, to show a collapse onto positions."""
         mask = outputs.mask.to(torch.uint8)  # (n,) or (B, n)
         num_patches, num_masked = mask.shape[-1], int(mask.reshape(-1, mask.shape[-1])[0].sum())

@@ -54,6 +54,7 @@ METHOD = ECGMethod(
         "Chen, Xie and He, An Empirical Study of Training Self-Supervised Vision Transformers, ICCV 2021, "
         f"arXiv:2104.02057; {recipes.ST_MEM_PAPER}"
     ),
+    idea="two views of a record agree",
     summary="Two augmented crops of a record agree against all other records, with a momentum encoder for the keys.",
     licence="Released code of MoCo v3: CC BY-NC 4.0; no ECG weights were released",
     preprocessing={**recipes.PREPROCESSING, "patch_size": 75},

@@ -1,13 +1,11 @@
 """MoCo v3 (Chen, Xie and He, "An Empirical Study of Training Self-Supervised Vision Transformers", ICCV 2021) on ECG,
 as one of the baselines of Na et al., ICLR 2024. The views are two random crops of a record, augmented apart."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from transformers import AutoModel
 from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs
+from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
 from ecg_transformers.layers.collapse import alignment, matching_accuracy, relative_spread, uniformity
@@ -146,7 +144,7 @@ class ECGMoCoV3ForPreTraining(ECGMoCoV3PreTrainedModel):
             attentions=outputs.attentions,
         )
 
-    def monitor(self, outputs: Any) -> dict[str, float]:
+    def monitor(self, outputs: ModelOutput) -> dict[str, float]:
         queries, keys = outputs.embeddings, outputs.targets
         return {
             "accuracy": float(matching_accuracy(queries[:, 0], keys[:, 1])),

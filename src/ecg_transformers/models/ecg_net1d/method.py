@@ -79,31 +79,25 @@ TINY = Recipe(
     },
 )
 
-_FOLDER = "ecg_transformers.models.ecg_net1d"
-
 METHOD = ECGMethod(
     name="ecg_net1d",
+    prefix="ECGNet1D",
     title="ECGFounder",
     paper=(
         "Li et al., An Electrocardiogram Foundation Model Built on over 10 Million Recordings, NEJM AI 2(7), 2025, "
         "arXiv:2410.04133"
     ),
+    idea="a residual network trained on 150 diagnoses",
     summary="A residual network trained on 150 diagnostic statements of ten million records (ECGFounder).",
     licence="Released code: MIT; the page of the weights (Hub, PKUDigitalHealth/ECGFounder) is read as MIT by others",
-    config=f"{_FOLDER}.configuration_ecg_net1d.ECGNet1DConfig",
-    classes={
-        "base": f"{_FOLDER}.modeling_ecg_net1d.ECGNet1DModel",
-        "classification": f"{_FOLDER}.modeling_ecg_net1d.ECGNet1DForSequenceClassification",
-    },
     preprocessing=PREPROCESSING,
     recipes={"published": PUBLISHED, "tiny": TINY},
-    convert=f"{_FOLDER}.convert_ecg_net1d.convert_ecg_net1d",
     has_official_weights=True,
     stages=(),
     tiny_config={
         "num_leads": 12,
         "seq_len": 128,
-        "sampling_rate": 100,
+        "sampling_rate": 200,  # the notch needs more than 100 Hz
         "stem_dim": 32,  # as wide as every stage, so that all hidden states are
         "stage_dims": [32, 32],
         "depths": [1, 2],

@@ -41,6 +41,7 @@ KED = Variant(
         # published: NaN become zero after the Fourier step, which has spread each over its lead by then
         "nan": "zero_lead",
     },
+    sizes={"stage_dims": [64, 128, 128, 192]},
     config={"pooling": ["mean"], "seq_len": 1000, "sampling_rate": 100, "lead_names": MIMIC_LEADS},
     containers=("ecg_model",),
 )
@@ -123,6 +124,7 @@ METHOD = ECGMethod(
         "Strodthoff et al., Deep Learning for ECG Analysis: Benchmarks and Insights from PTB-XL, IEEE Journal of "
         "Biomedical and Health Informatics 25, 2021, arXiv:2004.13701"
     ),
+    idea="a residual network, from labels alone",
     summary="A one-dimensional residual network trained with labels from scratch: the baseline that is hard to beat.",
     licence="Released code: GPL-3.0",
     preprocessing=PREPROCESSING,

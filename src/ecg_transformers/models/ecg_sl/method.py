@@ -75,6 +75,7 @@ METHOD = ECGMethod(
         "Yu, Yang, Sano, ECG-SL: Electrocardiogram (ECG) Segment Learning, a deep learning method for ECG signal, "
         "2023, arXiv:2310.00818"
     ),
+    idea="learns beat by beat, then from their order",
     summary=(
         "Learns heartbeat by heartbeat: a convolutional autoencoder of single beats, then a transformer over beats "
         "that reconstructs masked ones."

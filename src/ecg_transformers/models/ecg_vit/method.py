@@ -58,6 +58,7 @@ METHOD = ECGMethod(
     prefix="ECGViT",
     title="ECG ViT",
     paper=f"Dosovitskiy et al., An Image Is Worth 16x16 Words, ICLR 2021, arXiv:2010.11929; {recipes.ST_MEM_PAPER}",
+    idea="a plain transformer, from labels alone",
     summary="A plain transformer on windows of time over all leads, trained with labels from scratch.",
     licence="Released code: CC BY-NC 4.0, with a later notice that reserves all rights; no weights were released",
     preprocessing={**recipes.PREPROCESSING, "patch_size": 75},

@@ -18,7 +18,7 @@ class ECGWav2Vec2Config(ECGConfig):
 
     Args:
         variant: which of the published models this is: "ecg_fm", "deepecg_ssl", "melp" or "d_beta". It sets the
-            defaults of `sampling_rate`, `seq_len`, `lead_names`, `class_token`, `pooling` and `feature_grad_mult`.
+            defaults of `sampling_rate`, `seq_len` (0 takes it), `lead_names`, `class_token`, `pooling` and `feature_grad_mult`.
         conv_dim, conv_kernel, conv_stride, conv_bias: of the convolution stack, one entry a layer, without padding.
         num_conv_pos_embeddings, num_conv_pos_embedding_groups: kernel and groups of the position convolution.
         norm_first: norms before attention and feed-forward network instead of after them (no released model has it).
@@ -51,7 +51,7 @@ class ECGWav2Vec2Config(ECGConfig):
 
     variant: str | None = "ecg_fm"
     num_leads: int = 12
-    seq_len: int | None = None
+    seq_len: int = 0
     conv_dim: list[int] = field(default_factory=lambda: [256, 256, 256, 256])
     conv_kernel: list[int] = field(default_factory=lambda: [2, 2, 2, 2])
     conv_stride: list[int] = field(default_factory=lambda: [2, 2, 2, 2])
@@ -100,7 +100,7 @@ class ECGWav2Vec2Config(ECGConfig):
         check_choice(self, "variant", tuple(METHOD.variants))
         published = METHOD.variants[str(self.variant)].config
         for name in ("seq_len", "sampling_rate", "class_token", "pooling", "feature_grad_mult"):
-            if getattr(self, name) is None:
+            if getattr(self, name) is None or (name == "seq_len" and self.seq_len == 0):
                 setattr(self, name, published[name])
         if self.lead_names is None and self.num_leads == len(published["lead_names"]):
             self.lead_names = list(published["lead_names"])
@@ -128,7 +128,9 @@ class ECGWav2Vec2Config(ECGConfig):
         if any(not 1 <= size <= MAX_HIDDEN_SIZE for size in sizes) or len(self.conv_dim) > MAX_LAYERS:
             raise ValueError(f"ECGWav2Vec2Config: sizes of layers must lie between 1 and {MAX_HIDDEN_SIZE}.")
         if not 1 <= self.num_negatives <= MAX_POSITIONS or not 1 <= self.mask_length <= MAX_POSITIONS:
-            raise ValueError(f"ECGWav2Vec2Config: num_negatives and mask_length must lie between 1 and {MAX_POSITIONS}.")
+            raise ValueError(
+                f"ECGWav2Vec2Config: num_negatives and mask_length must lie between 1 and {MAX_POSITIONS}."
+            )
         parts = {
             "num_attention_heads": self.hidden_size,
             "num_conv_pos_embedding_groups": self.hidden_size,
@@ -142,7 +144,7 @@ class ECGWav2Vec2Config(ECGConfig):
                 raise ValueError(f"ECGWav2Vec2Config: {name}={count} does not divide {whole}.")
         if len(self.codebook_temperature) != 3:
             raise ValueError("ECGWav2Vec2Config: codebook_temperature is [first, last, factor of a step].")
-        if self.num_tokens(self.seq_len or 0) < 1:
+        if self.num_tokens(self.seq_len) < 1:
             raise ValueError(f"ECGWav2Vec2Config: seq_len {self.seq_len} is shorter than one token.")
 
     @property

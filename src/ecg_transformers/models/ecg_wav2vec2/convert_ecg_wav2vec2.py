@@ -126,7 +126,7 @@ def _core_sizes(tensors: Mapping[str, Tensor], overrides: Mapping[str, Any]) -> 
         layers += 1
     if not layers:
         raise CheckpointError("The wav2vec 2.0 (ECG) checkpoint is damaged: it has no transformer layer 0.")
-    shapes = []
+    shapes: list[tuple[int, ...]] = []
     while f"{CONVS}.{len(shapes)}.conv.weight" in tensors:
         shapes.append(_shape(tensors, f"{CONVS}.{len(shapes)}.conv.weight", 3))
     strides = overrides.get("conv_stride", [2, 2, 2, 2])

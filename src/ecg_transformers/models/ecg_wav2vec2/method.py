@@ -60,7 +60,7 @@ DEEPECG_SSL = Variant(
     notes=(
         "Input: millivolts at 250 Hz as they are, the first 10 s; a rate that is a multiple of 250 Hz keeps every k-th "
         "sample without a filter, as published, another is resampled by the Fourier method (our choice). Shorter records "
-        f"are refused. The authors' container also scales each batch to a common spectrum and flattens peaks above 20 Hz; "
+        "are refused. The authors' container also scales each batch to a common spectrum and flattens peaks above 20 Hz; "
         f"both depend on the other records of the batch and are left out. {MISSING}"
     ),
     preprocessing={
@@ -96,6 +96,7 @@ MELP = Variant(
         "chain": ["resample", "pad", "crop", {"step": "min_max", "scope": "joint"}],
     },
     config={**ECG_FM.config, "seq_len": 5000, "lead_names": MIMIC_LEADS, "pooling": "attention"},
+    sizes=MELP_SIZES["small"],
 )
 
 D_BETA = Variant(
@@ -121,6 +122,7 @@ D_BETA = Variant(
         "pooling": "class_tanh",
         "feature_grad_mult": 1.0,
     },
+    sizes={"num_hidden_layers": 8},
 )
 
 PRETRAINING_DROPOUTS = {
@@ -129,8 +131,9 @@ PRETRAINING_DROPOUTS = {
     "hidden_dropout": 0.1,
     "attention_dropout": 0.1,
 }
-# fine-tuning keeps the convolution stack as it is
-FINETUNING = {"feature_grad_mult": 0.0, "activation_dropout": 0.1}
+# fine-tuning has one dropout, and keeps the convolution stack as it is
+TUNING_DROPOUTS = {**dict.fromkeys(PRETRAINING_DROPOUTS, 0.0), "activation_dropout": 0.1}
+FINETUNING = {**TUNING_DROPOUTS, "feature_grad_mult": 0.0}
 
 
 def downstream(num_crops: int | None) -> dict[str, StageRecipe]:
@@ -150,7 +153,7 @@ def downstream(num_crops: int | None) -> dict[str, StageRecipe]:
         epochs=140,
         schedule="constant",
         decay_one_dimensional=True,
-        config={"feature_grad_mult": 1.0, "activation_dropout": 0.1},
+        config={**TUNING_DROPOUTS, "feature_grad_mult": 1.0},
         num_crops=num_crops,
     )
     linear = StageRecipe(lr=1e-5, batch_size=256, epochs=140, schedule="constant", num_crops=num_crops)
@@ -239,17 +242,18 @@ _FOLDER = "ecg_transformers.models.ecg_wav2vec2"
 
 METHOD = ECGMethod(
     name="ecg_wav2vec2",
+    prefix="ECGWav2Vec2",
     title="wav2vec 2.0 for ECG",
     paper=(
         f"{ECG_FM.paper}; its pre-training: Oh et al., Lead-agnostic Self-supervised Learning for Local and Global "
         "Representations of Electrocardiogram, CHIL 2022, arXiv:2203.06889"
     ),
+    idea="tells masked pieces from others, as in speech",
     summary=(
         "wav2vec 2.0 on twelve leads, the one network behind ECG-FM, DeepECG-SSL, MELP and D-BETA, with the pre-training "
         "of the first two."
     ),
     licence=ECG_FM.licence,
-    config=f"{_FOLDER}.configuration_ecg_wav2vec2.ECGWav2Vec2Config",
     classes={
         "base": f"{_FOLDER}.modeling_ecg_wav2vec2.ECGWav2Vec2Model",
         "pretraining": f"{_FOLDER}.modeling_ecg_wav2vec2_pretraining.ECGWav2Vec2ForPreTraining",
@@ -265,7 +269,6 @@ METHOD = ECGMethod(
         "tiny": TINY,
     },
     view="adjacent_segments",
-    convert=f"{_FOLDER}.convert_ecg_wav2vec2.convert_ecg_wav2vec2",
     model_types={"melp": f"{_FOLDER}.configuration_ecg_wav2vec2.MELPConfig"},
     has_official_weights=True,
     tiny_config={

@@ -13,7 +13,7 @@ from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.output_capturing import capture_outputs
 
 from ecg_transformers.layers.gradients import scale_gradient
-from ecg_transformers.layers.pooling import mean_of_nonzero
+from ecg_transformers.layers.heads import mean_of_nonzero
 from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.models.classification import ECGForSequenceClassification
 from ecg_transformers.models.ecg_wav2vec2.configuration_ecg_wav2vec2 import ECGWav2Vec2Config
@@ -197,9 +197,7 @@ class ECGWav2Vec2Model(ECGWav2Vec2PreTrainedModel):
             width = config.shared_emb_dim
             self.contrast_pooler = ECGWav2Vec2QueryPooler(config, config.n_queries_contrast, width)
             self.contrast_projection = nn.Parameter(torch.zeros(width, width))
-            self.caption_pooler = ECGWav2Vec2QueryPooler(
-                config, config.n_queries_caption, config.embed_dim_caption
-            )
+            self.caption_pooler = ECGWav2Vec2QueryPooler(config, config.n_queries_caption, config.embed_dim_caption)
         elif config.pooling == "class_tanh":
             self.token_projection = nn.Linear(config.hidden_size, config.hidden_size)
             self.class_pooler = nn.Linear(config.hidden_size, config.hidden_size)
@@ -249,13 +247,15 @@ class ECGWav2Vec2Model(ECGWav2Vec2PreTrainedModel):
         if self.config.num_tokens(input_values.shape[-1]) < 1:
             raise ValueError(f"An input of {input_values.shape[-1]} samples is shorter than one token.")
         signal = to_lead_table(lead_indices, input_values, self.config.num_leads)
-        features = scale_gradient(self.feature_extractor(signal), float(self.config.feature_grad_mult or 0))  # (B, C, n)
+        features = scale_gradient(
+            self.feature_extractor(signal), float(self.config.feature_grad_mult or 0)
+        )  # (B, C, n)
         hidden = self.feature_projection(features)  # (B, n, D)
         if mask_time_indices is not None and mask_embedding is not None:
             hidden = torch.where(mask_time_indices[..., None], mask_embedding.to(hidden.dtype), hidden)
         valid = None if attention_mask is None else self.valid_tokens(attention_mask, hidden.shape[1])
         hidden = self.encoder(hidden, valid, **kwargs)  # (B, n (+ 1), D)
-        embeddings = self.read_out(hidden, None if valid is None else ~valid)
+        embeddings: dict[str, Any] = {**self.read_out(hidden, None if valid is None else ~valid)}
         if segments is not None:
             hidden = hidden.unflatten(0, (-1, segments)).flatten(1, 2)
             embeddings = {key: one.unflatten(0, (-1, segments)).mean(dim=1) for key, one in embeddings.items()}

@@ -11,9 +11,9 @@ from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
+from ecg_transformers.layers.heads import mean_of_nonzero
 from ecg_transformers.layers.masking import wav2vec2_mask, wav2vec2_negatives_from_draws
 from ecg_transformers.layers.objectives import patient_contrastive_loss
-from ecg_transformers.layers.pooling import mean_of_nonzero
 from ecg_transformers.layers.quantizer import GumbelQuantizer
 from ecg_transformers.models.ecg_wav2vec2.configuration_ecg_wav2vec2 import ECGWav2Vec2Config
 from ecg_transformers.models.ecg_wav2vec2.modeling_ecg_wav2vec2 import ECGWav2Vec2Model, ECGWav2Vec2PreTrainedModel
@@ -242,9 +242,7 @@ class ECGWav2Vec2ForPreTraining(ECGWav2Vec2PreTrainedModel):
         draws = (noise * (masked - 1)).long().clamp(max=masked - 2)
         return wav2vec2_negatives_from_draws(draws, number)
 
-    def draw_gumbel(
-        self, batch: int, tokens: int, masked: int, noise: Tensor | None, device: torch.device
-    ) -> Tensor:
+    def draw_gumbel(self, batch: int, tokens: int, masked: int, noise: Tensor | None, device: torch.device) -> Tensor:
         """`(B·M·groups, codes)`."""
         groups, codes = self.config.num_codevector_groups, self.config.num_codevectors_per_group
         if noise is None:
@@ -260,9 +258,13 @@ class ECGWav2Vec2ForPreTraining(ECGWav2Vec2PreTrainedModel):
         first = torch.arange(batch, device=targets.device)[:, None] * masked
         others = (negative_indices.to(targets.device) - first).view(batch, masked, -1)  # (B, M, N)
         with torch.autocast(targets.device.type, enabled=False):
-            unit = [one.float() / one.float().norm(dim=-1, keepdim=True).clamp(min=1e-8) for one in (predictions, targets)]
+            unit = [
+                one.float() / one.float().norm(dim=-1, keepdim=True).clamp(min=1e-8) for one in (predictions, targets)
+            ]
             cosines = unit[0] @ unit[1].transpose(1, 2) / self.config.logit_temperature  # (B, M, M)
-        same = torch.stack([(one[:, None] == one[None]).all(dim=-1) for one in targets])  # a target is no negative of itself
+        same = torch.stack(
+            [(one[:, None] == one[None]).all(dim=-1) for one in targets]
+        )  # a target is no negative of itself
         false = cosines.masked_fill(same, float("-inf")).gather(2, others)
         true = cosines.diagonal(dim1=1, dim2=2)[..., None]
         scores = torch.cat([true, false], dim=-1).flatten(0, 1)  # (B·M, 1 + N)

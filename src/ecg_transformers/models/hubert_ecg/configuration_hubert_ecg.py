@@ -165,8 +165,7 @@ def published_labels(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class HubertECGClassificationConfig(HubertECGConfig):
-    """The `model_type` of the authors' fine-tuned repositories: reading one's `config.json` gives a
-    `HubertECGConfig`."""
+    """The `model_type` of the authors' fine-tuned repositories; their `config.json` gives a `HubertECGConfig`."""
 
     model_type = "hubert_ecg_classification"
 

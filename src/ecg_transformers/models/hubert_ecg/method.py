@@ -108,22 +108,18 @@ _FOLDER = "ecg_transformers.models.hubert_ecg"
 
 METHOD = ECGMethod(
     name="hubert_ecg",
+    prefix="HubertECG",
     title="HuBERT-ECG",
     paper=(
         "Coppola et al., HuBERT-ECG as a self-supervised foundation model for broad and scalable cardiac applications, "
         "medRxiv 2024, doi:10.1101/2024.11.14.24317328"
     ),
+    idea="predicts the clusters of masked pieces",
     summary="A HuBERT encoder over twelve leads joined to one series; its classifiers know 164 labels.",
     licence="CC BY-NC 4.0 (released weights and code)",
-    config=f"{_FOLDER}.configuration_hubert_ecg.HubertECGConfig",
-    classes={
-        "base": f"{_FOLDER}.modeling_hubert_ecg.HubertECGModel",
-        "classification": f"{_FOLDER}.modeling_hubert_ecg.HubertECGForSequenceClassification",
-    },
     preprocessing=PREPROCESSING,
     recipes={"published": PUBLISHED, "small": SMALL, "large": LARGE, "tiny": TINY},
     stages=(),
-    convert=f"{_FOLDER}.convert_hubert_ecg.convert_hubert_ecg",
     model_types={"hubert_ecg_classification": f"{_FOLDER}.configuration_hubert_ecg.HubertECGClassificationConfig"},
     has_official_weights=True,
     tiny_config={
@@ -144,7 +140,7 @@ METHOD = ECGMethod(
         "it is), Fourier resampling to 500 Hz, each lead of the whole record mapped to -1 … 1, the first 5 s, then all "
         "leads joined and decimated by five to 100 Hz, so that leads mix at their seams. A longer record gives other "
         "inputs for the same 5 s, because its extremes count. The authors replace NaN by the mean of a crop; here they "
-        "are an error unless nan= says otherwise. A shorter record can be padded (pad=\"zero\"); the published attention "
+        'are an error unless nan= says otherwise. A shorter record can be padded (pad="zero"); the published attention '
         "mask would leave the wrong tokens and is not offered. Pre-training needs the authors' clusters and is not part "
         "of this package."
     ),

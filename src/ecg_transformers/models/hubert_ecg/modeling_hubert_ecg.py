@@ -1,8 +1,6 @@
 """HuBERT-ECG (Coppola et al., "HuBERT-ECG as a self-supervised foundation model for broad and scalable cardiac
 applications", medRxiv 10.1101/2024.11.14.24317328): the encoder of HuBERT over leads joined one after the other."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from transformers import initialization as init
@@ -153,9 +151,7 @@ class HubertECGForSequenceClassification(ECGForSequenceClassification, HubertECG
         if config.classifier_hidden_size is None:
             return super().build_classifier(size)
         hidden = config.classifier_hidden_size
-        return nn.Sequential(
-            nn.Linear(size, hidden), ACT2FN[config.activation], nn.Linear(hidden, config.num_labels)
-        )
+        return nn.Sequential(nn.Linear(size, hidden), ACT2FN[config.activation], nn.Linear(hidden, config.num_labels))
 
 
 __all__ = ["HubertECGForSequenceClassification", "HubertECGModel", "HubertECGPreTrainedModel"]

@@ -60,25 +60,19 @@ TINY = Recipe(
     },
 )
 
-_FOLDER = "ecg_transformers.models.merl"
-
 METHOD = ECGMethod(
     name="merl",
+    prefix="MERL",
     title="MERL",
     paper=(
         "Liu et al., Zero-Shot ECG Classification with Multimodal Learning and Test-time Clinical Knowledge Enhancement, "
         "ICML 2024, arXiv:2403.06659"
     ),
+    idea="encoders that agree with written reports",
     summary="ECG encoders (ResNet-18, ViT-Tiny) trained to agree with the reports of 770,000 records.",
     licence="Released code: MIT; the page of the weights (Google Drive) names no licence",
-    config=f"{_FOLDER}.configuration_merl.MERLConfig",
-    classes={
-        "base": f"{_FOLDER}.modeling_merl.MERLModel",
-        "classification": f"{_FOLDER}.modeling_merl.MERLForSequenceClassification",
-    },
     preprocessing=PREPROCESSING,
     recipes={"published": PUBLISHED, "vit_tiny": VIT_TINY, "tiny": TINY},
-    convert=f"{_FOLDER}.convert_merl.convert_merl",
     has_official_weights=True,
     stages=(),
     tiny_config={

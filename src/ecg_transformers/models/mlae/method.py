@@ -28,6 +28,7 @@ METHOD = ECGMethod(
         "Zhang et al., MaeFE: Masked Autoencoders Family of Electrocardiogram for Self-Supervised Pretraining and "
         f"Transfer Learning, IEEE Transactions on Instrumentation and Measurement 72, 2023; {recipes.ST_MEM_PAPER}"
     ),
+    idea="rebuilds whole leads from the others",
     summary="Masks whole leads and reconstructs them from the visible ones.",
     licence="Released code: CC BY-NC 4.0, with a later notice that reserves all rights; no weights were released",
     preprocessing=recipes.PREPROCESSING,

@@ -44,6 +44,7 @@ METHOD = ECGMethod(
         "Zhang et al., MaeFE: Masked Autoencoders Family of Electrocardiogram for Self-Supervised Pretraining and "
         f"Transfer Learning, IEEE Transactions on Instrumentation and Measurement 72, 2023; {recipes.ST_MEM_PAPER}"
     ),
+    idea="rebuilds masked times of all leads",
     summary="Masks windows of time over all leads and reconstructs them; with random lead masking as an option.",
     licence="Released code: CC BY-NC 4.0, with a later notice that reserves all rights; no weights were released",
     preprocessing={**recipes.PREPROCESSING, "patch_size": 75},

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ecg_transformers.models.shared.class_token_config import ClassTokenConfig
 from ecg_transformers.models.shared.class_token_model import class_token_table
 from ecg_transformers.models.shared.state_dicts import (
     CheckpointError,
@@ -115,7 +116,7 @@ class ClassTokenSource:
         reader.take_duplicates({name: f"{self.prefix}{name}" for name in names})
         return out
 
-    def build(self, config: Any, classes: Mapping[str, Any]) -> Any:
+    def build(self, config: ClassTokenConfig, classes: Mapping[str, Any]) -> Any:
         """The model that the tensors describe: full file, fine-tuned encoder with a head, or encoder alone.
 
         Raises:

@@ -67,8 +67,7 @@ class ConvPositionEncoder(nn.Module):
 
 
 def init_encoder(module: nn.Module) -> None:
-    """Linear maps of a layer with a deviation of 0.02, the position convolution as it is built; only what was not
-    loaded."""
+    """What was not loaded: linear maps of a layer with a deviation of 0.02, the position convolution as it is built."""
     if isinstance(module, LAYERS):
         for linear in (child for child in module.modules() if isinstance(child, nn.Linear)):
             init.normal_(linear.weight, std=0.02)

@@ -1,16 +1,15 @@
 """What masked autoencoders share besides their tokens: blocks from a config, the ranking of noise, target and loss."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from ecg_transformers.layers.masking import NoiseRanking, masked_mean, no_mask, num_visible, rank_noise
 from ecg_transformers.layers.patching import normalize_patches
 from ecg_transformers.models.base import ECGEncoder, build_layers
+from ecg_transformers.models.shared.class_token_config import ClassTokenConfig, MaskedClassTokenConfig
 
 
-def build_encoder(config: Any) -> ECGEncoder:
+def build_encoder(config: ClassTokenConfig) -> ECGEncoder:
     """The encoder's blocks, by the fields that ST-MEM, MTAE, MLAE and the ViT have in common."""
     layers = build_layers(
         config,
@@ -29,7 +28,7 @@ def build_encoder(config: Any) -> ECGEncoder:
     return ECGEncoder(layers)
 
 
-def build_decoder_layers(config: Any) -> nn.ModuleList:
+def build_decoder_layers(config: MaskedClassTokenConfig) -> nn.ModuleList:
     """The decoder's blocks, by the `decoder_…` fields."""
     return build_layers(
         config,
@@ -47,7 +46,7 @@ def build_decoder_layers(config: Any) -> nn.ModuleList:
 class MaskedReconstruction:
     """Mixed into a pre-training class: which tokens stay visible, what is to be predicted, and the loss."""
 
-    config: Any
+    config: MaskedClassTokenConfig
 
     def rank(self, values: Tensor, noise: Tensor | None, mask_ratio: float | None) -> NoiseRanking:
         """Which tokens of `values (…, n, values of a token)` stay visible; every sequence is ranked alone."""

@@ -51,6 +51,7 @@ METHOD = ECGMethod(
         "Na et al., Guiding Masked Representation Learning to Capture Spatio-Temporal Relationship of "
         "Electrocardiogram, ICLR 2024, arXiv:2402.09450"
     ),
+    idea="rebuilds masked patches of every lead",
     summary="Masks patches in space (leads) and time and reconstructs them with a decoder that all leads share.",
     licence="Released code and weights: CC BY-NC 4.0, with a later notice that reserves all rights",
     preprocessing=PREPROCESSING,

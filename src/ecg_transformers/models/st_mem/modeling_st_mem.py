@@ -23,9 +23,9 @@ from ecg_transformers.models.shared.masked import MaskedReconstruction, build_de
 from ecg_transformers.models.st_mem.configuration_st_mem import STMEMConfig
 
 
-def separator_table(num_patches: int, hidden_size: int) -> Tensor:
-    """`(1, num_patches + 2, hidden_size)`: a zero row, the sine-cosine rows, a zero row (left and right separator)."""
-    return nn.functional.pad(sincos_1d(num_patches, hidden_size), (0, 0, 1, 1))[None]
+def separator_table(num_tokens: int, hidden_size: int) -> Tensor:
+    """`(1, num_tokens + 2, hidden_size)`: a zero row, the sine-cosine rows, a zero row (left and right separator)."""
+    return nn.functional.pad(sincos_1d(num_tokens, hidden_size), (0, 0, 1, 1))[None]
 
 
 class STMEMEmbeddings(nn.Module):

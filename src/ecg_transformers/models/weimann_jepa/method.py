@@ -157,6 +157,7 @@ METHOD = ECGMethod(
         "Weimann, Conrad, Self-Supervised Pre-Training with Joint-Embedding Predictive Architecture Boosts ECG "
         "Classification Performance, Computers in Biology and Medicine, 2025, arXiv:2410.13867"
     ),
+    idea="predicts hidden times of all leads together",
     summary="Predicts a slow teacher's tokens of hidden blocks of time; a token is a short window over all leads.",
     licence="Released code: MIT; no weights were published in the snapshot that is specified",
     preprocessing=PREPROCESSING,

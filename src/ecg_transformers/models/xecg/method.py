@@ -59,6 +59,7 @@ METHOD = ECGMethod(
         "Lunelli et al., BenchECG and xECG: a benchmark and baseline for ECG foundation models, npj Digital Medicine, "
         "2026, 10.1038/s41746-026-03196-y, arXiv:2509.10151"
     ),
+    idea="recurrent blocks (xLSTM) over patches of leads",
     summary="Windows over all leads through a stack of xLSTM cells that reads forwards and backwards in turn.",
     licence="Released weights: MIT (by their page); the repository of the code adds that they are for research only",
     preprocessing=PREPROCESSING,

@@ -23,6 +23,11 @@ def model_facts(class_name: str, config: ECGConfig) -> dict[str, Any]:
     return {"class": class_name, **{key: value for key, value in fields.items() if key not in _NOT_THE_MODEL}}
 
 
+def as_json(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """An identity as it is read back from a file, so that it can be compared with one."""
+    return json.loads(json.dumps(identity, default=str))  # type: ignore[no-any-return]
+
+
 def check_identity(checkpoint: Checkpoint, identity: Mapping[str, Any], *, allow_new_schedule: bool = False) -> None:
     """Raise `UsageError` when a checkpoint was made by a run with another method, config, data, recipe or seed.
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedConfig
 from ecg_transformers.features.protocol import Extractor
 from ecg_transformers.models.base import ECGConfig
 from ecg_transformers.models.classification import ECGForSequenceClassification
-from ecg_transformers.models.registry import ECGMethod, get_method, list_methods
+from ecg_transformers.models.registry import ECGMethod, get_method, is_method
 from ecg_transformers.training.arguments import (
     FinetuningArguments,
     check_keys,
@@ -83,7 +83,7 @@ def plan_classifier(args: FinetuningArguments, train: Split) -> ClassifierPlan:
     """
     name = args.model_name_or_path
     leads = [lead.strip() for lead in args.leads.split(",") if lead.strip()] if args.leads else None
-    if name in list_methods() and not Path(name).is_dir():
+    if is_method(name) and not Path(name).is_dir():
         return _plan_from_method(args, get_method(name), train, leads)
     return _plan_from_checkpoint(args, name, train, leads)
 

@@ -16,7 +16,12 @@ from ecg_transformers.training.errors import write_errors
 from ecg_transformers.training.report.summary import library_versions
 from ecg_transformers.training.samples.splits import Split
 
-INTERVAL_METRICS = ("macro_auroc", "macro_auprc", "macro_f1", "accuracy", "macro_sensitivity", "macro_specificity")
+INTERVAL_METRICS = (
+    *("macro_auroc", "macro_auprc", "macro_f1", "accuracy", "exact_match"),
+    *("macro_sensitivity", "macro_specificity"),
+)
+# what `accuracy` counts, by kind of task: as `classification_report` has it
+ACCURACY = {"multiclass": "share of records", "multilabel": "share of record-class cells (1 - Hamming loss)"}
 
 
 def thresholds_from_validation(split: Split, probabilities: np.ndarray) -> list[float] | None:
@@ -69,13 +74,19 @@ def metrics_of_seeds(
     result: dict[str, Any] = {}
     for metric in INTERVAL_METRICS:
         values = list(stored.values()) if metric in ("macro_auroc", "macro_auprc") else hard
-        result[metric] = _interval(split, values, metric, n_boot)
+        result[metric] = _interval(split, values, interval_metric(metric, kind), n_boot)
+    result["accuracy"]["counts"] = ACCURACY["multilabel" if kind == "multilabel" else "multiclass"]
     result["per_class"] = {name: _class_figures(name, reports) for name in split.label_names}
     first = next(iter(reports.values()))
     result.update({key: first[key] for key in ("n_records", "n_classes", "n_defined", "undefined", "multiclass_auroc")})
     result["thresholds"] = {str(seed): None if values is None else list(values) for seed, values in thresholds.items()}
     result["threshold_source"] = "validation" if kind == "multilabel" else "none"
     return result
+
+
+def interval_metric(metric: str, task_kind: str) -> str:
+    """The key of `WEIGHTED_METRICS` that a metric of a task means: one class of many is right or wrong as a record."""
+    return "exact_match" if metric == "accuracy" and task_kind != "multilabel" else metric
 
 
 def _interval(split: Split, values: Sequence[np.ndarray], metric: str, n_boot: int) -> dict[str, Any]:

@@ -154,14 +154,14 @@ def _linear_warmup_cosine(run: Schedule, step: int) -> float:
     return linear_warmup_cosine_lr(step, lr=run.lr, min_lr=run.min_lr, **lengths)
 
 
-def _unshifted_cosine(run: Schedule, step: int) -> float:
-    lengths = {"warmup_steps": run.warmup_steps, "total_steps": run.total_steps}
-    return unshifted_cosine_lr(step, lr=run.lr, min_lr=run.min_lr, **lengths)
-
-
 def _linear(run: Schedule, step: int) -> float:
     lengths = {"warmup_steps": run.warmup_steps, "total_steps": run.total_steps}
     return linear_lr(step, lr=run.lr, min_lr=run.min_lr, **lengths)
+
+
+def _unshifted_cosine(run: Schedule, step: int) -> float:
+    lengths = {"warmup_steps": run.warmup_steps, "total_steps": run.total_steps}
+    return unshifted_cosine_lr(step, lr=run.lr, min_lr=run.min_lr, **lengths)
 
 
 def _warmup_cosine(run: Schedule, step: int) -> float:
@@ -181,10 +181,10 @@ def _constant(run: Schedule, step: int) -> float:
 SCHEDULES: dict[str, Callable[[Schedule, int], float]] = {
     "half_cosine": _half_cosine,
     "linear_warmup_cosine": _linear_warmup_cosine,
+    "linear": _linear,
     "unshifted_cosine": _unshifted_cosine,
     "warmup_cosine": _warmup_cosine,
     "one_cycle": _one_cycle,
-    "linear": _linear,
     "constant": _constant,
 }
 

@@ -88,12 +88,11 @@ class Reporter:
     def __init__(
         self,
         output_dir: Path,
-        *,
         first_step: int,
         total_steps: int,
+        title: str = "training",
         is_main: bool = True,
         tensorboard: bool = True,
-        title: str = "training",
     ) -> None:
         self._output_dir, self._is_main, self._tensorboard, self._title = output_dir, is_main, tensorboard, title
         self._log: JsonLinesLog | None = None
@@ -101,6 +100,7 @@ class Reporter:
         self._writer: Any = None
         self._bar: Any = None
         self._start = self._last_time = time.perf_counter()
+        self._last_cpu = time.process_time()
         self._first_step = first_step
         self.total_steps = total_steps
 
@@ -141,7 +141,9 @@ class Reporter:
         rate = samples / max(now - self._last_time, 1e-9)
         self._last_time = now
         self._log.write(row)
-        self._performance.write({"step": row["step"], "samples_per_second": round(rate, 3)})
+        cpu, self._last_cpu = time.process_time() - self._last_cpu, time.process_time()
+        cost = {"samples_per_second": round(rate, 3), "cpu_seconds": round(cpu, 4)}
+        self._performance.write({"step": row["step"], **cost})
         self.scalars(row["step"], {f"train/{name}": value for name, value in row.items() if name != "step"})
         self.scalars(row["step"], {"performance/samples_per_second": rate})
         self._bar.set_postfix(loss=f"{row['loss']:.4f}", lr=f"{row['lr']:.2e}", rate=f"{rate:.0f}/s", refresh=False)
@@ -205,6 +207,15 @@ def _tensorboard_writer(folder: Path, first_step: int) -> Any:
 def _say_tensorboard_is_dropped(error: Exception) -> None:
     """The JSON log is the record of a run; TensorBoard is a view of it that a run can do without."""
     logger.warning("TensorBoard gets no further figures (%s); all of them are in %s.", error, TRAIN_LOG)
+
+
+def cpu_seconds(output_dir: Path) -> float | None:
+    """Processor time of the main process up to the last step, over all sessions of a run; None where it is not known."""
+    try:
+        rows = read_log(output_dir / PERFORMANCE_LOG)
+    except OSError:
+        return None
+    return round(sum(row["cpu_seconds"] for row in rows), 1) if all("cpu_seconds" in row for row in rows) else None
 
 
 def save_loss_curve(output_dir: Path) -> None:

@@ -69,11 +69,11 @@ def _fill(
     tensors: Mapping[str, Tensor],
     objects: Mapping[str, Any],
 ) -> None:
+    for name, value in objects.items():  # first: the card that the model is saved with reads them
+        write_result(folder / name, value)
+    extractor.save_pretrained(folder)
     with quiet_loading():
         model.save_pretrained(folder, state_dict=dict(tensors))
-    extractor.save_pretrained(folder)
-    for name, value in objects.items():
-        write_result(folder / name, value)
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             sync_file(path)

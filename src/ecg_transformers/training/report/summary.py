@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ecg_transformers._version import __version__
-from ecg_transformers.files import write_text
+from ecg_transformers.files import file_sha256, write_text
 from ecg_transformers.training.errors import write_errors
+from ecg_transformers.training.process.lock import TRAIN_LOG
+from ecg_transformers.training.report.log import cpu_seconds, read_log, save_loss_curve
 
 
 @dataclass
@@ -27,6 +29,12 @@ class RunSummary:
         recipe: name and resolved hyper-parameters.
         arguments: of the script.
         steps, epochs, num_processes, global_batch_size, seeds: the run in figures.
+        precision, threads: as they really were, in the main process.
+        mode, label_fraction: how a classifier was trained, and on which share of the labels.
+        weights_seed: the seed whose weights lie beside the description.
+        records_seen: records that went through the optimiser, over all seeds.
+        cpu_seconds: processor time of the main process, over all sessions of the run.
+        weights_sha256: of the file of weights that the run made, by which a copy of it is told from other weights.
         final: last row of the train log.
         metrics: the content of `metrics.json` in fine-tuning.
         versions: of the libraries that took part.
@@ -43,8 +51,16 @@ class RunSummary:
     steps: int = 0
     epochs: float = 0.0
     num_processes: int = 1
+    precision: str = "no"
+    threads: int | None = None
     global_batch_size: int = 0
     seeds: list[int] = field(default_factory=list)
+    mode: str | None = None
+    label_fraction: float | None = None
+    weights_seed: int | None = None
+    records_seen: int = 0
+    cpu_seconds: float | None = None
+    weights_sha256: str | None = None
     final: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
@@ -59,8 +75,13 @@ class RunSummary:
         values["parent"] = _without_folders(self.parent)
         return values
 
-    def save(self, output_dir: Path) -> None:
-        """Write `run.json`."""
+    def finish(self, output_dir: Path) -> None:
+        """Take the last row of the log, write `run.json`, and draw the loss curve."""
+        self.final = read_log(output_dir / TRAIN_LOG)[-1]
+        self.cpu_seconds = cpu_seconds(output_dir)
+        save_loss_curve(output_dir)
+        weights = output_dir / "model.safetensors"
+        self.weights_sha256 = file_sha256(weights) if weights.is_file() else None
         write_result(output_dir / "run.json", self.to_dict())
 
 

@@ -108,6 +108,14 @@ def representative_records(split: Split) -> list[int]:
     return [index for _, index in shortest.values()]
 
 
+def longest_record(split: Split) -> float | None:
+    """Seconds of the longest record; None where the records cannot tell without being read."""
+    table = getattr(split.records, "column", None)
+    if table is None:
+        return None
+    return max(length / rate for length, rate in zip(table("num_samples"), table("sampling_rate"), strict=True))
+
+
 def load_split(args: RunArguments, split: str, *, task: str | None = None, labelled: bool = False) -> Split:
     """Load one split of the corpus that the arguments name.
 

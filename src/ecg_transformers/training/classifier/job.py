@@ -1,0 +1,149 @@
+"""What a fine-tuning run is going to do: its splits, its classifier, and one plan a seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from ecg_transformers.evaluation.subsets import label_subset
+from ecg_transformers.training.arguments import FinetuningArguments
+from ecg_transformers.training.checkpoints.identity import as_json, model_facts
+from ecg_transformers.training.classifier.network import ClassifierPlan, plan_classifier
+from ecg_transformers.training.classifier.scores import Evaluator
+from ecg_transformers.training.errors import usage_errors
+from ecg_transformers.training.plan.batches import BatchPlan
+from ecg_transformers.training.plan.settings import plain, resolve_batches, resolve_length
+from ecg_transformers.training.process.signals import StopRequest
+from ecg_transformers.training.samples.loader import TrainingData
+from ecg_transformers.training.samples.splits import Split, check_split_has_records, load_split, representative_records
+from ecg_transformers.training.samples.views import View, classifier_view
+
+SEEDS = "seeds"
+
+
+@dataclass
+class SeedPlan:
+    """One repetition: its labelled records, its batches, and where its steps lie in the log of the whole run."""
+
+    seed: int
+    train: Split
+    subset: dict[str, Any]
+    plan: BatchPlan
+    total_steps: int
+    offset: int
+
+    @property
+    def records_seen(self) -> int:
+        """Records that go through the optimiser; a probe takes each of them once."""
+        return max(len(self.train), self.total_steps * self.plan.global_batch_size)
+
+
+@dataclass
+class Job:
+    """A fine-tuning run."""
+
+    args: FinetuningArguments
+    accelerator: Accelerator
+    train: Split
+    validation: Split
+    classifier: ClassifierPlan
+    num_crops: int
+    seeds: list[SeedPlan]
+
+    @property
+    def output_dir(self) -> Path:
+        """Where everything is written."""
+        return Path(self.args.output_dir)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all seeds."""
+        return self.seeds[-1].offset + self.seeds[-1].total_steps
+
+    @property
+    def frozen(self) -> bool:
+        """Whether only the head is trained."""
+        return self.args.mode in ("linear", "attention")
+
+    def folder(self, seed: int) -> Path:
+        """Where the result of a finished seed is."""
+        return self.output_dir / SEEDS / f"seed-{seed}"
+
+    def evaluator(self, split: Split, stop: StopRequest | None = None) -> Evaluator:
+        """Runs classifiers over a split; a stop request ends it there where nothing is lost by that."""
+        view = view_of(self.classifier)
+        batch_size = max(1, 2 * self.seeds[0].plan.per_device_batch_size // self.num_crops)
+        arguments, cache_mb = self.classifier.forward_arguments, self.args.cache_mb
+        return Evaluator(self.accelerator, split, view, self.num_crops, batch_size, arguments, cache_mb, stop)
+
+
+def view_of(classifier: ClassifierPlan) -> View:
+    """What a classifier sees of a record, as it is."""
+    return classifier_view(classifier.method.view, classifier.extractor)
+
+
+def prepare_job(args: FinetuningArguments, accelerator: Accelerator) -> Job:
+    """Load training and validation split, plan the classifier and the seeds."""
+    train_split = load_split(args, "train", task=args.task, labelled=True)
+    validation = load_split(args, "validation", task=args.task, labelled=True)
+    check_split_has_records(args, "test", args.task)
+    classifier = plan_classifier(args, train_split)
+    seeds, offset = [], 0
+    for seed in args.seed_list():
+        seeds.append(plan_seed(args, classifier, train_split, accelerator.num_processes, seed, offset))
+        offset += seeds[-1].total_steps
+    for split in (train_split, validation):
+        data = TrainingData.of(args, split, view_of(classifier), seeds[0].plan)
+        data.samples.check(representative_records(split))
+    crops = args.num_crops or classifier.settings.hyper.num_crops or 1
+    return Job(args, accelerator, train_split, validation, classifier, crops, seeds)
+
+
+def plan_seed(
+    args: FinetuningArguments, classifier: ClassifierPlan, train_split: Split, processes: int, seed: int, offset: int
+) -> SeedPlan:
+    """The labelled subset of a seed (nested over label fractions, drawn by patient) and its batches."""
+    assert train_split.labels is not None
+    with usage_errors():
+        subset = label_subset(
+            train_split.multi_hot(), args.label_fraction, seed, train_split.patient_ids, train_split.record_ids
+        )
+    chosen = train_split.select(subset.indices.tolist())
+    hyper = classifier.settings.hyper
+    plan = resolve_batches(args, hyper, len(chosen), processes, seed, few_labels=True)
+    fraction = args.label_fraction
+    total = 1 if args.mode == "linear" else resolve_length(args, hyper, plan.steps_per_epoch, fraction)
+    facts = {
+        "fraction": fraction,
+        "records": len(chosen),
+        "sha256": subset.sha256,
+        "record_ids": chosen.record_ids if fraction < 1 else "all",
+        "classes_without_positives": [train_split.label_names[index] for index in subset.classes_without_positives],
+    }
+    return SeedPlan(seed, chosen, facts, plan, total, offset)
+
+
+def run_identity(job: Job) -> dict[str, Any]:
+    """What must be the same for a resumed run."""
+    classifier = job.classifier
+    identity = {
+        "kind": "finetuning",
+        "method": classifier.method.name,
+        "mode": job.args.mode,
+        "start": job.args.model_name_or_path,
+        "model": model_facts(type(classifier).__name__, classifier.config),
+        "preprocessing": classifier.extractor.to_dict(),
+        "recipe": plain(vars(classifier.settings.hyper)),
+        "data": {"train": job.train.facts, "validation": job.validation.facts},
+        "label_fraction": job.args.label_fraction,
+        "seeds": job.args.seed_list(),
+        "global_batch_size": job.seeds[0].plan.global_batch_size,
+        "num_crops": job.num_crops,
+        "selection_metric": job.args.selection_metric,
+        "precision": job.accelerator.mixed_precision,
+        "total_steps": job.total_steps,
+    }
+    return as_json(identity)
