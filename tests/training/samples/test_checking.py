@@ -115,5 +115,5 @@ def test_a_split_that_ends_empty_is_an_error(tmp_path: Path) -> None:
         np.savez(data / f"r{index:02}.npz", signal=signal, sampling_rate=100, lead_names=LEADS)
     rows = [(f"r{index:02}.npz", "AB"[index % 2], index // 2 + 1 if index < 11 else 99) for index in range(12)]
     pd.DataFrame(rows, columns=["file", "label", "fold"]).to_csv(data / "labels.csv", index=False)
-    with pytest.raises(UsageError, match="test split .* no usable record"):
+    with pytest.raises(UsageError, match=r"test split .* no usable record"):
         run("finetune", tmp_path / "out", data, on_bad_record="skip")

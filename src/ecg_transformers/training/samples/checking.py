@@ -19,6 +19,7 @@ from tqdm import tqdm
 from ecg_transformers.data.building.build import cache_root
 from ecg_transformers.data.errors import ECGDataError
 from ecg_transformers.data.fingerprint import dataset_fingerprint
+from ecg_transformers.data.rows import RecordTable
 from ecg_transformers.files import write_text
 from ecg_transformers.training.arguments import RunArguments
 from ecg_transformers.training.errors import UsageError, one_sentence
@@ -91,7 +92,7 @@ def find_bad_records(args: RunArguments, split: Split, view: View, accelerator: 
 def _look(
     args: RunArguments, split: Split, view: View, indices: Sequence[int], is_main: bool
 ) -> Iterator[tuple[int, str]]:
-    loader = DataLoader(
+    loader: DataLoader[Any] = DataLoader(
         _Records(split, view, indices),  # type: ignore[arg-type]  # map-style access is all it needs
         batch_size=16,
         num_workers=args.num_workers,
