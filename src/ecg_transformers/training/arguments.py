@@ -15,7 +15,7 @@ from ecg_transformers.words import check_choice, did_you_mean, key_values
 
 T = TypeVar("T")
 MAX_SEED = 2**32
-POSITIVE = ("max_steps", "num_epochs", "per_device_batch_size", "save_steps", "max_records", "stop_after_step")
+POSITIVE = ("max_steps", "num_epochs", "per_device_batch_size", "save_steps", "max_records", "stop_after_step", "threads")
 AT_LEAST = {"gradient_accumulation_steps": 1, "save_total_limit": 1, "num_workers": 0, "cache_mb": 0}
 
 
@@ -77,6 +77,9 @@ class RunArguments:
     deterministic: bool = option(False, "Allow only deterministic kernels (CPU runs repeat exactly without it).")
     sync_batch_norm: bool = option(True, "Batch norm over all processes on GPUs, for methods that have it.")
     cpu: bool = option(False, "Train on the CPU even if there is an accelerator.")
+    threads: int | None = option(
+        None, "Threads of torch in each process (default: those of the run that goes on, else what torch has)."
+    )
     tensorboard: bool = option(True, "Write TensorBoard events to OUTPUT_DIR/tensorboard.")
 
     def check(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from ecg_transformers.training.checkpoints.freezing import FrozenGuard, freeze_e
 from ecg_transformers.training.checkpoints.identity import IDENTITY, check_identity, check_result, note_changed_data
 from ecg_transformers.training.checkpoints.saving import Saving, checkpoint_to_resume
 from ecg_transformers.training.checkpoints.tensors import model_tensors
-from ecg_transformers.training.classifier.job import Job, SeedPlan, prepare_job, run_identity
+from ecg_transformers.training.classifier.job import SEEDS, Job, SeedPlan, prepare_job, run_identity
 from ecg_transformers.training.classifier.linear_probe import fit_linear_probe
 from ecg_transformers.training.classifier.results import (
     describe_data,
@@ -35,6 +36,7 @@ from ecg_transformers.training.loop import train
 from ecg_transformers.training.plan.settings import plain, resolve_schedule
 from ecg_transformers.training.process.signals import StopRequest
 from ecg_transformers.training.process.start import on_main_process, started
+from ecg_transformers.training.process.threads import fix_threads
 from ecg_transformers.training.report.log import Reporter
 from ecg_transformers.training.report.model_folder import quiet_loading, save_folder, save_model
 from ecg_transformers.training.report.summary import RunSummary, library_versions, write_result
@@ -76,9 +78,18 @@ def finetune(args: FinetuningArguments) -> RunSummary:
     """
     with started(args) as (accelerator, stop):
         checkpoint = checkpoint_to_resume(args)
+        fix_threads(args, accelerator, state_before(args, checkpoint))
         job = prepare_job(args, accelerator)
         train_all_seeds(job, stop, checkpoint)
         return evaluate_all_seeds(job, stop)
+
+
+def state_before(args: FinetuningArguments, checkpoint: Checkpoint | None) -> Mapping[str, Any] | None:
+    """What is known of the run that goes on: its checkpoint, else (probes write none) the first of its finished seeds."""
+    if checkpoint is not None or args.resume_from_checkpoint is None:
+        return None if checkpoint is None else checkpoint.json()
+    finished = sorted((Path(args.output_dir) / SEEDS).glob("seed-*/run.json"))
+    return json.loads(finished[0].read_text(encoding="utf-8")) if finished else None
 
 
 def train_all_seeds(job: Job, stop: StopRequest, checkpoint: Checkpoint | None) -> None:
