@@ -130,8 +130,7 @@ def train_seed(job: Job, seed: SeedPlan, reporter: Reporter, stop: StopRequest, 
         if done in moments:
             figures = validation_figures(job.validation, *evaluator.probabilities(run.plain_model))
             best.note(done, figures, run.plain_model)
-            known = {f"validation/{key}": value for key, value in figures.items() if value is not None}
-            reporter.scalars(seed.offset + done, known)
+            reporter.validation(seed.offset + done, figures)
 
     first_step = 0 if checkpoint is None else checkpoint.step - seed.offset
     train(run, reporter, stop, first_step, evaluate)
