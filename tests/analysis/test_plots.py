@@ -80,6 +80,23 @@ def test_few_leads_and_long_records_find_a_page(record):
     assert any("15–19 s of 30 s" in text for text in texts(later))
 
 
+@pytest.mark.parametrize("layout", ["standard", "rows"])
+@pytest.mark.parametrize("size", [0.3, 1, 3])
+def test_no_trace_runs_over_the_name_of_a_lead(record, layout, size):
+    record.signal = record.signal * size
+    figure = plots.plot_ecg(record, layout=layout)
+    figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert len(boxes) == len(traces(figure))
+    for line in traces(figure):
+        points = line.get_transform().transform(line.get_xydata())
+        for box in boxes:
+            inside = (
+                (box.x0 < points[:, 0]) & (points[:, 0] < box.x1) & (box.y0 < points[:, 1]) & (points[:, 1] < box.y1)
+            )
+            assert not inside.any()
+
+
 def test_missing_samples_leave_a_gap(record):
     record.signal[200:300, 0] = np.nan
     record.signal[:, 3] = np.nan
