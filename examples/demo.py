@@ -30,6 +30,7 @@ def main() -> int:
     args, started = parse_arguments(), time.monotonic()
     folder = Path(args.output_dir)
     print(f"ECG demo: {args.num_records} synthetic records, {args.max_steps} updates; all goes to {folder}", flush=True)
+    print("Loading torch and transformers takes some seconds", flush=True)
     keep_settings(args, folder)
     corpus = ["--dataset_options", f"num_records={args.num_records},seed={args.seed}"]
     pretrained, untrained = folder / "pretrained", folder / "untrained"
@@ -100,8 +101,11 @@ def save_untrained(pretrained: Path, folder: Path, seed: int) -> None:
     import torch
     from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
+    from ecg_transformers.training.report.model_folder import quiet_loading
+
     torch.manual_seed(seed)
-    AutoModel.from_config(AutoConfig.from_pretrained(pretrained)).save_pretrained(folder)
+    with quiet_loading():
+        AutoModel.from_config(AutoConfig.from_pretrained(pretrained)).save_pretrained(folder)
     AutoFeatureExtractor.from_pretrained(pretrained).save_pretrained(folder)
 
 
@@ -111,12 +115,14 @@ def draw(args: argparse.Namespace, folder: Path) -> dict[str, str]:
 
     import ecg_transformers as ecg
     from ecg_transformers.analysis import plot_ecg, save_figure
+    from ecg_transformers.training.report.model_folder import quiet_loading
 
     rows = ecg.load_ecg_dataset("synthetic", split="test", num_records=args.num_records, seed=args.seed)
     record = ecg.ECGRecord.from_row(rows[0])
-    figure, explained = reconstruct(folder / "pretrained", record, args.seed)
+    with quiet_loading():
+        figure, explained = reconstruct(folder / "pretrained", record, args.seed)
+        answers = pipeline("ecg-classification", model=str(folder / "finetuned"))(record)
     save_figure(figure, folder / "reconstruction.png")
-    answers = pipeline("ecg-classification", model=str(folder / "finetuned"))(record)
     truth = ", ".join(record.labels or [])
     page = plot_ecg(
         record,
@@ -174,19 +180,20 @@ def report(folder: Path, pictures: dict[str, str], seconds: float) -> None:
     print(
         f"\nMacro AUROC on {records} test records with {LABEL_FRACTION:.0%} of the labels (95 % interval over patients)\n"
     )
-    print(f"  {'':20}" + "".join(f"{title:26}" for title, _ in rows) + "gain by pre-training")
+    print(f"  {'':22}" + "".join(f"{title:26}" for title, _ in rows) + "gain by pre-training")
     comparison, verdicts = {}, []
     for way in PRETRAINED:
         gain = gain_by_pretraining(folder, PRETRAINED[way], NOT_PRETRAINED[way])
         figures = [results[ways[way]]["test"]["macro_auroc"] for _, ways in rows]
         comparison[way] = {"pre-trained": figures[0], "not pre-trained": figures[1], "gain": gain}
         cells = "".join(f"{interval(entry['mean'], entry['ci95'], ''):26}" for entry in figures)
-        print(f"  {way:20}{cells}{interval(gain['difference'], gain['ci95'], '+')}")
+        print(f"  {way:22}{cells}{interval(gain['difference'], gain['ci95'], '+')}")
         low, high = gain["ci95"]
-        helps = "helps" if low > 0 else "harms" if high < 0 else "does not visibly help at this size"
+        helps = "helps" if low > 0 else "harms in this run" if high < 0 else "does not visibly help at this size"
         verdicts.append(f"{way}: pre-training {helps}")
     (folder / "comparison.json").write_text(json.dumps(comparison, indent=2) + "\n", encoding="utf-8")
-    print("\n" + "; ".join(verdicts).capitalize() + ".\n")
+    verdict = "; ".join(verdicts)
+    print(f"\n{verdict[0].upper()}{verdict[1:]}.\n")
     for name, text in pictures.items():
         print(f"{folder / name}: {text}")
     print(f"\nDone in {seconds / 60:.1f} minutes. Load the classifier:\n")

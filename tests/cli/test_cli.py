@@ -169,6 +169,17 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(arguments, tmp_path, monkey
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("words", [["predict", "a.hea", "--model"], ["export", "tunned", "out.pt2"]])
+def test_a_mistyped_model_is_told_from_a_network(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tuned").mkdir()
+    (tmp_path / "tuned" / "config.json").write_text("{}")
+    assert main(words if words[0] == "export" else [*words, "tunned"]) == 2
+    printed = capsys.readouterr().err
+    assert "There is no model folder tunned; did you mean tuned?" in printed
+    assert not any(word in printed for word in ("connect", "internet", "huggingface.co"))
+
+
 def test_predict_without_a_model_says_what_it_needs(capsys):
     assert main(["predict", "a.hea"]) == 2
     assert "--model" in capsys.readouterr().err

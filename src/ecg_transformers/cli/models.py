@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from ecg_transformers.cli.output import (
@@ -145,13 +146,22 @@ def _classifier(model: str, device: str) -> Any:
     """The pipeline of a fine-tuned model.
 
     Raises:
-        ValueError: a name that is neither a folder nor a repository of the Hub.
+        ValueError: a name that is neither a model folder nor a repository of the Hub.
     """
     from transformers import pipeline
 
     import ecg_transformers  # noqa: F401  (registers the task)
+    from ecg_transformers.hub.folders import check_model_name
 
-    return pipeline("ecg-classification", model=model, device=device)
+    check_model_name(model)
+    try:
+        return pipeline("ecg-classification", model=model, device=device)
+    except OSError as error:
+        if Path(model).is_dir():
+            raise
+        raise ValueError(
+            f"There is no model folder {model}, and the Hub gave no model of that name: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def _convert(options: argparse.Namespace) -> int:
@@ -164,6 +174,8 @@ def _convert(options: argparse.Namespace) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     from ecg_transformers.hub.export import export_encoder
+    from ecg_transformers.hub.folders import check_model_name
 
+    check_model_name(options.model)
     print(export_encoder(options.model, options.output, options.format))
     return 0

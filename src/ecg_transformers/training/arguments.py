@@ -15,7 +15,15 @@ from ecg_transformers.words import check_choice, did_you_mean, key_values
 
 T = TypeVar("T")
 MAX_SEED = 2**32
-POSITIVE = ("max_steps", "num_epochs", "per_device_batch_size", "save_steps", "max_records", "stop_after_step", "threads")
+POSITIVE = (
+    "max_steps",
+    "num_epochs",
+    "per_device_batch_size",
+    "save_steps",
+    "max_records",
+    "threads",
+    "stop_after_step",
+)
 AT_LEAST = {"gradient_accumulation_steps": 1, "save_total_limit": 1, "num_workers": 0, "cache_mb": 0}
 
 

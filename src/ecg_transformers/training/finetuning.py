@@ -63,7 +63,8 @@ def main(arguments: list[str] | None = None, **shown: str) -> None:
     if summary.is_main_process:
         write_card(args.output_dir)
         auroc = summary.metrics["test"]["macro_auroc"]
-        value = "undefined" if auroc["mean"] is None else f"{auroc['mean']:.3f}, 95 % interval {auroc['ci95']}"
+        bounds = " to ".join("?" if bound is None else f"{bound:.3f}" for bound in auroc["ci95"] or ())
+        value = "undefined" if auroc["mean"] is None else f"{auroc['mean']:.3f}, 95 % interval {bounds}"
         print(f"saved {summary.model_class} to {args.output_dir}; test macro AUROC {value}")
 
 

@@ -22,7 +22,8 @@ from ecg_transformers.training.process.lock import TRAIN_LOG
 logger = logging.getLogger(__name__)
 
 PERFORMANCE_LOG = "performance_log.jsonl"
-LINES_OF_A_RUN, LONGEST_SILENCE = 20, 20.0  # where there is no terminal: lines at even steps, and one after so many seconds
+# where there is no terminal: lines at even steps, and one after so many seconds
+LINES_OF_A_RUN, LONGEST_SILENCE = 20, 20.0
 
 
 class JsonLinesLog:
