@@ -219,6 +219,17 @@ def test_reconstruction_panels_show_prediction_only_where_masked():
     assert np.isnan(visible).tolist() == [20 <= sample < 30 for sample in range(40)]
 
 
+@pytest.mark.parametrize("rate", [10, None])
+def test_numbers_under_neighbouring_columns_do_not_collide(rate):
+    signal, _, normalized = patches()
+    figure = plots.plot_reconstruction(signal, normalized, np.ones((2, 3, 4)), sampling_rate=rate)
+    figure.canvas.draw()
+    labels = [label for axes in figure.axes[-3:] for label in axes.get_xticklabels() if label.get_text()]
+    boxes = [label.get_window_extent() for label in labels if label.get_visible()]
+    assert len(boxes) >= 9
+    assert not any(first.overlaps(second) for index, first in enumerate(boxes) for second in boxes[:index])
+
+
 def test_outputs_of_a_real_model_can_be_drawn(tmp_path):
     import torch
 
