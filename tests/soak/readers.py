@@ -21,6 +21,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -198,12 +199,63 @@ def edf_case(folder: Path, rng: random.Random) -> Case:
     return path, {}
 
 
+@lru_cache(maxsize=1)
+def hospital_files() -> dict[str, list[tuple[str, bytes]]]:
+    """Small valid files of the hospital formats, several variants each."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data" / "readers"))
+    import hospital_files as files
+
+    counts = files.ecg_counts(120)
+    beat = (counts[20:60], 5000, [(21, 41, 60)])
+    holter = files.ecg_counts(120, ["V1", "V2", "V3"])
+    return {
+        "dicom": [
+            ("r.dcm", files.dicom(counts, syntax=syntax)) for syntax in ("explicit", "implicit", "big", "deflated")
+        ],
+        "aecg": [("r.xml", files.aecg(counts, unit=unit)) for unit in ("s", "ms")],
+        "philips": [("r.xml", files.philips(counts, compress=compress)) for compress in (True, False)],
+        "muse": [("r.xml", files.muse(counts[:, [0, 1, 6, 7, 8, 9, 10, 11]]))],
+        "scp": [
+            ("r.scp", files.scp(counts)),
+            ("r.scp", files.scp(counts, huffman=False, order=0)),
+            ("r.scp", files.scp(counts, beat=beat)),
+        ],
+        "ishne": [("r.ecg", files.ishne(holter)), ("r.ecg", files.ishne(holter, block=b"a block of words"))],
+        "bdf": [
+            ("r.bdf", files.edf(holter[:100, :2], width=3)),
+            ("r.bdf", files.edf(holter[:100, :2], width=3, kind="BDF+D", onsets=[0, 40], per_record=50)),
+            ("r.edf", files.edf(holter[:100, :2], kind="EDF+D", onsets=[0, 9], per_record=50)),
+        ],
+    }
+
+
+HEADS = {"ishne": 540, "bdf": 1100}  # where the header ends: behind it any bytes are samples
+
+
+def hospital_case(name: str) -> Callable[[Path, random.Random], Case]:
+    """A file of one hospital format, damaged anywhere, mostly read without its checksums: those would end it all."""
+
+    def make(folder: Path, rng: random.Random) -> Case:
+        file_name, content = rng.choice(hospital_files()[name])
+        if content.startswith(b"\xff\xfe"):  # UTF-16: what is damaged is the text
+            text = damage(content.decode("utf-16").encode(), rng)
+            content = text.decode("utf-8", "replace").encode("utf-16") if rng.random() < 0.8 else damage(content, rng)
+        else:
+            content = damage(content, rng, head=HEADS.get(name) if rng.random() < 0.8 else None)
+        (folder / file_name).write_bytes(content)
+        lenient = {"checksum": "ignore", "allow_truncated": rng.random() < 0.5}
+        return folder / file_name, lenient if rng.random() < 0.8 else {}
+
+    return make
+
+
 READERS: dict[str, Callable[[Path, random.Random], Case]] = {
     "wfdb": wfdb_case,
     "mat": mat_case,
     "numpy": numpy_case,
     "csv": csv_case,
     "edf": edf_case,
+    **{name: hospital_case(name) for name in ("dicom", "aecg", "philips", "muse", "scp", "ishne", "bdf")},
 }
 
 

@@ -1,6 +1,7 @@
-"""Verbs on single records: `info`, `plot`. They load neither torch nor transformers."""
+"""Verbs on records: `info`, `plot`, `convert-record`. They load neither torch nor transformers."""
 
 import argparse
+import sys
 from typing import Any
 
 from ecg_transformers.cli.output import (
@@ -9,6 +10,7 @@ from ecg_transformers.cli.output import (
     add_signal_hints,
     add_verb,
     for_people,
+    named_files,
     print_json,
     print_table,
     signal_hints,
@@ -27,6 +29,15 @@ def add_verbs(verbs: Verbs) -> None:
     plot.add_argument("-o", "--output", required=True, help="picture to write: .png, .svg or .pdf")
     add_signal_hints(plot)
     plot.set_defaults(run=_plot)
+    text = "Write records of any readable format as WFDB, NPZ or CSV, without the patient's identity."
+    convert = add_verb(verbs, "convert-record", text, "convert-record exports/*.xml -o records --to wfdb")
+    convert.add_argument("files", nargs="+", metavar="FILE", help="record files or globs; - reads a list from stdin")
+    convert.add_argument("-o", "--output", required=True, metavar="DIR", help="folder to write into")
+    convert.add_argument("--to", choices=("wfdb", "npz", "csv"), default="wfdb", help="format to write")
+    convert.add_argument("--keep_identity", action="store_true", help="write the patient's own id, name and birth date")
+    add_signal_hints(convert)
+    add_json(convert)
+    convert.set_defaults(run=_convert_record)
 
 
 def _info(options: argparse.Namespace) -> int:
@@ -62,3 +73,19 @@ def _plot(options: argparse.Namespace) -> int:
     save_figure(plot_ecg(read_record(options.record, **signal_hints(options))), options.output)
     print(options.output)
     return 0
+
+
+def _convert_record(options: argparse.Namespace) -> int:
+    from ecg_transformers.data.converting import convert_records
+
+    failed = 0
+    hints = {**signal_hints(options), "keep_identity": options.keep_identity}
+    for result in convert_records(named_files(options.files), options.output, options.to, **hints):
+        failed += result.written is None
+        if result.written is None:
+            print(f"ecg-transformers convert-record: {result.problem}", file=sys.stderr)
+        elif for_people(options):
+            print(result.written)
+        else:
+            print_json([{"file": result.source, "written": str(result.written)}])
+    return 1 if failed else 0

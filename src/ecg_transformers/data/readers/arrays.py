@@ -32,6 +32,8 @@ class Hints:
         units: "mV", "uV", "V" or "nV"; needed for integer arrays, overrides a wrong header.
         checksum, allow_truncated, strict: see the WFDB reader.
         root, follow_links: the folder that no file may leave.
+        keep_identity: hand out the file's own patient id, names and birth date (hospital formats); hidden by default.
+        start, stop: the samples to read, counted from 0, `stop` exclusive; both may be left out.
     """
 
     sampling_rate: float | None = None
@@ -42,12 +44,18 @@ class Hints:
     strict: bool = False
     root: Path | None = None
     follow_links: bool = False
+    keep_identity: bool = False
+    start: int | None = None
+    stop: int | None = None
 
     def __post_init__(self) -> None:
         if self.units is not None and units_per_millivolt(self.units) is None:
             raise UnitError(f"the unit {self.units!r} is not known; use 'mV', 'uV', 'V' or 'nV'.")
         if self.checksum not in ("error", "warn", "ignore"):
             raise OptionError(f"checksum={self.checksum!r} does not exist; use 'error', 'warn' or 'ignore'.")
+        for name, value in (("start", self.start), ("stop", self.stop)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0):
+                raise OptionError(f"{name}={value!r} is no number of samples: a whole number from 0 on is meant.")
 
 
 def record_from_array(

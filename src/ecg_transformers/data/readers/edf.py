@@ -1,129 +1,244 @@
-"""EDF and EDF+ records, through edfio (`pip install ecg_transformers[edf]`)."""
+"""EDF, EDF+, BDF and BDF+ records: 16 and 24 bits, read in parts and in bounded memory.
+
+The gaps of a discontinuous file (EDF+D, BDF+D) are "no value"; `read_edf_parts` gives what lies between them instead.
+Read here and not by edfio, which holds all of a BDF file in memory and closes the gaps.
+"""
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ecg_transformers.data.errors import (
-    ECGDataError,
-    HeaderError,
-    LimitError,
-    MissingDependencyError,
-    SignalError,
-    TruncatedError,
-    UnitError,
-    UnsupportedFormatError,
-    brief,
-)
+from ecg_transformers.data.errors import ECGDataError, HeaderError, LimitError, SignalError, UnitError
 from ecg_transformers.data.readers.arrays import Hints, agreed_rate, pick
-from ecg_transformers.data.readers.limits import Limits, read_bytes, safe_file
+from ecg_transformers.data.readers.clinical.identity import Patient, iso_date, iso_time, sex_of
+from ecg_transformers.data.readers.clinical.leads import distinct_names
+from ecg_transformers.data.readers.clinical.record import Sheet, metadata_of, window
+from ecg_transformers.data.readers.edf_format import Header, Signal, number, onsets, read_header, read_records
+from ecg_transformers.data.readers.limits import Limits, open_file
 from ecg_transformers.data.readers.units import units_per_millivolt
-from ecg_transformers.data.record import DigitalRecord, standard_lead_name
+from ecg_transformers.data.record import INVALID, DigitalRecord, ECGRecord, standard_lead_name
+
+_NO_DATE = "01.01.85"  # what EDF asks for where the date is not to be told
+_MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 
 
-def read_edf(path: Path, hints: Hints, limits: Limits) -> DigitalRecord:
-    """The ordinary signals of an EDF file as 16-bit integers with their scale; annotations are left out.
+def read_edf(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECGRecord:
+    """The ordinary signals of a file; annotations and the trigger channel `Status` are left out.
 
-    All signals read must share one rate and be voltages; `lead_names` chooses among them.
+    EDF comes as 16-bit integers with their scale, BDF as float32 millivolt (16 bits over its physical range would be
+    steps of 8 microvolts). All signals read must share one rate and be voltages; `lead_names` chooses among them.
+
+    Raises:
+        ECGDataError: several rates, a unit that is no voltage, sizes that do not fit the file.
     """
-    resolved = safe_file(path, hints.root, follow_links=hints.follow_links)
-    check_edf_header(resolved, limits)
+    descriptor, size = open_file(path, hints.root, follow_links=hints.follow_links)
     try:
-        import edfio
-    except ImportError as error:
-        raise MissingDependencyError("EDF files need edfio: pip install 'ecg_transformers[edf]'.", path=path) from error
+        return _Reading(descriptor, size, path, hints, limits).record()
+    except OSError as error:
+        raise ECGDataError(f"the file cannot be read ({type(error).__name__}).", path=path) from error
+    finally:
+        os.close(descriptor)
+
+
+read_bdf = read_edf
+
+
+def read_edf_parts(path: Path, hints: Hints, limits: Limits) -> Iterator[DigitalRecord | ECGRecord]:
+    """The contiguous parts of a file one by one, each a record of its own; a continuous file is one part.
+
+    `metadata["start_seconds"]` says when a part begins. `start` and `stop` have no meaning here.
+    """
+    descriptor, size = open_file(path, hints.root, follow_links=hints.follow_links)
     try:
-        file = edfio.read_edf(resolved)
-        signals = [_Signal(signal) for signal in file.signals]
-    except ECGDataError:
-        raise
-    except Exception as error:  # edfio raises whatever its parsing trips over
-        raise UnsupportedFormatError(f"edfio cannot read this file ({brief(error)}).", path=path) from error
+        yield from _Reading(descriptor, size, path, replace(hints, start=None, stop=None), limits).parts()
+    except OSError as error:
+        raise ECGDataError(f"the file cannot be read ({type(error).__name__}).", path=path) from error
+    finally:
+        os.close(descriptor)
+
+
+class _Reading:
+    """One open file: its header, the chosen signals and their scale."""
+
+    def __init__(self, descriptor: int, size: int, path: Path, hints: Hints, limits: Limits) -> None:
+        self.descriptor, self.path, self.hints, self.limits = descriptor, path, hints, limits
+        self.sheet = Sheet()
+        flags = self.sheet.flags
+        self.header = read_header(descriptor, size, path, limits, allow_truncated=hints.allow_truncated, flags=flags)
+        if not self.header.seconds:
+            raise HeaderError("a data record lasts 0 s: the file holds annotations, no signals.", path=path)
+        self.signals, self.names = choose_signals(self.header, hints, path, flags)
+        self.rate = self.signals[0].samples / self.header.seconds
+        self.gain, self.offset = scale_of(self.signals, hints.units, path)
+        self.sheet.patient, self.sheet.acquired = identity_of(self.header)
+
+    def record(self) -> DigitalRecord | ECGRecord:
+        """The whole file, or the samples that are asked for; gaps are "no value"."""
+        samples = self.signals[0].samples
+        if not self.header.is_discontinuous:
+            start, stop = window(self.hints, self.header.records * samples, self.path)
+            first, last = start // samples, -(-stop // samples)
+            digital = read_records(self.descriptor, self.header, self.signals, first, last)
+            return self._made(digital[start - first * samples : stop - first * samples], None, self.sheet)
+        starts = self._starts()
+        length = int(starts[-1]) + samples
+        if length > self.limits.max_ratio * self.header.records * samples and self.hints.stop is None:
+            raise LimitError(
+                f"with its gaps the recording has {length} samples, far more than it holds; read its parts "
+                "(gaps='split' in folders and tables), or give start= and stop=.",
+                path=self.path,
+            )
+        self.limits.check_shape(length, len(self.signals), path=self.path)
+        start, stop = window(self.hints, length, self.path)
+        return self._with_gaps(starts, start, stop)
+
+    def _starts(self) -> np.ndarray:
+        """The first sample of each data record on the time axis of the recording."""
+        times = onsets(self.descriptor, self.header, self.path)
+        if (times[-1] - times[0]) * self.rate > 2**53:
+            raise LimitError("the data records lie too far apart in time.", path=self.path)
+        starts = np.rint((times - times[0]) * self.rate).astype(np.int64)
+        samples = self.signals[0].samples
+        close = np.diff(starts) < samples
+        if (np.diff(starts) < samples - 1).any():
+            raise HeaderError("the data records of the discontinuous file overlap in time.", path=self.path)
+        for record in np.flatnonzero(close) + 1:  # a time that was rounded: one sample is no overlap
+            starts[record] = starts[record - 1] + samples
+        return starts
+
+    def _with_gaps(self, starts: np.ndarray, start: int, stop: int) -> DigitalRecord | ECGRecord:
+        samples = self.signals[0].samples
+        here = np.flatnonzero((starts < stop) & (starts + samples > start))
+        dtype = np.int16 if self.header.width == 2 else np.int32
+        digital = np.zeros((stop - start, len(self.signals)), dtype=dtype)
+        missing = np.ones(stop - start, dtype=bool)
+        for first, last in runs_of(starts[here], samples):
+            run = here[first:last]
+            part = read_records(self.descriptor, self.header, self.signals, int(run[0]), int(run[-1]) + 1)
+            at = int(starts[run[0]]) - start
+            begin, end = max(at, 0), min(at + len(part), stop - start)
+            digital[begin:end], missing[begin:end] = part[begin - at : end - at], False
+        sheet = replace(self.sheet, flags=list(self.sheet.flags), facts=dict(self.sheet.facts))
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], missing, [False]]).astype(np.int8)))
+        if edges.size:
+            sheet.flags.append("gaps")
+            sheet.facts["gaps"] = edges.reshape(-1, 2).tolist()
+        return self._made(digital, missing if missing.any() else None, sheet)
+
+    def parts(self) -> Iterator[DigitalRecord | ECGRecord]:
+        if not self.header.is_discontinuous:
+            yield self.record()
+            return
+        starts = self._starts()
+        for first, last in runs_of(starts, self.signals[0].samples):
+            digital = read_records(self.descriptor, self.header, self.signals, first, last)
+            facts = {**self.sheet.facts, "start_seconds": round(float(starts[first]) / self.rate, 6)}
+            yield self._made(digital, None, replace(self.sheet, flags=list(self.sheet.flags), facts=facts))
+
+    def _made(self, digital: np.ndarray, missing: np.ndarray | None, sheet: Sheet) -> DigitalRecord | ECGRecord:
+        metadata = metadata_of(sheet, self.hints.keep_identity)
+        patient_id = sheet.patient.patient_id(self.hints.keep_identity)
+        rate = agreed_rate(self.hints, self.rate, self.path) or self.rate
+        if self.header.width == 2:
+            counts = np.maximum(digital, -32767) if digital.min() == INVALID else digital
+            if missing is not None:
+                counts[missing] = INVALID
+            return DigitalRecord(
+                counts, self.gain, self.offset, rate, list(self.names), self.path.stem, patient_id,
+                source=str(self.path), metadata=metadata,
+            )  # fmt: skip
+        signal = np.empty(digital.shape, dtype=np.float32)
+        for place in range(len(self.signals)):  # lead by lead: numpy is slow along an axis of two or three
+            signal[:, place] = (digital[:, place] - self.offset[place]) / self.gain[place]
+        if missing is not None:
+            signal[missing] = np.nan
+        return ECGRecord(
+            signal, rate, list(self.names), self.path.stem, patient_id, source=str(self.path), metadata=metadata
+        )
+
+
+def runs_of(starts: np.ndarray, samples: int) -> Iterator[tuple[int, int]]:
+    """Groups of data records that follow each other without a gap, as positions in `starts`."""
+    breaks = np.flatnonzero(np.diff(starts) > samples) + 1
+    edges = [0, *breaks.tolist(), len(starts)]
+    yield from ((first, last) for first, last in pairwise(edges) if first < last)
+
+
+def choose_signals(header: Header, hints: Hints, path: Path, flags: list[str]) -> tuple[list[Signal], list[str]]:
+    """The signals to read, all of one rate, and their names."""
+    ordinary = [signal for signal in header.signals if not signal.is_annotation]
+    signals = [signal for signal in ordinary if not _is_trigger(signal)]
+    if len(signals) < len(ordinary):
+        flags.append("status_channel_left_out")
     if not signals:
         raise SignalError("the file holds no signals.", path=path)
-    names = [standard_lead_name(signal.label) for signal in signals]
-    chosen = pick(names, hints.lead_names, path, path.stem) if hints.lead_names else list(range(len(signals)))
-    kept = [signals[index] for index in chosen]
-    rates = sorted({signal.rate for signal in kept})
-    if len(rates) > 1 or len({signal.samples.size for signal in kept}) > 1:
+    names = distinct_names([standard_lead_name(signal.label) for signal in signals], flags)
+    if hints.lead_names:
+        chosen = pick(names, hints.lead_names, path, path.stem)
+        signals, names = [signals[index] for index in chosen], [names[index] for index in chosen]
+    rates = sorted({signal.samples / header.seconds for signal in signals})
+    if len(rates) > 1:
         raise SignalError(f"the signals have the rates {rates} Hz; pass lead_names=[…] of one rate.", path=path)
-    gain, offset = _scale(kept, hints.units, path)
-    return DigitalRecord(
-        samples=np.stack([np.maximum(signal.samples, -32767) for signal in kept], axis=1).astype(np.int16),
-        gain=gain,
-        offset=offset,
-        sampling_rate=agreed_rate(hints, rates[0], path) or rates[0],
-        lead_names=[names[index] for index in chosen],
-        record_id=path.stem,
-        source=str(path),
-    )
+    return signals, names
 
 
-class _Signal:
-    """What is needed of an edfio signal, taken out at once so that its errors surface in one place."""
-
-    def __init__(self, signal: Any) -> None:
-        self.label = str(signal.label)
-        self.rate = float(signal.sampling_frequency)
-        self.unit = str(signal.physical_dimension)
-        self.samples = np.asarray(signal.digital)
-        self.physical = (float(signal.physical_min), float(signal.physical_max))
-        self.digital = (int(signal.digital_min), int(signal.digital_max))
+def _is_trigger(signal: Signal) -> bool:
+    return signal.label.lower() == "status" and units_per_millivolt(signal.unit) is None
 
 
-def _scale(signals: list[_Signal], units: str | None, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Gain in units per millivolt and digital value of 0 mV."""
+def scale_of(signals: list[Signal], units: str | None, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Gain in counts per millivolt and the count of 0 mV, by lead."""
     gains, offsets = [], []
     for signal in signals:
         per_millivolt = units_per_millivolt(units or signal.unit)
         if per_millivolt is None:
+            what = f"the unit {signal.unit!r} is not a voltage" if signal.unit else "the signal states no unit"
             raise UnitError(
-                f"the unit {signal.unit!r} is not a voltage; pass lead_names=[…] to read only the ECG leads.",
+                f"{what}; pass units='uV' (or 'mV', …) if it is known, or lead_names=[…] to read only the ECG leads.",
                 path=path,
                 lead=signal.label,
             )
-        (low, high), (digital_low, digital_high) = signal.physical, signal.digital
+        low, high = (number(text, "the physical range", path, signal.label) for text in signal.physical)
+        digital_low, digital_high = (number(text, "the digital range", path, signal.label) for text in signal.digital)
         if high == low or digital_high <= digital_low:
             raise HeaderError("the physical or digital range is empty.", path=path, lead=signal.label)
         gain = (digital_high - digital_low) / (high - low)
+        if not 1e-12 < abs(gain * per_millivolt) < 1e15:
+            raise HeaderError("the physical range is absurd.", path=path, lead=signal.label)
         gains.append(gain * per_millivolt)
         offsets.append(digital_low - low * gain)
     return np.array(gains), np.array(offsets)
 
 
-def check_edf_header(path: Path, limits: Limits) -> None:
-    """Sizes that the header declares fit the file, before a library allocates them."""
-    with path.open("rb") as stream:
-        head = stream.read(256)
-    if len(head) < 256 or head[:8].strip() not in (b"0",):
-        raise UnsupportedFormatError("this is no EDF file.", path=path)
-    try:
-        header_bytes, records, num_signals = int(head[184:192]), int(head[236:244]), int(head[252:256])
-        duration = float(head[244:252])
-    except ValueError as error:
-        raise HeaderError(f"a number of the EDF header cannot be read ({error}).", path=path) from error
-    limits.check_shape(0, num_signals, path=path)
-    if num_signals < 1 or header_bytes != 256 * (num_signals + 1) or records < 1 or not 0 < duration < 1e6:
-        raise HeaderError(
-            f"the EDF header declares {num_signals} signals, {records} data records of {duration} s in {header_bytes} "
-            "bytes; a recording that was not closed has -1 records.",
-            path=path,
-        )
-    content = read_bytes(path, limits.max_file_bytes, follow_links=True)  # whether a link may be followed is decided
-    start = 256 + num_signals * 216
-    try:
-        samples = [int(content[start + 8 * i : start + 8 * i + 8]) for i in range(num_signals)]
-    except ValueError as error:
-        raise HeaderError(f"the number of samples of a signal cannot be read ({error}).", path=path) from error
-    if min(samples) < 1:
-        raise HeaderError("a signal has no samples per data record.", path=path)
-    if max(samples) * records > limits.max_samples:
-        raise LimitError(f"{max(samples) * records} samples are declared, beyond the limit.", path=path)
-    if header_bytes + 2 * sum(samples) * records > len(content):
-        raise TruncatedError(
-            f"the header promises {2 * sum(samples) * records} bytes of samples, {len(content) - header_bytes} follow.",
-            path=path,
-        )
+def identity_of(header: Header) -> tuple[Patient, str]:
+    """Patient and time. EDF+ has id, sex, birth date and name in one text; of another text all may be the id."""
+    parts = header.patient.split()
+    patient = Patient(id=header.patient, names=[header.patient])
+    if len(parts) >= 4 and parts[1] in ("M", "F", "X") and (parts[2] == "X" or _day_month_year(parts[2])):
+        names = [name for name in parts[3].split("_") if name and name != "X"]
+        patient = Patient(parts[0], names, _day_month_year(parts[2]), sex=sex_of(parts[1]))
+    if header.recording:
+        patient.others = {"recording": header.recording}
+    recording = header.recording.split()
+    day = _day_month_year(recording[1]) if recording[:1] == ["Startdate"] and len(recording) > 1 else ""
+    two_digits = re.match(r"(\d\d)\.(\d\d)\.(\d\d)$", header.date)
+    if not day and two_digits and header.date != _NO_DATE:
+        date, month, year = map(int, two_digits.groups())
+        day = iso_date(1900 + year if year >= 85 else 2000 + year, month, date)
+    clock = re.match(r"(\d\d)[.:](\d\d)[.:](\d\d)$", header.time)
+    return patient, iso_time(day, *map(int, clock.groups())) if clock else day
+
+
+def _day_month_year(text: str) -> str:
+    """`03-FEB-1951` as `1951-02-03`, "" for anything else."""
+    match = re.match(r"(\d{1,2})-([A-Za-z]{3})-(\d{4})$", text)
+    if match is None or match.group(2).upper() not in _MONTHS:
+        return ""
+    return iso_date(int(match.group(3)), _MONTHS.index(match.group(2).upper()) + 1, int(match.group(1)))

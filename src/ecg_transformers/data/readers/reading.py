@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,33 +12,48 @@ import numpy as np
 
 from ecg_transformers.data.errors import ECGDataError, OptionError, RecordNotFoundError, UnsupportedFormatError
 from ecg_transformers.data.readers.arrays import Hints, agreed_rate
+from ecg_transformers.data.readers.clinical.kinds import EMPTY
+from ecg_transformers.data.readers.clinical.record import cut
+from ecg_transformers.data.readers.edf import read_edf_parts
 from ecg_transformers.data.readers.limits import Limits
+from ecg_transformers.data.readers.recognition import (
+    CLINICAL_SUFFIXES,
+    PARTIAL,
+    TITLES,
+    Reader,
+    clinical_kind,
+    clinical_reader,
+    refuse,
+    with_format,
+)
 from ecg_transformers.data.readers.wfdb.record import read_wfdb
 from ecg_transformers.data.record import DigitalRecord, ECGRecord
 from ecg_transformers.words import did_you_mean
 
-Reader = Callable[[Path, Hints, Limits], "DigitalRecord | ECGRecord"]
 FORMATS = {
     "wfdb": "WFDB header (.hea) with its signal files",
     "mat": "MATLAB 4 or 5: array val, or struct ECG",
     "npy": "NumPy array (samples, leads)",
     "npz": "NumPy archive with signal, sampling_rate, lead_names, units",
     "csv": "text table, one column per lead",
-    "edf": "European Data Format",
+    **TITLES,
 }
 _SUFFIXES = {".hea": "wfdb", ".dat": "wfdb", ".mat": "mat", ".npy": "npy", ".npz": "npz", ".csv": "csv", ".tsv": "csv"}
-_SUFFIXES |= {".txt": "csv", ".edf": "edf"}
+_SUFFIXES |= {".txt": "csv"}
 
 
 def read_record(path: str | Path, *, limits: Limits | None = None, **hints: Any) -> ECGRecord:
     """Read one record into float32 millivolt.
 
     Args:
-        path: `.hea` (or the base name) of a WFDB record, `.mat`, `.npy`, `.npz`, `.csv`, `.tsv`, `.txt` or `.edf`.
+        path: `.hea` (or the base name) of a WFDB record, `.mat`, `.npy`, `.npz`, `.csv`, `.tsv`, `.txt`, and whatever
+            its name a DICOM waveform, HL7 aECG, Philips XML, GE MUSE XML, SCP-ECG, ISHNE, EDF or BDF file: those are
+            known by their content.
         limits: sizes beyond which a file is not believed.
         **hints: `sampling_rate`, `lead_names`, `units`, `checksum`, `allow_truncated`, `strict`, `root`,
-            `follow_links`: see `Hints`. Formats that do not state a rate or lead names (NPY, CSV, MATLAB without a
-            header) need them.
+            `follow_links`, `keep_identity`, `start`, `stop`: see `Hints`. Formats that do not state a rate or lead
+            names (NPY, CSV, MATLAB without a header) need them. Names, birth dates and the file's own patient id are
+            hidden unless `keep_identity=True`; `patient_id` is then a stand-in that is the same in all files.
 
     Returns:
         The record; `metadata["flags"]` lists what the reader had to assume.
@@ -60,8 +76,42 @@ def read_digital(path: str | Path, *, limits: Limits | None = None, **hints: Any
     return record if isinstance(record, DigitalRecord) else DigitalRecord.from_record(record)
 
 
+def read_parts(path: str | Path, *, limits: Limits | None = None, **hints: Any) -> Iterator[DigitalRecord]:
+    """The contiguous parts of a discontinuous recording (EDF+D, BDF+D) one by one; any other file is one part.
+
+    `metadata["start_seconds"]` says when a part begins.
+    """
+    kind = format_of(path, hints.get("root"), follow_links=bool(hints.get("follow_links")))
+    if kind not in ("edf", "bdf"):
+        yield read_digital(path, limits=limits, **hints)
+        return
+    try:
+        for record in read_edf_parts(Path(path), checked_hints(hints), limits or Limits()):
+            yield record if isinstance(record, DigitalRecord) else DigitalRecord.from_record(record)
+    except ECGDataError as error:
+        raise with_format(error, kind) from error
+
+
 def read_stored(path: str | Path, *, limits: Limits | None = None, **hints: Any) -> DigitalRecord | ECGRecord:
     """A record in the form in which its file holds it."""
+    path, request = Path(path), checked_hints(hints)
+    kind = format_of(path, request.root, follow_links=request.follow_links)
+    reader = _reader_of(kind)
+    try:
+        if kind in PARTIAL or (request.start is None and request.stop is None):
+            record = reader(path, request, limits or Limits())
+        else:
+            record = cut(reader(path, replace(request, start=None, stop=None), limits or Limits()), request, path)
+    except OSError as error:  # the disk, not the content: no permission, a file that vanished
+        raise ECGDataError(f"the file cannot be read ({error}).", path=path) from error
+    if request.start:
+        record.metadata["start_sample"] = int(request.start)
+    return record
+
+
+def checked_hints(hints: dict[str, Any]) -> Hints:
+    """The hints of a call; an unknown one is refused with the nearest that there is."""
+    hints = dict(hints)
     known = [field.name for field in dataclasses.fields(Hints)]
     for name in hints:
         if name not in known:
@@ -72,20 +122,26 @@ def read_stored(path: str | Path, *, limits: Limits | None = None, **hints: Any)
         hints["lead_names"] = [str(name) for name in hints["lead_names"]]
     if hints.get("root") is not None:
         hints["root"] = Path(hints["root"])
-    path = Path(path)
-    reader = _reader_of(path)
-    try:
-        return reader(path, Hints(**hints), limits or Limits())
-    except OSError as error:  # the disk, not the content: no permission, a file that vanished
-        raise ECGDataError(f"the file cannot be read ({error}).", path=path) from error
+    return Hints(**hints)
 
 
-def format_of(path: str | Path) -> str:
-    """The key of `FORMATS` that a path belongs to."""
+def format_of(path: str | Path, root: str | Path | None = None, *, follow_links: bool = False) -> str:
+    """The key of `FORMATS` that a file belongs to: by content for the formats that carts write, else by suffix.
+
+    Raises:
+        UnsupportedFormatError: a kind that is known but not read, or none of all; the sentence names it.
+    """
+    if "\0" in str(path):
+        raise OptionError("a path holds a NUL character.")
     path = Path(path)
-    kind = _SUFFIXES.get(path.suffix.lower())
-    if kind is not None:
-        return kind
+    kind = clinical_kind(path, root, follow_links=follow_links)
+    if kind is not None and kind.key is not None:
+        return kind.key
+    suffix = _SUFFIXES.get(path.suffix.lower())
+    if path.is_file() and not (kind == EMPTY and suffix is not None):
+        refuse(path, kind)
+    if suffix is not None:
+        return suffix
     if path.with_name(path.name + ".hea").exists():
         return "wfdb"
     if path.is_dir():
@@ -94,23 +150,20 @@ def format_of(path: str | Path) -> str:
         )
     if not path.exists():
         raise RecordNotFoundError("there is no such file, nor a WFDB header of that name.", path=path)
-    raise UnsupportedFormatError(f"no reader for {path.suffix!r}; read are {', '.join(_SUFFIXES)}.", path=path)
+    names = ", ".join((*_SUFFIXES, ".edf", *CLINICAL_SUFFIXES))
+    raise UnsupportedFormatError(f"no reader for {path.suffix!r}; read are {names}.", path=path)
 
 
-def _reader_of(path: Path) -> Reader:
-    if "\0" in str(path):
-        raise OptionError("a path holds a NUL character.")
-    kind = format_of(path)
+def _reader_of(kind: str) -> Reader:
+    clinical = clinical_reader(kind)
+    if clinical is not None:
+        return clinical
     if kind == "wfdb":
         return _read_wfdb
     if kind == "mat":
         from ecg_transformers.data.readers.mat import read_matlab
 
         return read_matlab
-    if kind == "edf":
-        from ecg_transformers.data.readers.edf import read_edf
-
-        return read_edf
     if kind == "csv":
         from ecg_transformers.data.readers.csv import read_csv_record
 
@@ -162,7 +215,7 @@ def describe_record(path: str | Path, *, limits: Limits | None = None, **hints: 
         )
     return {
         "path": str(path),
-        "format": format_of(path),
+        "format": format_of(path, hints.get("root"), follow_links=bool(hints.get("follow_links"))),
         "record_id": record.record_id,
         "sampling_rate": record.sampling_rate,
         "num_samples": record.num_samples,

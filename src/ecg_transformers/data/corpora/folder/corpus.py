@@ -20,7 +20,7 @@ from ecg_transformers.data.corpora.folder.labels import LabelRule, label_rule
 from ecg_transformers.data.corpora.splits import check_patients, split_of_fold, split_of_name, split_patients
 from ecg_transformers.data.errors import DuplicateRecordError, OptionError, TableError
 from ecg_transformers.data.options import check_choice
-from ecg_transformers.data.readers import read_digital
+from ecg_transformers.data.readers import read_digital, read_parts
 from ecg_transformers.data.tables import integer, number, read_table
 
 RECORD_COLUMNS = ("file", "record", "filename", "file_name", "path", "record_id", "id")
@@ -58,6 +58,9 @@ class FolderOptions:
         validation_fraction, test_fraction, seed: the split by patient where the table has none.
         validation_folds, test_folds: which folds are which part.
         patients_may_repeat: accept a table that puts one patient into two parts.
+        gaps: "nan" keeps a discontinuous recording (EDF+D, BDF+D) as one record whose gaps are "no value", "split" makes
+            a record of each part.
+        keep_identity: put the files' own patient ids, names and birth dates into the rows.
     """
 
     labels: str | None = "auto"
@@ -79,6 +82,8 @@ class FolderOptions:
     validation_folds: tuple[int, ...] | None = None
     test_folds: tuple[int, ...] | None = None
     patients_may_repeat: bool = False
+    gaps: str = "nan"
+    keep_identity: bool = False
 
     def __post_init__(self) -> None:
         for name in ("label_columns", "label_names", "lead_names", "validation_folds", "test_folds"):
@@ -90,6 +95,7 @@ class FolderOptions:
         if self.task is not None:
             check_choice("folder: the task", self.task, ("labels", "all"))
         check_choice("folder: checksum", self.checksum, ("error", "warn", "ignore"))
+        check_choice("folder: gaps", self.gaps, ("nan", "split"))
         fractions = (self.validation_fraction, self.test_fraction)
         if min(fractions) < 0 or sum(fractions) > 1:
             raise OptionError(f"folder: validation_fraction and test_fraction {fractions} are no shares of 1.")
@@ -101,7 +107,7 @@ class FolderCorpus(Corpus):
     facts = CorpusFacts(
         name="folder",
         title="A folder of your own records",
-        summary="WFDB, MATLAB, NumPy, CSV or EDF records, in sub-folders too, with a table of labels",
+        summary="WFDB, MATLAB, NumPy, CSV, EDF and hospital formats, in sub-folders too, with a table of labels",
         records="yours",
         leads="any",
         sampling_rates="any",
@@ -113,18 +119,23 @@ class FolderCorpus(Corpus):
         layout="your records, and labels.csv with a column 'file' and a column 'label' or 'labels'",
     )
     options_class = FolderOptions
+    code_version = 2
 
     def plan(self) -> CorpusPlan:
         index = FileIndex.scan(self.data_dir, self._table_path())
         table = self._table_path()
         if table is None:
             if not index.paths:
-                raise TableError("the folder holds no record of a readable format.", path=self.data_dir)
+                found = "; ".join(index.foreign_notes())
+                raise TableError(
+                    f"the folder holds no record of a readable format{f': {found}' if found else ''}.",
+                    path=self.data_dir,
+                )
             items = [Item(name, path) for name, path in sorted(index.paths.items())]
             return CorpusPlan(
                 {"train": items},
                 files=index.others,
-                notes=["no table of labels: all records are unlabelled training data"],
+                notes=["no table of labels: all records are unlabelled training data", *index.foreign_notes()],
             )
         rows = read_table(table, root=self.data_dir, limits=self.limits)
         column = self._record_column(rows[0], table)
@@ -148,11 +159,12 @@ class FolderCorpus(Corpus):
             if rule.names and not labels and (self.options.drop_unlabelled or rule.kind == "multiclass"):
                 excluded["no label"] += 1
             else:
-                items.append(self._item(row, path, labels, table))
+                items.append(self._item(row, path, index.name_of(path), labels, table))
         splits, notes = self._split(items, rows, table)
         unlisted = len(index.paths) - len({item.path for item in items}) - sum(excluded.values())
         if unlisted > 0:
             notes.append(f"{unlisted} files of the folder are not in the table and were left alone")
+        notes += index.foreign_notes()
         return CorpusPlan(splits, list(rule.names), rule.kind, [table, *index.others], skipped, dict(excluded), notes)
 
     def _table_path(self) -> Path | None:
@@ -180,8 +192,7 @@ class FolderCorpus(Corpus):
             path=table,
         )
 
-    def _item(self, row: dict[str, str], path: Path, labels: tuple[str, ...], table: Path) -> Item:
-        name = path.relative_to(self.data_dir).with_suffix("").as_posix()
+    def _item(self, row: dict[str, str], path: Path, name: str, labels: tuple[str, ...], table: Path) -> Item:
         rate = number(row.get("sampling_rate", ""), "sampling_rate", table, record=name)
         metadata: dict[str, Any] = {key: row[key] for key in ("age", "sex", "site", "device") if row.get(key)}
         metadata["file"] = path.relative_to(self.data_dir).as_posix()
@@ -222,12 +233,18 @@ class FolderCorpus(Corpus):
         hints: dict[str, Any] = {"root": self.data_dir, "checksum": options.checksum, "units": options.units}
         hints["sampling_rate"] = item.hints.get("sampling_rate", options.sampling_rate)
         hints["lead_names"] = None if options.lead_names is None else list(options.lead_names)
-        digital = read_digital(item.path, limits=self.limits, **hints)
-        digital = digital.with_(
-            record_id=item.record_id,
-            patient_id=item.patient_id,
-            labels=list(item.labels),
-            source="folder",
-            metadata={**digital.metadata, **item.metadata},
-        )
-        yield digital.to_row(plan.label_names, plan.task_kind, fold=item.fold)
+        hints["keep_identity"] = options.keep_identity
+        if options.gaps == "split":
+            parts = read_parts(item.path, limits=self.limits, **hints)
+        else:
+            parts = iter([read_digital(item.path, limits=self.limits, **hints)])
+        for place, digital in enumerate(parts, 1):
+            part = f"#{place}" if "start_seconds" in digital.metadata else ""
+            digital = digital.with_(
+                record_id=item.record_id + part,
+                patient_id=item.patient_id or digital.patient_id,
+                labels=list(item.labels),
+                source="folder",
+                metadata={**digital.metadata, **item.metadata},
+            )
+            yield digital.to_row(plan.label_names, plan.task_kind, fold=item.fold)

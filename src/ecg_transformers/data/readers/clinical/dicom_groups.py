@@ -1,0 +1,344 @@
+"""Multiplex groups of a DICOM waveform: which of them are the rhythm, and their samples in millivolts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ecg_transformers.data.errors import (
+    HeaderError,
+    LimitError,
+    SignalError,
+    TruncatedError,
+    UnitError,
+    UnsupportedFormatError,
+)
+from ecg_transformers.data.readers.arrays import Hints
+from ecg_transformers.data.readers.clinical.leads import is_ecg_lead, lead_of_code, lead_of_text
+from ecg_transformers.data.readers.clinical.record import Samples
+from ecg_transformers.data.readers.limits import Limits
+from ecg_transformers.data.readers.units import units_per_millivolt
+
+_TYPES = {"SB": "i1", "UB": "u1", "SS": "i2", "US": "u2", "SL": "i4", "UL": "u4"}
+_BEATS = ("MEDIAN", "REPRESENTATIVE", "AVERAGE", "TEMPLATE")
+_MAX_SPREAD = 32
+"""How much longer than its samples a record may get by groups that stand at different times."""
+
+
+@dataclass
+class Channel:
+    """One channel: `step` and `baseline` in `unit`, as the file has them; `step` None where it has no sensitivity."""
+
+    lead: str
+    step: float | None
+    baseline: float
+    unit: str
+    bits: int
+
+
+@dataclass
+class Group:
+    """One multiplex group: channels of one rate, and where its samples lie."""
+
+    number: int
+    label: str
+    rate: float
+    offset_ms: float
+    num_samples: int
+    channels: list[Channel]
+    kind: str
+    data: bytes
+    padding: bytes
+
+    @property
+    def seconds(self) -> float:
+        return self.num_samples / self.rate
+
+    @property
+    def is_beat(self) -> bool:
+        return any(word in self.label.upper() for word in _BEATS)
+
+    @classmethod
+    def read(cls, item: Any, number: int, path: Path, limits: Limits) -> Group:
+        """The head of a group; sizes are checked against the limits, nothing is allocated."""
+        name = f"multiplex group {number}"
+        count, length = _whole(item, "NumberOfWaveformChannels"), _whole(item, "NumberOfWaveformSamples")
+        rate = _decimal(item, "SamplingFrequency")
+        if count is None or length is None or rate is None or rate <= 0 or count < 1 or length < 1:
+            raise HeaderError(f"{name} does not state its channels, samples and rate.", path=path)
+        limits.check_shape(length, count, path=path)
+        kind = _plain(item, "WaveformSampleInterpretation").strip().upper()
+        definitions = list(_value(item, "ChannelDefinitionSequence") or [])
+        if len(definitions) != count:
+            raise HeaderError(f"{name} declares {count} channels and describes {len(definitions)}.", path=path)
+        data = _value(item, "WaveformData")
+        padding = _value(item, "WaveformPaddingValue")
+        return cls(
+            number=number,
+            label=_plain(item, "MultiplexGroupLabel").strip(),
+            rate=rate,
+            offset_ms=_decimal(item, "MultiplexGroupTimeOffset") or 0.0,
+            num_samples=length,
+            channels=[_channel(definition, place) for place, definition in enumerate(definitions, 1)],
+            kind=kind,
+            data=data if isinstance(data, bytes) else b"",
+            padding=padding if isinstance(padding, bytes) else b"",
+        )
+
+
+def choose_groups(groups: list[Group], lead_names: list[str] | None, path: Path, flags: list[str]) -> list[Group]:
+    """The groups of the rhythm: not the beats; where nothing is labelled, the longest in seconds.
+
+    Raises:
+        ECGDataError: no group with an ECG, only beats, or groups of several rates.
+    """
+    with_ecg = [group for group in groups if any(_is_voltage(channel) for channel in group.channels)]
+    if not with_ecg:
+        raise SignalError("no channel of this DICOM file is a voltage: it holds no ECG.", path=path)
+    rhythm = [group for group in with_ecg if not group.is_beat]
+    if not rhythm:
+        raise SignalError("the file holds only median or representative beats, no ECG of some length.", path=path)
+    named = [group for group in rhythm if "RHYTHM" in group.label.upper()]
+    rhythm = named or [group for group in rhythm if group.label] or rhythm
+    if not any(group.label for group in rhythm):
+        longest = max(group.seconds for group in rhythm)
+        rhythm = [group for group in rhythm if group.seconds > 0.999 * longest]
+    if lead_names:
+        wanted = {lead_of_text(name).lower() for name in lead_names}
+        rhythm = [g for g in rhythm if wanted & {channel.lead.lower() for channel in g.channels}] or rhythm
+    rates = sorted({group.rate for group in rhythm})
+    if len(rates) > 1:
+        raise SignalError(
+            f"the rhythm groups have the rates {', '.join(f'{rate:g}' for rate in rates)} Hz; pass lead_names=[…] of "
+            "one rate.",
+            path=path,
+        )
+    if len(rhythm) < len(groups):
+        flags.append("other_groups_left_out")
+    return rhythm
+
+
+def assemble(
+    groups: list[Group],
+    hints: Hints,
+    little_endian: bool,
+    path: Path,
+    limits: Limits,
+    flags: list[str],
+) -> Samples:
+    """All groups in one record: each lead at its own time, "no value" where it has none."""
+    pieces = [piece for group in groups for piece in _pieces(group, hints, little_endian, path, flags)]
+    if not pieces:
+        raise SignalError("no channel of the rhythm is a voltage: it holds no ECG.", path=path)
+    first = min(piece.start for piece in pieces)
+    length = max(piece.start + len(piece.counts) for piece in pieces) - first
+    limits.check_shape(length, len(pieces), path=path)
+    if length > _MAX_SPREAD * max(len(piece.counts) for piece in pieces):
+        raise LimitError("the multiplex groups lie too far apart in time for one record.", path=path)
+    names = list(dict.fromkeys(piece.key for piece in pieces))
+    counts = np.zeros((length, len(names)), dtype=np.result_type(*(piece.counts.dtype for piece in pieces)))
+    missing = np.ones(counts.shape, dtype=bool)
+    scale: dict[str, tuple[float, float]] = {}
+    for piece in sorted(pieces, key=lambda piece: len(piece.counts)):  # of two that overlap, the longer one counts
+        column, start = names.index(piece.key), piece.start - first
+        if scale.setdefault(piece.key, (piece.step, piece.baseline)) != (piece.step, piece.baseline):
+            raise UnsupportedFormatError("two groups hold this lead in different scales.", path=path, lead=piece.lead)
+        place = slice(start, start + len(piece.counts))
+        if not missing[place, column].all():
+            flags.append("lead_in_several_groups")
+        counts[place, column] = piece.counts
+        missing[place, column] = piece.missing
+    if len({(piece.start, len(piece.counts)) for piece in pieces}) > 1:
+        flags.append("leads_at_different_times")
+    leads = {piece.key: piece.lead for piece in pieces}
+    return Samples(
+        counts=counts,
+        step=np.array([scale[name][0] for name in names]),
+        baseline=np.array([scale[name][1] for name in names]),
+        names=[leads[name] for name in names],
+        rate=groups[0].rate,
+        missing=missing if missing.any() else None,
+    )
+
+
+@dataclass
+class _Piece:
+    key: str
+    lead: str
+    start: int
+    counts: np.ndarray
+    missing: np.ndarray
+    step: float
+    baseline: float
+
+
+def _pieces(group: Group, hints: Hints, little_endian: bool, path: Path, flags: list[str]) -> list[_Piece]:
+    """The ECG channels of one group; steps and baselines in millivolts."""
+    samples = _samples(group, hints, little_endian, path, flags)
+    padding = _padding(group, little_endian)
+    start = round(group.offset_ms / 1000 * group.rate)
+    pieces: list[_Piece] = []
+    for number, channel in enumerate(group.channels):
+        unit = channel.unit or hints.units
+        if unit is not None and units_per_millivolt(unit) is None:
+            flags.append("channel_without_voltage_left_out")
+            continue
+        if unit is None or (channel.step is None and hints.units is None):
+            raise UnitError(
+                "the channel states no sensitivity or no unit; pass units='uV' (or 'mV', …) if it is known.",
+                path=path,
+                lead=channel.lead,
+            )
+        per_millivolt = units_per_millivolt(unit)
+        assert per_millivolt is not None
+        counts = samples[:, number]
+        taken = [piece.key for piece in pieces]
+        key = channel.lead.lower() if channel.lead.lower() not in taken else f"{channel.lead.lower()} #{number}"
+        pieces.append(
+            _Piece(
+                key=key,
+                lead=channel.lead,
+                start=start,
+                counts=counts,
+                missing=padded(counts, padding, channel.bits) if padding is not None else np.zeros(len(counts), bool),
+                step=(1.0 if channel.step is None else channel.step) / per_millivolt,
+                baseline=channel.baseline / per_millivolt,
+            )
+        )
+    return pieces
+
+
+def _samples(group: Group, hints: Hints, little_endian: bool, path: Path, flags: list[str]) -> np.ndarray:
+    """The numbers of a group `(T, channels)`, as many as the file holds."""
+    if group.kind not in _TYPES:
+        what = "G.711 companded samples" if group.kind in ("MB", "AB") else f"samples of the kind {group.kind[:8]!r}"
+        raise UnsupportedFormatError(f"{what} are not read; SB, UB, SS, US, SL and UL are.", path=path)
+    dtype = np.dtype(("<" if little_endian else ">") + _TYPES[group.kind])
+    width = dtype.itemsize * len(group.channels)
+    available = len(group.data) // width
+    if available < group.num_samples:
+        if not hints.allow_truncated or available < 1:
+            raise TruncatedError(
+                f"multiplex group {group.number} declares {group.num_samples} samples of {len(group.channels)} "
+                f"channels, its data hold {max(available, 0)}; pass allow_truncated=True to read what is there.",
+                path=path,
+            )
+        flags.append("truncated")
+    length = min(available, group.num_samples)
+    return np.frombuffer(group.data, dtype, length * len(group.channels)).reshape(length, -1)
+
+
+def _padding(group: Group, little_endian: bool) -> int | None:
+    dtype = np.dtype(("<" if little_endian else ">") + _TYPES[group.kind])
+    if len(group.padding) < dtype.itemsize:
+        return None
+    return int(np.frombuffer(group.padding, dtype, 1)[0])
+
+
+def padded(counts: np.ndarray, padding: int, bits: int) -> np.ndarray:
+    """Where a channel has the padding value because it has no sample there.
+
+    A value at the edge of the number range is always believed, another only in runs or far from all other samples: a
+    widely used toolkit states the padding value 0, which is also what 0 mV is stored as.
+    """
+    hit = counts == padding
+    if not hit.any():
+        return hit
+    info = np.iinfo(counts.dtype)
+    edges = {info.min, info.max}
+    if 1 < bits < 8 * counts.dtype.itemsize:
+        edges |= {-(2 ** (bits - 1)), 2 ** (bits - 1) - 1} if info.min < 0 else {2**bits - 1}
+    if padding in edges:
+        return hit
+    others = counts[~hit].astype(np.int64)
+    if not others.size:
+        return hit
+    low, high = int(others.min()), int(others.max())
+    if padding < low - (high - low) - 1 or padding > high + (high - low) + 1:
+        return hit
+    return in_runs(hit, MIN_RUN)
+
+
+MIN_RUN = 20
+"""Samples of the padding value in a row that are no coincidence."""
+
+
+def in_runs(hit: np.ndarray, least: int) -> np.ndarray:
+    """The same mask, without runs of fewer than `least`."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], hit, [False]]).astype(np.int8)))
+    result = np.zeros_like(hit)
+    for start, stop in zip(edges[::2], edges[1::2]):
+        if stop - start >= least:
+            result[start:stop] = True
+    return result
+
+
+def _channel(definition: Any, place: int) -> Channel:
+    """Lead, scale and unit of a channel definition."""
+    step, correction = (
+        _decimal(definition, "ChannelSensitivity"),
+        _decimal(definition, "ChannelSensitivityCorrectionFactor"),
+    )
+    unit = ""
+    for code in _value(definition, "ChannelSensitivityUnitsSequence") or []:
+        value, meaning = _plain(code, "CodeValue").strip(), _plain(code, "CodeMeaning").strip()
+        is_ucum = _plain(code, "CodingSchemeDesignator").strip().upper() == "UCUM"
+        in_words = bool(meaning) and units_per_millivolt(meaning) is not None
+        unit = meaning if in_words and not (value and is_ucum) and units_per_millivolt(value) is None else value
+        break
+    if step is not None and correction is not None:
+        step *= correction
+    return Channel(
+        lead=_lead(definition, place),
+        step=step if step is None or (step and math.isfinite(step)) else math.nan,
+        baseline=_decimal(definition, "ChannelBaseline") or 0.0,
+        unit=unit,
+        bits=_whole(definition, "WaveformBitsStored") or 0,
+    )
+
+
+def _lead(definition: Any, place: int) -> str:
+    """From the code, else the words of the source, else the label; a channel without any is numbered."""
+    texts = []
+    for source in _value(definition, "ChannelSourceSequence") or []:
+        lead = lead_of_code(_plain(source, "CodeValue"))
+        if lead:
+            return lead
+        texts.append(_plain(source, "CodeMeaning").strip())
+        break
+    texts.append(_plain(definition, "ChannelLabel").strip())
+    names = [lead_of_text(text)[:40] for text in texts if text]
+    return next((name for name in names if is_ecg_lead(name)), names[0] if names else f"channel {place}")
+
+
+def _is_voltage(channel: Channel) -> bool:
+    return not channel.unit or units_per_millivolt(channel.unit) is not None
+
+
+def _value(item: Any, keyword: str) -> Any:
+    try:
+        return item.get(keyword)
+    except Exception:  # pydicom converts a value when it is first asked for
+        return None
+
+
+def _plain(item: Any, keyword: str) -> str:
+    value = _value(item, keyword)
+    return "" if value is None or isinstance(value, bytes) else str(value)
+
+
+def _decimal(item: Any, keyword: str) -> float | None:
+    try:
+        value = float(_value(item, keyword))
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _whole(item: Any, keyword: str) -> int | None:
+    value = _value(item, keyword)
+    return int(value) if isinstance(value, int) else None

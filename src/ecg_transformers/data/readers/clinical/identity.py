@@ -1,0 +1,218 @@
+"""Who the patient is: hidden behind a stand-in that is the same in all files of the same user.
+
+The stand-in is a keyed hash of the file's own id. Ids of hospitals are short numbers, so a hash without a key could be
+undone by trying them all; the key is made once at random and stays with the user's data (`identity.key` in
+`ECG_CACHE_DIR`, else in the user's cache folder). A group that wants the same stand-ins on several machines copies that
+file, or sets `ECG_IDENTITY_KEY`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import os
+import re
+import secrets
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+KEY_NAME = "identity.key"
+KEY_VARIABLE = "ECG_IDENTITY_KEY"
+_LETTERS = str.maketrans(
+    "0123456789abcdef", "bcdfghjklmnpqrst"
+)  # no digits: a stand-in never looks like an id or a date
+_EMPTY = {"", "---", "unknown", "none", "anonymous", "anonymized", "x"}
+HIDDEN = "[hidden]"
+
+
+@dataclass
+class Patient:
+    """What a file says of its patient.
+
+    Attributes:
+        id: the file's own id, "" where it has none.
+        names: last name, given names; kept with `keep_identity=True` only, as are the birth date and `others`.
+        birth_date: `YYYY-MM-DD`.
+        age: years.
+        sex: "M", "F" or "".
+        others: further texts that identify (other ids, physicians, rooms).
+    """
+
+    id: str = ""
+    names: list[str] = field(default_factory=list)
+    birth_date: str = ""
+    age: float | None = None
+    sex: str = ""
+    others: dict[str, str] = field(default_factory=dict)
+
+    def patient_id(self, keep: bool) -> str | None:
+        """The id as asked for: the file's own, or its stand-in; None where there is none."""
+        own = clean(self.id)
+        if own.lower() in _EMPTY:
+            return None
+        return own if keep else stand_in(own)
+
+    def metadata(self, keep: bool, acquired: str = "") -> dict[str, Any]:
+        """Age, sex, and the identity where it is asked for; the age follows from the birth date where it is missing."""
+        age = self.age if self.age is not None else years_between(self.birth_date, acquired)
+        facts: dict[str, Any] = {}
+        if age is not None and 0 <= age <= 150:
+            facts["age"] = round(age, 2) if age % 1 else int(age)
+        if self.sex:
+            facts["sex"] = self.sex
+        if keep:
+            identity = {"name": " ".join(clean(name) for name in self.names if clean(name))}
+            identity |= {"birth_date": self.birth_date, **{key: clean(value) for key, value in self.others.items()}}
+            facts["identity"] = {key: value for key, value in identity.items() if value}
+        return facts
+
+    def hide_in(self, value: Any) -> Any:
+        """Texts (and lists and dictionaries of them) with the patient's names, id and birth date taken out."""
+        pieces = [part for name in self.names for part in re.split(r"[\s,^/=]+", clean(name))]
+        pieces += [clean(self.id), *map(clean, self.others.values()), *birth_spellings(self.birth_date)]
+        words = {word for word in pieces if len(word) > 2 and word.lower() not in _EMPTY}
+        if not words:
+            return value
+        longest_first = sorted(words, key=len, reverse=True)
+        pattern = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)", re.IGNORECASE)
+        return _hidden(value, pattern)
+
+
+def _hidden(value: Any, pattern: re.Pattern[str]) -> Any:
+    if isinstance(value, str):
+        return pattern.sub(HIDDEN, value)
+    if isinstance(value, dict):
+        return {_hidden(key, pattern): _hidden(part, pattern) for key, part in value.items()}
+    return [_hidden(part, pattern) for part in value] if isinstance(value, list) else value
+
+
+def stand_in(own_id: str) -> str:
+    """Sixteen letters that are the same for one id in all files of a user, and tell nothing without the key."""
+    digest = hmac.new(identity_key(), own_id.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
+    return digest[:16].translate(_LETTERS)
+
+
+def identity_key() -> bytes:
+    """The key of this user, made when it is first needed.
+
+    Where no folder can be written the key lives in the environment of the process (and of those it starts): stand-ins
+    are then the same within one run only.
+    """
+    given = os.environ.get(KEY_VARIABLE)
+    if given:
+        return hashlib.sha256(given.encode()).digest()
+    for folder in _folders():
+        if folder in _KEYS:
+            return _KEYS[folder]
+        with contextlib.suppress(OSError):
+            _KEYS[folder] = _key_in(folder)
+            return _KEYS[folder]
+    os.environ[KEY_VARIABLE] = secrets.token_hex(32)
+    return hashlib.sha256(os.environ[KEY_VARIABLE].encode()).digest()
+
+
+_KEYS: dict[Path, bytes] = {}
+"""Keys that this process has read, by folder."""
+
+
+def _key_in(folder: Path) -> bytes:
+    """The key file of a folder; of several processes that make one at once all take the first."""
+    path = folder / KEY_NAME
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = folder / f".{KEY_NAME}-{os.getpid()}-{secrets.token_hex(4)}"
+        try:
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(secrets.token_hex(32).encode())
+            with contextlib.suppress(FileExistsError):
+                os.link(draft, path)  # unlike a rename, never over the file of another process
+        finally:
+            draft.unlink(missing_ok=True)
+    content = path.read_bytes()
+    if len(content) < 32:
+        raise OSError(f"{path} holds no key.")
+    return hashlib.sha256(content).digest()
+
+
+def _folders() -> list[Path]:
+    """Where the key may lie, as the builds do (`data.building.cache_root`)."""
+    if os.environ.get("ECG_CACHE_DIR"):
+        return [Path(os.environ["ECG_CACHE_DIR"])]
+    folders = [Path(os.environ["XDG_CACHE_HOME"]) / "ecg_transformers"] if os.environ.get("XDG_CACHE_HOME") else []
+    with contextlib.suppress(RuntimeError):
+        folders.append(Path.home() / ".cache" / "ecg_transformers")
+    return folders
+
+
+def clean(text: str) -> str:
+    """A text without NUL, control characters and blanks around it."""
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
+
+
+def sex_of(text: str) -> str:
+    """ "M", "F", or "" for anything that is not clearly one of them."""
+    word = text.strip().lower()
+    if word in ("m", "male", "man", "männlich", "masculin", "hombre", "1"):
+        return "M"
+    return "F" if word in ("f", "female", "woman", "w", "weiblich", "féminin", "mujer", "2") else ""
+
+
+def iso_date(year: int, month: int, day: int) -> str:
+    """`YYYY-MM-DD`, or "" for what is no date."""
+    try:
+        return date(year, month, day).isoformat()
+    except (ValueError, OverflowError):
+        return ""
+
+
+def iso_time(day: str, hour: int = 0, minute: int = 0, second: int = 0) -> str:
+    """`YYYY-MM-DDTHH:MM:SS`; the date alone where the time is none."""
+    sound = 0 <= hour < 24 and 0 <= minute < 60 and 0 <= second < 61
+    return f"{day}T{hour:02}:{minute:02}:{min(second, 59):02}" if day and sound else day
+
+
+def time_of_digits(text: str) -> str:
+    """A time written `YYYYMMDD[HHMM[SS]]…`, as HL7 and DICOM have it, in our form; "" for anything else."""
+    match = re.match(r"\s*(\d{4})(\d{2})(\d{2})((?:\d{2}){2,3})?", text)
+    if match is None:
+        return ""
+    day = iso_date(int(match[1]), int(match[2]), int(match[3]))
+    clock = match[4]
+    return iso_time(day, int(clock[:2]), int(clock[2:4]), int(clock[4:6] or 0)) if clock else day
+
+
+def day_of_digits(text: str) -> str:
+    """A date written `YYYYMMDD…` in our form; "" for anything else."""
+    return time_of_digits(text)[:10]
+
+
+def time_of_texts(day: str, clock: str) -> str:
+    """A date `YYYY-MM-DD` (or with other signs between) and a time `HH:MM:SS` in our form."""
+    digits = re.match(r"\s*(\d{4})\D(\d{1,2})\D(\d{1,2})\s*$", day)
+    own = iso_date(*map(int, digits.groups())) if digits else ""
+    parts = re.match(r"\s*(\d{1,2})\D(\d{1,2})(?:\D(\d{1,2}))?", clock)
+    return iso_time(own, *(int(part or 0) for part in parts.groups())) if own and parts else own
+
+
+def years_between(birth_date: str, acquired: str) -> float | None:
+    """Whole years from a birth date to a time, both as this module writes them; None where one is missing."""
+    try:
+        born, then = date.fromisoformat(birth_date[:10]), date.fromisoformat(acquired[:10])
+    except ValueError:
+        return None
+    years = then.year - born.year - ((then.month, then.day) < (born.month, born.day))
+    return float(years) if 0 <= years <= 150 else None
+
+
+def birth_spellings(birth_date: str) -> list[str]:
+    """The usual ways to write a date, to find it in free text."""
+    try:
+        born = date.fromisoformat(birth_date)
+    except ValueError:
+        return []
+    forms = ("%Y-%m-%d", "%Y%m%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%m-%d-%Y", "%d-%m-%Y", "%d-%b-%Y", "%Y/%m/%d")
+    return [born.strftime(form) for form in forms]

@@ -1,0 +1,162 @@
+"""A record of what a hospital file holds: samples with the file's own scale, and what it says beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ecg_transformers.data.errors import HeaderError, OptionError, SignalError
+from ecg_transformers.data.readers.arrays import Hints, agreed_rate, pick
+from ecg_transformers.data.readers.clinical.identity import Patient
+from ecg_transformers.data.readers.clinical.leads import distinct_names
+from ecg_transformers.data.readers.limits import Limits
+from ecg_transformers.data.record import INVALID, DigitalRecord, ECGRecord
+
+MAX_TEXTS = 2000
+MAX_TEXT = 4000
+
+
+@dataclass
+class Samples:
+    """Leads of one length and rate.
+
+    Attributes:
+        counts: integers (or decimals, where the file has such) `(T, L)`.
+        step: millivolts a count, `(L,)`; negative where the file says so.
+        baseline: millivolts of the count 0, `(L,)`.
+        names: L lead names.
+        rate: Hz.
+        missing: True where the file says "no value", `(T, L)`, or None.
+    """
+
+    counts: np.ndarray
+    step: np.ndarray
+    baseline: np.ndarray
+    names: list[str]
+    rate: float
+    missing: np.ndarray | None = None
+
+
+@dataclass
+class Sheet:
+    """What a file says beside its samples: `acquired` as `YYYY-MM-DDTHH:MM:SS`, `facts` as plain data."""
+
+    patient: Patient = field(default_factory=Patient)
+    acquired: str = ""
+    statements: list[str] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+    flags: list[str] = field(default_factory=list)
+    annotations: dict[str, np.ndarray] | None = None
+
+
+def make_record(path: Path, hints: Hints, limits: Limits, samples: Samples, sheet: Sheet) -> DigitalRecord | ECGRecord:
+    """The record: 16-bit integers with their scale where the samples are such, float32 millivolt otherwise.
+
+    Raises:
+        ECGDataError: no sample, an impossible rate or scale, a lead that is asked for and not there.
+    """
+    if not samples.counts.size:
+        raise SignalError("the file holds no sample of an ECG.", path=path)
+    limits.check_shape(*samples.counts.shape, path=path)
+    if not 1 <= samples.rate <= 100_000:
+        raise HeaderError(f"the sampling rate {samples.rate} Hz lies outside 1 to 100,000 Hz.", path=path)
+    for name, step in zip(samples.names, samples.step):
+        if not 1e-12 <= abs(step) <= 1e6:  # also refuses NaN
+            raise HeaderError(f"a count of {step} mV is no scale of an ECG.", path=path, lead=name)
+    if (samples.step < 0).any():
+        sheet.flags.append("inverted_gain")
+    names = distinct_names(samples.names, sheet.flags)
+    chosen = pick(names, hints.lead_names, path, path.stem) if hints.lead_names else None
+    if chosen is not None:
+        samples = _some_leads(samples, chosen)
+        names = [names[index] for index in chosen]
+    common: dict[str, Any] = {
+        "sampling_rate": agreed_rate(hints, samples.rate, path) or samples.rate,
+        "lead_names": names,
+        "record_id": path.stem,
+        "patient_id": sheet.patient.patient_id(hints.keep_identity),
+        "source": str(path),
+        "annotations": sheet.annotations,
+        "metadata": metadata_of(sheet, hints.keep_identity),
+    }
+    whole = _as_int16(samples)
+    if whole is not None:
+        return DigitalRecord(samples=whole, gain=1 / samples.step, offset=-samples.baseline / samples.step, **common)
+    signal = (samples.counts.astype(np.float64) * samples.step + samples.baseline).astype(np.float32)
+    if not np.isfinite(signal).all():
+        raise SignalError("the samples hold values that are no finite numbers.", path=path)
+    if samples.missing is not None:
+        signal[samples.missing] = np.nan
+    return ECGRecord(signal=signal, **common)
+
+
+def metadata_of(sheet: Sheet, keep_identity: bool) -> dict[str, Any]:
+    """Plain data: time, age, sex, statements, measurements, flags; free texts without the patient's name and id."""
+    facts: dict[str, Any] = {}
+    if sheet.acquired:
+        facts["acquired"] = sheet.acquired
+    facts |= sheet.patient.metadata(keep_identity, sheet.acquired)
+    texts: dict[str, Any] = {"statements": tidy(sheet.statements), **sheet.facts}
+    texts = {key: value for key, value in texts.items() if value not in (None, "", [], {})}
+    facts |= texts if keep_identity else sheet.patient.hide_in(texts)
+    if sheet.flags:
+        facts["flags"] = list(dict.fromkeys(sheet.flags))
+    return facts
+
+
+def tidy(texts: list[str]) -> list[str]:
+    """Texts as written, without blanks around them and empty ones, of bounded number and length."""
+    found = [" ".join(text.replace("\0", " ").split())[:MAX_TEXT] for text in texts[:MAX_TEXTS]]
+    return [text for text in found if text]
+
+
+def window(hints: Hints, length: int, path: Path) -> tuple[int, int]:
+    """First and last (exclusive) sample that `start` and `stop` ask for; a stop beyond the end means the end.
+
+    Raises:
+        OptionError: a start behind the end, a negative number, nothing between them.
+    """
+    start, stop = hints.start or 0, length if hints.stop is None else min(hints.stop, length)
+    if start < 0 or start >= stop:
+        raise OptionError(
+            f"start={hints.start}, stop={hints.stop} hold no sample: the record has {length} samples.", path=path
+        )
+    return start, stop
+
+
+def cut(record: DigitalRecord | ECGRecord, hints: Hints, path: Path) -> DigitalRecord | ECGRecord:
+    """The samples that `start` and `stop` ask for of a record that was read whole."""
+    if isinstance(record, DigitalRecord):
+        start, stop = window(hints, len(record.samples), path)
+        return replace(record, samples=np.ascontiguousarray(record.samples[start:stop]))
+    start, stop = window(hints, record.num_samples, path)
+    return replace(record, signal=np.ascontiguousarray(record.signal[start:stop]))
+
+
+def _some_leads(samples: Samples, chosen: list[int]) -> Samples:
+    missing = None if samples.missing is None else samples.missing[:, chosen]
+    return Samples(
+        np.ascontiguousarray(samples.counts[:, chosen]),
+        samples.step[chosen],
+        samples.baseline[chosen],
+        [samples.names[index] for index in chosen],
+        samples.rate,
+        missing,
+    )
+
+
+def _as_int16(samples: Samples) -> np.ndarray | None:
+    """The counts as int16 with -32768 for "no value", or None where they do not fit or -32768 is a value."""
+    counts, missing = samples.counts, samples.missing
+    if counts.dtype.kind not in "iu" and (not np.isfinite(counts).all() or (counts != np.rint(counts)).any()):
+        return None
+    present = counts if missing is None else np.where(missing, 0, counts)
+    if present.min() < -32767 or present.max() > 32767:
+        return None
+    whole = present.astype(np.int16)
+    if missing is not None:
+        whole[missing] = INVALID
+    return whole

@@ -1,0 +1,235 @@
+"""The bytes of EDF, EDF+, BDF and BDF+ files: header, samples of chosen signals in blocks, times of data records."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ecg_transformers.data.errors import HeaderError, LimitError, TruncatedError, UnsupportedFormatError
+from ecg_transformers.data.readers.limits import Limits
+
+_FIXED = 256
+_BLOCK_BYTES = 2**23
+_FIELDS: tuple[tuple[str, int], ...] = (
+    ("label", 16),
+    ("transducer", 80),
+    ("unit", 8),
+    ("pmin", 8),
+    ("pmax", 8),
+    ("dmin", 8),
+    ("dmax", 8),
+)
+_FIELDS += (("filter", 80), ("samples", 8), ("reserved", 32))
+
+
+@dataclass(frozen=True)
+class Signal:
+    """One signal: ranges as stated, `samples` in a data record from byte `offset` of it on."""
+
+    label: str
+    unit: str
+    physical: tuple[str, str]
+    digital: tuple[str, str]
+    samples: int
+    offset: int
+
+    @property
+    def is_annotation(self) -> bool:
+        return self.label in ("EDF Annotations", "BDF Annotations")
+
+
+@dataclass(frozen=True)
+class Header:
+    """The header of a file; `records` data records follow `start` bytes, each of `record_bytes`."""
+
+    width: int
+    patient: str
+    recording: str
+    date: str
+    time: str
+    kind: str
+    start: int
+    records: int
+    seconds: float
+    signals: list[Signal]
+
+    @property
+    def record_bytes(self) -> int:
+        return self.width * sum(signal.samples for signal in self.signals)
+
+    @property
+    def is_discontinuous(self) -> bool:
+        return self.kind.startswith(("EDF+D", "BDF+D"))
+
+
+def read_header(
+    descriptor: int, size: int, path: Path, limits: Limits, *, allow_truncated: bool, flags: list[str]
+) -> Header:
+    """The header, with as many data records as the file holds.
+
+    Raises:
+        ECGDataError: no EDF or BDF file, numbers that cannot be, a file that is shorter than its header says.
+    """
+    head = os.pread(descriptor, _FIXED, 0)
+    is_bdf = head.startswith(b"\xffBIOSEMI")
+    if not is_bdf and head[:8].replace(b"\0", b" ").strip() != b"0":
+        raise UnsupportedFormatError("this is no EDF or BDF file.", path=path)
+    if len(head) < _FIXED:
+        raise TruncatedError(f"the file ends in its header, after {len(head)} bytes.", path=path)
+    stated, records, count = (_whole(head[a:b], what, path) for a, b, what in _COUNTS)
+    seconds = number(_text(head[244:252]), "the duration of a data record", path)
+    limits.check_shape(0, count, path=path)
+    if count < 1 or stated != _FIXED * (count + 1) or records < -1 or not 0 <= seconds < 1e6:
+        raise HeaderError(
+            f"the header declares {count} signals, {records} data records of {seconds:g} s in {stated} bytes.",
+            path=path,
+        )
+    signals = _signals(os.pread(descriptor, _FIXED * count, _FIXED), count, 3 if is_bdf else 2, path)
+    header = Header(
+        width=3 if is_bdf else 2,
+        patient=_text(head[8:88]),
+        recording=_text(head[88:168]),
+        date=_text(head[168:176]),
+        time=_text(head[176:184]),
+        kind=_text(head[192:236]),
+        start=stated,
+        records=records,
+        seconds=seconds,
+        signals=signals,
+    )
+    return _with_records(header, size, path, limits, allow_truncated, flags)
+
+
+_COUNTS = (
+    (184, 192, "the size of the header"),
+    (236, 244, "the number of data records"),
+    (252, 256, "the number of signals"),
+)
+
+
+def _signals(content: bytes, count: int, width: int, path: Path) -> list[Signal]:
+    if len(content) < _FIXED * count:
+        raise TruncatedError("the file ends in the headers of its signals.", path=path)
+    columns: dict[str, list[str]] = {}
+    at = 0
+    for name, size in _FIELDS:
+        columns[name] = [_text(content[at + size * i : at + size * (i + 1)]) for i in range(count)]
+        at += size * count
+    signals, offset = [], 0
+    for i in range(count):
+        samples = _whole(columns["samples"][i].encode("latin-1"), "the number of samples of a signal", path)
+        if samples < 1:
+            raise HeaderError("a signal has no samples per data record.", path=path, lead=columns["label"][i])
+        ranges = ((columns["pmin"][i], columns["pmax"][i]), (columns["dmin"][i], columns["dmax"][i]))
+        signals.append(Signal(columns["label"][i], columns["unit"][i], *ranges, samples, offset))
+        offset += width * samples
+    return signals
+
+
+def _with_records(
+    header: Header, size: int, path: Path, limits: Limits, allow_truncated: bool, flags: list[str]
+) -> Header:
+    """The header with the number of whole data records; -1 (a recording that was not closed) means all there are."""
+    longest = max(signal.samples for signal in header.signals)
+    if longest > limits.max_samples or longest * header.records > limits.max_samples:
+        raise LimitError(
+            f"{longest} samples in each of {header.records} data records are declared, beyond the limit of "
+            f"{limits.max_samples} samples a signal.",
+            path=path,
+        )
+    available, rest = divmod(size - header.start, header.record_bytes)
+    records = header.records
+    if records == -1:
+        records = max(available, 0)
+        flags.append("length_inferred")
+        if rest and not allow_truncated:
+            raise TruncatedError(
+                f"the recording was not closed, and its last data record is cut ({rest} bytes); pass "
+                "allow_truncated=True to read the whole ones.",
+                path=path,
+            )
+        if longest * records > limits.max_samples:
+            raise LimitError(f"the file holds {longest * records} samples a signal, beyond the limit.", path=path)
+    elif records > available:
+        if not allow_truncated or available < 1:
+            raise TruncatedError(
+                f"the header promises {records * header.record_bytes} bytes of samples, {max(size - header.start, 0)} "
+                "follow; pass allow_truncated=True to read the data records that are whole.",
+                path=path,
+            )
+        flags.append("truncated")
+        records = available
+    if records < 1:
+        raise HeaderError("the file holds no data record.", path=path)
+    return Header(**{**vars(header), "records": records})
+
+
+def read_records(descriptor: int, header: Header, signals: list[Signal], first: int, last: int) -> np.ndarray:
+    """Digital values of signals of equal length in the data records `first` to `last` (exclusive), `(T, L)`.
+
+    int16 for EDF, int32 for BDF. The file is read in blocks of a few megabytes.
+    """
+    samples, width, size = signals[0].samples, header.width, header.record_bytes
+    result = np.empty((last - first, samples, len(signals)), dtype=np.int16 if width == 2 else np.int32)
+    step = max(1, _BLOCK_BYTES // size)
+    block = bytearray(2 + min(step, last - first) * size)
+    for at in range(first, last, step):
+        wanted = min(step, last - at) * size
+        got = os.preadv(descriptor, [memoryview(block)[1 : 1 + wanted]], header.start + at * size)
+        count = got // size
+        for place, signal in enumerate(signals):
+            # 24 bits are the upper three bytes of 32, so the byte before is read too and shifted out, which spreads the sign
+            dtype, start = ("<i2", signal.offset + 1) if width == 2 else ("<i4", signal.offset)
+            stored = np.ndarray((count, samples), dtype, block, start, (size, width))
+            result[at - first : at - first + count, :, place] = stored if width == 2 else stored >> 8
+    return result.reshape(-1, len(signals))
+
+
+def onsets(descriptor: int, header: Header, path: Path) -> np.ndarray:
+    """Seconds from the start of the file at which each data record begins, as its first annotation says.
+
+    Raises:
+        HeaderError: a discontinuous file without times, or with times that go back.
+    """
+    times = next((signal for signal in header.signals if signal.is_annotation), None)
+    if times is None:
+        raise HeaderError("the file is discontinuous and has no annotations that say when its parts begin.", path=path)
+    result = np.empty(header.records)
+    for record in range(header.records):
+        at = header.start + record * header.record_bytes + times.offset
+        text = os.pread(descriptor, min(64, header.width * times.samples), at)
+        match = re.match(rb"([+-]\d{1,12}(?:\.\d{0,12})?)\x14", text)
+        if match is None:
+            raise HeaderError(f"data record {record + 1} of the discontinuous file states no time.", path=path)
+        result[record] = float(match.group(1))
+    if (np.diff(result) <= 0).any():
+        raise HeaderError("the data records of the discontinuous file go back in time.", path=path)
+    return result
+
+
+def number(text: str, what: str, path: Path, lead: str | None = None) -> float:
+    """A finite number of the header; a decimal comma is one too."""
+    try:
+        value = float(text.replace(",", ".")) if "_" not in text else math.nan
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise HeaderError(f"{what} cannot be read: {text[:12]!r} is no finite number.", path=path, lead=lead)
+    return value
+
+
+def _whole(content: bytes, what: str, path: Path) -> int:
+    value = number(_text(content), what, path)
+    if value != int(value):
+        raise HeaderError(f"{what} is {value:g}, no whole number.", path=path)
+    return int(value)
+
+
+def _text(content: bytes) -> str:
+    """Latin-1, NUL for blanks: units such as µV are written so, although EDF is to be ASCII."""
+    return content.replace(b"\0", b" ").decode("latin-1").strip()

@@ -1,0 +1,284 @@
+"""Philips ECG XML (Sierra, PageWriter, TraceMasterVue) of the versions 1.03, 1.04, 1.04.01 and 1.04.02."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree.ElementTree import Element
+
+import numpy as np
+
+from ecg_transformers.data.errors import (
+    HeaderError,
+    MissingHintError,
+    SignalError,
+    TruncatedError,
+    UnsupportedFormatError,
+)
+from ecg_transformers.data.readers.arrays import Hints
+from ecg_transformers.data.readers.clinical.base64 import base64_bytes
+from ecg_transformers.data.readers.clinical.identity import Patient, iso_date, sex_of, time_of_texts
+from ecg_transformers.data.readers.clinical.kinds import PHILIPS
+from ecg_transformers.data.readers.clinical.leads import lead_of_text
+from ecg_transformers.data.readers.clinical.record import MAX_TEXTS, Samples, Sheet, make_record
+from ecg_transformers.data.readers.clinical.xli import restore_limb_leads, unpack_leads
+from ecg_transformers.data.readers.clinical.xml import number_of, read_xml, text_of
+from ecg_transformers.data.readers.limits import Limits
+from ecg_transformers.data.record import DigitalRecord, ECGRecord
+from ecg_transformers.signal.leads import LIMB_LEADS, STANDARD_LEADS
+
+VERSIONS = ("1.03", "1.04", "1.04.01", "1.04.02")
+_MOST_LEADS = 12
+_SIGNAL = "dataacquisition/signalcharacteristics"
+_STAFF = "dataacquisition/acquirer"
+
+
+@dataclass
+class _Layout:
+    """What the header says of the samples: `resolution` in millivolts a count."""
+
+    names: list[str]
+    rate: float
+    length: int
+    resolution: float
+    coding: str
+    compressed: bool
+
+
+def read_philips(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECGRecord:
+    """The parsed waveforms; limb leads stored as residuals are restored, the calibration pulse behind them is cut.
+
+    Raises:
+        ECGDataError: another version, coding or compression, data that end early, no resolution.
+    """
+    root, flags = read_xml(path, PHILIPS, hints, limits)
+    sheet = Sheet(flags=flags)
+    layout = _layout(root, hints, path)
+    limits.check_shape(layout.length, len(layout.names), path=path)
+    text = text_of(root, "waveforms/parsedwaveforms")
+    counts, missing = _counts(text, layout, hints, path, flags)
+    if layout.compressed and tuple(layout.names[:6]) == LIMB_LEADS:
+        counts = restore_limb_leads(counts)
+        flags.append("limb_leads_restored")
+    counts, missing = _without_pulse(counts, missing, layout.resolution, path, flags)
+    num_leads = len(layout.names)
+    samples = Samples(
+        counts, np.full(num_leads, layout.resolution), np.zeros(num_leads), layout.names, layout.rate, missing
+    )
+    _fill_sheet(root, sheet)
+    return make_record(path, hints, limits, samples, sheet)
+
+
+def _layout(root: Element, hints: Hints, path: Path) -> _Layout:
+    version = text_of(root, "documentinfo/documentversion")
+    if version not in VERSIONS:
+        raise UnsupportedFormatError(
+            f"Philips ECG XML of version {version[:20]!r} is not known; read are {', '.join(VERSIONS)}.", path=path
+        )
+    node = root.find("waveforms/parsedwaveforms")
+    if node is None:
+        raise SignalError("the file has no parsedwaveforms: it holds no samples.", path=path)
+    signal = root.find(_SIGNAL)
+    for field, usual in (("signaloffset", "0"), ("signalsigned", "true"), ("bitspersample", "16")):
+        stated = (node.get(field) or text_of(signal, field) or usual).strip().lower()
+        if stated != usual:
+            raise UnsupportedFormatError(
+                f"{field} is {stated[:20]!r}; what that means for the samples is not established, only {usual!r} is "
+                "read.",
+                path=path,
+            )
+    resolution = node.get("resolution") or text_of(signal, "resolution") or text_of(signal, "signalresolution")
+    rate = number_of(node.get("samplespersecond") or text_of(signal, "samplingrate"), "the sampling rate", path)
+    duration = number_of(node.get("durationperchannel"), "durationperchannel", path)
+    length = duration * rate / 1000
+    if not 1 <= length < 2**53 or not 1 <= rate <= 100_000:
+        raise HeaderError(f"{duration:g} ms at {rate:g} Hz are no recording.", path=path)
+    step = number_of(resolution, "the resolution (microvolts a count)", path)
+    if step <= 0:
+        raise HeaderError(f"the resolution is {step:g} microvolts a count.", path=path)
+    return _Layout(
+        names=_names(node, signal, hints, path),
+        rate=rate,
+        length=int(length),
+        resolution=step / 1000,
+        coding=(node.get("dataencoding") or "").strip(),
+        compressed=_compressed(node, path),
+    )
+
+
+def _compressed(node: Element, path: Path) -> bool:
+    method = (node.get("compression") or node.get("compressmethod") or "").strip()
+    if (node.get("compressflag") or "").strip().lower() in ("false", "0"):
+        return False
+    if method.lower() in ("", "none", "uncompressed"):
+        if (node.get("compressflag") or "").strip().lower() in ("true", "1"):
+            raise UnsupportedFormatError("the samples are compressed by a method that is not stated.", path=path)
+        return False
+    if method.upper() != "XLI":
+        raise UnsupportedFormatError(f"the compression {method[:20]!r} is not known; XLI is.", path=path)
+    return True
+
+
+def _names(node: Element, signal: Element | None, hints: Hints, path: Path) -> list[str]:
+    """Lead labels of the file, or the standard order that it refers to."""
+    count = (
+        node.get("numberofleads")
+        or text_of(signal, "numberchannelsallocated")
+        or text_of(signal, "numberchannelsvalid")
+    )
+    labels = (node.get("leadlabels") or "").split()
+    number = int(number_of(count or str(len(labels)), "the number of leads", path))
+    if number > _MOST_LEADS:
+        raise UnsupportedFormatError(
+            f"the file has {number} leads; where those beyond {_MOST_LEADS} lie is not established.", path=path
+        )
+    if labels and 1 <= number <= len(labels):
+        return [lead_of_text(label) for label in labels[:number]]
+    kind = text_of(signal, "acquisitiontype") or text_of(signal, "leadset")
+    if not labels and number == len(STANDARD_LEADS) and kind in ("STD-12", "10-WIRE"):
+        return list(STANDARD_LEADS)
+    if hints.lead_names and len(hints.lead_names) == number:
+        return list(hints.lead_names)
+    raise MissingHintError(f"the file does not name its {number} leads; pass lead_names=[…].", path=path)
+
+
+def _counts(
+    text: str, layout: _Layout, hints: Hints, path: Path, flags: list[str]
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Integers `(T, L)` as stored, and what is missing at the end of a file that may be cut."""
+    num_leads = len(layout.names)
+    if layout.coding.lower() == "plain":
+        if layout.compressed:
+            raise UnsupportedFormatError("plain text cannot be compressed by XLI.", path=path)
+        values = _plain(text, path)
+    elif layout.coding.lower() == "base64":
+        content = base64_bytes(text, path)
+        if layout.compressed:
+            return unpack_leads(content, num_leads, layout.length, path), None
+        values = np.frombuffer(content, "<i2", len(content) // 2)
+    else:
+        raise UnsupportedFormatError(
+            f"the coding {layout.coding[:20]!r} is not known; Base64 and Plain are.", path=path
+        )
+    needed = num_leads * layout.length
+    if values.size >= needed:
+        return np.ascontiguousarray(values[:needed].reshape(num_leads, layout.length).T), None
+    if not hints.allow_truncated or not values.size:
+        raise TruncatedError(
+            f"{num_leads} leads of {layout.length} samples are declared, {values.size} numbers follow; pass "
+            "allow_truncated=True to read what is there.",
+            path=path,
+        )
+    flags.append("truncated")
+    filled = np.zeros(needed, dtype=values.dtype)
+    filled[: values.size] = values
+    missing = np.arange(needed) >= values.size
+    shape = (num_leads, layout.length)
+    return np.ascontiguousarray(filled.reshape(shape).T), np.ascontiguousarray(missing.reshape(shape).T)
+
+
+def _plain(text: str, path: Path) -> np.ndarray:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # numpy stops at what is no number, with a warning
+            values = np.fromstring(text.replace(",", " "), dtype=np.float64, sep=" ")
+    except (ValueError, DeprecationWarning) as error:
+        raise HeaderError("the plain samples hold something that is no number.", path=path) from error
+    if not np.isfinite(values).all() or (np.abs(values) > 2**30).any() or (values != np.rint(values)).any():
+        raise HeaderError("the plain samples hold something that is no whole number.", path=path)
+    return values.astype(np.int32)
+
+
+def _without_pulse(
+    counts: np.ndarray, missing: np.ndarray | None, resolution: float, path: Path, flags: list[str]
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The samples without the calibration pulse: 1 mV in all leads at once behind a stretch of zeros.
+
+    Behind the ECG it is cut; anywhere else its place becomes "no value".
+    """
+    together = (counts == counts[:, :1]).all(axis=1)
+    height = round(1 / resolution)
+    high = together & (counts[:, 0] == height) & (counts.shape[1] > 1)
+    low = together & (counts[:, 0] == 0)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], high, [False]]).astype(np.int8)))
+    for start, stop in zip(edges[::2].tolist(), edges[1::2].tolist()):
+        before, after = _reach(low, start - 1, -1) + 1, _reach(low, stop, 1)
+        if stop - start < 10 or start - before < 5:
+            continue
+        flags.append("calibration_pulse_removed")
+        if after == len(counts):
+            if before == 0:
+                raise SignalError("the file holds nothing but a calibration pulse.", path=path)
+            return counts[:before], None if missing is None else missing[:before]
+        missing = np.zeros(counts.shape, dtype=bool) if missing is None else missing
+        missing[before:after] = True
+    return counts, missing
+
+
+def _reach(low: np.ndarray, start: int, step: int) -> int:
+    """The first place from `start` on, in steps of 1 or -1, that is not low."""
+    while 0 <= start < len(low) and low[start]:
+        start += step
+    return start
+
+
+def _fill_sheet(root: Element, sheet: Sheet) -> None:
+    acquisition, person = root.find("dataacquisition"), root.find("patient/generalpatientdata")
+    born = _empty(text_of(person, "age/dateofbirth"))
+    years = text_of(person, "age/years")
+    identity = {
+        f"{part.tag}": _empty(text_of(part)) for part in root.findall(_STAFF + "/*") + root.findall("orderinfo/*")
+    }
+    identity |= {key: _empty(text_of(person, key)) for key in ("MRN", "uniquepatientid")}
+    sheet.patient = Patient(
+        id=_empty(text_of(person, "patientid")) or identity["MRN"] or identity["uniquepatientid"],
+        names=[
+            name
+            for part in ("lastname", "firstname", "middlename")
+            if (name := _empty(text_of(person, f"name/{part}")))
+        ],
+        birth_date=_date(born),
+        age=float(years) if years.isdecimal() and len(years) < 4 else None,
+        sex=sex_of(text_of(person, "sex")),
+        others={key: value for key, value in identity.items() if len(value) > 2},
+    )
+    if acquisition is not None:
+        sheet.acquired = time_of_texts(acquisition.get("date", ""), acquisition.get("time", ""))
+    for node in root.findall("interpretations/interpretation"):
+        for statement in node.findall("statement")[:MAX_TEXTS]:
+            sheet.statements += _statement(statement)
+        severity = _empty(text_of(node, "severity"))
+        if severity:
+            sheet.facts["severity"] = severity[:200]
+    measured = [
+        *root.findall("measurements/globalmeasurements/*"),
+        *root.findall("interpretations/interpretation/globalmeasurements/*"),
+    ]
+    sheet.facts["measurements"] = {
+        part.tag: text_of(part)[:60] for part in measured if _empty(text_of(part)) and not len(part)
+    }
+
+
+def _statement(node: Element) -> list[str]:
+    """The finding with its reason behind it, or the coded text where there is none; deleted ones are left out."""
+    if node.get("deleted", "").lower() in ("true", "1"):
+        return []
+    left, right = text_of(node, "leftstatement"), text_of(node, "rightstatement")
+    if left or right:
+        return [f"{left} ({right})" if left and right else left or right]
+    coded = [
+        part for part in node.findall("codedstatement/unparsedstatement") if part.get("deleted", "").lower() != "true"
+    ]
+    return [text for part in coded if (text := text_of(part))]
+
+
+def _empty(text: str) -> str:
+    return "" if text.strip("- ") == "" else text
+
+
+def _date(text: str) -> str:
+    parts = text.replace("/", "-").replace(".", "-").split("-")
+    if len(parts) == 3 and all(part.isdecimal() and len(part) <= 4 for part in parts):
+        return iso_date(*map(int, parts))
+    return ""

@@ -1,0 +1,129 @@
+"""Which reader a file belongs to: by its content where that tells, by its suffix for plain arrays and WFDB.
+
+A suffix of a hospital format promises nothing; what is not what it is called is named in one sentence.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from ecg_transformers.data.errors import ECGDataError, UnsupportedFormatError
+from ecg_transformers.data.readers.aecg import read_aecg
+from ecg_transformers.data.readers.arrays import Hints
+from ecg_transformers.data.readers.clinical.kinds import HEAD_BYTES, Kind, is_wfdb_annotation, recognise
+from ecg_transformers.data.readers.dicom import read_dicom
+from ecg_transformers.data.readers.edf import read_bdf, read_edf
+from ecg_transformers.data.readers.ishne import read_ishne
+from ecg_transformers.data.readers.limits import Limits
+from ecg_transformers.data.readers.muse import read_muse
+from ecg_transformers.data.readers.philips import read_philips
+from ecg_transformers.data.readers.scp import read_scp
+from ecg_transformers.data.record import DigitalRecord, ECGRecord
+
+Reader = Callable[[Path, Hints, Limits], "DigitalRecord | ECGRecord"]
+
+_READERS: dict[str, Reader] = {
+    "dicom": read_dicom,
+    "aecg": read_aecg,
+    "philips": read_philips,
+    "muse": read_muse,
+    "scp": read_scp,
+    "ishne": read_ishne,
+    "bdf": read_bdf,
+    "edf": read_edf,
+}
+TITLES = {
+    "dicom": "DICOM waveform: 12-lead, general, ambulatory",
+    "aecg": "HL7 annotated ECG (XML)",
+    "philips": "Philips PageWriter / Sierra XML, 1.03 to 1.04.02",
+    "muse": "GE MUSE XML",
+    "scp": "SCP-ECG",
+    "ishne": "ISHNE Holter, with the .ann beside it",
+    "edf": "European Data Format, EDF+C and EDF+D",
+    "bdf": "BioSemi Data Format, 24 bits",
+}
+_NAMES = {
+    "dicom": "DICOM",
+    "aecg": "HL7 aECG",
+    "philips": "Philips XML",
+    "muse": "GE MUSE XML",
+    "scp": "SCP-ECG",
+    "ishne": "ISHNE",
+    "edf": "EDF",
+    "bdf": "BDF",
+}
+PARTIAL = frozenset({"ishne", "bdf", "edf"})
+"""Formats whose readers take `start` and `stop` themselves, in bounded memory."""
+
+CLINICAL_SUFFIXES = (".dcm", ".xml", ".scp", ".ecg", ".bdf", ".ann", ".dicom", ".aecg")
+_SAID_BY_SUFFIX = {
+    ".dcm": "DICOM file",
+    ".dicom": "DICOM file",
+    ".xml": "XML file",
+    ".aecg": "HL7 aECG file",
+    ".scp": "SCP-ECG file",
+    ".ecg": "ISHNE or SCP-ECG file",
+    ".bdf": "BDF file",
+    ".edf": "EDF file",
+    ".ann": "ISHNE annotation file",
+}
+_OWN_SUFFIXES = (".hea", ".npy", ".npz", ".mat")
+
+
+def clinical_reader(key: str) -> Reader | None:
+    """The reader of a key of `TITLES`, whose errors name the format beside the file; None for another key."""
+    if key not in _READERS:
+        return None
+
+    def read(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECGRecord:
+        try:
+            return _READERS[key](path, hints, limits)
+        except ECGDataError as error:
+            raise with_format(error, key) from error
+
+    return read
+
+
+def with_format(error: ECGDataError, key: str) -> ECGDataError:
+    """The same error with the name of the format in its sentence."""
+    name = _NAMES[key]
+    if name.lower() in error.reason.lower():
+        return error
+    return type(error)(f"{name}: {error.reason}", path=error.path, record=error.record, lead=error.lead)
+
+
+def clinical_kind(path: Path, root: str | os.PathLike | None = None, *, follow_links: bool = False) -> Kind | None:
+    """The kind of a file by its content; None where that says nothing or the suffix already says all.
+
+    Raises:
+        ECGDataError: no regular file, or one that leaves its folder.
+    """
+    suffix = path.suffix.lower()
+    if suffix in _OWN_SUFFIXES or (suffix == ".dat" and path.with_suffix(".hea").exists()) or not path.is_file():
+        return None
+    return recognise(path, root, follow_links=follow_links)
+
+
+def refuse(path: Path, kind: Kind | None) -> None:
+    """Raise for a file whose content is known but not read, or is not what its suffix says.
+
+    Raises:
+        UnsupportedFormatError: with the kind that it is.
+    """
+    said = _SAID_BY_SUFFIX.get(path.suffix.lower())
+    if kind is not None and kind.key is None:
+        instead = f", not the {said} that its suffix says" if said and said != "XML file" else ""
+        raise UnsupportedFormatError(f"this is an unreadable kind of file: {kind.title}{instead}.", path=path)
+    if said is None or kind is not None:
+        return
+    with path.open("rb") as stream:
+        head = stream.read(HEAD_BYTES)
+    if is_wfdb_annotation(head):
+        raise UnsupportedFormatError(
+            "this is no ISHNE or SCP-ECG file, but looks like WFDB beat annotations, which some data bases of PhysioNet "
+            "call .ecg; the ECG lies in the record of that name (.hea, .dat).",
+            path=path,
+        )
+    raise UnsupportedFormatError(f"this is no {said}, although its suffix says so.", path=path)

@@ -1,0 +1,204 @@
+"""What all readers of hospital formats do alike: right numbers, identity hidden, content before suffix, parts."""
+
+import json
+import logging
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from ecg_transformers.data.errors import ECGDataError, MissingDependencyError, OptionError, UnsupportedFormatError
+from ecg_transformers.data.loading import build_report, load_ecg_dataset
+from ecg_transformers.data.readers import describe_record, format_of, read_digital, read_record
+
+KINDS = ["dicom", "aecg", "philips", "muse", "scp", "ishne", "edf", "bdf"]
+
+
+def truth_of(counts, step_uv):
+    if step_uv is None:  # BDF: 24 bits over 524 mV
+        return (counts + 8388608) * (524287 / 16777215) / 1000 - 262.144
+    return counts * np.asarray(step_uv) / 1000
+
+
+@pytest.fixture
+def files(hospital, tmp_path):
+    """The path of one file of each format with its truth: counts, microvolts a count, leads, Hz."""
+    made = []
+    for (name, content, *truth), kind in zip(hospital.every_format(), KINDS):
+        (tmp_path / name).write_bytes(content)
+        made.append((kind, tmp_path / name, *truth))
+    return made
+
+
+def test_every_format_gives_millivolts_leads_rate_and_time(files):
+    for kind, path, counts, step, leads, rate in files:
+        record = read_record(path)
+        np.testing.assert_allclose(record.signal, truth_of(counts, step), atol=2e-5, err_msg=kind)
+        assert (record.lead_names, record.sampling_rate) == (leads, rate), kind
+        assert record.metadata["acquired"] == "2019-08-22T13:45:01", kind
+        assert record.metadata["sex"] == "F", kind
+        assert record.metadata["age"] == 76, kind
+
+
+def test_sixteen_bit_formats_keep_their_counts(files):
+    for kind, path, counts, *_ in files[:-1]:
+        np.testing.assert_array_equal(read_digital(path).samples, counts, err_msg=kind)
+
+
+def test_the_content_decides_and_not_the_suffix(files, tmp_path):
+    for kind, path, *_ in files:
+        for name in (f"x-{kind}", f"x-{kind}.TXT", f"x-{kind}.dcm", f"x-{kind}.xml", f"x-{kind}.csv"):
+            shutil.copy(path, tmp_path / name)
+            assert format_of(tmp_path / name) == kind
+            np.testing.assert_array_equal(read_record(tmp_path / name).signal, read_record(path).signal)
+
+
+def test_the_patient_is_hidden_behind_one_stand_in(files, hospital):
+    records = [read_record(path) for _, path, *_ in files]
+    assert len({record.patient_id for record in records}) == 1
+    assert records[0].patient_id.isalpha()
+    for record in records:
+        said = json.dumps(record.metadata) + record.patient_id + repr(record.annotations)
+        assert [word for word in hospital.IDENTIFYING if word in said] == []
+
+
+def test_another_key_gives_another_stand_in(files, monkeypatch):
+    path = files[0][1]
+    before = read_record(path).patient_id
+    monkeypatch.setenv("ECG_IDENTITY_KEY", "another group")
+    after = read_record(path).patient_id
+    assert after != before
+    monkeypatch.delenv("ECG_IDENTITY_KEY")
+    assert read_record(path).patient_id == before
+
+
+def test_identity_is_kept_where_it_is_asked_for(files, hospital):
+    for kind, path, *_ in files:
+        record = read_record(path, keep_identity=True)
+        assert record.patient_id == hospital.ID, kind
+        assert hospital.LAST in record.metadata["identity"]["name"], kind
+        assert record.metadata["identity"]["birth_date"] == "1943-07-11", kind
+
+
+def test_start_and_stop_are_a_slice_of_the_whole(files):
+    for kind, path, *_ in files:
+        whole = read_record(path).signal
+        for start, stop in ((0, 10), (95, 205), (137, None), (599, 600), (590, 10_000)):
+            part = read_record(path, start=start, stop=stop)
+            np.testing.assert_array_equal(part.signal, whole[start:stop], err_msg=f"{kind} {start}:{stop}")
+        for start, stop in ((600, None), (10, 10), (-1, None)):
+            with pytest.raises(OptionError):
+                read_record(path, start=start, stop=stop)
+
+
+def test_leads_are_chosen_by_name(files):
+    for kind, path, counts, step, leads, _ in files:
+        record = read_record(path, lead_names=[leads[1], leads[0]])
+        np.testing.assert_allclose(record.signal, truth_of(counts, step)[:, [1, 0]], atol=2e-5, err_msg=kind)
+
+
+def test_a_file_cut_anywhere_is_an_error_that_names_format_and_file(files, tmp_path):
+    for kind, path, *_ in files:
+        content = path.read_bytes()
+        for share in (0.3, 0.6, 0.9, 0.99):
+            cut = tmp_path / f"cut{path.suffix}"
+            cut.write_bytes(content[: int(share * len(content))])
+            with pytest.raises(ECGDataError, match=r"cut\.") as caught:
+                read_record(cut)
+            assert "\n" not in str(caught.value), kind
+
+
+def test_a_folder_of_mixed_formats_is_one_dataset(files, hospital, tmp_path, own_cache):
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    for _, path, *_ in files:
+        shutil.copy(path, folder / path.name)
+    (folder / "other.xml").write_text("<?xml version='1.0'?><ECG/>")
+    rows = load_ecg_dataset("folder", str(folder), split="train")
+    assert sorted(rows["record_id"]) == sorted(path.stem for _, path, *_ in files)
+    report = build_report("folder", str(folder))
+    assert any("other.xml" in note and "Mortara" in note for note in report.notes)
+    everything = json.dumps(rows.remove_columns(["signal"]).to_list(), default=str) + str(report)
+    assert [word for word in hospital.IDENTIFYING if word in everything] == []
+    assert len(set(rows["patient_id"])) == 1
+
+
+def test_a_table_names_files_of_hospital_formats(files, tmp_path, own_cache):
+    folder = tmp_path / "table"
+    folder.mkdir()
+    for _, path, *_ in files:
+        shutil.copy(path, folder / path.name)
+    names = [path.name for _, path, *_ in files]
+    lines = [f"{name},{'AF' if place % 2 else 'N'},train" for place, name in enumerate(names)]
+    (folder / "labels.csv").write_text("\n".join(["file,label,split", *lines]) + "\n")
+    rows = load_ecg_dataset("folder", str(folder), split="train", patients_may_repeat=True)
+    assert sorted(rows["record_id"]) == sorted(path.stem for _, path, *_ in files)
+
+
+def test_files_that_differ_in_their_suffix_only_are_both_records(files, tmp_path, own_cache):
+    folder = tmp_path / "twins"
+    folder.mkdir()
+    shutil.copy(files[0][1], folder / "a.dcm")
+    shutil.copy(files[4][1], folder / "a.scp")
+    assert sorted(load_ecg_dataset("folder", str(folder), split="train")["record_id"]) == ["a.dcm", "a.scp"]
+
+
+def test_without_the_extra_the_sentence_says_what_to_install(files, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    monkeypatch.setitem(sys.modules, "defusedxml", None)
+    monkeypatch.setitem(sys.modules, "defusedxml.common", None)
+    for _, path, *_ in files[:4]:
+        with pytest.raises(MissingDependencyError, match=r"ecg_transformers\[clinical\]"):
+            read_record(path)
+    for kind, path, *_ in files[4:]:
+        assert read_record(path).num_leads, kind
+
+
+def test_kinds_that_are_known_and_not_read_are_named(tmp_path):
+    for content, word in (
+        (b"\x89HDF\r\n\x1a\n" + bytes(600), "HDF5"),
+        (b"<?xml version='1.0'?><CardiologyXML/>", "CardioSoft"),
+        (b"<html><body/></html>", "HTML"),
+        (b"%PDF-1.7", "PDF"),
+        (b"", "empty"),
+    ):
+        (tmp_path / "x.xml").write_bytes(content)
+        with pytest.raises(UnsupportedFormatError, match=word):
+            read_record(tmp_path / "x.xml")
+
+
+def test_a_long_comment_before_the_root_element_hides_nothing(files, tmp_path):
+    for kind, path, *_ in files[1:4]:
+        text = path.read_bytes().decode("utf-16" if kind == "philips" else "latin-1").replace("UTF-16", "UTF-8")
+        declaration, rest = text.split("?>", 1)
+        comment = "<!-- <RestingECG> <!ENTITY> " + "words " * 20_000 + "-->"
+        (tmp_path / "long.xml").write_text(f"{declaration}?>{comment}{rest}", encoding="utf-8")
+        assert format_of(tmp_path / "long.xml") == kind
+        np.testing.assert_array_equal(read_record(tmp_path / "long.xml").signal, read_record(path).signal)
+
+
+def test_nothing_that_identifies_reaches_info_plots_and_logs(files, hospital, caplog):
+    pytest.importorskip("matplotlib", reason="plots need matplotlib")
+    from matplotlib.text import Text
+
+    from ecg_transformers.analysis.plots import plot_ecg
+
+    said = ""
+    with caplog.at_level(logging.INFO):
+        for _, path, *_ in files:
+            said += json.dumps(describe_record(path), default=str)
+            said += " ".join(text.get_text() for text in plot_ecg(read_record(path)).findobj(Text))
+    said += caplog.text
+    assert [word for word in hospital.IDENTIFYING if word in said] == []
+
+
+def test_a_damaged_value_of_the_patient_is_not_printed(files, hospital):
+    """pydicom warns with the value it complains of; nothing of that reaches the terminal."""
+    path = files[0][1]
+    content = path.read_bytes().replace(b"19430711", b"1943_711").replace(b"076Y", b"7..Y")
+    path.write_bytes(content)
+    code = f"from ecg_transformers.data.readers import read_record; read_record({str(path)!r})"
+    done = subprocess.run([sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, check=True)
+    assert [word for word in (*hospital.IDENTIFYING, "1943_711") if word in done.stdout + done.stderr] == []

@@ -1,0 +1,398 @@
+"""Rules of single hospital formats: groups, padding, compression, reference beats, gaps, calibration pulses."""
+
+import struct
+
+import numpy as np
+import pytest
+
+from ecg_transformers.data.errors import (
+    ECGDataError,
+    HeaderError,
+    LimitError,
+    SignalError,
+    TruncatedError,
+    UnitError,
+    UnsupportedFormatError,
+)
+from ecg_transformers.data.readers import read_parts, read_record
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Write some bytes and read them."""
+
+    def call(content, name="x", **hints):
+        (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        return read_record(tmp_path / name, **hints)
+
+    return call
+
+
+# DICOM
+
+
+@pytest.mark.parametrize("syntax", ["explicit", "implicit", "big", "deflated"])
+def test_dicom_samples_in_every_byte_order(syntax, hospital, read):
+    counts = hospital.ecg_counts(300)
+    np.testing.assert_allclose(read(hospital.dicom(counts, syntax=syntax)).signal, counts * 0.005, atol=1e-6)
+
+
+@pytest.mark.parametrize("syntax", ["explicit", "implicit", "big"])
+def test_dicom_without_its_preamble(syntax, hospital, read):
+    counts = hospital.ecg_counts(300)
+    content = hospital.dicom(counts, syntax=syntax)
+    start = 144 + int.from_bytes(content[140:144], "little")
+    np.testing.assert_allclose(read(content[start:]).signal, counts * 0.005, atol=1e-6)
+
+
+def test_dicom_that_inflates_without_end_is_refused(hospital, read):
+    import zlib
+
+    content = hospital.dicom(hospital.ecg_counts(100), syntax="deflated")
+    start = 144 + int.from_bytes(content[140:144], "little")
+    squeeze = zlib.compressobj(9, zlib.DEFLATED, -15)
+    bomb = squeeze.compress(bytes(2**27)) + squeeze.flush()
+    with pytest.raises(LimitError, match="grows"):
+        read(content[:start] + bomb)
+
+
+def test_dicom_groups_of_three_leads_belong_together(hospital, read):
+    counts = hospital.ecg_counts(250, hospital.LEADS[:3])
+    other = hospital.dicom(counts, leads=hospital.LEADS[:3], label="RHYTHM")
+    assert read(other).lead_names == ["I", "II", "III"]
+    groups = [("MEDIAN BEAT", 2 * counts[:60])]
+    record = read(hospital.dicom(counts, leads=hospital.LEADS[:3], groups=groups))
+    np.testing.assert_allclose(record.signal, counts * 0.005, atol=1e-6)
+
+
+def test_dicom_of_the_median_beat_alone_is_refused(hospital, read):
+    with pytest.raises(SignalError, match="median"):
+        read(hospital.dicom(hospital.ecg_counts(60), label="MEDIAN BEAT"))
+
+
+def test_dicom_groups_at_other_times_stand_in_their_time(hospital, read):
+    counts = hospital.ecg_counts(200, ["I", "II"])
+    offsets = {"RHYTHM 1": 0, "RHYTHM 2": 400}
+    content = hospital.dicom(
+        counts, leads=["I", "II"], label="RHYTHM 2", groups=[("RHYTHM 1", 3 * counts)], offsets=offsets
+    )
+    record = read(content)
+    np.testing.assert_allclose(record.signal, np.concatenate([3 * counts, counts]) * 0.005, atol=1e-6)
+    offsets["RHYTHM 2"] = 1000
+    record = read(
+        hospital.dicom(counts, leads=["I", "II"], label="RHYTHM 2", groups=[("RHYTHM 1", counts)], offsets=offsets)
+    )
+    assert record.num_samples == 700
+    assert np.isnan(record.signal[200:500]).all()
+    assert "leads_at_different_times" in record.metadata["flags"]
+
+
+@pytest.mark.parametrize(("padding", "holes"), [(-32768, 3), (0, 30), (-9999, 3)])
+def test_dicom_padding_is_believed_at_the_edge_in_runs_and_far_away(padding, holes, hospital, read):
+    counts = hospital.ecg_counts(400, ["I", "II"])
+    counts[counts == 0] = 1
+    counts[5, 0] = counts[9, 0] = 0  # lone zeros are 0 mV
+    counts[100 : 100 + holes, 1] = padding
+    signal = read(hospital.dicom(counts, leads=["I", "II"], padding=padding)).signal
+    assert np.isnan(signal[:, 1]).sum() == holes
+    assert not np.isnan(signal[:, 0]).any()
+
+
+def test_dicom_channels_that_are_no_voltage_are_no_ecg(hospital, read):
+    with pytest.raises(SignalError, match="voltage"):
+        read(hospital.dicom(hospital.ecg_counts(100), unit="mm[Hg]"))
+
+
+# HL7 aECG
+
+
+def test_aecg_numbers_that_mean_nothing_are_refused(hospital, read):
+    text = hospital.aecg(hospital.ecg_counts(40)).decode()
+    for old, new, error in (
+        ('scale value="5"', 'scale value="nan"', HeaderError),
+        ('scale value="5"', 'scale value=""', HeaderError),
+        ('scale value="5"', 'scale value="0"', UnitError),
+        ('<scale value="5" unit="uV"/>', "", UnitError),
+        ('<scale value="5" unit="uV"/>', '<scale value="5"/>', UnitError),
+        ('increment value="0.002"', 'increment value="0"', HeaderError),
+        ('unit="s"', 'unit="h"', HeaderError),
+        ("<digits>", "<digits>" + "9" * 400 + " ", HeaderError),
+        ("<digits>", "<digits>x ", HeaderError),
+        ("<digits>", "<digits>1 ", SignalError),
+        ('code="RHYTHM"', 'code="REPRESENTATIVE_BEAT"', SignalError),
+    ):
+        with pytest.raises(error):
+            read(text.replace(old, new, 1))
+
+
+def test_aecg_increments_in_milliseconds(hospital, read):
+    counts = hospital.ecg_counts(40)
+    record = read(hospital.aecg(counts, rate=250, unit="ms"))
+    assert record.sampling_rate == 250
+    np.testing.assert_allclose(record.signal, counts * 0.005, atol=1e-6)
+
+
+def test_aecg_patient_id_where_mindray_puts_it(hospital, read):
+    text = hospital.aecg(hospital.ecg_counts(40)).decode()
+    moved = text.replace(f'<id extension="{hospital.ID}"/>', "").replace(
+        "<name>", f"<PatientID>{hospital.ID}</PatientID><name>"
+    )
+    assert read(moved).patient_id == read(text).patient_id
+
+
+# XML
+
+
+def test_entities_depth_and_encodings(hospital, read):
+    text = hospital.muse(hospital.ecg_counts(40, hospital.LEADS[:8])).decode("latin-1")
+    for declared in ('<!ENTITY a "b">', '<!ENTITY % a SYSTEM "file:///etc/hostname">%a;'):
+        with pytest.raises(HeaderError, match="entit"):
+            read(text.replace('SYSTEM "restecg.dtd"', f"[{declared}]"))
+    with pytest.raises(LimitError, match="200"):
+        read(text.replace("<Diagnosis>", "<Diagnosis>" + "<a>" * 300 + "</a>" * 300))
+    said = text.replace("Sinus rhythm", "Größe")
+    for encoding, declared in (
+        ("latin-1", "ISO-8859-1"),
+        ("utf-8", "utf-8"),
+        ("utf-16", "UTF-16"),
+        ("utf-16-le", "UTF-16"),
+    ):
+        record = read(said.replace("ISO-8859-1", declared).encode(encoding))
+        assert record.metadata["statements"][0] == "Größe"
+    record = read(said.replace("ISO-8859-1", "utf-8").encode("cp1252"))
+    assert record.metadata["statements"][0] == "Größe"
+    assert "encoding_contradicts_declaration" in record.metadata["flags"]
+
+
+# GE MUSE
+
+
+def test_muse_exponent_lead_off_and_waveforms_without_leads(hospital, read):
+    eight = ["I", "II", "V1", "V2", "V3", "V4", "V5", "V6"]
+    text = hospital.muse(hospital.ecg_counts(40, eight)).decode("latin-1")
+    assert (
+        read(text.replace("<SampleBase>500", "<SampleBase>5").replace("Exponent>0", "Exponent>2")).sampling_rate == 500
+    )
+    record = read(text.replace("<LeadID>V6", "<LeadID>PACE"))
+    assert record.lead_names == eight[:-1]
+    assert "waveform_without_lead_left_out" in record.metadata["flags"]
+    assert "lead_off_V1" in read(text.replace("<LeadID>V1<", "<LeadOff>TRUE</LeadOff><LeadID>V1<")).metadata["flags"]
+    with pytest.raises(UnitError, match="units="):
+        read(text.replace("<LeadAmplitudeUnits>MICROVOLTS</LeadAmplitudeUnits>", ""))
+    with pytest.raises(SignalError, match="Rhythm"):
+        read(hospital.muse(hospital.ecg_counts(40, eight), kinds=("Median",)))
+
+
+def test_muse_leads_of_a_second_rhythm_are_added(hospital, read):
+    counts = hospital.ecg_counts(40, ["I", "II"])
+    text = hospital.muse(counts, leads=("I", "II"), kinds=("Rhythm", "Rhythm")).decode("latin-1")
+    second = text.rindex("<LeadID>I<")
+    text = text[:second] + text[second:].replace("<LeadID>I<", "<LeadID>V3R<").replace("<LeadID>II<", "<LeadID>V7<")
+    assert read(text).lead_names == ["I", "II", "V3R", "V7"]
+
+
+# Philips
+
+
+@pytest.mark.parametrize("compress", [True, False])
+def test_philips_samples_stored_both_ways(compress, hospital, read):
+    counts = hospital.ecg_counts(500)
+    np.testing.assert_allclose(read(hospital.philips(counts, compress=compress)).signal, counts * 0.005, atol=1e-6)
+
+
+def test_philips_calibration_pulse_is_cut_and_told(hospital, read):
+    counts = np.concatenate(
+        [hospital.ecg_counts(500), np.zeros((50, 12), int), np.full((60, 12), 200), np.zeros((40, 12), int)]
+    )
+    record = read(hospital.philips(counts))
+    assert record.num_samples == 500
+    assert "calibration_pulse_removed" in record.metadata["flags"]
+    record = read(hospital.philips(np.concatenate([counts, hospital.ecg_counts(200)])))
+    assert record.num_samples == 850
+    assert np.isnan(record.signal[500:650]).all()
+
+
+def test_philips_that_is_not_known_is_named(hospital, read):
+    text = hospital.philips(hospital.ecg_counts(100)).decode("utf-16")
+    for old, new, word in (
+        (">1.04<", ">1.05<", "1.05"),
+        ('"XLI"', '"Huffman"', "Huffman"),
+        ('"Base64"', '"Hex"', "Hex"),
+        ("numberofleads=", 'signaloffset="2048" numberofleads=', "signaloffset"),
+        ('numberofleads="12"', 'numberofleads="16"', "16 leads"),
+    ):
+        with pytest.raises(UnsupportedFormatError, match=word):
+            read(text.replace(old, new).encode("utf-16"))
+
+
+def test_philips_bomb_stops_at_the_expected_size(hospital, read):
+    text = hospital.philips(np.zeros((3000, 12), int)).decode("utf-16")
+    with pytest.raises(ECGDataError, match="unpacks to more"):
+        read(text.replace('durationperchannel="6000"', 'durationperchannel="1000"').encode("utf-16"))
+
+
+# SCP-ECG
+
+
+@pytest.mark.parametrize(("huffman", "order"), [(True, 0), (True, 1), (True, 2), (False, 0), (False, 1), (False, 2)])
+def test_scp_every_coding(huffman, order, hospital, read):
+    counts = hospital.ecg_counts(400)
+    counts[3, 0], counts[4, 0] = 20_000, -20_000  # 16 bits that wrap around in the differences
+    record = read(hospital.scp(counts, huffman=huffman, order=order))
+    np.testing.assert_allclose(record.signal, counts * 0.005, atol=2e-5)
+
+
+@pytest.mark.parametrize("beat_nv", [5000, 10_000])
+def test_scp_reference_beat_is_added_back(beat_nv, hospital, read):
+    counts = hospital.ecg_counts(600)
+    zones = [(101, 151, 200), (301, 351, 399)]
+    record = read(hospital.scp(counts, beat=(counts[100:200] // (beat_nv // 5000), beat_nv, zones)))
+    np.testing.assert_allclose(record.signal, counts * 0.005, atol=1e-5)
+
+
+def test_scp_leads_of_other_spans_stand_in_their_time(hospital, read):
+    counts = hospital.ecg_counts(300, ["I", "II"])
+    record = read(hospital.scp(counts, leads=["I", "II"], spans={"I": (1, 300), "II": (101, 300)}))
+    np.testing.assert_allclose(record.signal[:, 0], counts[:, 0] * 0.005, atol=1e-6)
+    np.testing.assert_allclose(record.signal[100:, 1], counts[:200, 1] * 0.005, atol=1e-6)
+    assert np.isnan(record.signal[:100, 1]).all()
+
+
+def test_scp_tables_of_the_file_itself(hospital, read):
+    counts = np.tile([[0], [1], [-1], [2]], (50, 1))
+    codes = [(1, 1, 1, 0, 0b0), (2, 2, 1, 1, 0b01), (3, 3, 1, -1, 0b011), (3, 11, 1, 0, 0b111)]
+    table = struct.pack("<HH", 1, 4) + b"".join(struct.pack("<BBBhI", *code) for code in codes)
+    bits = "".join({0: "0", 1: "10", -1: "110", 2: "111" + "00000010"}[value] for value in counts[:, 0].tolist())
+    bits += "0" * (-len(bits) % 8)
+    part = bytes(int(bits[at : at + 8], 2) for at in range(0, len(bits), 8))
+    part += b"\0" * (len(part) % 2)
+    sections = {1: b"\xff\0\0", 2: table, 3: bytes([1, 4]) + struct.pack("<IIB", 1, 200, 2)}
+    sections[6] = struct.pack("<HHBBH", 2500, 2000, 0, 0, len(part)) + part
+    np.testing.assert_allclose(read(hospital.scp_file(sections)).signal, counts * 0.0025, atol=1e-7)
+
+
+def test_scp_bimodal_compression_is_refused_by_name(hospital, read):
+    with pytest.raises(UnsupportedFormatError, match="bimodal"):
+        read(hospital.scp(hospital.ecg_counts(100), bimodal=1))
+
+
+def test_scp_cut_files_are_read_as_far_as_they_go_where_asked(hospital, read):
+    counts = hospital.ecg_counts(500, ["I", "II"])
+    content = hospital.scp(counts, leads=["I", "II"], huffman=False, order=0)
+    cut = content[: content.rindex(b"Sinus") - 1100]
+    with pytest.raises(TruncatedError):
+        read(cut)
+    record = read(cut, allow_truncated=True)
+    assert "truncated" in record.metadata["flags"]
+    held = ~np.isnan(record.signal)
+    assert 0.3 < held.mean() < 1
+    truth = counts[: record.num_samples] * 0.005
+    np.testing.assert_allclose(record.signal[held], truth[held], atol=1e-6)
+
+
+# ISHNE
+
+
+def test_ishne_samples_and_beats_of_a_part(hospital, tmp_path):
+    counts = hospital.ecg_counts(1000, ["V1", "V2", "V3"])
+    (tmp_path / "h.ecg").write_bytes(hospital.ishne(counts, block=b"some words"))
+    beats = b"".join(
+        struct.pack("<ccH", label, b" ", gap) for label, gap in ((b"N", 100), (b"V", 300), (b"!", 0), (b"N", 5))
+    )
+    (tmp_path / "h.ann").write_bytes(hospital.ishne(counts[:0], magic=b"ISHNE1.0", tail=struct.pack("<I", 50) + beats))
+    record = read_record(tmp_path / "h.ecg", start=200, stop=900)
+    np.testing.assert_allclose(record.signal, counts[200:900] * np.array([0.0025, 0.005, 0.001]), atol=1e-6)
+    assert record.annotations["beat_samples"].tolist() == [250]
+    assert record.annotations["beat_symbols"].tolist() == ["V"]
+    with pytest.raises(UnsupportedFormatError, match="annotation"):
+        read_record(tmp_path / "h.ann")
+
+
+def test_ishne_unknown_leads_get_neutral_names(hospital, read):
+    counts = hospital.ecg_counts(100, ["V1", "V2", "V3"])
+    names = read(hospital.ishne(counts, codes=(0, 1, 5))).lead_names
+    assert names[2] == "I"
+    assert len(set(names)) == 3
+    with pytest.raises(UnitError, match="resolution"):
+        read(hospital.ishne(counts, step_nv=(2500, 0, 1000)))
+
+
+# EDF and BDF
+
+
+@pytest.mark.parametrize("width", [2, 3])
+def test_gaps_of_discontinuous_files_are_no_value(width, hospital, tmp_path):
+    counts = hospital.ecg_counts(300, ["II", "V5"])
+    kind = "EDF+D" if width == 2 else "BDF+D"
+    path = tmp_path / "d.edf"
+    path.write_bytes(hospital.edf(counts, width=width, kind=kind, onsets=[0, 1, 4], physical=(-32768, 32767)))
+    record = read_record(path)
+    assert record.num_samples == 500
+    assert np.isnan(record.signal[200:400]).all()
+    assert record.metadata["gaps"] == [[200, 400]]
+    assert "gaps" in record.metadata["flags"]
+    steps = (65535 / (2 ** (8 * width) - 1)) / 1000
+    kept = np.concatenate([record.signal[:200], record.signal[400:]])
+    np.testing.assert_allclose(np.diff(kept[:200], axis=0), np.diff(counts[:200], axis=0) * steps, atol=3e-5)
+    part = read_record(path, start=150, stop=450)
+    np.testing.assert_array_equal(part.signal, record.signal[150:450])
+    parts = list(read_parts(path))
+    assert [len(one.samples) for one in parts] == [200, 100]
+    assert [one.metadata["start_seconds"] for one in parts] == [0, 4]
+    np.testing.assert_allclose(parts[1].to_record().signal, record.signal[400:], atol=1e-4)
+
+
+def test_folders_split_discontinuous_files_where_asked(hospital, tmp_path, own_cache):
+    from ecg_transformers.data.loading import load_ecg_dataset
+
+    counts = hospital.ecg_counts(300, ["II", "V5"])
+    (tmp_path / "d.edf").write_bytes(hospital.edf(counts, kind="EDF+D", onsets=[0, 1, 4]))
+    (tmp_path / "c.edf").write_bytes(hospital.edf(counts, kind="EDF+C", onsets=[0, 1, 2]))
+    whole = load_ecg_dataset("folder", str(tmp_path), split="train")
+    assert dict(zip(whole["record_id"], whole["num_samples"])) == {"c": 300, "d": 500}
+    split = load_ecg_dataset("folder", str(tmp_path), split="train", gaps="split")
+    assert dict(zip(split["record_id"], split["num_samples"])) == {"c": 300, "d#1": 200, "d#2": 100}
+
+
+def test_a_recording_that_was_not_closed_is_read_to_its_end(hospital, read):
+    counts = hospital.ecg_counts(300, ["II", "V5"])
+    record = read(hospital.edf(counts, records=-1))
+    assert record.num_samples == 300
+    assert "length_inferred" in record.metadata["flags"]
+
+
+def test_gaps_of_years_are_not_allocated(hospital, tmp_path):
+    counts = hospital.ecg_counts(200, ["II", "V5"])
+    path = tmp_path / "d.edf"
+    path.write_bytes(hospital.edf(counts, kind="EDF+D", onsets=[0, 99999]))
+    with pytest.raises(LimitError, match="parts"):
+        read_record(path)
+    assert len(list(read_parts(path))) == 2
+
+
+# Recordings of a day
+
+
+@pytest.mark.parametrize("kind", ["ishne", "edf", "bdf"])
+def test_a_part_of_a_day_takes_little_memory(kind, hospital, tmp_path):
+    """24 hours as a sparse file: what is allocated follows the part and not the file."""
+    import os
+    import tracemalloc
+
+    path, samples = tmp_path / "day.bin", 24 * 3600 * 200
+    counts = hospital.ecg_counts(200, ["V1", "V2", "V3"])
+    if kind == "ishne":
+        head, size = hospital.ishne(counts[:0], declared=samples), 6 * samples
+    else:
+        width = 2 if kind == "edf" else 3
+        whole = hospital.edf(counts, ["II", "V1", "V5"], width=width, per_record=200, rate=200, records=samples // 200)
+        head, size = whole[: 256 * 4], 3 * width * samples
+    path.write_bytes(head)
+    os.truncate(path, len(head) + size)
+    read_record(path, start=0, stop=10)  # what is imported once does not count
+    tracemalloc.start()
+    record = read_record(path, start=samples // 2, stop=samples // 2 + 2000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert record.num_samples == 2000
+    assert peak < 12 * 2**20

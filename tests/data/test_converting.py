@@ -1,0 +1,105 @@
+"""`convert_record`: what was read is written whole, without identity, and read again equal."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ecg_transformers.data.converting import convert_record, convert_records
+from ecg_transformers.data.errors import OptionError
+from ecg_transformers.data.readers import read_digital, read_record
+
+SUFFIXES = {"wfdb": ".hea", "npz": ".npz", "csv": ".csv"}
+
+
+@pytest.fixture
+def hospital(monkeypatch, tmp_path_factory):
+    """The writers of small hospital files, which stand with the tests of the readers."""
+    pytest.importorskip("pydicom", reason="hospital formats need the extra [clinical]")
+    pytest.importorskip("defusedxml", reason="hospital formats need the extra [clinical]")
+    monkeypatch.setenv("ECG_CACHE_DIR", str(tmp_path_factory.mktemp("key")))
+    place = Path(__file__).resolve().parent / "readers" / "hospital_files.py"
+    spec = importlib.util.spec_from_file_location("hospital_files_to_convert", place)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("to", SUFFIXES)
+def test_every_format_is_read_again_equal(to, hospital, tmp_path):
+    for name, content, *_ in hospital.every_format():
+        (tmp_path / name).write_bytes(content)
+        before = read_record(tmp_path / name)
+        written = convert_record(tmp_path / name, tmp_path / "out", to)
+        assert written == tmp_path / "out" / f"{name[0]}{SUFFIXES[to]}"
+        after = read_record(written, **({"sampling_rate": before.sampling_rate} if to == "csv" else {}))
+        np.testing.assert_allclose(after.signal, before.signal, rtol=0, atol=2e-8 if name != "h.bdf" else 8e-6)
+        assert (after.lead_names, after.sampling_rate) == (before.lead_names, before.sampling_rate)
+
+
+def test_the_identity_is_left_out_unless_asked_for(hospital, tmp_path):
+    for name, content, *_ in hospital.every_format():
+        (tmp_path / name).write_bytes(content)
+        for to in SUFFIXES:
+            convert_record(tmp_path / name, tmp_path / "hidden", to)
+            convert_record(tmp_path / name, tmp_path / "kept", to, keep_identity=True)
+    hidden = b"".join(path.read_bytes() for path in sorted((tmp_path / "hidden").iterdir()))
+    assert [word for word in hospital.IDENTIFYING if word.encode() in hidden] == []
+    assert hospital.LAST in (tmp_path / "kept" / "a.hea").read_text()
+    assert json.loads((tmp_path / "kept" / "d.npz.json").read_text())["patient_id"] == hospital.ID
+
+
+def test_wfdb_keeps_counts_time_and_statements(hospital, tmp_path):
+    name, content, counts, *_ = hospital.every_format()[3]
+    (tmp_path / name).write_bytes(content)
+    written = convert_record(tmp_path / name, tmp_path / "out")
+    np.testing.assert_array_equal(read_digital(written).samples, counts)
+    head = written.read_text()
+    assert "13:45:01" in head.splitlines()[0]
+    assert "statements: Sinus rhythm" in head
+
+
+def test_missing_samples_and_beats_survive(hospital, tmp_path):
+    wfdb = pytest.importorskip("wfdb")
+    counts = hospital.ecg_counts(400, ["V1", "V2", "V3"])
+    counts[50:60, 1] = -32768
+    (tmp_path / "h.ecg").write_bytes(hospital.ishne(counts))
+    beats = b"".join(bytes([label, 32, interval, 0]) for label, interval in ((78, 100), (86, 90), (80, 80)))
+    (tmp_path / "h.ann").write_bytes(hospital.ishne(counts, magic=b"ANN  1.0", tail=bytes([10, 0, 0, 0]) + beats))
+    for to in SUFFIXES:
+        written = convert_record(tmp_path / "h.ecg", tmp_path / to, to)
+        signal = read_record(written, **({"sampling_rate": 200} if to == "csv" else {})).signal
+        assert np.isnan(signal).sum() == 10
+        assert np.isnan(signal[50:60, 1]).all()
+    marks = wfdb.rdann(str(tmp_path / "wfdb" / "h"), "atr")
+    assert (marks.sample.tolist(), marks.symbol) == ([110, 200, 280], ["N", "V", "/"])
+
+
+def test_nothing_is_overwritten_and_a_bad_file_ends_nothing(hospital, tmp_path):
+    name, content, *_ = hospital.every_format()[0]
+    (tmp_path / name).write_bytes(content)
+    (tmp_path / "bad.xml").write_text("<html/>")
+    results = list(convert_records([tmp_path / "bad.xml", tmp_path / name], tmp_path / "out", "npz"))
+    assert [result.written is None for result in results] == [True, False]
+    assert "bad.xml" in results[0].problem
+    before = sorted(path.name for path in (tmp_path / "out").iterdir())
+    with pytest.raises(OptionError, match="already"):
+        convert_record(tmp_path / name, tmp_path / "out", "npz")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == before
+    with pytest.raises(OptionError, match="wfdb"):
+        convert_record(tmp_path / name, tmp_path / "out", "edf")
+
+
+def test_the_verb_names_what_it_wrote_and_what_it_could_not_read(hospital, tmp_path, capsys):
+    from ecg_transformers.cli import main
+
+    name, content, *_ = hospital.every_format()[0]
+    (tmp_path / name).write_bytes(content)
+    (tmp_path / "bad.xml").write_text("<html/>")
+    arguments = [str(tmp_path / "bad.xml"), str(tmp_path / name), "-o", str(tmp_path / "out"), "--to", "csv"]
+    assert main(["convert-record", *arguments]) == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out)["written"] == str(tmp_path / "out" / "a.csv")
+    assert "bad.xml" in err
