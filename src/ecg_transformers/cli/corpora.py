@@ -1,16 +1,16 @@
-"""Verbs on corpora: `datasets`, `build`."""
+"""Verbs on corpora: `datasets`, `build`, `overlap`."""
 
 import argparse
 import dataclasses
-from typing import Any
 
 from ecg_transformers.cli.output import Verbs, add_json, add_verb, for_people, print_json, print_table
 from ecg_transformers.words import key_value
 
 
 def add_verbs(verbs: Verbs) -> None:
-    text = "List the corpora and what is known of each."
-    datasets = add_verb(verbs, "datasets", text, "datasets")
+    text = "List the corpora, or print the fact sheet of one: what to download, which folder is expected."
+    datasets = add_verb(verbs, "datasets", text, "datasets code15")
+    datasets.add_argument("name", nargs="?", help="corpus (none: a table of all)")
     add_json(datasets)
     datasets.set_defaults(run=_datasets)
     text = "Read a corpus in its native layout and write parquet shards."
@@ -24,23 +24,38 @@ def add_verbs(verbs: Verbs) -> None:
     build.add_argument("--option", action="append", default=[], metavar="K=V", help="builder option (repeatable)")
     add_json(build)
     build.set_defaults(run=_build)
+    text = "Find recordings that occur in both of two sets. Exit code 1 where there are some."
+    overlap = add_verb(verbs, "overlap", text, "overlap cinc2021=CINC2021 ptb_xl=PTB_XL")
+    overlap.add_argument("a", metavar="A", help="NAME=DIR (a corpus), a folder of records, a build or a model's folder")
+    overlap.add_argument("b", metavar="B", help="the other set; what is found is counted by its splits")
+    add_json(overlap)
+    overlap.set_defaults(run=_overlap)
 
 
 def _datasets(options: argparse.Namespace) -> int:
     from ecg_transformers.data.loading import describe_corpora
+    from ecg_transformers.data.sheets import corpora_table, corpus_sheet, sheet_text
 
-    sheets = describe_corpora()
-    if for_people(options):
-        print_table([_row(sheet) for sheet in sheets])
+    if not for_people(options):
+        print_json([corpus_sheet(options.name)] if options.name else describe_corpora())
+    elif options.name:
+        print(sheet_text(corpus_sheet(options.name)))
     else:
-        print_json(sheets)
+        print_table([{"Hz" if key == "sampling_rates" else key: row[key] for key in row} for row in corpora_table()])
     return 0
 
 
-def _row(sheet: dict[str, Any]) -> dict[str, Any]:
-    names = {"name": "name", "records": "records", "leads": "leads", "sampling_rates": "Hz", "labels": "labels"}
-    row = {shown: sheet.get(name) for name, shown in names.items()}
-    return row | {"licence": sheet.get("licence"), "ready": sheet["available"]}
+def _overlap(options: argparse.Namespace) -> int:
+    from ecg_transformers.data.overlap import overlap
+
+    result = overlap(options.a, options.b)
+    if for_people(options):
+        print(result.sentence())
+        if result.pairs:
+            print_table([dataclasses.asdict(pair) for pair in result.pairs[:20]])
+    else:
+        print_json([result.to_dict()])
+    return 1 if result.pairs else 0
 
 
 def _build(options: argparse.Namespace) -> int:

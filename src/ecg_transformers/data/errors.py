@@ -92,6 +92,10 @@ class SignalError(ECGDataError):
     """The samples themselves are unusable: wrong shape, wrong type, no sample at all."""
 
 
+class EmptyRecordError(SignalError):
+    """A record that its publisher lists although it holds no signal: left out and counted, which is no failure."""
+
+
 class AnnotationError(ECGDataError):
     """An annotation file that cannot be understood."""
 

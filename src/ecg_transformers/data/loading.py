@@ -10,15 +10,18 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecg_transformers.data.building.build import MAX_SKIPPED, cache_root, plan_of, prepare, writable
 from ecg_transformers.data.building.report import BuildReport, check_skipped, split_files
-from ecg_transformers.data.corpora import CORPORA, PLANNED, corpus_class, make_corpus
+from ecg_transformers.data.corpora import CORPORA, corpus_class, make_corpus
 from ecg_transformers.data.corpora.base import Corpus, CorpusPlan
 from ecg_transformers.data.errors import ECGDataError, OptionError
+from ecg_transformers.data.folds import take_folds
 from ecg_transformers.data.rows import RecordTable
+from ecg_transformers.data.sheets import corpus_sheet
 from ecg_transformers.words import did_you_mean
 
 if TYPE_CHECKING:
@@ -41,8 +44,9 @@ def load_ecg_dataset(
     """A corpus as a dataset of rows (see `data.record`).
 
     Args:
-        name: a corpus (`describe_corpora` lists them), or a list of corpora, which are put one after the other. A
-            list whose corpora have different labels comes without labels, for pre-training.
+        name: a corpus (`describe_corpora` lists them), or a list of corpora, whose records alternate until each has
+            given all of its own. A list whose corpora have different labels comes without labels, for pre-training;
+            leads, rates and lengths may differ, the feature extractor levels them.
         data_dir: the folder in the publisher's layout; for a list of corpora a mapping by name, or a list.
         split: "train", "validation" or "test"; None gives all parts that the corpus has.
         streaming: read record by record, without building files first.
@@ -50,7 +54,8 @@ def load_ecg_dataset(
         num_proc: processes that build.
         max_skipped: share of records that may be unreadable before the build fails.
         **builder_options: options of the corpus, such as `task="superclass"`. With a list of corpora each takes those
-            it knows.
+            it knows. Any corpus takes `folds="FILE.csv"` (published folds in place of its own parts; see `data.folds`),
+            `test_folds` and `validation_folds`.
 
     Returns:
         A dataset (`split` given) or a dictionary of them. With `streaming` the iterable kinds.
@@ -76,10 +81,11 @@ def load_ecg_dataset(
             builder_options,
             {"cache_dir": cache_dir, "num_proc": num_proc, "max_skipped": max_skipped},
         )
+    folds = take_folds(builder_options, _options_of(name))
     corpus = make_corpus(name, data_dir, builder_options)
     if streaming:
-        return _stream(corpus, plan_of(corpus), split, max_skipped, cache_dir)
-    folder = prepare(corpus, cache_dir=cache_dir, num_proc=num_proc, max_skipped=max_skipped)
+        return _stream(corpus, plan_of(corpus, folds), split, max_skipped, cache_dir)
+    folder = prepare(corpus, cache_dir=cache_dir, num_proc=num_proc, max_skipped=max_skipped, folds=folds)
     return _open(folder, name, split)
 
 
@@ -131,12 +137,14 @@ def _load_several(
     options: dict[str, Any],
     settings: dict[str, Any],
 ) -> Any:
-    """Several corpora one after the other, split by split."""
+    """Several corpora in turns, split by split."""
     import datasets
 
     if not names or len(set(names)) != len(names):
         raise OptionError(f"a list of corpora names each of them once, not {names}.")
-    known = {name: [option.name for option in dataclasses.fields(corpus_class(name).options_class)] for name in names}
+    if isinstance(options.get("folds"), str | PathLike):
+        raise OptionError("a table of folds goes with one corpus; load each on its own.")
+    known = {name: _options_of(name) for name in names}
     every = sorted({option for options_of in known.values() for option in options_of})
     for option in options:
         if option not in every:
@@ -154,12 +162,18 @@ def _load_several(
     joined = {}
     for part, several in parts.items():
         aligned = several if common == 1 else [_without_labels(dataset) for dataset in several]
-        joined[part] = datasets.concatenate_datasets(aligned) if len(aligned) > 1 else aligned[0]
+        joined[part] = aligned[0]
+        if len(aligned) > 1:
+            joined[part] = datasets.interleave_datasets(aligned, stopping_strategy="all_exhausted_without_replacement")
     if split is not None:
         if split not in joined:
             raise OptionError(f"none of the corpora {names} has a record in the split {split!r}.")
         return joined[split]
     return datasets.IterableDatasetDict(joined) if streaming else datasets.DatasetDict(joined)
+
+
+def _options_of(name: str) -> list[str]:
+    return [option.name for option in dataclasses.fields(corpus_class(name).options_class)]
 
 
 def _folder_of(name: str, position: int, data_dir: Any, names: list[str]) -> Any:
@@ -219,18 +233,15 @@ def build_report(
     **builder_options: Any,
 ) -> BuildReport:
     """The report of the build that `load_ecg_dataset` with the same arguments uses (building it if need be)."""
+    folds = take_folds(builder_options, _options_of(name))
     corpus = make_corpus(name, data_dir, builder_options)
-    return BuildReport.load(prepare(corpus, cache_dir=cache_dir, max_skipped=max_skipped, num_proc=num_proc))
+    folder = prepare(corpus, cache_dir=cache_dir, max_skipped=max_skipped, num_proc=num_proc, folds=folds)
+    return BuildReport.load(folder)
 
 
 def describe_corpora() -> list[dict[str, Any]]:
-    """The fact sheets of all corpora, `available` or known but not yet built; imports nothing heavy."""
-    sheets: list[dict[str, Any]] = []
-    for name in CORPORA:
-        cls = corpus_class(name)
-        options = {option.name: option.default for option in dataclasses.fields(cls.options_class)}
-        sheets.append({**dataclasses.asdict(cls.facts), "available": True, "options": options})
-    return sheets + [{"name": name, "available": False} for name in PLANNED]
+    """The fact sheets of all corpora as plain data; imports nothing heavy."""
+    return [corpus_sheet(name) for name in CORPORA]
 
 
 def _first(dataset: Any) -> Any:

@@ -36,6 +36,11 @@ class RunArguments:
     dataset_options: str = option(
         "", "Further options of the corpus, key=value,…, e.g. num_records=200 or sampling_rate=500."
     )
+    folds: str | None = option(
+        None, "CSV file of published folds (record id or file, fold) in place of the corpus's own parts."
+    )
+    test_folds: str | None = option(None, "Folds of the test part, e.g. 9,10 (default: the highest).")
+    validation_folds: str | None = option(None, "Folds of the validation part (default: the one below the test part).")
     max_records: int | None = option(None, "Train on the first N records only (to try things out).")
     recipe: str = option("published", "Named set of hyper-parameters of the method; 'tiny' runs on a CPU.")
     config_overrides: str = option(
@@ -95,6 +100,11 @@ class PretrainingArguments(RunArguments):
         None, "Start from the weights of this checkpoint, e.g. those of the stage before."
     )
     split: str = option("train", "Part of the corpus.")
+    overlap_with: str | None = option(
+        None,
+        "Evaluations whose test records must not be in the corpus, NAME=DIR or a folder, separated by commas: what "
+        "is found is told in log and card.",
+    )
     seed: int = option(0, "Key of every random draw of the run.")
 
     def check(self) -> None:

@@ -40,6 +40,7 @@ from ecg_transformers.training.report.model_folder import quiet_loading, save_fo
 from ecg_transformers.training.report.summary import RunSummary, library_versions, write_result
 from ecg_transformers.training.run import Place, Run, prepare_model
 from ecg_transformers.training.samples.loader import TrainingData
+from ecg_transformers.training.samples.overlap import overlap_flags, pretraining_fingerprints, split_fingerprints
 from ecg_transformers.training.samples.splits import Split, load_split, longest_record
 from ecg_transformers.training.samples.views import build_augmentation, classifier_view
 
@@ -234,8 +235,16 @@ def job_metrics(
         "readout": classifier.config.head_pooling,
         "selection_metric": args.selection_metric,
         "best_steps": {str(seed): facts["best_step"] for seed, facts in selections.items()},
-        "data": describe_data([job.train, job.validation, test]),
+        "data": {**describe_data([job.train, job.validation, test]), **pretraining_overlap(args, test)},
     }
+
+
+def pretraining_overlap(args: FinetuningArguments, test: Split) -> dict[str, Any]:
+    """Whether the model's pre-training held records of the test split, where its folder tells what it saw."""
+    seen = pretraining_fingerprints(args.model_name_or_path)
+    if seen is None:
+        return {}
+    return {"overlap_with_pretraining": overlap_flags(seen, {f"{args.dataset}, test part": split_fingerprints(test)})}
 
 
 def validation_summary(selections: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from ecg_transformers.data.overlap import FINGERPRINTS
 from ecg_transformers.features.protocol import Extractor
 from ecg_transformers.hub.cards import write_card
 from ecg_transformers.models.base import ECGPreTrainedModel
@@ -37,6 +38,7 @@ from ecg_transformers.training.report.model_folder import quiet_loading, save_mo
 from ecg_transformers.training.report.summary import RunSummary, library_versions
 from ecg_transformers.training.run import Run, prepare_model
 from ecg_transformers.training.samples.loader import TrainingData
+from ecg_transformers.training.samples.overlap import evaluation_fingerprints, overlap_flags, split_fingerprints
 from ecg_transformers.training.samples.splits import Split, load_split, representative_records
 from ecg_transformers.training.samples.views import build_augmentation, build_view
 
@@ -70,7 +72,10 @@ def pretrain(args: PretrainingArguments) -> RunSummary:
 def _pretrain(args: PretrainingArguments, accelerator: Accelerator, stop: StopRequest) -> RunSummary:
     settings = pretraining_settings(args)
     checkpoint = checkpoint_to_resume(args)
+    evaluations = evaluation_fingerprints(args.overlap_with)
     split = load_split(args, args.split)
+    prints = split_fingerprints(split)
+    flags = overlap_flags(prints, evaluations)
     extractor = build_extractor(settings)
     run = prepare_run(args, settings, split, extractor, accelerator, checkpoint)
     output_dir = run.saving.output_dir
@@ -79,8 +84,14 @@ def _pretrain(args: PretrainingArguments, accelerator: Accelerator, stop: StopRe
     with Reporter(output_dir, first_step, run.schedule.total_steps, title, is_main, args.tensorboard) as reporter:
         train(run, reporter, stop, first_step)
     summary = summarize(args, settings, split, run)
+    summary.dataset = {**summary.dataset, **({"overlap": flags} if flags else {})}
     save_model(accelerator, run.plain_model, extractor, output_dir)
-    on_main_process(accelerator, lambda: summary.finish(output_dir))
+
+    def finish() -> None:
+        summary.finish(output_dir)
+        prints.save(output_dir / FINGERPRINTS)
+
+    on_main_process(accelerator, finish)
     return summary
 
 

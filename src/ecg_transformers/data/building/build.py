@@ -23,7 +23,8 @@ from typing import Any
 from ecg_transformers.data.building.report import REPORT_NAME, BuildReport, check_skipped, make_report
 from ecg_transformers.data.corpora import corpus_class, make_corpus
 from ecg_transformers.data.corpora.base import Corpus, CorpusPlan
-from ecg_transformers.data.errors import DuplicateRecordError, ECGDataError, OptionError
+from ecg_transformers.data.errors import DuplicateRecordError, ECGDataError, EmptyRecordError, OptionError
+from ecg_transformers.data.folds import Folds, apply_folds, take_folds
 
 SCHEMA_VERSION = 1
 """Part of every cache key; raised when the row schema or the reading of signals changes."""
@@ -31,23 +32,25 @@ SCHEMA_VERSION = 1
 MAX_SKIPPED = 0.01
 
 
-def plan_of(corpus: Corpus) -> CorpusPlan:
-    """The plan of a corpus, with unique record ids and at least one record."""
+def plan_of(corpus: Corpus, folds: Folds | None = None) -> CorpusPlan:
+    """The plan of a corpus, with unique record ids and at least one record, in its own parts or those of `folds`."""
     plan = corpus.plan()
-    counts = Counter(item.record_id for item in plan.items)
+    counts = Counter(item.record_id for item in plan.each_item())
     repeated = [name for name, count in counts.items() if count > 1]
     if repeated:
         raise DuplicateRecordError(
             f"{len(repeated)} record id(s) of {corpus.facts.name!r} occur more than once, for example {repeated[:3]}.",
             path=corpus.data_dir if corpus.needs_data_dir else None,
         )
-    if not plan.items:
-        detail = "; ".join(f"{count} left out: {reason}" for reason, count in plan.excluded.items())
+    if not plan.num_items:
+        reasons = [f"{count} left out: {reason}" for reason, count in plan.excluded.items()]
+        reasons += [f"{len(plan.skipped)} unusable, the first {': '.join(plan.skipped[0])}"] if plan.skipped else []
+        detail = "; ".join(reasons)
         raise ECGDataError(
             f"no record of {corpus.facts.name!r} is left{f' ({detail})' if detail else ''}.",
             path=corpus.data_dir if corpus.needs_data_dir else None,
         )
-    return plan
+    return plan if folds is None else apply_folds(plan, folds, corpus.data_dir)
 
 
 def cache_key(corpus: Corpus, plan: CorpusPlan, max_skipped: float) -> str:
@@ -65,18 +68,28 @@ def cache_key(corpus: Corpus, plan: CorpusPlan, max_skipped: float) -> str:
     for split, items in plan.splits.items():
         for item in items:
             digest.update(f"{split}|{item.record_id}|{item.patient_id}|{item.labels}|{item.fold}\n".encode())
-            for path in _files_of(item.path):
-                digest.update(_stamp(path, corpus.data_dir))
+            if item.path is not None:
+                digest.update(_record_stamp(os.fspath(item.path), os.fspath(corpus.data_dir)))
     return digest.hexdigest()[:24]
 
 
-def _files_of(path: Path | None) -> Iterator[Path]:
-    """The files of a record: itself, and for a WFDB record header, signals and annotations of the same name."""
-    if path is None:
-        return
-    suffixes = (".hea", ".dat", ".mat", ".atr", ".apn")
-    base = path.name.removesuffix(path.suffix) if path.suffix in suffixes else path.name
-    yield from dict.fromkeys([path, *(path.with_name(base + suffix) for suffix in suffixes)])
+_RECORD_SUFFIXES = (".hea", ".dat", ".mat", ".atr", ".apn")
+
+
+def _record_stamp(path: str, base: str) -> bytes:
+    """Name, size and time of the files of a record: itself, and for a WFDB record header, signals and annotations of
+    the same name. Plain texts and system calls: a large corpus has millions of them.
+    """
+    stem, suffix = os.path.splitext(path)
+    stem = stem if suffix in _RECORD_SUFFIXES else path
+    stamps = [path.removeprefix(base)]
+    for name in dict.fromkeys([path, *(stem + one for one in _RECORD_SUFFIXES)]):
+        try:
+            status = os.stat(name)
+        except OSError:
+            continue
+        stamps.append(f"{name[len(stem) :]}|{status.st_size}|{status.st_mtime_ns}")
+    return "\n".join(stamps).encode(errors="surrogateescape")
 
 
 def _stamp(path: Path, base: Path) -> bytes:
@@ -114,11 +127,12 @@ def prepare(
     cache_dir: str | Path | None = None,
     max_skipped: float = MAX_SKIPPED,
     num_proc: int | None = None,
+    folds: Folds | None = None,
 ) -> Path:
     """The folder with the built Arrow files of a corpus, made if it is not there yet."""
     if not 0 <= max_skipped <= 1:
         raise OptionError(f"max_skipped {max_skipped} is not a share of 0 to 1.")
-    plan = plan_of(corpus)
+    plan = plan_of(corpus, folds)
     root = cache_root(cache_dir)
     folder = root / corpus.facts.name / cache_key(corpus, plan, max_skipped)
     if (folder / REPORT_NAME).is_file():
@@ -148,14 +162,16 @@ def build_into(
         ) from error
     try:
         failures = list(_run_builder(corpus, plan, staging, num_proc, file_format, max_shard_size))
+        empty = [failure for failure in failures if failure["kind"] == EmptyRecordError.__name__]
+        failures = [failure for failure in failures if failure["kind"] != EmptyRecordError.__name__]
         skipped = [{"record": name, "kind": "Listed", "reason": reason} for name, reason in plan.skipped] + failures
         check_skipped(
             [(entry["record"], entry["reason"]) for entry in skipped],
-            len(plan.items) + len(plan.skipped),
+            plan.num_items + len(plan.skipped),
             max_skipped,
             corpus.facts.name,
         )
-        report = make_report(corpus, plan, staging / "data", skipped, folder)
+        report = make_report(corpus, plan, staging / "data", skipped, folder, empty)
         report.save(staging / "data")
         _publish(staging / "data", folder)
         return report
@@ -178,7 +194,7 @@ def _run_builder(
         corpus, plan, failures_dir, cache_dir=str(staging / "hf"), writer_batch_size=_batch_of(plan)
     )
     try:
-        with _quiet(datasets, len(plan.items)):
+        with _quiet(datasets, plan.num_items):
             builder.download_and_prepare(
                 output_dir=str(staging / "data"),
                 num_proc=num_proc,
@@ -253,11 +269,11 @@ def build_corpus(
     Raises:
         ECGDataError: unknown names, missing files, an output folder in use, too many unreadable records.
     """
-    corpus_class(name)
     if output_dir is None:
         raise OptionError("build_corpus needs output_dir=…, the folder to write into.")
+    folds = take_folds(options, [option.name for option in dataclasses.fields(corpus_class(name).options_class)])
     corpus = make_corpus(name, data_dir, options)
-    plan = plan_of(corpus)
+    plan = plan_of(corpus, folds)
     folder = Path(output_dir)
     if shard is not None:
         plan = shard_of(plan, *shard)

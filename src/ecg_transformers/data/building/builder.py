@@ -17,7 +17,7 @@ import datasets
 
 from ecg_transformers.data.building.report import check_skipped
 from ecg_transformers.data.corpora.base import Corpus, CorpusPlan
-from ecg_transformers.data.errors import ECGDataError
+from ecg_transformers.data.errors import ECGDataError, EmptyRecordError
 from ecg_transformers.data.record import record_features
 
 
@@ -77,7 +77,7 @@ class ECGCorpusBuilder(datasets.GeneratorBasedBuilder):
                     yield f"{split}-{position}-{number}", row
             except ECGDataError as error:
                 failures.append({"record": item.record_id, "kind": type(error).__name__, "reason": str(error)})
-                if self.failures_dir is None:
+                if self.failures_dir is None and not isinstance(error, EmptyRecordError):
                     self._check_streamed(split, item.record_id, str(error))
         if failures and self.failures_dir is not None:
             path = Path(self.failures_dir) / f"{split}-{uuid.uuid4().hex}.jsonl"

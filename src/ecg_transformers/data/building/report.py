@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,8 +84,14 @@ def check_skipped(skipped: list[tuple[str, str]], total: int, max_skipped: float
 
 
 def make_report(
-    corpus: Corpus, plan: CorpusPlan, data: Path, skipped: list[dict[str, str]], folder: Path
+    corpus: Corpus,
+    plan: CorpusPlan,
+    data: Path,
+    skipped: list[dict[str, str]],
+    folder: Path,
+    empty: Sequence[dict[str, str]] = (),
 ) -> BuildReport:
+    """The report of a build; `empty` are records without any signal, which were left out."""
     report = BuildReport(
         corpus=corpus.facts.name,
         options=dataclasses.asdict(corpus.options),
@@ -94,6 +101,11 @@ def make_report(
         notes=list(plan.notes),
         path=str(folder),
     )
+    if empty:
+        report.excluded["no signal at all"] = len(empty)
+        report.notes.append(
+            f"records without any signal, left out: {', '.join(entry['record'] for entry in empty[:50])}"
+        )
     flags: Counter[str] = Counter()
     for split in plan.splits:
         table = _light_columns(data, corpus.facts.name, split)
@@ -105,7 +117,7 @@ def make_report(
         report.label_counts[split] = {name: counted.get(name, 0) for name in plan.label_names or sorted(counted)}
         flags.update(flag for text in metadata for flag in json.loads(text).get("flags", []))
     report.flags = dict(flags)
-    report.read = len(plan.items) - sum(entry["kind"] != "Listed" for entry in skipped)
+    report.read = plan.num_items - len(empty) - sum(entry["kind"] != "Listed" for entry in skipped)
     return report
 
 

@@ -17,32 +17,26 @@ CORPORA = {
     "mitdb": "mitdb:MITDBCorpus",
     "apnea_ecg": "apnea_ecg:ApneaECGCorpus",
     "ludb": "ludb:LUDBCorpus",
+    "cpsc2018": "cpsc2018:CPSC2018Corpus",
+    "cinc2017": "cinc2017:CinC2017Corpus",
+    "cinc2020": "cinc2020:CinC2020Corpus",
+    "cinc2021": "cinc2021:CinC2021Corpus",
+    "chapman": "chapman:ChapmanCorpus",
+    "ningbo": "ningbo:NingboCorpus",
+    "georgia": "georgia:GeorgiaCorpus",
+    "ptb": "ptb:PTBCorpus",
+    "incart": "incart:INCARTCorpus",
+    "cpsc_extra": "cpsc_extra:CPSCExtraCorpus",
+    "code15": "code15:CODE15Corpus",
+    "sph": "sph:SPHCorpus",
+    "mimic_iv_ecg": "mimic_iv_ecg:MIMICIVECGCorpus",
+    "brugada_huca": "brugada_huca:BrugadaHUCACorpus",
+    "echonext": "echonext:EchoNextCorpus",
 }
-PLANNED = (
-    "cpsc2018",
-    "cinc2017",
-    "cinc2020",
-    "cinc2021",
-    "chapman",
-    "ningbo",
-    "georgia",
-    "ptb",
-    "incart",
-    "cpsc_extra",
-    "code15",
-    "sph",
-    "mimic_iv_ecg",
-    "brugada_huca",
-)
 
 
 def corpus_class(name: str) -> type[Corpus]:
     """The class of a corpus by name; an unknown name is an error with the nearest match."""
-    if name in PLANNED:
-        raise OptionError(
-            f"the corpus {name!r} is known but not yet available in this version; available: {', '.join(CORPORA)} "
-            "('folder' reads any folder of records with a table of labels)."
-        )
     if name not in CORPORA:
         raise OptionError(f"there is no corpus {name!r}{did_you_mean(name, list(CORPORA))}")
     module, _, attribute = CORPORA[name].partition(":")
@@ -55,4 +49,4 @@ def make_corpus(name: str, data_dir: Any = None, options: dict[str, Any] | None 
     return cls(data_dir, make_options(cls.options_class, options or {}, name))
 
 
-__all__ = ["CORPORA", "PLANNED", "Corpus", "CorpusFacts", "corpus_class", "make_corpus"]
+__all__ = ["CORPORA", "Corpus", "CorpusFacts", "corpus_class", "make_corpus"]

@@ -78,6 +78,7 @@ class ApneaECGCorpus(Corpus):
         licence="ODC-By 1.0",
         citation="Penzel et al., The Apnea-ECG Database, Computers in Cardiology 27 (2000)",
         homepage="https://physionet.org/content/apnea-ecg/",
+        download="apnea-ecg 1.0.0",
         layout="a01.hea, a01.dat, a01.apn, …, x35.hea and the test labels (x01.apn, … or event-2-answers)",
         notes=("c05 and c06 are one recording; c06 is left out by default.", "Polarity differs between records."),
     )

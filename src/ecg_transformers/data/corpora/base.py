@@ -12,13 +12,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from ecg_transformers.data.corpora.shared.search import find_file
 from ecg_transformers.data.errors import OptionError, RecordNotFoundError
 from ecg_transformers.data.readers.limits import Limits
 
 
 @dataclass(frozen=True)
 class CorpusFacts:
-    """The fact sheet of a corpus, as `describe_corpora` shows it."""
+    """The fact sheet of a corpus, as `ecg-transformers datasets NAME` shows it.
+
+    `layout` is the folder that is expected, `download` what to fetch from `homepage` and unpack, `needs` the optional
+    packages without which it (or one of its forms) cannot be read.
+    """
 
     name: str
     title: str
@@ -35,6 +40,8 @@ class CorpusFacts:
     layout: str = ""
     notes: tuple[str, ...] = ()
     version: str = "1"
+    download: str = ""
+    needs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,7 @@ class CorpusPlan:
         notes: sentences for the build report.
     """
 
-    splits: dict[str, list[Item]]
+    splits: dict[str, Sequence[Item]]
     label_names: list[str] = field(default_factory=list)
     task_kind: str = "unlabelled"
     files: list[Path] = field(default_factory=list)
@@ -74,7 +81,17 @@ class CorpusPlan:
 
     @property
     def items(self) -> list[Item]:
-        return [item for items in self.splits.values() for item in items]
+        """All items as a list; of a large corpus rather iterate over `each_item`."""
+        return list(self.each_item())
+
+    @property
+    def num_items(self) -> int:
+        return sum(len(items) for items in self.splits.values())
+
+    def each_item(self) -> Iterator[Item]:
+        """All items, one after the other: they need not be in memory together."""
+        for items in self.splits.values():
+            yield from items
 
 
 class Corpus(ABC):
@@ -83,6 +100,9 @@ class Corpus(ABC):
     facts: ClassVar[CorpusFacts]
     options_class: ClassVar[type]
     needs_data_dir: ClassVar[bool] = True
+    marker: ClassVar[tuple[str, ...]] = ()
+    """Files by which the corpus's folder is known: it may lie up to four levels below `data_dir` (mirrors nest it)."""
+
     code_version: ClassVar[int] = 1
     """Raised whenever the same files would give other rows: it is part of the cache key."""
 
@@ -101,6 +121,9 @@ class Corpus(ABC):
                     f"{what}; data_dir must hold {self.facts.layout or 'the corpus'}.", path=data_dir
                 )
         self.data_dir = Path(data_dir) if data_dir is not None else Path()
+        found = find_file(self.data_dir, self.marker) if self.marker else None
+        if found is not None:
+            self.data_dir = found.parent
 
     @abstractmethod
     def plan(self) -> CorpusPlan:

@@ -60,10 +60,12 @@ class LUDBCorpus(Corpus):
         citation="Kalyakulina et al., LUDB: a new open-access validation tool for ECG delineation algorithms, "
         "IEEE Access 8 (2020)",
         homepage="https://physionet.org/content/ludb/",
+        download="ludb 1.0.1",
         layout="ludb.csv and data/1.hea, data/1.i, …",
         notes=("The first and last beats are not annotated: score only between the first and last mark of a lead.",),
     )
     options_class = LUDBOptions
+    marker = ("ludb.csv",)
 
     def plan(self) -> CorpusPlan:
         options: LUDBOptions = self.options

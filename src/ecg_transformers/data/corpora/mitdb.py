@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ecg_transformers.data.corpora.base import Corpus, CorpusFacts, CorpusPlan, Item, every_fifth
+from ecg_transformers.data.corpora.shared.beats import windows_with_beats
 from ecg_transformers.data.errors import LeadNotFoundError, OptionError, RecordNotFoundError
 from ecg_transformers.data.options import check_choice
 from ecg_transformers.data.readers import read_digital
@@ -89,10 +90,12 @@ class MITDBCorpus(Corpus):
         citation="Moody & Mark, The impact of the MIT-BIH Arrhythmia Database, IEEE Eng. Med. Biol. 20(3) (2001); "
         "split: de Chazal et al., IEEE Trans. Biomed. Eng. 51(7) (2004)",
         homepage="https://physionet.org/content/mitdb/",
+        download="mitdb 1.0.0",
         layout="100.hea, 100.dat, 100.atr, …",
         notes=("201 (DS1) and 202 (DS2) are the same person; strict=True leaves 202 out.",),
     )
     options_class = MITDBOptions
+    marker = tuple(f"{record}.hea" for record in (*DS1, *DS2))
 
     def plan(self) -> CorpusPlan:
         options: MITDBOptions = self.options
@@ -128,28 +131,9 @@ class MITDBCorpus(Corpus):
         digital = read_digital(item.path, root=self.data_dir, limits=self.limits)
         digital = choose_lead(digital, self.options.lead, item.path)
         marks = read_annotations(item.path.with_suffix(".atr"), root=self.data_dir, record=item.record_id)
-        is_beat = np.array([symbol in AAMI_OF_SYMBOL for symbol in marks.symbols], dtype=bool)
-        is_beat &= (marks.samples >= 0) & (marks.samples < digital.samples.shape[0])
-        samples, symbols = marks.samples[is_beat], marks.symbols[is_beat]
-        length = digital.samples.shape[0]
-        width = round((self.options.window_s or 0) * digital.sampling_rate) or length
-        for number, start in enumerate(range(0, length - width + 1, width)):
-            inside = (samples >= start) & (samples < start + width)
-            classes = [AAMI_OF_SYMBOL[symbol] for symbol in symbols[inside]]
-            cut = digital.with_(
-                samples=digital.samples[start : start + width],
-                record_id=item.record_id if width == length else f"{item.record_id}/{number:04d}",
-                patient_id=item.patient_id,
-                labels=sorted(set(classes)) if plan.label_names else [],
-                source="mitdb",
-                metadata={**digital.metadata, "record": item.record_id, "start_sample": start},
-                annotations={
-                    "beat_samples": samples[inside] - start,
-                    "beat_symbols": symbols[inside],
-                    "beat_labels": np.array(classes, dtype=object),
-                },
-            )
-            yield cut.to_row(plan.label_names, plan.task_kind)
+        for cut in windows_with_beats(digital, marks, AAMI_OF_SYMBOL, item, self.options.window_s):
+            labels = cut.labels if plan.label_names else []
+            yield cut.with_(labels=labels, source="mitdb").to_row(plan.label_names, plan.task_kind)
 
 
 def choose_lead(record: DigitalRecord, lead: str | None, path: Path) -> DigitalRecord:

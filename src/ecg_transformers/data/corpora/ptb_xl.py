@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from ecg_transformers.data.corpora.base import Corpus, CorpusFacts, CorpusPlan, Item
+from ecg_transformers.data.corpora.shared.packaged import packaged_column
+from ecg_transformers.data.corpora.shared.ptb_xl_plus import SOURCES, PTBXLPlus
+from ecg_transformers.data.corpora.shared.search import walk_files
 from ecg_transformers.data.errors import ECGDataError, LabelError, OptionError, TableError
 from ecg_transformers.data.options import check_choice
 from ecg_transformers.data.readers.wfdb.record import read_wfdb
@@ -38,6 +41,10 @@ class PTBXLOptions:
         min_samples: leave out classes with at most this many records.
         drop_unlabelled: leave out records without a label of the task. None: yes, but for "all" and None.
         folds: keep only these folds.
+        bad_records: "skip" leaves out the 38 records that version 1.0.3 withdrew as copies of others (an older copy
+            has them), "keep" keeps them.
+        plus_dir: folder of PTB-XL+; its features and statements are joined by id, in `metadata["plus"]`.
+        plus_median_beat: "12sl" or "unig" puts that median beat there too.
     """
 
     sampling_rate: int = 100
@@ -46,11 +53,17 @@ class PTBXLOptions:
     min_samples: int = 0
     drop_unlabelled: bool | None = None
     folds: tuple[int, ...] | None = None
+    bad_records: str = "skip"
+    plus_dir: str | None = None
+    plus_median_beat: str | None = None
 
     def __post_init__(self) -> None:
         check_choice("ptb_xl: sampling_rate", self.sampling_rate, (100, 500))
         if self.task is not None:
             check_choice("ptb_xl: the task", self.task, TASKS)
+        check_choice("ptb_xl: bad_records", self.bad_records, ("skip", "keep"))
+        if self.plus_median_beat is not None:
+            check_choice("ptb_xl: plus_median_beat", self.plus_median_beat, SOURCES)
         if self.likelihood_min is not None and not 0 <= self.likelihood_min <= 100:
             raise OptionError(f"ptb_xl: likelihood_min {self.likelihood_min} lies outside 0 to 100.")
 
@@ -72,6 +85,7 @@ class PTBXLCorpus(Corpus):
         citation="Wagner et al., PTB-XL, a large publicly available electrocardiography dataset, "
         "Scientific Data 7, 154 (2020)",
         homepage="https://physionet.org/content/ptb-xl/",
+        download="ptb-xl 1.0.3 (records100/ or records500/ will do)",
         layout="ptbxl_database.csv, scp_statements.csv, records100/ and records500/",
         notes=(
             "A likelihood of 0 means 'not stated'; it is counted by default.",
@@ -79,10 +93,18 @@ class PTBXLCorpus(Corpus):
         ),
     )
     options_class = PTBXLOptions
+    marker = ("ptbxl_database.csv",)
+    _plus: PTBXLPlus | None = None
 
     def plan(self) -> CorpusPlan:
         options: PTBXLOptions = self.options
         table_path = self.data_dir / "ptbxl_database.csv"
+        if not table_path.exists() and any(path.stem.startswith("HR") for path in walk_files(self.data_dir, ".hea")):
+            raise TableError(
+                "this is the Challenge's copy of PTB-XL (HR00001.hea …), which has lost folds and statements; load it as "
+                "cinc2021 with include=['ptb_xl'].",
+                path=self.data_dir,
+            )
         statements_path = self.data_dir / "scp_statements.csv"
         statements = read_statements(statements_path)
         column = "filename_lr" if options.sampling_rate == 100 else "filename_hr"
@@ -102,7 +124,11 @@ class PTBXLCorpus(Corpus):
         kept: dict[str, list[Item]] = {"train": [], "validation": [], "test": []}
         excluded: Counter[str] = Counter()
         allowed = set(names)
+        withdrawn = withdrawn_ids() if options.bad_records == "skip" else {}
         for item in items:
+            if item.record_id in withdrawn:
+                excluded["withdrawn in version 1.0.3 as a copy of another record"] += 1
+                continue
             labels = tuple(label for label in item.labels if label in allowed)
             if options.folds is not None and item.fold not in options.folds:
                 excluded["not in the folds asked for"] += 1
@@ -112,13 +138,18 @@ class PTBXLCorpus(Corpus):
                 kept[_SPLIT_OF_FOLD[item.fold or 0]].append(
                     Item(item.record_id, item.path, item.patient_id, labels, item.fold, item.metadata)
                 )
-        return CorpusPlan(
+        plan = CorpusPlan(
             splits=kept,
             label_names=names,
             task_kind="multilabel" if names else "unlabelled",
             files=files,
             excluded=dict(excluded),
         )
+        if options.plus_dir is not None:
+            self._plus = PTBXLPlus(options.plus_dir, self.limits)
+            plan.files += self._plus.tables.values()
+            plan.notes += self._plus.notes([int(item.record_id) for item in plan.each_item()])
+        return plan
 
     def _item(self, row: dict[str, str], statements: dict[str, dict[str, str]], column: str, path: Path) -> Item:
         record = integer(row["ecg_id"], "ecg_id", path)
@@ -158,14 +189,22 @@ class PTBXLCorpus(Corpus):
                 path=item.path,
                 record=item.record_id,
             )
+        plus = (
+            {} if self._plus is None else {"plus": self._plus.entry(int(item.record_id), self.options.plus_median_beat)}
+        )
         digital = digital.with_(
             record_id=item.record_id,
             patient_id=item.patient_id,
             labels=list(item.labels),
             source="ptb_xl",
-            metadata={**item.metadata, **{k: v for k, v in digital.metadata.items() if k == "flags"}},
+            metadata={**item.metadata, **plus, **{k: v for k, v in digital.metadata.items() if k == "flags"}},
         )
         yield digital.to_row(plan.label_names, plan.task_kind, fold=item.fold)
+
+
+def withdrawn_ids() -> dict[str, str]:
+    """Ids of version 1.0.1 that 1.0.3 withdrew, with their names in the Challenges."""
+    return packaged_column("ptb_xl_withdrawn_ids", "ecg_id", "challenge_record")
 
 
 def read_statements(path: Path) -> dict[str, dict[str, str]]:

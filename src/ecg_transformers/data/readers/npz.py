@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import zipfile
 import zlib
 from dataclasses import replace
@@ -65,6 +66,24 @@ def parse_npy(content: bytes, path: Path, limits: Limits, *, text: bool = False)
         )
     array = np.frombuffer(content, dtype=dtype, count=count, offset=start)
     return array.reshape(shape, order="F" if fortran_order else "C")
+
+
+def map_npy(path: Path, root: Path) -> np.ndarray:
+    """An NPY file mapped, not read: for arrays larger than memory. Size and header must agree to the byte."""
+    safe_file(path, root)
+    with path.open("rb") as file:
+        head = file.read(_MAX_HEADER + 12)
+    if head.startswith(b"version https://git-lfs"):
+        raise UnsupportedFormatError(
+            "this is a Git LFS pointer, not the array; fetch it with `git lfs pull`.", path=path
+        )
+    shape, fortran_order, dtype, start = _npy_header(head, path)
+    if dtype.hasobject or dtype.kind not in "iuf" or dtype.itemsize == 0:
+        raise UnsupportedFormatError(f"the array has the type {dtype}; plain numbers are read.", path=path)
+    size = path.stat().st_size
+    if start + math.prod(shape) * dtype.itemsize != size or not size > start:
+        raise TruncatedError(f"an array of shape {shape} and type {dtype} does not fit {size} bytes.", path=path)
+    return np.memmap(path, dtype=dtype, mode="r", offset=start, shape=shape, order="F" if fortran_order else "C")
 
 
 def _npy_header(content: bytes, path: Path) -> tuple[tuple[int, ...], bool, np.dtype, int]:

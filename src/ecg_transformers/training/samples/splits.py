@@ -173,6 +173,9 @@ def _source(args: RunArguments, task: str | None) -> tuple[list[str], Any, dict[
     options = parse_overrides(args.dataset_options, "dataset_options")
     if task is not None:
         options["task"] = task
+    for name in ("folds", "test_folds", "validation_folds"):
+        if getattr(args, name) is not None:
+            options[name] = getattr(args, name)
     names, folders = _list(args.dataset), _list(args.data_dir or "")
     if not names:
         raise UsageError("--dataset is empty: name a corpus, e.g. ptb_xl, folder or synthetic.")

@@ -1,0 +1,192 @@
+"""CPSC 2018, in the original layout (MATLAB structs and REFERENCE.csv) or as a part of the Challenges.
+
+The copy in the Challenges sorts the codes of a record by class, so the *first* label, which the contest scored, is
+lost there; REFERENCE.csv has it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ecg_transformers.data.corpora.base import CorpusFacts, CorpusPlan, Item
+from ecg_transformers.data.corpora.shared.challenge import ChallengeCorpus
+from ecg_transformers.data.corpora.shared.finishing import finished_row
+from ecg_transformers.data.corpora.shared.headers import HeaderComments
+from ecg_transformers.data.corpora.shared.known import POLICIES
+from ecg_transformers.data.corpora.shared.packaged import packaged_column, packaged_table
+from ecg_transformers.data.corpora.shared.search import find_file, walk_files
+from ecg_transformers.data.errors import DuplicateRecordError, LabelError, OptionError
+from ecg_transformers.data.options import check_choice
+from ecg_transformers.data.readers import read_digital
+from ecg_transformers.data.tables import read_table
+
+_NAME = re.compile(r"A\d{4}\Z")
+_LABEL_COLUMNS = ("First_label", "Second_label", "Third_label")
+CLASSES = ("NORM", "AF", "IAVB", "LBBB", "RBBB", "PAC", "PVC", "STD", "STE")
+
+
+@dataclass(frozen=True)
+class CPSC2018Options:
+    """Options of `cpsc2018`.
+
+    Attributes:
+        task: "all" (nine classes, several a record), "first" (the first label only, as the contest scored; needs
+            REFERENCE.csv), or None for no labels.
+        protocol: "folds" (ten folds by label with a seed, copies together) or "merl" (the random split of Liu et al.,
+            4,950 / 551 / 1,376).
+        seed: of the folds.
+        bad_records: "skip", "skip_all" or "keep", as for the Challenges.
+    """
+
+    task: str | None = "all"
+    protocol: str = "folds"
+    seed: int = 0
+    bad_records: str = "skip"
+    correct_gain: bool = True
+
+    def __post_init__(self) -> None:
+        if self.task is not None:
+            check_choice("cpsc2018: the task", self.task, ("all", "first"))
+        check_choice("cpsc2018: protocol", self.protocol, ("folds", "merl"))
+        check_choice("cpsc2018: bad_records", self.bad_records, POLICIES)
+
+
+class CPSC2018Corpus(ChallengeCorpus):
+    """The public training set of the China Physiological Signal Challenge 2018."""
+
+    facts = CorpusFacts(
+        name="cpsc2018",
+        title="CPSC 2018",
+        summary="12-lead ECGs of eleven hospitals with nine classes",
+        records="6,877; no patient ids",
+        leads="12",
+        sampling_rates="500 Hz",
+        duration="6 to 144 s",
+        labels="9 classes, 476 records with several: " + ", ".join(CLASSES),
+        split="none official; ten folds by label with a seed, 10 test, 9 validation; or protocol=merl",
+        licence="CC BY 4.0",
+        citation="Liu et al., J. Med. Imaging Health Inform. 8 (2018) 1368",
+        homepage="http://2018.icbeb.org/Challenge.html",
+        download="the Challenge 2021 (training/cpsc_2018); the links of the original contest are dead",
+        layout="A0001.mat … with REFERENCE.csv (original), or A0001.hea and A0001.mat … (Challenges), at any depth",
+        notes=(
+            "The copy in the Challenges has lost the first label: task='first' needs REFERENCE.csv.",
+            "250 groups of records are identical, most of them not public by id.",
+        ),
+    )
+    options_class = CPSC2018Options
+    sources = ("cpsc2018",)
+    _numbers: dict[str, list[str]] = {}
+    """Labels of REFERENCE.csv by record, where it lies beside the Challenge's copy."""
+
+    def plan(self) -> CorpusPlan:
+        reference = find_file(self.data_dir, ["REFERENCE.csv"])
+        labels = {} if reference is None else self._reference(reference)
+        has_headers = any(_NAME.match(path.stem) for path in walk_files(self.data_dir, ".hea"))
+        if has_headers:
+            self._numbers = labels
+            if self.options.task == "first" and not labels:
+                raise OptionError(
+                    "cpsc2018: the first label is lost in the Challenge's copy (codes are sorted by class); put "
+                    "REFERENCE.csv of the original beside it, or take task='all'.",
+                )
+            plan = self.challenge_plan()
+        elif reference is not None:
+            plan = self._original_plan(reference, labels)
+        else:
+            raise self._nothing({}, [])
+        plan.files += [reference] if reference is not None else []
+        if self.options.protocol == "merl":
+            return self._merl(plan)
+        return plan
+
+    def label_names(self) -> list[str]:
+        return [] if self.options.task is None else list(CLASSES)
+
+    def labels_of(self, codes: Any) -> tuple[str, ...]:
+        if self.options.task is None:
+            return ()
+        table = packaged_column("cpsc2018_classes", "snomed_in_challenge_header", "abbreviation")
+        return tuple(sorted({table[code] for code in codes if code in table}))
+
+    def item_of(self, path: Path, source: str, comments: HeaderComments) -> Item:
+        item = super().item_of(path, source, comments)
+        numbers = self._numbers.get(path.stem)
+        return item if numbers is None else self._with_numbers(item, numbers)
+
+    def finish_plan(
+        self, items: list[Item], skipped: list[tuple[str, str]], excluded: dict[str, int], unknown: Counter[str]
+    ) -> CorpusPlan:
+        plan = super().finish_plan(items, skipped, excluded, unknown)
+        if self.options.task == "first":
+            plan.task_kind = "multiclass"
+        return plan
+
+    def _original_plan(self, reference: Path, labels: dict[str, list[str]]) -> CorpusPlan:
+        paths: dict[str, Path] = {}
+        for path in walk_files(self.data_dir, ".mat"):
+            if not _NAME.match(path.stem):
+                continue
+            if paths.setdefault(path.stem, path) != path:
+                raise DuplicateRecordError(
+                    f"the record lies here and in {paths[path.stem]}.", path=path, record=path.stem
+                )
+        if not paths:
+            raise self._nothing({}, [])
+        skipped = [(name, "REFERENCE.csv names it, but there is no such file") for name in labels if name not in paths]
+        items = []
+        for name, path in paths.items():
+            if name not in labels:
+                skipped.append((name, "not in REFERENCE.csv"))
+                continue
+            items.append(self._with_numbers(Item(name, path, metadata={"part": "cpsc2018"}), labels[name]))
+        return self.finish_plan(items, skipped, {}, Counter())
+
+    def _with_numbers(self, item: Item, numbers: list[str]) -> Item:
+        """An item with the labels of REFERENCE.csv."""
+        names = packaged_column("cpsc2018_classes", "number", "abbreviation")
+        ordered = [names[number] for number in numbers]
+        chosen = ordered[:1] if self.options.task == "first" else ordered
+        metadata = {**item.metadata, "first_label": ordered[0], "reference_labels": ordered}
+        labels = tuple(sorted(set(chosen))) if self.options.task is not None else ()
+        return Item(item.record_id, item.path, None, labels, None, metadata)
+
+    def _reference(self, path: Path) -> dict[str, list[str]]:
+        known = packaged_column("cpsc2018_classes", "number", "abbreviation")
+        labels: dict[str, list[str]] = {}
+        for row in read_table(path, ["Recording", "First_label"], root=self.data_dir, limits=self.limits):
+            name = row["Recording"].removesuffix(".mat")
+            numbers = [row[column].removesuffix(".0") for column in _LABEL_COLUMNS if row.get(column)]
+            wrong = [number for number in numbers if number not in known]
+            if wrong or not numbers:
+                raise LabelError(f"the labels {numbers} are not numbers of 1 to 9.", path=path, record=name)
+            if name in labels:
+                raise DuplicateRecordError("REFERENCE.csv names this record twice.", path=path, record=name)
+            labels[name] = numbers
+        return labels
+
+    def _merl(self, plan: CorpusPlan) -> CorpusPlan:
+        part_of = {row["record"]: row["part"] for row in packaged_table("split_cpsc2018_merl")}
+        splits: dict[str, list[Item]] = {"train": [], "validation": [], "test": []}
+        for item in plan.items:
+            splits[part_of[item.record_id]].append(
+                Item(item.record_id, item.path, item.patient_id, item.labels, None, item.metadata, item.hints)
+            )
+        plan.splits = splits
+        plan.notes.append("parts as in MERL (Liu et al. 2024), a random split: copies may lie in two parts")
+        return plan
+
+    def rows(self, item: Item, plan: CorpusPlan) -> Iterator[dict[str, Any]]:
+        assert item.path is not None
+        if item.path.suffix == ".hea":
+            yield from super().rows(item, plan)
+            return
+        digital = read_digital(item.path, root=self.data_dir, limits=self.limits)
+        if digital.metadata.get("age", 0.0) < 0:
+            digital.metadata.pop("age")
+        yield finished_row(digital, item, plan, "cpsc2018")

@@ -1,0 +1,161 @@
+"""St Petersburg INCART: half-hour extracts of Holter records in 12 leads, every beat annotated, several a patient."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ecg_transformers.data.corpora.base import CorpusFacts, CorpusPlan, Item
+from ecg_transformers.data.corpora.shared.beats import windows_with_beats
+from ecg_transformers.data.corpora.shared.challenge import ChallengeCorpus
+from ecg_transformers.data.corpora.shared.finishing import finished_row, note_of_count
+from ecg_transformers.data.corpora.shared.folds import assign_folds, split_by_folds
+from ecg_transformers.data.corpora.shared.headers import HeaderComments, age_in_years, read_corpus_record, sex_of
+from ecg_transformers.data.corpora.shared.known import POLICIES, apply_known, known_records
+from ecg_transformers.data.corpora.shared.packaged import packaged_column, packaged_table
+from ecg_transformers.data.corpora.shared.search import LFS_MARK, walk_files
+from ecg_transformers.data.errors import OptionError
+from ecg_transformers.data.options import check_choice
+from ecg_transformers.data.readers.limits import read_bytes
+from ecg_transformers.data.readers.wfdb.annotations import read_annotations
+
+RECORDS = 75
+AAMI_CLASSES = ("F", "N", "Q", "S", "V")
+_RECORD = re.compile(r"I\d{2}\Z")
+_AGE = re.compile(r"<age>:\s*([^\s<]+)")
+_SEX = re.compile(r"<sex>:\s*([A-Za-z]+)")
+_DIAGNOSES = re.compile(r"<diagnoses>\s*(.*)")
+_PATIENT = re.compile(r"patient\s+(\d+)\s*\Z")
+
+
+@dataclass(frozen=True)
+class INCARTOptions:
+    """Options of `incart`.
+
+    Attributes:
+        task: "beats" (AAMI class of each beat), or None for no labels.
+        window_s: cut the half hours into consecutive windows of this many seconds; None keeps them whole.
+        seed: of the ten folds, drawn by patient.
+        bad_records: "skip", "skip_all" (leaves out records with a lead at the rail) or "keep".
+        correct_gain: as for the Challenges, for their copy.
+    """
+
+    task: str | None = "beats"
+    window_s: float | None = None
+    seed: int = 0
+    bad_records: str = "skip"
+    correct_gain: bool = True
+
+    def __post_init__(self) -> None:
+        if self.task is not None:
+            check_choice("incart: the task", self.task, ("beats",))
+        check_choice("incart: bad_records", self.bad_records, POLICIES)
+        if self.window_s is not None and not 1 <= self.window_s <= 1800:
+            raise OptionError(f"incart: window_s {self.window_s} lies outside 1 to 1800 seconds.")
+
+
+class INCARTCorpus(ChallengeCorpus):
+    """75 half-hour records of 32 people."""
+
+    facts = CorpusFacts(
+        name="incart",
+        title="St Petersburg INCART 12-lead Arrhythmia Database",
+        summary="Half-hour Holter extracts in 12 leads with a label for every beat",
+        records="75 of 32 patients",
+        leads="12",
+        sampling_rates="257 Hz",
+        duration="30 min",
+        labels="beat classes N S V F Q (AAMI)",
+        split="none official; ten folds by patient with a seed, 10 test, 9 validation",
+        licence="ODC-By 1.0",
+        citation="Tihonenko et al., St Petersburg INCART 12-lead Arrhythmia Database, PhysioNet (2008)",
+        homepage="https://physionet.org/content/incartdb/",
+        download="incartdb 1.0.0",
+        layout="I01.hea, I01.dat, I01.atr …, or the Challenges' copy I0001.hea and .mat … (without beats)",
+        notes=(
+            "The gain differs by record (240 to 1063 per mV).",
+            "Beat classes were corrected by hand, positions are those of the automatic detector.",
+            "Four records have a lead at the 16-bit rail: flagged known_signal.",
+        ),
+    )
+    options_class = INCARTOptions
+    sources = ("incart",)
+
+    def plan(self) -> CorpusPlan:
+        paths = [path for path in walk_files(self.data_dir, ".hea") if _RECORD.match(path.stem)]
+        if not paths:
+            return self._challenge_copy()
+        items, skipped = [], []
+        for path in paths:
+            content = read_bytes(path, self.limits.max_header_bytes, self.data_dir)
+            if content.startswith(LFS_MARK):
+                skipped.append((path.stem, "the header is a Git LFS pointer; fetch it with `git lfs pull`"))
+                continue
+            items.append(self._own_item(path, content.decode("utf-8-sig", errors="replace").splitlines()))
+        if not items:
+            raise self._nothing({}, skipped)
+        items, excluded, notes = apply_known(items, known_records("incart"), self.options.bad_records)
+        items = assign_folds(items, self.options.seed)
+        patients = {item.patient_id for item in items}
+        notes = [note_of_count(len(paths), RECORDS, "incart"), f"{len(patients)} patients, by the comments", *notes]
+        names = list(AAMI_CLASSES) if self.options.task else []
+        plan = CorpusPlan(
+            split_by_folds(items), names, "beats" if names else "unlabelled", [], skipped, excluded, notes
+        )
+        plan.files = [item.path.with_suffix(".atr") for item in items if item.path]
+        return plan
+
+    def _own_item(self, path: Path, lines: list[str]) -> Item:
+        comments = [line.strip().lstrip("#").strip() for line in lines if line.strip().startswith("#")]
+        text = "\n".join(comments)
+        patients = [match[1] for comment in comments if (match := _PATIENT.match(comment))]
+        age, sex, diagnoses = _AGE.search(text), _SEX.search(text), _DIAGNOSES.search(text)
+        metadata: dict[str, Any] = {
+            "age": age_in_years(age[1]) if age else None,
+            "sex": sex_of(sex[1]) if sex else None,
+            "diagnoses": diagnoses[1].strip() if diagnoses else None,
+            "remarks": "; ".join(c for c in comments if c and "<age>" not in c and not _PATIENT.match(c)),
+        }
+        table = packaged_column("incart_records", "record", "patient")
+        return Item(path.stem, path, patients[0] if patients else table.get(path.stem), (), None, metadata)
+
+    def _challenge_copy(self) -> CorpusPlan:
+        """Records without beats, but their patients are known by the numbers."""
+        plan = self.challenge_plan()
+        plan.task_kind = "unlabelled"
+        plan.notes.append("the Challenges' copy has no beat marks: the records carry no labels")
+        plan.notes = [note for note in plan.notes if not note.startswith("no patient ids")]
+        return plan
+
+    def item_of(self, path: Path, source: str, comments: HeaderComments) -> Item:
+        item = super().item_of(path, source, comments)
+        patients = packaged_column("incart_records", "challenge_record", "patient")
+        return Item(item.record_id, path, patients.get(path.stem), (), None, item.metadata)
+
+    def label_names(self) -> list[str]:
+        return []
+
+    def labels_of(self, codes: Any) -> tuple[str, ...]:
+        return ()
+
+    def rows(self, item: Item, plan: CorpusPlan) -> Iterator[dict[str, Any]]:
+        assert item.path is not None
+        if item.path.with_suffix(".mat").exists():
+            yield from super().rows(item, plan)
+            return
+        digital = read_corpus_record(item.path, self.data_dir, self.limits)
+        marks = read_annotations(item.path.with_suffix(".atr"), root=self.data_dir, record=item.record_id)
+        rhythms = [[int(s), n] for s, y, n in zip(marks.samples, marks.symbols, marks.notes) if y == "+"]
+        digital.metadata |= {"rhythm_marks": rhythms} if rhythms else {}
+        for cut in windows_with_beats(digital, marks, aami_of_symbol(), item, self.options.window_s):
+            labels = tuple(cut.labels or ()) if plan.label_names else ()
+            own = Item(cut.record_id, item.path, item.patient_id, labels, item.fold, item.metadata)
+            yield finished_row(cut, own, plan, "incart")
+
+
+def aami_of_symbol() -> dict[str, str]:
+    """The class of every symbol that is a beat."""
+    return {row["symbol"]: row["aami"] for row in packaged_table("incart_beats") if row["aami"]}

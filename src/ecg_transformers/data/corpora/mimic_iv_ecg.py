@@ -1,0 +1,332 @@
+"""MIMIC-IV-ECG: 800,035 records of an emergency and inpatient population, with the cart's machine reports.
+
+Labels are rules on the report (table `mimic_report_rules`): regular expressions on its lines in small letters. Tables
+are read line by line and kept as numpy columns, so a plan of the whole corpus stays small. Specification: corpora, 12.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ecg_transformers.data.corpora.base import Corpus, CorpusFacts, CorpusPlan, Item
+from ecg_transformers.data.corpora.shared.columns import (
+    fold_column,
+    iterate_table,
+    iterate_with_offsets,
+    row_at,
+    split_rows,
+)
+from ecg_transformers.data.corpora.shared.finishing import finished_row, note_of_count
+from ecg_transformers.data.corpora.shared.headers import age_in_years, read_corpus_record, sex_of
+from ecg_transformers.data.corpora.shared.packaged import packaged_table
+from ecg_transformers.data.corpora.shared.search import find_file, walk_files
+from ecg_transformers.data.errors import DuplicateRecordError, RecordNotFoundError, TableError
+from ecg_transformers.data.options import check_choice
+from ecg_transformers.data.tables import integer
+
+RECORDS = 800_035
+_SENTINELS = {"29999", "32767", "-32768", "65535"}
+_MEASURED = (
+    "rr_interval",
+    "p_onset",
+    "p_end",
+    "qrs_onset",
+    "qrs_end",
+    "t_end",
+    "p_axis",
+    "qrs_axis",
+    "t_axis",
+)
+_REPORT_LINES = [f"report_{number}" for number in range(18)]
+_STUDY = re.compile(r"\d{5,12}\Z")
+_FULL, _DEMO, _OTHER = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class MIMICIVECGOptions:
+    """Options of `mimic_iv_ecg`.
+
+    Attributes:
+        task: "reports" (24 labels by rules on the machine report), or None for no labels.
+        patients: `patients.csv` of MIMIC-IV for age and sex (default: the file beside record_list.csv, if there).
+        seed: of the ten folds, drawn by subject.
+    """
+
+    task: str | None = "reports"
+    patients: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.task is not None:
+            check_choice("mimic_iv_ecg: the task", self.task, ("reports",))
+
+
+@dataclass
+class Studies:
+    """Columns of the plan, one entry a record: everything else is looked up when the record is read."""
+
+    subject: np.ndarray
+    study: np.ndarray
+    year: np.ndarray
+    layout: np.ndarray
+    labels: np.ndarray
+    offset: np.ndarray
+    folds: np.ndarray
+
+
+class MIMICIVECGCorpus(Corpus):
+    """Diagnostic ECGs matched with MIMIC-IV."""
+
+    facts = CorpusFacts(
+        name="mimic_iv_ecg",
+        title="MIMIC-IV-ECG",
+        summary="12-lead ECGs of a hospital's patients with machine reports",
+        records="800,035 of 161,352 patients",
+        leads="12, in the order I II III aVR aVF aVL V1-V6",
+        sampling_rates="500 Hz",
+        duration="10 s",
+        labels="24 labels by rules on the machine report",
+        split="none official; ten folds by subject with a seed, 10 test, 9 validation",
+        licence="open database licence according to surveys; check the release (nothing of it is shipped here)",
+        citation="Gow et al., MIMIC-IV-ECG: Diagnostic Electrocardiogram Matched Subset, PhysioNet (2023), "
+        "10.13026/4nqg-sb35",
+        homepage="https://physionet.org/content/mimic-iv-ecg/",
+        download="mimic-iv-ecg 1.0 (records may be a part of it; record_list.csv is read)",
+        layout="record_list.csv, machine_measurements.csv and files/p1000/p10000032/s40689238/40689238.hea …",
+        notes=(
+            "Labels come from the machine, not from a cardiologist; a 'possible' finding counts.",
+            "10,554 records hold samples without a value, 1,950 an all-zero lead: kept and flagged.",
+            "The demo has no machine_measurements.csv: its records carry no labels.",
+        ),
+    )
+    options_class = MIMICIVECGOptions
+
+    def plan(self) -> CorpusPlan:
+        table = find_file(self.data_dir, ["record_list.csv"])
+        self._paths: dict[int, str] = {}
+        if table is not None:
+            self._base = table.parent
+            studies, absent = self._listed(table)
+        else:
+            self._base = self.data_dir
+            studies, absent = self._walked()
+        notes = [note_of_count(len(studies.study), RECORDS, "mimic_iv_ecg")]
+        self._measurements = None
+        beside = self._base / "machine_measurements.csv"
+        if self.options.task is not None and beside.exists():
+            self._measurements = beside
+            notes += self._label(studies, beside)
+        elif self.options.task is not None:
+            notes.append("no machine_measurements.csv beside record_list.csv (as in the demo): no labels")
+        self._people, note = self._demographics()
+        notes.append(note)
+        studies.folds = fold_column(studies.subject, studies.labels, self.options.seed)
+        self._studies = studies
+        names = self.label_names() if self._measurements is not None else []
+        self._names = tuple(names)
+        files = [path for path in (table, self._measurements) if path is not None]
+        excluded = {"records of record_list.csv whose folder is not here": absent} if absent else {}
+        return CorpusPlan(
+            split_rows(studies.folds, self._item),
+            names,
+            "multilabel" if names else "unlabelled",
+            files,
+            [],
+            excluded,
+            notes,
+        )
+
+    def label_names(self) -> list[str]:
+        return [] if self.options.task is None else [row["label"] for row in packaged_table("mimic_report_rules")]
+
+    def _listed(self, table: Path) -> tuple[Studies, int]:
+        """The records of the list whose patient (or, in an unusual place, whose header) is here."""
+        rows: list[tuple[int, int, int, int]] = []
+        absent = 0
+        present = _Presence(self._base)
+        for line in iterate_table(table, ["subject_id", "study_id", "path"], self.data_dir, self.limits):
+            subject = integer(line["subject_id"], "subject_id", table)
+            study = integer(line["study_id"], "study_id", table)
+            if subject is None or study is None:
+                raise TableError("a row has no subject_id or no study_id.", path=table)
+            path = line["path"].removesuffix(".hea").removesuffix(".dat")
+            layout = next((kind for kind in (_FULL, _DEMO) if path == usual_path(subject, study, kind)), _OTHER)
+            if not present(path, layout):
+                absent += 1
+                continue
+            if layout == _OTHER:
+                self._paths[len(rows)] = path
+            year = line.get("ecg_time", "")[:4]
+            rows.append((subject, study, int(year) if year.isdigit() else 0, layout))
+        if not rows:
+            raise RecordNotFoundError(f"none of the {absent} records of the list is here.", path=table)
+        return _studies(rows, table), absent
+
+    def _walked(self) -> tuple[Studies, int]:
+        """Without a list: headers below `p<subject>/s<study>/`."""
+        rows: list[tuple[int, int, int, int]] = []
+        for path in walk_files(self.data_dir, ".hea"):
+            subject = path.parent.parent.name.removeprefix("p")
+            if _STUDY.match(path.stem) and subject.isdigit() and path.parent.name == f"s{path.stem}":
+                self._paths[len(rows)] = path.relative_to(self.data_dir).with_suffix("").as_posix()
+                rows.append((int(subject), int(path.stem), 0, _OTHER))
+        if not rows:
+            raise RecordNotFoundError(
+                f"no record of MIMIC-IV-ECG here; expected is {self.facts.layout}.", path=self.data_dir
+            )
+        return _studies(rows, self.data_dir), 0
+
+    def _label(self, studies: Studies, table: Path) -> list[str]:
+        """Labels of each record by its report, and where its row stands in the table."""
+        order = np.argsort(studies.study, kind="stable")
+        ordered = studies.study[order]
+        found = 0
+        for offset, line in iterate_with_offsets(table, ["study_id", *_REPORT_LINES[:1]], self.data_dir, self.limits):
+            study = integer(line["study_id"], "study_id", table) or 0
+            place = int(np.searchsorted(ordered, study))
+            if place == len(ordered) or ordered[place] != study:
+                continue
+            index = order[place]
+            studies.offset[index] = offset
+            studies.labels[index] = label_bits(joined_report(line))
+            found += 1
+        missing = len(studies.study) - found
+        note = [f"labels by the rules of mimic_report_rules (version 1) on {found:,} machine reports"]
+        return note + ([f"{missing:,} records have no row in {table.name}: no labels"] if missing else [])
+
+    def _demographics(self) -> tuple[dict[int, tuple[int, int, str]], str]:
+        path = Path(self.options.patients) if self.options.patients else self._base / "patients.csv"
+        if not path.exists():
+            if self.options.patients:
+                raise RecordNotFoundError("there is no such table of patients.", path=path)
+            return {}, "no patients.csv of MIMIC-IV beside: no age, no sex"
+        people: dict[int, tuple[int, int, str]] = {}
+        for line in iterate_table(
+            path, ["subject_id", "gender", "anchor_age", "anchor_year"], path.parent, self.limits
+        ):
+            values = [integer(line[name], name, path) or 0 for name in ("subject_id", "anchor_age", "anchor_year")]
+            people[values[0]] = (values[1], values[2], line["gender"])
+        return people, f"age and sex from {path.name} of MIMIC-IV"
+
+    def _path(self, index: int) -> Path:
+        studies = self._studies
+        kind = int(studies.layout[index])
+        name = self._paths.get(index) or usual_path(int(studies.subject[index]), int(studies.study[index]), kind)
+        return self._base / f"{name}.hea"
+
+    def _item(self, index: int) -> Item:
+        studies = self._studies
+        labels = _labels_of_bits(self._names, int(studies.labels[index]))
+        subject = int(studies.subject[index])
+        return Item(
+            str(int(studies.study[index])),
+            self._path(index),
+            str(subject),
+            labels,
+            int(studies.folds[index]),
+            {},
+            {"row": index},
+        )
+
+    def rows(self, item: Item, plan: CorpusPlan) -> Iterator[dict[str, Any]]:
+        assert item.path is not None
+        digital = read_corpus_record(item.path, self.data_dir, self.limits)
+        index = item.hints["row"]
+        metadata: dict[str, Any] = {"age": None, "sex": None}
+        person = self._people.get(int(self._studies.subject[index]))
+        if person is not None:
+            age, anchor, gender = person
+            year = int(self._studies.year[index])
+            metadata = {"age": age_in_years(str(age + year - anchor)) if year else None, "sex": sex_of(gender)}
+        offset = int(self._studies.offset[index])
+        if self._measurements is not None and offset >= 0:
+            line = row_at(self._measurements, offset)
+            metadata["report"] = [line[name] for name in _REPORT_LINES if line.get(name)]
+            metadata["measurements"] = {name: measured(line.get(name, "")) for name in _MEASURED}
+            metadata |= {name: line[name] for name in ("bandwidth", "filtering") if line.get(name)}
+        full = Item(item.record_id, item.path, item.patient_id, item.labels, item.fold, metadata)
+        yield finished_row(digital, full, plan, "mimic_iv_ecg")
+
+
+class _Presence:
+    """Whether the folder of a patient is here, from one listing for a thousand of them: partial copies are the rule,
+    and asking for each of 800,000 files would take longer than all the rest.
+    """
+
+    def __init__(self, base: Path) -> None:
+        self.base = os.fspath(base)
+        self.listed: dict[str, set[str]] = {}
+
+    def __call__(self, path: str, layout: int) -> bool:
+        if layout == _OTHER:
+            return os.path.exists(f"{self.base}/{path}.hea")
+        patient = path.rsplit("/", 2)[0]
+        folder, _, name = patient.rpartition("/")
+        if folder not in self.listed:
+            try:
+                self.listed[folder] = set(os.listdir(f"{self.base}/{folder}"))
+            except OSError:
+                self.listed[folder] = set()
+        return name in self.listed[folder]
+
+
+def usual_path(subject: int, study: int, kind: int) -> str:
+    """Where a record lies in the full corpus, or in the demo, which lacks a level."""
+    level = f"p{str(subject)[:4]}/" if kind == _FULL else ""
+    return f"files/{level}p{subject}/s{study}/{study}"
+
+
+def measured(text: str) -> float | None:
+    """A measurement of the cart; None for what it could not measure (29999, 32767, -32768, 65535)."""
+    if text.removesuffix(".0") in _SENTINELS:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def joined_report(line: dict[str, str]) -> str:
+    """The lines of a report that are not blank, in small letters without trailing dots, dashes and stars."""
+    cleaned = [" ".join(line.get(name, "").lower().split()).strip(" .-*") for name in _REPORT_LINES]
+    return "\n".join(text for text in cleaned if text)
+
+
+@lru_cache(maxsize=100_000)
+def label_bits(report: str) -> int:
+    """The labels of a report as bits, in the order of the rules: included, and not excluded, anywhere in it."""
+    bits = 0
+    for position, (include, exclude) in enumerate(_rules()):
+        if include.search(report) and not (exclude is not None and exclude.search(report)):
+            bits |= 1 << position
+    return bits
+
+
+@lru_cache(maxsize=100_000)
+def _labels_of_bits(names: tuple[str, ...], bits: int) -> tuple[str, ...]:
+    return tuple(sorted(name for position, name in enumerate(names) if bits >> position & 1))
+
+
+@lru_cache(maxsize=1)
+def _rules() -> list[tuple[re.Pattern[str], re.Pattern[str] | None]]:
+    return [
+        (re.compile(row["include"], re.MULTILINE), re.compile(row["exclude"], re.MULTILINE) if row["exclude"] else None)
+        for row in packaged_table("mimic_report_rules")
+    ]
+
+
+def _studies(rows: list[tuple[int, int, int, int]], where: Path) -> Studies:
+    columns = np.array(rows, dtype=np.int64).T
+    unique, counts = np.unique(columns[1], return_counts=True)
+    if counts.max() > 1:
+        raise DuplicateRecordError("a study_id stands twice.", path=where, record=str(unique[counts.argmax()]))
+    nothing = np.zeros(len(rows), dtype=np.int64)
+    return Studies(columns[0], columns[1], columns[2], columns[3], nothing, nothing - 1, nothing)

@@ -1,0 +1,1 @@
+"""What several corpora share: packaged tables, search for files, known records, folds, headers of the Challenges."""

@@ -1,0 +1,261 @@
+"""What the corpora of the Challenges of 2020 and 2021 share: sources by letter, labels, gains, parts.
+
+The editions (`cinc2020`, `cinc2021`) and their single parts (`georgia`, `ningbo`, …) are this class with other sources.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ecg_transformers.data.corpora.base import Corpus, CorpusPlan, Item
+from ecg_transformers.data.corpora.shared.finishing import finished_row, note_of_count
+from ecg_transformers.data.corpora.shared.folds import assign_folds, split_by_folds
+from ecg_transformers.data.corpora.shared.headers import HeaderComments, read_challenge_record, read_comments
+from ecg_transformers.data.corpora.shared.known import (
+    POLICIES,
+    KnownRecord,
+    apply_known,
+    copies_of,
+    known_records,
+    withdrawn_ptb_xl,
+)
+from ecg_transformers.data.corpora.shared.search import some_of, walk_files
+from ecg_transformers.data.corpora.shared.snomed import (
+    TASKS,
+    label_names_of,
+    labels_of_codes,
+    snomed_rows,
+    unknown_codes,
+)
+from ecg_transformers.data.errors import ECGDataError, RecordNotFoundError
+from ecg_transformers.data.options import check_choice
+from ecg_transformers.data.record import DigitalRecord
+
+FIRST_OF_NINGBO = 10647
+RECORDS_OF = {
+    "cpsc2018": 6877,
+    "cpsc_extra": 3453,
+    "incart": 74,
+    "ptb": 516,
+    "ptb_xl": 21837,
+    "georgia": 10344,
+    "chapman": 10247,
+    "ningbo": 34905,
+}
+WRONG_GAINS = {"ptb": 2_000_000.0, "ptb_xl": 200.0, "georgia": 4880.0}
+"""Units per millivolt that the first edition of 2020 states; right is 1000 in all three."""
+
+_KNOWN_AS = {"incart": ("cinc2021_incart",), "ptb": (), "ptb_xl": ()}
+_LETTERS = re.compile(r"(A|Q|I|S)(\d{4})\Z|(HR|E|JS)(\d{5})\Z")
+_OF_LETTERS = {"A": "cpsc2018", "Q": "cpsc_extra", "I": "incart", "S": "ptb", "HR": "ptb_xl", "E": "georgia"}
+NO_PATIENTS = "no patient ids in this copy: parts are drawn by record, known copies of a recording stay together"
+
+
+def source_of(name: str) -> str | None:
+    """The source of a record by its letters (and of JS by the number); None for what is no record."""
+    match = _LETTERS.match(name)
+    if match is None:
+        return None
+    if match[3] == "JS":
+        return "chapman" if int(match[4]) < FIRST_OF_NINGBO else "ningbo"
+    return _OF_LETTERS[match[1] or match[3]]
+
+
+@dataclass(frozen=True)
+class ChallengeOptions:
+    """Options of all corpora in the form of the Challenges.
+
+    Attributes:
+        task: "all" (every code of the table, by abbreviation), "scored" (classes of the metric, equivalent codes as
+            one), "superclass", or None for no labels.
+        bad_records: "skip" leaves out known records without any signal and withdrawn ones, "skip_all" also those with
+            a damaged part and copies, "keep" none. All that are kept carry a flag.
+        correct_gain: put the wrong gains of the first edition of 2020 right (1000 per millivolt).
+        seed: of the ten folds.
+    """
+
+    task: str | None = "all"
+    bad_records: str = "skip"
+    correct_gain: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.task is not None:
+            check_choice("the task", self.task, TASKS)
+        check_choice("bad_records", self.bad_records, POLICIES)
+
+
+class ChallengeCorpus(Corpus):
+    """Records of some sources of the Challenges, wherever they lie below the folder."""
+
+    options_class = ChallengeOptions
+    edition: ClassVar[int] = 2021
+    sources: ClassVar[tuple[str, ...]] = ()
+
+    def wanted_sources(self) -> tuple[str, ...]:
+        """The sources that are read; an edition has options for them."""
+        return self.sources
+
+    def label_names(self) -> list[str]:
+        return label_names_of(self.options.task, self.edition)
+
+    def labels_of(self, codes: Sequence[str]) -> tuple[str, ...]:
+        return labels_of_codes(codes, self.options.task, self.edition)
+
+    def unknown_codes(self, codes: Sequence[str]) -> list[str]:
+        """Codes without any label: they are listed in the report and kept in the metadata."""
+        return unknown_codes(codes)
+
+    def plan(self) -> CorpusPlan:
+        return self.challenge_plan()
+
+    def challenge_plan(self) -> CorpusPlan:
+        """The plan of a folder with headers of the Challenges."""
+        found, others = find_challenge_headers(self.data_dir)
+        wanted = self.wanted_sources()
+        items, skipped, unknown = [], [], Counter[str]()
+        for source in wanted:
+            for path in found.get(source, []):
+                try:
+                    comments = read_comments(path, self.data_dir, self.limits)
+                except ECGDataError as error:
+                    skipped.append((path.stem, error.reason))
+                    continue
+                unknown.update(self.unknown_codes(comments.codes))
+                items.append(self.item_of(path, source, comments))
+        if not items:
+            raise self._nothing(found, skipped)
+        excluded = {f"records of {name}": len(paths) for name, paths in found.items() if name not in wanted}
+        if others:
+            excluded[f"headers that are no record of the Challenge ({some_of(others)})"] = len(others)
+        return self.finish_plan(items, skipped, excluded, unknown)
+
+    def finish_plan(
+        self,
+        items: list[Item],
+        skipped: list[tuple[str, str]],
+        excluded: dict[str, int],
+        unknown: Counter[str],
+    ) -> CorpusPlan:
+        """Known records, folds and the sentences of the report."""
+        options: ChallengeOptions = self.options
+        counts = Counter(item.metadata["part"] for item in items)
+        known = known_of_sources(counts)
+        counted = check_code_counts(items, counts)
+        items, left_out, notes = apply_known(items, known, options.bad_records)
+        items = assign_folds(items, options.seed, copies_of(known))
+        notes = [*notes_of_counts(counts), *counted, *notes, *self._notes(counts)]
+        if unknown:
+            listed = ", ".join(f"{code} ({count})" for code, count in unknown.most_common(20))
+            notes.append(f"codes without a label here, kept in metadata['snomed']: {listed}")
+        names = self.label_names()
+        return CorpusPlan(
+            splits=split_by_folds(items),
+            label_names=names,
+            task_kind="multilabel" if names else "unlabelled",
+            skipped=skipped,
+            excluded={**excluded, **left_out},
+            notes=notes,
+        )
+
+    def item_of(self, path: Path, source: str, comments: HeaderComments) -> Item:
+        metadata: dict[str, Any] = {"age": comments.age, "sex": comments.sex, "part": source}
+        metadata["snomed"] = list(comments.codes)
+        if comments.age_over_89:
+            metadata["age_over_89"] = True
+        if source == "ningbo" and comments.age == 0:  # a placeholder there
+            metadata["age"] = None
+        return Item(path.stem, path, None, self.labels_of(comments.codes), None, metadata)
+
+    def _notes(self, counts: Counter[str]) -> list[str]:
+        notes = [NO_PATIENTS]
+        doubles = {"ptb_xl": "PTB-XL", "ptb": "PTB", "cpsc2018": "CPSC 2018", "chapman": "Chapman", "incart": "INCART"}
+        again = [title for source, title in doubles.items() if counts.get(source)]
+        if again and len(self.wanted_sources()) > 1:
+            notes.append(
+                f"the sources {', '.join(again)} also occur as corpora of their own: pre-training here and testing "
+                f"there leaks (`exclude=` leaves sources out, `ecg-transformers overlap` finds the records)"
+            )
+        return notes
+
+    def _nothing(self, found: dict[str, list[Path]], skipped: list[tuple[str, str]]) -> ECGDataError:
+        if skipped:
+            return ECGDataError(
+                f"none of the {len(skipped)} headers can be read; the first is {skipped[0][0]}: {skipped[0][1]}",
+                path=self.data_dir,
+            )
+        held = f"; the folder has records of {', '.join(sorted(found))}" if found else ""
+        return RecordNotFoundError(
+            f"no record of {', '.join(self.wanted_sources())} here{held}; expected is {self.facts.layout}.",
+            path=self.data_dir,
+        )
+
+    def rows(self, item: Item, plan: CorpusPlan) -> Iterator[dict[str, Any]]:
+        assert item.path is not None
+        digital = read_challenge_record(item.path, self.data_dir, self.limits)
+        if self.options.correct_gain:
+            digital = correct_gain(digital, item.metadata["part"])
+        yield finished_row(digital, item, plan, self.facts.name)
+
+
+def find_challenge_headers(root: Path) -> tuple[dict[str, list[Path]], list[str]]:
+    """Headers below a folder by source, and names of headers that fit none."""
+    found: dict[str, list[Path]] = {}
+    others: list[str] = []
+    for path in walk_files(root, ".hea"):
+        source = source_of(path.stem)
+        if source is None:
+            others.append(path.name)
+        else:
+            found.setdefault(source, []).append(path)
+    return found, others
+
+
+def known_of_sources(sources: Sequence[str] | Counter[str]) -> dict[str, list[KnownRecord]]:
+    """Known records of some sources, as the Challenges name them."""
+    names = [name for source in sources for name in _KNOWN_AS.get(source, (source,))]
+    known = known_records(*names, *(["ecg_arrhythmia"] if {"chapman", "ningbo"} & set(sources) else []))
+    return {**known, **(withdrawn_ptb_xl() if "ptb_xl" in sources else {})}
+
+
+def notes_of_counts(counts: Counter[str]) -> list[str]:
+    """A sentence a source: complete, or how many records of how many."""
+    notes = []
+    for source, count in sorted(counts.items()):
+        whole = RECORDS_OF[source]
+        notes.append(note_of_count(count, whole, source))
+    return notes
+
+
+def correct_gain(digital: DigitalRecord, source: str) -> DigitalRecord:
+    """The samples of the first edition of 2020 are microvolts, whatever its headers say."""
+    wrong = WRONG_GAINS.get(source)
+    if wrong is None or not (digital.gain == wrong).all():
+        return digital
+    flags = [*digital.metadata.get("flags", []), "gain_corrected"]
+    return digital.with_(gain=digital.gain * 0 + 1000.0, metadata={**digital.metadata, "flags": sorted(flags)})
+
+
+def check_code_counts(items: Sequence[Item], counts: Counter[str]) -> list[str]:
+    """For a source that is complete: whether each code occurs as often as published, and where it does not."""
+    notes = []
+    for source, count in sorted(counts.items()):
+        if count != RECORDS_OF[source]:
+            continue
+        found = Counter(code for item in items if item.metadata["part"] == source for code in item.metadata["snomed"])
+        rows = snomed_rows()
+        wrong = [
+            f"{rows[code]['abbreviation']} {found[code]:,} instead of {int(rows[code][source]):,}"
+            for code in rows
+            if found[code] != int(rows[code][source])
+        ]
+        if wrong:
+            notes.append(f"{source}: label counts that are not those published: {', '.join(wrong[:20])}")
+        else:
+            notes.append(f"{source}: every code occurs as often as published")
+    return notes

@@ -1,0 +1,160 @@
+"""Large corpora: tables read line by line, items made when they are asked for, folds for whole columns.
+
+An item of a plan takes about a kilobyte; a million of them, and the texts of their tables, do not belong in memory.
+Here a corpus keeps numpy columns, and `LazyItems` makes the item of a position.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+
+from ecg_transformers.data.corpora.base import Item
+from ecg_transformers.data.corpora.shared.folds import DEALT
+from ecg_transformers.data.corpora.shared.search import LFS_MARK
+from ecg_transformers.data.errors import LimitError, RecordNotFoundError, TableError, brief
+from ecg_transformers.data.readers.limits import Limits, safe_file
+from ecg_transformers.data.tables import MAX_FIELD
+
+MAX_ROWS = 10_000_000
+
+
+class LazyItems(Sequence[Item]):
+    """Items by position, each made by `make(row)` when it is asked for."""
+
+    def __init__(self, make: Callable[[int], Item], rows: np.ndarray) -> None:
+        self.make = make
+        self.row_numbers = np.asarray(rows, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.row_numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> LazyItems: ...
+    def __getitem__(self, index: int | slice) -> Item | LazyItems:
+        if isinstance(index, slice):
+            return LazyItems(self.make, self.row_numbers[index])
+        return self.make(int(self.row_numbers[index]))
+
+    def __iter__(self) -> Iterator[Item]:
+        return (self.make(row) for row in self.row_numbers.tolist())
+
+
+def iterate_table(path: Path, required: Sequence[str], root: Path, limits: Limits) -> Iterator[dict[str, str]]:
+    """The rows of a CSV file one by one, cells stripped; memory does not grow with the table.
+
+    Raises:
+        TableError: missing columns, too many cells, a Git LFS pointer.
+    """
+    if not path.exists():
+        raise RecordNotFoundError("there is no such table.", path=path)
+    names = _checked_names(path, required, root, limits)
+    csv.field_size_limit(MAX_FIELD)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file)
+            next(reader, None)
+            for number, row in enumerate(reader, start=2):
+                if len(row) > len(names):
+                    raise TableError(f"row {number} has {len(row)} cells for {len(names)} columns.", path=path)
+                if number > MAX_ROWS:
+                    raise LimitError(f"the table has more than {MAX_ROWS} rows.", path=path)
+                if any(row):
+                    yield dict(zip(names, [cell.strip() for cell in row] + [""] * (len(names) - len(row))))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise TableError(f"the table cannot be read ({brief(error)}).", path=path) from error
+
+
+def iterate_with_offsets(
+    path: Path, required: Sequence[str], root: Path, limits: Limits
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """As `iterate_table`, with the byte at which each row starts: `row_at` finds it again."""
+    names = _checked_names(path, required, root, limits)
+    offset = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file):
+            start, offset = offset, offset + len(line)
+            while line.count(b'"') % 2 and (more := file.readline(MAX_FIELD)):  # a line break inside a cell
+                line += more
+                offset += len(more)
+            if number and line.strip():
+                yield start, _cells(line, names, path)
+
+
+def row_at(path: Path, offset: int) -> dict[str, str]:
+    """The row of a table that starts at a byte."""
+    with path.open("rb") as file:
+        names = _names_of(file.readline(MAX_FIELD))
+        file.seek(offset)
+        line = file.readline(MAX_FIELD)
+        while line.count(b'"') % 2 and (more := file.readline(MAX_FIELD)):
+            line += more
+    return _cells(line, names, path)
+
+
+def _checked_names(path: Path, required: Sequence[str], root: Path, limits: Limits) -> list[str]:
+    safe_file(path, root)
+    if path.stat().st_size > 8 * limits.max_table_bytes:
+        raise LimitError(f"the table has {path.stat().st_size} bytes, beyond the limit.", path=path)
+    with path.open("rb") as file:
+        first = file.readline(MAX_FIELD)
+    if first.startswith(LFS_MARK):
+        raise TableError("this is a Git LFS pointer, not the table; fetch it with `git lfs pull`.", path=path)
+    names = _names_of(first)
+    missing = [name for name in required if name not in names]
+    if missing:
+        raise TableError(f"the columns {missing} are missing; the table has {names}.", path=path)
+    return names
+
+
+def _names_of(line: bytes) -> list[str]:
+    return [name.strip() for name in next(csv.reader([line.decode("utf-8-sig", errors="replace")]), [])]
+
+
+def _cells(line: bytes, names: list[str], path: Path) -> dict[str, str]:
+    try:
+        row = next(csv.reader([line.decode("utf-8", errors="replace")], strict=False), [])
+    except csv.Error as error:
+        raise TableError(f"a row cannot be split into cells ({error}).", path=path) from error
+    if len(row) > len(names):
+        raise TableError(f"a row has {len(row)} cells for {len(names)} columns.", path=path)
+    return dict(zip(names, [cell.strip() for cell in row] + [""] * (len(names) - len(row))))
+
+
+def fold_column(groups: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
+    """Folds 1 to 10 as int8 `(N,)`: one a group (patient), spread over label sets.
+
+    Args:
+        groups: the patient of each record, integers `(N,)`.
+        labels: the labels of each record as bits of an integer `(N,)`.
+        seed: another seed deals other folds.
+    """
+    people, position = np.unique(groups, return_inverse=True)
+    union = np.zeros(len(people), dtype=np.int64)
+    np.bitwise_or.at(union, position, labels.astype(np.int64))
+    order = np.lexsort((_scrambled(people, seed), union))
+    dealt = np.array(DEALT if len(people) >= 3 else (1,), dtype=np.int8)
+    fold_of = np.empty(len(people), dtype=np.int8)
+    fold_of[order] = dealt[np.arange(len(people)) % len(dealt)]
+    return fold_of[position]
+
+
+def split_rows(folds: np.ndarray, make: Callable[[int], Item]) -> dict[str, Any]:
+    """Items by part: fold 10 test, fold 9 validation, in the order of the rows."""
+    parts = {"train": folds <= 8, "validation": folds == 9, "test": folds == 10}
+    return {part: LazyItems(make, np.flatnonzero(chosen)) for part, chosen in parts.items()}
+
+
+def _scrambled(numbers: np.ndarray, seed: int) -> np.ndarray:
+    """A hash of each integer and the seed (the finaliser of SplitMix64), the same on every machine."""
+    with np.errstate(over="ignore"):
+        z = numbers.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15) * np.uint64(2 * seed + 1)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return z ^ (z >> np.uint64(31))

@@ -1,0 +1,106 @@
+"""Where the files of a corpus are: found by characteristic names, never by the name of a folder.
+
+Mirrors flatten, nest and rename folders, and downloads with `wget -r` put `physionet.org/files/…` above and
+`index.html` beside. So a corpus looks for a file that only it has, a few levels down. Links are not followed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from ecg_transformers.data.errors import ECGDataError, RecordNotFoundError
+
+MAX_DEPTH = 4
+LFS_MARK = b"version https://git-lfs"
+_JUNK = (".", "__MACOSX")
+
+
+def find_file(root: Path, names: Sequence[str], depth: int = MAX_DEPTH) -> Path | None:
+    """The first file of one of these names (letter case does not matter) on the highest level that has one."""
+    return next(iter(find_files(root, names, depth)), None)
+
+
+def find_files(root: Path, names: Sequence[str], depth: int = MAX_DEPTH) -> list[Path]:
+    """All files of these names on the highest level that has one, in the order of `names`, then of their paths."""
+    wanted = {name.lower(): position for position, name in enumerate(names)}
+    level = [root]
+    for _ in range(depth + 1):
+        found: list[tuple[int, str]] = []
+        below: list[Path] = []
+        for folder in level:
+            for entry in _entries(folder):
+                if entry.is_dir(follow_symlinks=False):
+                    below.append(Path(entry.path))
+                elif entry.name.lower() in wanted:
+                    found.append((wanted[entry.name.lower()], entry.path))
+        if found:
+            return [Path(path) for _, path in sorted(found)]
+        level = sorted(below)
+    return []
+
+
+def find_folder(root: Path, name: str, depth: int = MAX_DEPTH) -> Path | None:
+    """The first folder of a name (letter case does not matter), at most `depth` levels down."""
+    level = [root]
+    for _ in range(depth + 1):
+        below = [
+            Path(entry.path) for folder in level for entry in _entries(folder) if entry.is_dir(follow_symlinks=False)
+        ]
+        for folder in sorted(below):
+            if folder.name.lower() == name.lower():
+                return folder
+        level = sorted(below)
+    return None
+
+
+def walk_files(root: Path, suffix: str) -> Iterator[Path]:
+    """Every file with a suffix below a folder, at any depth, in a fixed order; hidden and left-over files are none."""
+    for folder, folders, names in os.walk(root, followlinks=False):
+        folders[:] = sorted(name for name in folders if not name.startswith(_JUNK))
+        for name in sorted(names):
+            if name.lower().endswith(suffix) and not name.startswith(_JUNK):
+                yield Path(folder, name)
+
+
+def need_file(root: Path, names: Sequence[str], layout: str) -> Path:
+    """As `find_file`; a missing file is an error that says what the corpus looks like."""
+    found = find_file(root, names)
+    if found is None:
+        raise RecordNotFoundError(
+            f"no {' or '.join(names)} here or up to {MAX_DEPTH} levels down; expected is {layout}.", path=root
+        )
+    return found
+
+
+def is_lfs_pointer(path: Path) -> bool:
+    """Whether a file is the text that Git LFS leaves in place of its content."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(LFS_MARK)) == LFS_MARK
+    except OSError:
+        return False
+
+
+def refuse_lfs_pointer(path: Path, record: str | None = None) -> None:
+    """Raise where a file is a Git LFS pointer."""
+    if is_lfs_pointer(path):
+        raise ECGDataError(
+            "this is a Git LFS pointer, not the file; fetch it with `git lfs pull`.", path=path, record=record
+        )
+
+
+def some_of(names: Iterable[str], limit: int = 5) -> str:
+    """A few names for a sentence: `A0001, A0002 and 8 more`."""
+    listed = list(names)
+    more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
+    return ", ".join(listed[:limit]) + more
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return [entry for entry in entries if not entry.name.startswith(_JUNK)]
+    except OSError:
+        return []
