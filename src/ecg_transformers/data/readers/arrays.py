@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from ecg_transformers.data.errors import (
 )
 from ecg_transformers.data.readers.limits import Limits
 from ecg_transformers.data.readers.units import units_per_millivolt
-from ecg_transformers.data.record import ECGRecord, standard_lead_name
+from ecg_transformers.data.record import ECGRecord, standard_lead_names
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def record_from_array(
     record = ECGRecord(
         signal=values,
         sampling_rate=float(hints.sampling_rate),
-        lead_names=[standard_lead_name(name) for name in names],
+        lead_names=standard_lead_names(names),
         record_id=path.stem,
         source=str(path),
         metadata=metadata or {},
@@ -111,8 +112,11 @@ def record_from_array(
 
 def pick(names: list[str], wanted: list[str], path: Path, record: str) -> list[int]:
     """Positions of some leads by name."""
-    known = [standard_lead_name(name).lower() for name in names]
-    asked = [standard_lead_name(name).lower() for name in wanted]
+    known = [name.lower() for name in standard_lead_names(names)]
+    asked = [name.lower() for name in standard_lead_names(wanted)]
+    for place, name in enumerate(asked):  # `C3` of a file whose C1 to C6 are chest leads
+        if name not in known and re.fullmatch("c[1-6]", name) and f"v{name[1]}" in known:
+            asked[place] = f"v{name[1]}"
     for name, original in zip(asked, wanted):
         if name not in known:
             raise LeadNotFoundError(f"the record has the leads {names}.", path=path, record=record, lead=original)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ecg_transformers.data.errors import ECGDataError, MissingHintError, SignalError
-from ecg_transformers.data.readers.arrays import Hints, record_from_array
+from ecg_transformers.data.readers.arrays import Hints, pick, record_from_array
 from ecg_transformers.data.readers.limits import Limits, read_bytes
 from ecg_transformers.data.record import DigitalRecord, ECGRecord
 
@@ -58,7 +58,7 @@ def load(path: Path, hints: Hints, limits: Limits) -> dict[str, Any]:
 def _with_header(value: np.ndarray, path: Path, header_path: Path, hints: Hints, limits: Limits) -> DigitalRecord:
     """Integers of `val` with the scale of the WFDB header."""
     from ecg_transformers.data.readers.wfdb.header import read_header
-    from ecg_transformers.data.readers.wfdb.samples import choose_signals, scale_of, verify_checksums
+    from ecg_transformers.data.readers.wfdb.samples import lead_names_of, scale_of, verify_checksums
 
     header = read_header(header_path, limits, hints.root, follow_links=hints.follow_links)
     name = header.record_name
@@ -77,14 +77,15 @@ def _with_header(value: np.ndarray, path: Path, header_path: Path, hints: Hints,
     flags = list(header.flags)
     if hints.checksum != "ignore":
         verify_checksums(samples, header.signals, path, name, hints.checksum, flags)
-    chosen = choose_signals(header.signals, hints.lead_names, path, name)
-    names, gain, offset = scale_of(chosen, header.signals, hints.units, path, name, hints.strict, flags)
+    names = lead_names_of(header.signals, flags)
+    chosen = list(range(len(names))) if hints.lead_names is None else pick(names, hints.lead_names, path, name)
+    gain, offset = scale_of(chosen, header.signals, hints.units, path, name, hints.strict, flags)
     return DigitalRecord(
         samples=np.ascontiguousarray(samples[:, chosen]),
         gain=gain,
         offset=offset,
         sampling_rate=header.sampling_rate,
-        lead_names=names,
+        lead_names=[names[index] for index in chosen],
         record_id=path.stem,
         source=str(path),
         metadata={"comments": list(header.comments), **({"flags": sorted(set(flags))} if flags else {})},
@@ -109,8 +110,6 @@ def _cpsc_2018(struct: dict[str, Any], path: Path, hints: Hints, limits: Limits)
 
 def select_leads(record: ECGRecord, lead_names: list[str], path: Path) -> ECGRecord:
     """Some leads of a record whose file names its leads, in the order asked for."""
-    from ecg_transformers.data.readers.arrays import pick
-
     chosen = pick(record.lead_names, lead_names, path, record.record_id)
     record.signal = np.ascontiguousarray(record.signal[:, chosen])
     record.lead_names = [record.lead_names[index] for index in chosen]
