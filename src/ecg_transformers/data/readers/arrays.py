@@ -34,6 +34,7 @@ class Hints:
         checksum, allow_truncated, strict: see the WFDB reader.
         root, follow_links: the folder that no file may leave.
         keep_identity: hand out the file's own patient id, names and birth date (hospital formats); hidden by default.
+        variable: which array of a MATLAB or NPZ file holds the samples.
         start, stop: the samples to read, counted from 0, `stop` exclusive; both may be left out.
     """
 
@@ -48,6 +49,7 @@ class Hints:
     keep_identity: bool = False
     start: int | None = None
     stop: int | None = None
+    variable: str | None = None
 
     def __post_init__(self) -> None:
         if self.units is not None and units_per_millivolt(self.units) is None:
@@ -71,10 +73,21 @@ def record_from_array(
     """A record from values `(T, L)` in `hints.units` (floats default to millivolt)."""
     if signal.ndim == 1:
         signal = signal[:, None]
+    if signal.ndim == 3 and signal.shape[0] > 1:
+        raise SignalError(
+            f"the array of shape {signal.shape} holds {signal.shape[0]} records; save each in a file of its own, "
+            "(samples, leads).",
+            path=path,
+        )
     if signal.ndim != 2:
         raise SignalError(f"an array of shape {signal.shape} is no record (samples, leads).", path=path)
     if signal.dtype.kind not in "iuf":
         raise SignalError(f"an array of type {signal.dtype} holds no samples.", path=path)
+    if signal.shape[1] > limits.max_leads >= signal.shape[0]:
+        raise SignalError(
+            f"the array of shape {signal.shape} looks like (leads, samples): transpose it to (samples, leads).",
+            path=path,
+        )
     limits.check_shape(signal.shape[0], signal.shape[1], path=path)
     if hints.sampling_rate is None:
         raise MissingHintError("the file does not say its sampling rate; pass sampling_rate=….", path=path)

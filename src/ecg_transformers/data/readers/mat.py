@@ -26,14 +26,18 @@ def read_matlab(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECG
     variables = load(path, hints, limits)
     header = path.with_suffix(".hea")
     struct = variables.get("ECG")
-    if isinstance(struct, dict) and "data" in struct:
+    if hints.variable is None and isinstance(struct, dict) and "data" in struct:
         return _cpsc_2018(struct, path, hints, limits)
-    value = variables.get("val")
+    asked = hints.variable or "val"
+    value = variables.get(asked)
     if value is None:
         arrays = {name: v for name, v in variables.items() if isinstance(v, np.ndarray)}
-        raise SignalError(f"the file has no array 'val', but {sorted(arrays)}.", path=path)
+        way_out = "" if hints.variable else "; pass variable='…' with the one that holds the samples"
+        raise SignalError(f"the file has no array {asked!r}, but {sorted(arrays)}{way_out}.", path=path)
     if isinstance(value, dict | str):
-        raise SignalError("the variable 'val' is no array of numbers.", path=path)
+        raise SignalError(f"the variable {asked!r} is no array of numbers.", path=path)
+    if hints.variable is not None:
+        return record_from_array(_samples_first(value, hints), path, hints, limits)
     limits.check_shape(max(value.shape), min(value.shape), path=path)
     if header.exists():
         return _with_header(value, path, header, hints, limits)
@@ -43,6 +47,15 @@ def read_matlab(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECG
             path=path,
         )
     return record_from_array(value.T, path, hints, limits)
+
+
+def _samples_first(value: np.ndarray, hints: Hints) -> np.ndarray:
+    """An array of the user's own as `(samples, leads)`: the lead names tell, else the longer axis is time."""
+    if value.ndim != 2:
+        return value
+    if hints.lead_names is not None and (len(hints.lead_names) in value.shape) and value.shape[0] != value.shape[1]:
+        return value.T if value.shape[0] == len(hints.lead_names) else value
+    return value.T if value.shape[0] < value.shape[1] else value
 
 
 def load(path: Path, hints: Hints, limits: Limits) -> dict[str, Any]:

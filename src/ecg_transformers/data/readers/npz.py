@@ -35,9 +35,11 @@ def read_npz(path: Path, hints: Hints, limits: Limits) -> ECGRecord:
     """
     resolved = safe_file(path, hints.root, follow_links=hints.follow_links)
     arrays = _members(resolved, limits)
-    signal = arrays.get("signal", next(iter(arrays.values())) if len(arrays) == 1 else None)
+    asked = hints.variable or "signal"
+    signal = arrays.get(asked, next(iter(arrays.values())) if len(arrays) == 1 and not hints.variable else None)
     if signal is None:
-        raise SignalError(f"the archive has no array 'signal', but {sorted(arrays)}.", path=path)
+        way_out = "" if hints.variable else "; pass variable='…' with the one that holds the samples"
+        raise SignalError(f"the archive has no array {asked!r}, but {sorted(arrays)}{way_out}.", path=path)
     rate = arrays.get("sampling_rate")
     if rate is not None and (rate.size != 1 or rate.dtype.kind not in "iuf"):
         raise SignalError("'sampling_rate' is not one number.", path=path)
