@@ -29,6 +29,9 @@ from ecg_transformers.signal.leads import STANDARD_LEADS
 COMPLETE_FOLDER = "ecg_transformers.hub.folders.complete_folder"  # preprocessor and card
 UPLOAD = "ecg_transformers.hub.upload.upload_checkpoint"
 
+# inputs that hold a signal, and follow the precision of the model
+SIGNALS = frozenset({"input_values", "beats", "rr"})
+
 MAX_HIDDEN_SIZE, MAX_LAYERS, MAX_POSITIONS, MAX_LEADS = 16_384, 256, 1_000_000, 1_024
 MAX_LABELS, MAX_PARAMETERS = 100_000, 20_000_000_000
 
@@ -276,6 +279,26 @@ class ECGPreTrainedModel(PreTrainedModel):
             )
         super().post_init()
         self.freeze_fixed()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """As `forward`, on an input in the model's own precision: an extractor gives float32, a folder may be float16.
+
+        Raises:
+            ValueError: the input is no tensor, as an extractor gives it without `return_tensors="pt"`.
+        """
+        if args:
+            args = (self._own_precision(self.main_input_name, args[0]), *args[1:])
+        kwargs = {name: self._own_precision(name, kwargs[name]) if name in SIGNALS else kwargs[name] for name in kwargs}
+        return super().__call__(*args, **kwargs)
+
+    def _own_precision(self, name: str, value: Any) -> Any:
+        if value is None or isinstance(value, Tensor):
+            is_other = value is not None and value.is_floating_point() and value.dtype != self.dtype
+            return value.to(self.dtype) if is_other else value
+        raise ValueError(
+            f'{name} is a {type(value).__name__}, not a tensor: call the extractor with return_tensors="pt" '
+            '(model(**extractor(record, return_tensors="pt"))).'
+        )
 
     def _initialize_weights(self, module: nn.Module, is_custom_code: bool = False) -> None:
         # for classes outside its own package transformers passes over modules without parameters of their own, such as

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ecg_transformers.data.errors import LimitError, SignalError, TruncatedError, UnsupportedFormatError, brief
+from ecg_transformers.data.errors import ECGDataError, LimitError, SignalError, TruncatedError, UnsupportedFormatError, brief
 from ecg_transformers.data.readers.arrays import Hints, agreed_rate, record_from_array
 from ecg_transformers.data.readers.limits import Limits, read_bytes, safe_file
 from ecg_transformers.data.record import ECGRecord
@@ -122,7 +122,11 @@ def _members(path: Path, limits: Limits) -> dict[str, np.ndarray]:
                     content = member.read(entry.file_size + 1)
                 if len(content) != entry.file_size:
                     raise TruncatedError(f"the member {name!r} is not as long as stated.", path=path)
-                arrays[name] = parse_npy(content, path, limits, text=name in ("lead_names", "units"))
+                try:
+                    arrays[name] = parse_npy(content, path, limits, text=name in ("lead_names", "units"))
+                except ECGDataError as error:
+                    hint = " (names are saved as np.array(names, dtype=str))" if name in ("lead_names", "units") else ""
+                    raise type(error)(f"the member {name!r}: {error.reason}{hint}", path=path) from error
             return arrays
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
         raise UnsupportedFormatError(f"this is no readable NPZ archive ({brief(error)}).", path=path) from error
