@@ -12,7 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from ecg_transformers.data.errors import ECGDataError, LimitError, SignalError, TruncatedError, UnsupportedFormatError, brief
+from ecg_transformers.data.errors import (
+    ECGDataError,
+    LimitError,
+    SignalError,
+    TruncatedError,
+    UnsupportedFormatError,
+    brief,
+)
 from ecg_transformers.data.readers.arrays import Hints, agreed_rate, record_from_array
 from ecg_transformers.data.readers.limits import Limits, read_bytes, safe_file
 from ecg_transformers.data.record import ECGRecord
