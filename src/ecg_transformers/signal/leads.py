@@ -128,6 +128,37 @@ def derivation(lead: str, available: Sequence[str]) -> list[tuple[str, float]] |
     return None
 
 
+_LAW_TOLERANCE = 0.2
+
+
+def limb_leads_disagree(signal: np.ndarray, names: Sequence[str]) -> str | None:
+    """A sentence when the limb leads of a record `(T, L)` do not follow from I and II, else None.
+
+    The part of III, aVR, aVL and aVF that Einthoven's law and Goldberger's definitions leave over is compared with
+    all of it; leads in another order, under another name or scaled one by one leave most of it. Constants (electrode
+    offsets) are left out of account.
+    """
+    columns = {name: np.asarray(signal[:, names.index(name)], dtype=np.float64) for name in LIMB_LEADS if name in names}
+    if "I" not in columns or "II" not in columns or len(columns) < 3:
+        return None
+    moving = {name: values - np.nanmean(values) for name, values in columns.items() if np.isfinite(values).any()}
+    if "I" not in moving or "II" not in moving:
+        return None
+    broken = []
+    for name, (first, second) in _LIMB_AS_I_AND_II.items():
+        if name in moving and name not in ("I", "II"):
+            expected = first * moving["I"] + second * moving["II"]
+            size = max(float(np.nanstd(moving[name])), float(np.nanstd(expected)))
+            if size > 0 and float(np.nanstd(moving[name] - expected)) > _LAW_TOLERANCE * size:
+                broken.append(name)
+    if not broken:
+        return None
+    return (
+        f"{', '.join(broken)} do{'' if len(broken) > 1 else 'es'} not follow from I and II (Einthoven's law): are the leads "
+        "in another order? Give lead_names=[…]."
+    )
+
+
 @dataclass
 class LeadPlan:
     """How the wanted leads come from the given ones: rows of one matrix, so that a batch is one product.
