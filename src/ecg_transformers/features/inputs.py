@@ -58,15 +58,14 @@ def read_inputs(
 
 def as_rows(signal: Signal) -> tuple[Signal, bool]:
     """A batch of dataset rows by column, as `datasets` hands it to a function, as a list of rows; and whether it was one."""
-    if isinstance(signal, Mapping) and isinstance(signal.get("signal"), list) and _is_batch(signal):
-        count = len(signal["signal"])
-        return [{name: column[index] for name, column in signal.items()} for index in range(count)], True
-    return signal, False
-
-
-def _is_batch(columns: Mapping[str, Any]) -> bool:
-    lengths = {len(column) if isinstance(column, list) else -1 for column in columns.values()}
-    return len(lengths) == 1 and all(isinstance(one, bytes) or np.ndim(one) == 2 for one in columns["signal"])
+    if not isinstance(signal, Mapping) or not isinstance(signal.get("signal"), list):
+        return signal, False
+    lengths = {len(column) if isinstance(column, list) else -1 for column in signal.values()}
+    stored = all(isinstance(one, bytes) for one in signal["signal"]) and {"gain", "offset", "lead_names"} <= set(signal)
+    if len(lengths) != 1 or not (stored or all(np.ndim(one) == 2 for one in signal["signal"])):
+        return signal, False
+    rows = [{name: column[index] for name, column in signal.items()} for index in range(len(signal["signal"]))]
+    return rows if stored else [{**row, "signal": np.asarray(row["signal"])} for row in rows], True
 
 
 def _as_batch(signal: Signal) -> Sequence[Any] | None:

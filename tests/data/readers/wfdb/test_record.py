@@ -428,3 +428,14 @@ def test_any_format_can_be_read_as_far_as_it_goes(tmp_path):
     record = read_record(tmp_path / "a", allow_truncated=True)
     assert record.num_samples == 80
     assert "truncated" in record.metadata["flags"]
+
+
+def test_leads_of_a_file_that_is_there_are_read_without_the_others(tmp_path):
+    values = np.arange(100)
+    (tmp_path / "r.dat").write_bytes(values.astype("<i2").tobytes())
+    (tmp_path / "r.hea").write_text("r 2 100 100\nr.dat 16 100 16 0 0 4950 0 I\nr.xyz 16 100 16 0 0 1 0 vx\n")
+    with pytest.raises(RecordNotFoundError, match=r"r\.xyz.*lead_names"):
+        read_record(tmp_path / "r")
+    np.testing.assert_array_equal(
+        read_record(tmp_path / "r", lead_names=["I"]).signal[:, 0], (values / 100).astype(np.float32)
+    )

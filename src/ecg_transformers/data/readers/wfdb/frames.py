@@ -57,7 +57,7 @@ def read_frames(
     if request.lead_names is not None:
         chosen = pick(names, request.lead_names, path, header.record_name)
     rate = _one_rate(header, chosen, names, path)
-    columns = _columns(header, path, folder, request, limits, flags)
+    columns = _columns(header, chosen, path, folder, request, limits, flags)
     gain, offset = scale_of(chosen, header.signals, request.units, path, header.record_name, request.strict, flags)
     samples = np.column_stack([columns[index] for index in chosen])
     invalid = np.column_stack([columns[i] == INVALID_VALUE.get(header.signals[i].fmt, _NEVER) for i in chosen])
@@ -102,22 +102,56 @@ def _one_rate(header: Header, chosen: list[int], names: list[str], path: Path) -
 
 
 def _columns(
-    header: Header, path: Path, folder: Path, request: Request, limits: Limits, flags: list[str]
-) -> list[np.ndarray]:
-    """The samples of every signal as stored, int64, checksums verified."""
-    columns: list[np.ndarray] = []
-    for group in _groups_by_file(header, path):
-        columns += _read_group(group, header, path, folder, request, limits, flags)
-    frames = {len(column) // s.samples_per_frame for column, s in zip(columns, header.signals)}
-    if len(frames) > 1:  # files of several lengths, where the header promises none or the longer one is cut
-        shortest = min(frames)
-        columns = [column[: shortest * s.samples_per_frame] for column, s in zip(columns, header.signals)]
+    header: Header,
+    chosen: list[int],
+    path: Path,
+    folder: Path,
+    request: Request,
+    limits: Limits,
+    flags: list[str],
+) -> dict[int, np.ndarray]:
+    """The samples as stored, int64, of every signal that shares a file with a chosen one; checksums verified.
+
+    Files of other signals need not be there: the twelve leads of PTB are read without its Frank leads.
+    """
+    columns: dict[int, np.ndarray] = {}
+    for places in _groups_by_file(header, chosen, path):
+        group = [header.signals[index] for index in places]
+        columns |= zip(places, _read_group(group, header, path, folder, request, limits, flags))
+    frames = min(len(column) // header.signals[index].samples_per_frame for index, column in columns.items())
+    for index, column in columns.items():  # files of several lengths, where one is cut or the header promises none
+        columns[index] = column[: frames * header.signals[index].samples_per_frame]
     if request.checksum != "ignore" and not {"truncated", "length_inferred"} & set(flags):
-        straight = [index for index, signal in enumerate(header.signals) if not signal.skew]
+        straight = [index for index in columns if not header.signals[index].skew]
         sums = np.array([columns[index].sum() for index in straight], dtype=np.int64)
         signals = tuple(header.signals[index] for index in straight)
         compare_checksums(sums, signals, path, header.record_name, request.checksum, flags)
     return columns
+
+
+def _groups_by_file(header: Header, chosen: list[int], path: Path) -> Iterator[list[int]]:
+    """The signals of each file that holds a chosen one; they follow each other in a header and share format and start."""
+    for name, several in groupby(range(len(header.signals)), key=lambda index: header.signals[index].file_name):
+        places = list(several)
+        if not set(places) & set(chosen):
+            continue
+        first = header.signals[places[0]]
+        if name == path.name:
+            raise HeaderError("the header names itself as the signal file.", path=path, record=header.record_name)
+        if len({(header.signals[index].fmt, header.signals[index].byte_offset) for index in places}) > 1:
+            raise HeaderError(
+                f"the signals of the file {name!r} have different formats or byte offsets.",
+                path=path,
+                record=header.record_name,
+            )
+        if first.fmt == "0":
+            raise UnsupportedFormatError(
+                "format 0 stands for a signal that is not stored; pass lead_names=[…] of those that are.",
+                path=path,
+                record=header.record_name,
+                lead=first.name,
+            )
+        yield places
 
 
 def _groups_by_file(header: Header, path: Path) -> Iterator[list[Signal]]:

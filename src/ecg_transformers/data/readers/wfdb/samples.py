@@ -142,7 +142,8 @@ def open_signal_file(
             packed = likely[0].endswith(".gz")
             meant = f"; there is {likely[0]}, {'which has to be unpacked' if packed else 'is it that?'}"
         raise RecordNotFoundError(
-            f"the header {own_name} names the signal file {name!r}, which is not there{meant}",
+            f"the header {own_name} names the signal file {name!r}, which is not there{meant}; lead_names=[…] reads leads of "
+            "other files alone.",
             path=header_path,
             record=record,
         ) from error
