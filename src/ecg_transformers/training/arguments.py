@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from transformers import HfArgumentParser
 
 from ecg_transformers.training.errors import UsageError
-from ecg_transformers.words import did_you_mean, key_values
+from ecg_transformers.words import check_choice, did_you_mean, key_values
 
 T = TypeVar("T")
 MAX_SEED = 2**32
@@ -41,6 +41,10 @@ class RunArguments:
     )
     test_folds: str | None = option(None, "Folds of the test part, e.g. 9,10 (default: the highest).")
     validation_folds: str | None = option(None, "Folds of the validation part (default: the one below the test part).")
+    on_bad_record: str = option(
+        "stop", "Records that cannot be used: stop before the first step and name them all, or skip and count them."
+    )
+    allow_changed_data: bool = option(False, "Go on from a checkpoint although the records have changed since.")
     max_records: int | None = option(None, "Train on the first N records only (to try things out).")
     recipe: str = option("published", "Named set of hyper-parameters of the method; 'tiny' runs on a CPU.")
     config_overrides: str = option(
@@ -86,6 +90,7 @@ class RunArguments:
         for name, lowest in AT_LEAST.items():
             if getattr(self, name) < lowest:
                 raise UsageError(f"--{name} must be at least {lowest}, not {getattr(self, name)}.")
+        check_choice("--on_bad_record", self.on_bad_record, ("stop", "skip"), UsageError)
         if self.mixed_precision not in (None, "no", "bf16", "fp16"):
             raise UsageError(f"--mixed_precision must be no, bf16 or fp16, not {self.mixed_precision!r}.")
 

@@ -18,7 +18,7 @@ from ecg_transformers.models.classification import ECGForSequenceClassification
 from ecg_transformers.training.arguments import FinetuningArguments, parse_arguments
 from ecg_transformers.training.checkpoints.folder import Checkpoint
 from ecg_transformers.training.checkpoints.freezing import FrozenGuard, freeze_encoder, train_head_only
-from ecg_transformers.training.checkpoints.identity import IDENTITY, check_identity, check_result
+from ecg_transformers.training.checkpoints.identity import IDENTITY, check_identity, check_result, note_changed_data
 from ecg_transformers.training.checkpoints.saving import Saving, checkpoint_to_resume
 from ecg_transformers.training.checkpoints.tensors import model_tensors
 from ecg_transformers.training.classifier.job import Job, SeedPlan, prepare_job, run_identity
@@ -40,8 +40,14 @@ from ecg_transformers.training.report.log import Reporter
 from ecg_transformers.training.report.model_folder import quiet_loading, save_folder, save_model
 from ecg_transformers.training.report.summary import RunSummary, library_versions, write_result
 from ecg_transformers.training.run import Place, Run, prepare_model
+from ecg_transformers.training.samples.checking import usable_records
 from ecg_transformers.training.samples.loader import TrainingData
-from ecg_transformers.training.samples.overlap import overlap_flags, pretraining_fingerprints, split_fingerprints
+from ecg_transformers.training.samples.overlap import (
+    overlap_flags,
+    pretraining_fingerprints,
+    say_flags,
+    split_fingerprints,
+)
 from ecg_transformers.training.samples.splits import Split, load_split, longest_record
 from ecg_transformers.training.samples.views import build_augmentation, classifier_view
 
@@ -89,7 +95,11 @@ def tell_untrained(job: Job) -> None:
 def train_all_seeds(job: Job, stop: StopRequest, checkpoint: Checkpoint | None) -> None:
     """Train seed after seed; finished ones are passed over, an interrupted one continues at its checkpoint."""
     if checkpoint is not None:
-        check_identity(checkpoint, run_identity(job), allow_new_schedule=job.args.new_schedule)
+        options = {"allow_new_schedule": job.args.new_schedule, "allow_changed_data": job.args.allow_changed_data}
+        before = checkpoint.json().get("identity", {}).get("data", {}) if job.args.allow_changed_data else {}
+        for name, split in (("train", job.train), ("validation", job.validation)) if before else ():
+            note_changed_data(checkpoint, split.facts, before.get(name, {}))
+        check_identity(checkpoint, run_identity(job), **options)
     finished = [job.folder(seed.seed) for seed in job.seeds if job.folder(seed.seed).exists()]
     for folder in finished if job.args.resume_from_checkpoint is not None else []:
         check_result(folder, run_identity(job), allow_new_schedule=job.args.new_schedule)
@@ -203,14 +213,15 @@ def evaluate_all_seeds(job: Job, stop: StopRequest) -> RunSummary:
     }
     record = {"metric": args.selection_metric, "seeds": {str(seed): facts for seed, facts in selections.items()}}
     on_main_process(accelerator, lambda: write_result(job.output_dir / "selection.json", record))
-    test = load_split(args, "test", task=args.task, labelled=True)
+    test = usable_records(args, load_split(args, "test", task=args.task, labelled=True), job.bad_in_test)
     evaluator = job.evaluator(test, stop)
     scores: dict[int, np.ndarray] = {}
     for seed in job.seeds:
         scores[seed.seed] = evaluator.probabilities(load_seed(job, seed.seed))[0]
     metrics = job_metrics(job, test, scores, selections)
+    on_main_process(accelerator, lambda: say_flags(metrics["data"].get("overlap_with_pretraining", [])))
     summary = summarize(job, *job.seeds)
-    summary.metrics = metrics
+    summary.metrics, summary.skipped = metrics, job.skipped
     save_model(accelerator, load_seed(job, job.seeds[0].seed), extractor, job.output_dir)
 
     def finish() -> None:
@@ -255,7 +266,8 @@ def pretraining_overlap(args: FinetuningArguments, test: Split) -> dict[str, Any
     seen = pretraining_fingerprints(args.model_name_or_path)
     if seen is None:
         return {}
-    return {"overlap_with_pretraining": overlap_flags(seen, {f"{args.dataset}, test part": split_fingerprints(test)})}
+    flags = overlap_flags(seen, {f"{args.dataset}, test part": split_fingerprints(test)})
+    return {"overlap_with_pretraining": flags}
 
 
 def validation_summary(selections: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.models.registry import get_method
 from ecg_transformers.training.arguments import PretrainingArguments, parse_arguments
 from ecg_transformers.training.checkpoints.folder import Checkpoint
-from ecg_transformers.training.checkpoints.identity import as_json, check_identity, model_facts
+from ecg_transformers.training.checkpoints.identity import as_json, check_identity, model_facts, note_changed_data
 from ecg_transformers.training.checkpoints.saving import Saving, checkpoint_to_resume
 from ecg_transformers.training.errors import UsageError, usage_errors
 from ecg_transformers.training.loop import train
@@ -37,9 +37,15 @@ from ecg_transformers.training.report.log import Reporter
 from ecg_transformers.training.report.model_folder import quiet_loading, save_model
 from ecg_transformers.training.report.summary import RunSummary, library_versions
 from ecg_transformers.training.run import Run, prepare_model
+from ecg_transformers.training.samples.checking import check_all
 from ecg_transformers.training.samples.loader import TrainingData
-from ecg_transformers.training.samples.overlap import evaluation_fingerprints, overlap_flags, split_fingerprints
-from ecg_transformers.training.samples.splits import Split, load_split, representative_records
+from ecg_transformers.training.samples.overlap import (
+    evaluation_fingerprints,
+    overlap_flags,
+    say_flags,
+    split_fingerprints,
+)
+from ecg_transformers.training.samples.splits import Split, load_split
 from ecg_transformers.training.samples.views import build_augmentation, build_view
 
 
@@ -73,10 +79,15 @@ def _pretrain(args: PretrainingArguments, accelerator: Accelerator, stop: StopRe
     settings = pretraining_settings(args)
     checkpoint = checkpoint_to_resume(args)
     evaluations = evaluation_fingerprints(args.overlap_with)
-    split = load_split(args, args.split)
+    extractor = build_extractor(settings)
+    loaded = load_split(args, args.split)
+    view = build_view(settings.method.view, extractor)
+    (split,), skipped, _ = check_all(args, [loaded], view, accelerator)
+    before = {} if checkpoint is None else checkpoint.json().get("identity", {}).get("data", {})
+    note_changed_data(checkpoint if args.allow_changed_data else None, split.facts, before)
     prints = split_fingerprints(split)
     flags = overlap_flags(prints, evaluations)
-    extractor = build_extractor(settings)
+    on_main_process(accelerator, lambda: say_flags(flags))
     run = prepare_run(args, settings, split, extractor, accelerator, checkpoint)
     output_dir = run.saving.output_dir
     first_step = 0 if checkpoint is None else checkpoint.step
@@ -84,14 +95,11 @@ def _pretrain(args: PretrainingArguments, accelerator: Accelerator, stop: StopRe
     with Reporter(output_dir, first_step, run.schedule.total_steps, title, is_main, args.tensorboard) as reporter:
         train(run, reporter, stop, first_step)
     summary = summarize(args, settings, split, run)
+    summary.skipped = skipped
     summary.dataset = {**summary.dataset, **({"overlap": flags} if flags else {})}
     save_model(accelerator, run.plain_model, extractor, output_dir)
-
-    def finish() -> None:
-        summary.finish(output_dir)
-        prints.save(output_dir / FINGERPRINTS)
-
-    on_main_process(accelerator, finish)
+    on_main_process(accelerator, lambda: summary.finish(output_dir))
+    on_main_process(accelerator, lambda: prints.save(output_dir / FINGERPRINTS))
     return summary
 
 
@@ -126,10 +134,14 @@ def prepare_run(
     check_passes(model, plan)
     identity = run_identity(args, settings, split, extractor, model, plan, accelerator.mixed_precision, total_steps)
     if checkpoint is not None:
-        check_identity(checkpoint, identity, allow_new_schedule=args.new_schedule)
+        check_identity(
+            checkpoint,
+            identity,
+            allow_new_schedule=args.new_schedule,
+            allow_changed_data=args.allow_changed_data,
+        )
     view = build_view(settings.method.view, extractor, build_augmentation(hyper))
     data = TrainingData.of(args, split, view, plan)
-    data.samples.check(representative_records(split))
     wrapped, optimizer = prepare_model(args, accelerator, model, hyper, schedule.lr, checkpoint)
     saving = Saving.of(args, identity, total_steps)
     run = Run(accelerator, wrapped, optimizer, data, schedule, saving, hyper.clip_norm)

@@ -7,7 +7,7 @@ with a `Corpus` subclass and name it in `corpora/__init__.py`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -72,7 +72,7 @@ class CorpusPlan:
         warnings: sentences for it that are also logged: files left alone, patients that are not known.
     """
 
-    splits: dict[str, Sequence[Item]]
+    splits: Mapping[str, Sequence[Item]]
     label_names: list[str] = field(default_factory=list)
     task_kind: str = "unlabelled"
     files: list[Path] = field(default_factory=list)

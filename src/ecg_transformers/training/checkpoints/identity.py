@@ -28,14 +28,35 @@ def as_json(identity: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(identity, default=str))  # type: ignore[no-any-return]
 
 
-def check_identity(checkpoint: Checkpoint, identity: Mapping[str, Any], *, allow_new_schedule: bool = False) -> None:
+def check_identity(
+    checkpoint: Checkpoint,
+    identity: Mapping[str, Any],
+    *,
+    allow_new_schedule: bool = False,
+    allow_changed_data: bool = False,
+) -> None:
     """Raise `UsageError` when a checkpoint was made by a run with another method, config, data, recipe or seed.
 
     Paths, number of workers, number of processes, logging and intervals may change.
     """
     compare_identities(
-        checkpoint.path, checkpoint.json().get("identity", {}), identity, allow_new_schedule=allow_new_schedule
+        checkpoint.path,
+        checkpoint.json().get("identity", {}),
+        identity,
+        allow_new_schedule=allow_new_schedule,
+        allow_changed_data=allow_changed_data,
     )
+
+
+def note_changed_data(checkpoint: Checkpoint | None, facts: dict[str, Any], before: Mapping[str, Any]) -> None:
+    """Write into the facts of a split at which steps a run went on with other records than `before`."""
+    if checkpoint is None:
+        return
+    changes = list(before.get("changes", []))
+    if before.get("fingerprint") != facts["fingerprint"]:
+        changes.append({"from_step": checkpoint.step, "instead_of": before.get("fingerprint")})
+    if changes:
+        facts["changes"] = changes
 
 
 def check_result(folder: Path, identity: Mapping[str, Any], *, allow_new_schedule: bool = False) -> None:
@@ -51,19 +72,31 @@ def check_result(folder: Path, identity: Mapping[str, Any], *, allow_new_schedul
 
 
 def compare_identities(
-    path: Path, before: Mapping[str, Any], identity: Mapping[str, Any], *, allow_new_schedule: bool = False
+    path: Path,
+    before: Mapping[str, Any],
+    identity: Mapping[str, Any],
+    *,
+    allow_new_schedule: bool = False,
+    allow_changed_data: bool = False,
 ) -> None:
     """Raise `UsageError` when what lies at `path` has another identity than this run."""
     differences = [
         (key, old, new)
         for key, old, new in _differences(before, identity)
-        if key not in _GONE and not (allow_new_schedule and key.startswith(_SCHEDULE_ONLY))
+        if key not in _GONE
+        and not (allow_new_schedule and key.startswith(_SCHEDULE_ONLY))
+        and not (allow_changed_data and key.startswith(("data.", "total_steps")))
     ]
     if not differences:
         return
     key, old, new = differences[0]
     more = f" (and {len(differences) - 1} further differences)" if len(differences) > 1 else ""
     hint = " Pass --new_schedule true if the change of length is meant." if key.startswith(_SCHEDULE_ONLY) else ""
+    if key.startswith("data."):
+        hint = (
+            " The records have changed, or an earlier version took their fingerprint (it covered less): pass "
+            "--allow_changed_data true if that is meant."
+        )
     raise UsageError(
         f"{path} belongs to another run: its {key} is {_short(old)}, this run's is {_short(new)}{more}; "
         f"resume with the same settings or choose another --output_dir.{hint}"

@@ -17,8 +17,8 @@ from ecg_transformers.training.errors import usage_errors
 from ecg_transformers.training.plan.batches import BatchPlan
 from ecg_transformers.training.plan.settings import plain, resolve_batches, resolve_length
 from ecg_transformers.training.process.signals import StopRequest
-from ecg_transformers.training.samples.loader import TrainingData
-from ecg_transformers.training.samples.splits import Split, check_split_has_records, load_split, representative_records
+from ecg_transformers.training.samples.checking import BadRecord, check_all
+from ecg_transformers.training.samples.splits import Split, check_split_has_records, load_split
 from ecg_transformers.training.samples.views import View, classifier_view
 
 SEEDS = "seeds"
@@ -52,6 +52,8 @@ class Job:
     classifier: ClassifierPlan
     num_crops: int
     seeds: list[SeedPlan]
+    skipped: dict[str, int]
+    bad_in_test: list[BadRecord]
 
     @property
     def output_dir(self) -> Path:
@@ -86,20 +88,22 @@ def view_of(classifier: ClassifierPlan) -> View:
 
 
 def prepare_job(args: FinetuningArguments, accelerator: Accelerator) -> Job:
-    """Load training and validation split, plan the classifier and the seeds."""
+    """Load training and validation split, look at all records, plan the classifier and the seeds.
+
+    Of the test records only the signals are looked at: their labels are loaded when the models are chosen.
+    """
     train_split = load_split(args, "train", task=args.task, labelled=True)
     validation = load_split(args, "validation", task=args.task, labelled=True)
     check_split_has_records(args, "test", args.task)
     classifier = plan_classifier(args, train_split)
+    splits = [train_split, validation, load_split(args, "test", task=args.task)]
+    (train_split, validation, _), skipped, found = check_all(args, splits, view_of(classifier), accelerator)
     seeds, offset = [], 0
     for seed in args.seed_list():
         seeds.append(plan_seed(args, classifier, train_split, accelerator.num_processes, seed, offset))
         offset += seeds[-1].total_steps
-    for split in (train_split, validation):
-        data = TrainingData.of(args, split, view_of(classifier), seeds[0].plan)
-        data.samples.check(representative_records(split))
     crops = args.num_crops or classifier.settings.hyper.num_crops or 1
-    return Job(args, accelerator, train_split, validation, classifier, crops, seeds)
+    return Job(args, accelerator, train_split, validation, classifier, crops, seeds, skipped, found[2])
 
 
 def plan_seed(

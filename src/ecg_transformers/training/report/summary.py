@@ -35,6 +35,7 @@ class RunSummary:
         records_seen: records that went through the optimiser, over all seeds.
         cpu_seconds: processor time of the main process, over all sessions of the run.
         weights_sha256: of the file of weights that the run made, by which a copy of it is told from other weights.
+        skipped: records that were left out because they could not be used, by kind.
         final: last row of the train log.
         metrics: the content of `metrics.json` in fine-tuning.
         versions: of the libraries that took part.
@@ -61,6 +62,7 @@ class RunSummary:
     records_seen: int = 0
     cpu_seconds: float | None = None
     weights_sha256: str | None = None
+    skipped: dict[str, int] = field(default_factory=dict)
     final: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)

@@ -94,20 +94,6 @@ class _Selection:
         return self.records[self.indices[index]]
 
 
-def representative_records(split: Split) -> list[int]:
-    """The shortest record of every combination of leads and sampling rate: what they can give, all others can."""
-    table = getattr(split.records, "column", None)
-    if table is None:
-        return [0]
-    shortest: dict[tuple[Any, ...], tuple[int, int]] = {}
-    for index, (names, rate, length) in enumerate(
-        zip(table("lead_names"), table("sampling_rate"), table("num_samples"), strict=True)
-    ):
-        key = (tuple(names), rate)
-        shortest[key] = min(shortest.get(key, (length, index)), (length, index))
-    return [index for _, index in shortest.values()]
-
-
 def longest_record(split: Split) -> float | None:
     """Seconds of the longest record; None where the records cannot tell without being read."""
     table = getattr(split.records, "column", None)
@@ -123,8 +109,9 @@ def load_split(args: RunArguments, split: str, *, task: str | None = None, label
         UsageError: no such corpus, folder, option or task, an empty split, or no labels where they are needed.
     """
     names, data_dir, options = _source(args, task)
+    reading = {**options, "max_skipped": 1.0}  # what cannot be read is told by `unread_records`, all of it
     with usage_errors(ECGDataError, TypeError):
-        dataset = load_ecg_dataset(names if len(names) > 1 else names[0], data_dir=data_dir, split=split, **options)
+        dataset = load_ecg_dataset(names if len(names) > 1 else names[0], data_dir=data_dir, split=split, **reading)
         if args.max_records is not None and split == "train":
             dataset = dataset.select(range(min(args.max_records, len(dataset))))
         if len(dataset) == 0:
@@ -152,6 +139,17 @@ def load_split(args: RunArguments, split: str, *, task: str | None = None, label
     return result
 
 
+def unread_records(args: RunArguments, task: str | None = None) -> list[tuple[str, str]]:
+    """Id and reason of every record of the corpora that could not be read at all."""
+    names, data_dir, options = _source(args, task)
+    folders = data_dir if isinstance(data_dir, list) else [data_dir] * len(names)
+    with usage_errors(ECGDataError, TypeError):
+        reports = [
+            build_report(name, folder, **options, max_skipped=1.0) for name, folder in zip(names, folders, strict=True)
+        ]
+    return [(entry["record"], entry["reason"]) for report in reports for entry in report.skipped]
+
+
 def check_split_has_records(args: RunArguments, split: str, task: str | None = None) -> None:
     """Tell from the build report, without a look at the records, that a split is not empty: before a long training.
 
@@ -162,7 +160,7 @@ def check_split_has_records(args: RunArguments, split: str, task: str | None = N
     if len(names) > 1:
         return  # each may have its own splits; loading them says so
     with usage_errors(ECGDataError, TypeError):
-        records = build_report(names[0], data_dir, **options).records
+        records = build_report(names[0], data_dir, **options, max_skipped=1.0).records
     if not records.get(split):
         held = ", ".join(f"{name} {count}" for name, count in records.items() if count)
         raise UsageError(f"The {split} split of {args.dataset} holds no record (it has {held or 'none at all'}).")

@@ -57,6 +57,10 @@ class View:
             return {"input_values": np.asarray(self.extractor.finish(prepared))}
         return {"input_values": np.asarray(self.extractor.finish(prepared, num_crops=num_crops))}
 
+    def check(self, prepared: Prepared) -> None:
+        """Raise the error that training would meet, were this record drawn."""
+        self.sample(prepared, 1, np.random.default_rng(0))
+
     def crop(self, prepared: Prepared, generator: np.random.Generator) -> np.ndarray:
         """One random, augmented crop `(L, T)`."""
         return self.augment(np.asarray(self.extractor.finish(prepared, generator=generator)), generator)
