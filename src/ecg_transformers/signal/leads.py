@@ -138,18 +138,20 @@ def limb_leads_disagree(signal: np.ndarray, names: Sequence[str]) -> str | None:
     all of it; leads in another order, under another name or scaled one by one leave most of it. Constants (electrode
     offsets) are left out of account.
     """
-    columns = {name: np.asarray(signal[:, names.index(name)], dtype=np.float64) for name in LIMB_LEADS if name in names}
-    if "I" not in columns or "II" not in columns or len(columns) < 3:
+    present = [name for name in LIMB_LEADS if name in names]
+    if "I" not in present or "II" not in present or len(present) < 3:
         return None
-    moving = {name: values - np.nanmean(values) for name, values in columns.items() if np.isfinite(values).any()}
-    if "I" not in moving or "II" not in moving:
+    values = np.asarray(signal[:, [list(names).index(name) for name in present]], dtype=np.float64)
+    values = values[np.isfinite(values).all(axis=1)]
+    if not len(values):
         return None
+    moving = dict(zip(present, (values - values.mean(axis=0)).T))
     broken = []
     for name, (first, second) in _LIMB_AS_I_AND_II.items():
         if name in moving and name not in ("I", "II"):
             expected = first * moving["I"] + second * moving["II"]
-            size = max(float(np.nanstd(moving[name])), float(np.nanstd(expected)))
-            if size > 0 and float(np.nanstd(moving[name] - expected)) > _LAW_TOLERANCE * size:
+            size = max(float(moving[name].std()), float(expected.std()))
+            if size > 0 and float((moving[name] - expected).std()) > _LAW_TOLERANCE * size:
                 broken.append(name)
     if not broken:
         return None

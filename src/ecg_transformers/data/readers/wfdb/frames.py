@@ -154,28 +154,6 @@ def _groups_by_file(header: Header, chosen: list[int], path: Path) -> Iterator[l
         yield places
 
 
-def _groups_by_file(header: Header, path: Path) -> Iterator[list[Signal]]:
-    """The signals of each file; they follow each other in a header and share format and start."""
-    for name, several in groupby(header.signals, key=lambda signal: signal.file_name):
-        group = list(several)
-        if name == path.name:
-            raise HeaderError("the header names itself as the signal file.", path=path, record=header.record_name)
-        if len({(signal.fmt, signal.byte_offset) for signal in group}) > 1:
-            raise HeaderError(
-                f"the signals of the file {name!r} have different formats or byte offsets.",
-                path=path,
-                record=header.record_name,
-            )
-        if group[0].fmt == "0":
-            raise UnsupportedFormatError(
-                "format 0 stands for a signal that is not stored.",
-                path=path,
-                record=header.record_name,
-                lead=group[0].name,
-            )
-        yield group
-
-
 def _read_group(
     group: list[Signal],
     header: Header,
