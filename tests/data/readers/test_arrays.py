@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ecg_transformers.data.errors import ECGDataError, OptionError, SignalError
+from ecg_transformers.data.errors import ECGDataError, MissingHintError, OptionError, SignalError
 from ecg_transformers.data.readers import read_record
 
 TWO = np.random.default_rng(0).normal(size=(300, 2)).astype(np.float32)
@@ -54,3 +54,11 @@ def test_a_hint_that_a_format_cannot_honour_is_refused(tmp_path, hint):
     (tmp_path / "a.csv").write_text("I,II\n0.1,0.2\n")
     with pytest.raises(OptionError, match=next(iter(hint))):
         read_record(tmp_path / "a.csv", sampling_rate=100, **hint)
+
+
+def test_all_that_is_missing_is_asked_for_at_once(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((100, 2), dtype=np.int16))
+    with pytest.raises(MissingHintError) as caught:
+        read_record(tmp_path / "a.npy")
+    for name in ("sampling_rate=", "units=", "lead_names="):
+        assert name in str(caught.value)

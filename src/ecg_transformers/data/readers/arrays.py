@@ -69,8 +69,13 @@ def record_from_array(
     *,
     own_names: list[str] | None = None,
     metadata: dict[str, Any] | None = None,
+    counts: bool = False,
 ) -> ECGRecord:
-    """A record from values `(T, L)` in `hints.units` (floats default to millivolt)."""
+    """A record from values `(T, L)` in `hints.units` (floats default to millivolt, `counts` and integers need one).
+
+    Raises:
+        MissingHintError: what neither the file nor the caller says, all of it at once.
+    """
     if signal.ndim == 1:
         signal = signal[:, None]
     if signal.ndim == 3 and signal.shape[0] > 1:
@@ -89,15 +94,10 @@ def record_from_array(
             path=path,
         )
     limits.check_shape(signal.shape[0], signal.shape[1], path=path)
-    if hints.sampling_rate is None:
-        raise MissingHintError("the file does not say its sampling rate; pass sampling_rate=….", path=path)
-    if signal.dtype.kind in "iu" and hints.units is None:
-        raise MissingHintError(
-            f"the file holds integers ({signal.dtype}) without a scale; pass units='uV' (or 'mV', …).", path=path
-        )
     names = own_names or hints.lead_names
-    if names is None:
-        raise MissingHintError(f"the file does not name its {signal.shape[1]} leads; pass lead_names=[…].", path=path)
+    _ask_for_what_is_missing(signal, names, path, hints, counts or signal.dtype.kind in "iu")
+    assert names is not None
+    assert hints.sampling_rate is not None
     if len(names) != signal.shape[1]:
         turned = " It looks like (leads, samples): transpose it." if signal.shape[0] == len(names) else ""
         raise SignalError(
@@ -121,6 +121,23 @@ def record_from_array(
         record.signal = np.ascontiguousarray(record.signal[:, chosen])
         record.lead_names = [record.lead_names[index] for index in chosen]
     return record
+
+
+def _ask_for_what_is_missing(
+    signal: np.ndarray, names: list[str] | None, path: Path, hints: Hints, counts: bool
+) -> None:
+    lacks, needed = [], []
+    if hints.sampling_rate is None:
+        lacks.append("does not say its sampling rate")
+        needed.append("sampling_rate=…")
+    if counts and hints.units is None:
+        lacks.append(f"holds whole numbers ({signal.dtype}) without a scale")
+        needed.append("units='uV' (or 'mV', …)")
+    if names is None:
+        lacks.append(f"does not name its {signal.shape[1]} leads")
+        needed.append("lead_names=[…]")
+    if lacks:
+        raise MissingHintError(f"the file {' and '.join(lacks)}; pass {', '.join(needed)}.", path=path)
 
 
 def pick(names: list[str], wanted: list[str], path: Path, record: str) -> list[int]:

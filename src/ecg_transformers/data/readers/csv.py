@@ -52,10 +52,9 @@ def read_csv_record(path: Path, hints: Hints, limits: Limits) -> ECGRecord:
         table.drop_first()
         metadata["flags"] = ["time_column_left_out"]
         hints = replace(hints, sampling_rate=_rate(times, hints, path))
-    if is_whole(table) and hints.units is None and not any(table.units):
-        raise MissingHintError("the file holds whole numbers without a scale; pass units='uV' (or 'mV', …).", path=path)
+    counts = not any(table.units) and is_whole(table)
     signal, hints = _scaled(table, hints, path)
-    return record_from_array(signal, path, hints, limits, own_names=table.names, metadata=metadata)
+    return record_from_array(signal, path, hints, limits, own_names=table.names, metadata=metadata, counts=counts)
 
 
 def _rate(times: TimeColumn, hints: Hints, path: Path) -> float | None:

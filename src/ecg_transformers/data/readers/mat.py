@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ecg_transformers.data.errors import ECGDataError, MissingHintError, SignalError
+from ecg_transformers.data.errors import ECGDataError, SignalError
 from ecg_transformers.data.readers.arrays import Hints, pick, record_from_array
 from ecg_transformers.data.readers.limits import Limits, read_bytes
 from ecg_transformers.data.record import DigitalRecord, ECGRecord
@@ -41,11 +41,6 @@ def read_matlab(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECG
     limits.check_shape(max(value.shape), min(value.shape), path=path)
     if header.exists():
         return _with_header(value, path, header, hints, limits)
-    if hints.sampling_rate is None:
-        raise MissingHintError(
-            f"a MATLAB file does not say its sampling rate and {header.name} is not beside it; pass sampling_rate=….",
-            path=path,
-        )
     return record_from_array(value.T, path, hints, limits)
 
 
