@@ -19,6 +19,7 @@ from tqdm import tqdm
 from ecg_transformers.data.building.build import cache_root
 from ecg_transformers.data.errors import ECGDataError
 from ecg_transformers.data.fingerprint import dataset_fingerprint
+from ecg_transformers.data.rows import RecordTable
 from ecg_transformers.files import write_text
 from ecg_transformers.training.arguments import RunArguments
 from ecg_transformers.training.errors import UsageError, one_sentence
@@ -134,14 +135,10 @@ def usable_records(args: RunArguments, split: Split, bad: Sequence[BadRecord]) -
     if len(out) == len(split):
         raise UsageError(f"The {split.name} split of {args.dataset} holds no usable record; the first: {bad[0].reason}")
     chosen = split.select([index for index in range(len(split)) if index not in out])
-    dataset = getattr(split.records, "dataset", None)
-    if dataset is not None:  # what is trained on is what counts: the run goes on when a bad record is taken out
-        chosen.records = type(split.records)(dataset.select(sorted(set(range(len(split))) - out)))
-        chosen.facts = {
-            **split.facts,
-            "records": len(chosen),
-            "fingerprint": dataset_fingerprint(chosen.records.dataset),
-        }
+    if isinstance(split.records, RecordTable):  # what is trained on counts: a run goes on when bad records are removed
+        dataset = split.records.dataset.select(sorted(set(range(len(split))) - out))
+        chosen.records = RecordTable(dataset)
+        chosen.facts = {**split.facts, "records": len(chosen), "fingerprint": dataset_fingerprint(dataset)}
     return chosen
 
 
