@@ -280,6 +280,26 @@ def test_a_factor_of_zero_freezes_the_convolutions():
     assert all(not parameter.requires_grad for parameter in model.feature_extractor.parameters())
 
 
+@torch.no_grad()
+def test_a_training_file_of_fairseq_signals_converts(tmp_path):
+    model = tiny()
+    content = {
+        "args": None,
+        "cfg": {"model": {"_name": "wav2vec2_cmsc", "conv_feature_layers": "[(256, 2, 2)] * 4"}},
+        "model": published_keys(model),
+        "criterion": None,
+        "optimizer_history": [{"num_updates": 3}],
+        "task_state": {},
+        "extra_state": {"metrics": {"valid": [np.float64(0.5), np.zeros(3)]}},
+        "last_optimizer_state": {"state": {0: {"exp_avg": torch.zeros(3)}}},
+    }
+    torch.save(content, tmp_path / "mimic.pt")
+    again = ecg.convert_checkpoint("ecg_wav2vec2", tmp_path / "mimic.pt", num_attention_heads=2)
+    x = torch.randn(2, 12, 320)
+    assert torch.equal(again(x).pooler_output, model(x).pooler_output)
+    assert again.config.converted_from == "mimic.pt"
+
+
 # pre-training
 
 

@@ -263,3 +263,31 @@ def test_released_sizes_have_the_published_number_of_parameters_and_heads(recipe
 def test_the_label_list_is_complete():
     assert len(set(CARDIO_LEARNING_LABELS)) == 164
     assert (CARDIO_LEARNING_LABELS[0], CARDIO_LEARNING_LABELS[-1]) == ("PAC|SVPB", "3AVB")
+
+
+@torch.no_grad()
+def test_a_training_file_with_its_pickled_config_converts(tmp_path):
+    model = tiny()
+    content = {
+        "model_state_dict": published_keys(model, "old"),
+        "model_config": transformers.HubertConfig(hidden_size=32),
+        "optimizer_state_dict": {"state": {}, "param_groups": [{"lr": 1e-5}]},
+        "pretraining_vocab_sizes": [500],
+    }
+    torch.save(content, tmp_path / "hubert_ecg_small.pt")
+    again = ecg.convert_checkpoint("hubert_ecg", tmp_path / "hubert_ecg_small.pt", num_attention_heads=2)
+    x = torch.randn(2, 12, 60)
+    assert torch.equal(again(x).pooler_output, model(x).pooler_output)
+
+
+@torch.no_grad()
+def test_the_encoder_is_transformers_own_hubert():
+    model = tiny()
+    names = [
+        name for name in get_method("hubert_ecg").tiny_config if name not in ("num_leads", "seq_len", "sampling_rate")
+    ]
+    sizes = {name: getattr(model.config, name) for name in (*names, "conv_kernel", "conv_stride")}
+    hubert = transformers.HubertModel(transformers.HubertConfig(**sizes)).eval()
+    hubert.load_state_dict(published_keys(model))
+    x = torch.randn(2, 12, 60)
+    torch.testing.assert_close(model(x).last_hidden_state, hubert(x.flatten(1)).last_hidden_state)

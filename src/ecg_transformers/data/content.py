@@ -56,8 +56,10 @@ class ContentFingerprints:
     def select(self, split: str) -> ContentFingerprints:
         """The records of one split."""
         chosen = [index for index, name in enumerate(self.splits) if name == split]
-        picked = [[column[index] for index in chosen] for column in (self.record_ids, self.sources, self.splits)]
-        return ContentFingerprints(*picked, self.leads[chosen], self.codes[chosen])
+        ids, sources, splits = (
+            [column[index] for index in chosen] for column in (self.record_ids, self.sources, self.splits)
+        )
+        return ContentFingerprints(ids, sources, splits, self.leads[chosen], self.codes[chosen])
 
     def save(self, path: str | Path) -> None:
         """Write an NPZ file; 100 bytes a record."""
@@ -76,14 +78,14 @@ class ContentFingerprints:
         """Read what `save` wrote; nothing is unpickled."""
         try:
             with np.load(path, allow_pickle=False) as file:
-                texts = [file[name].tolist() for name in ("record_ids", "sources", "splits")]
+                ids, sources, splits = (file[name].tolist() for name in ("record_ids", "sources", "splits"))
                 codes, leads, counts = file["codes"], file["leads"], file["counts"].astype(int).tolist()
         except (OSError, ValueError, KeyError, EOFError) as error:
             raise ECGDataError(f"this is no file of content fingerprints ({brief(error)}).", path=path) from error
-        shape = (len(texts[0]), SLOTS, NUM_BITS // 8)
+        shape = (len(ids), SLOTS, NUM_BITS // 8)
         if codes.shape != shape or codes.dtype != np.uint8 or leads.shape != shape[:2]:
             raise ECGDataError(f"the fingerprints have the shape {codes.shape}, not {shape}.", path=path)
-        return cls(*texts, leads, codes, *counts)
+        return cls(ids, sources, splits, leads, codes, counts[0], counts[1])
 
 
 def lead_fingerprint(lead: np.ndarray, sampling_rate: float) -> np.ndarray | None:

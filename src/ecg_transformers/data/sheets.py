@@ -30,7 +30,7 @@ def corpus_sheet(name: str) -> dict[str, Any]:
 
 
 def readiness(needs: tuple[str, ...]) -> str:
-    """ "yes", or what to install first."""
+    """The word "yes", or what to install first."""
     missing = [package for package in needs if importlib.util.find_spec(package) is None]
     return f"needs {' and '.join(missing)}: pip install 'ecg_transformers[corpora]'" if missing else "yes"
 

@@ -41,7 +41,12 @@ from ecg_transformers.training.report.summary import RunSummary, library_version
 from ecg_transformers.training.run import Place, Run, prepare_model
 from ecg_transformers.training.samples.checking import usable_records
 from ecg_transformers.training.samples.loader import TrainingData
-from ecg_transformers.training.samples.overlap import overlap_flags, pretraining_fingerprints, split_fingerprints
+from ecg_transformers.training.samples.overlap import (
+    overlap_flags,
+    pretraining_fingerprints,
+    say_flags,
+    split_fingerprints,
+)
 from ecg_transformers.training.samples.splits import Split, load_split, longest_record
 from ecg_transformers.training.samples.views import build_augmentation, classifier_view
 
@@ -203,6 +208,7 @@ def evaluate_all_seeds(job: Job, stop: StopRequest) -> RunSummary:
     for seed in job.seeds:
         scores[seed.seed] = evaluator.probabilities(load_seed(job, seed.seed))[0]
     metrics = job_metrics(job, test, scores, selections)
+    on_main_process(accelerator, lambda: say_flags(metrics["data"].get("overlap_with_pretraining", [])))
     summary = summarize(job, *job.seeds)
     summary.metrics, summary.skipped = metrics, job.skipped
     save_model(accelerator, load_seed(job, job.seeds[0].seed), extractor, job.output_dir)
@@ -249,7 +255,8 @@ def pretraining_overlap(args: FinetuningArguments, test: Split) -> dict[str, Any
     seen = pretraining_fingerprints(args.model_name_or_path)
     if seen is None:
         return {}
-    return {"overlap_with_pretraining": overlap_flags(seen, {f"{args.dataset}, test part": split_fingerprints(test)})}
+    flags = overlap_flags(seen, {f"{args.dataset}, test part": split_fingerprints(test)})
+    return {"overlap_with_pretraining": flags}
 
 
 def validation_summary(selections: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:

@@ -39,7 +39,12 @@ from ecg_transformers.training.report.summary import RunSummary, library_version
 from ecg_transformers.training.run import Run, prepare_model
 from ecg_transformers.training.samples.checking import check_all
 from ecg_transformers.training.samples.loader import TrainingData
-from ecg_transformers.training.samples.overlap import evaluation_fingerprints, overlap_flags, split_fingerprints
+from ecg_transformers.training.samples.overlap import (
+    evaluation_fingerprints,
+    overlap_flags,
+    say_flags,
+    split_fingerprints,
+)
 from ecg_transformers.training.samples.splits import Split, load_split
 from ecg_transformers.training.samples.views import build_augmentation, build_view
 
@@ -82,6 +87,7 @@ def _pretrain(args: PretrainingArguments, accelerator: Accelerator, stop: StopRe
     note_changed_data(checkpoint if args.allow_changed_data else None, split.facts, before)
     prints = split_fingerprints(split)
     flags = overlap_flags(prints, evaluations)
+    on_main_process(accelerator, lambda: say_flags(flags))
     run = prepare_run(args, settings, split, extractor, accelerator, checkpoint)
     output_dir = run.saving.output_dir
     first_step = 0 if checkpoint is None else checkpoint.step
@@ -92,12 +98,8 @@ def _pretrain(args: PretrainingArguments, accelerator: Accelerator, stop: StopRe
     summary.skipped = skipped
     summary.dataset = {**summary.dataset, **({"overlap": flags} if flags else {})}
     save_model(accelerator, run.plain_model, extractor, output_dir)
-
-    def finish() -> None:
-        summary.finish(output_dir)
-        prints.save(output_dir / FINGERPRINTS)
-
-    on_main_process(accelerator, finish)
+    on_main_process(accelerator, lambda: summary.finish(output_dir))
+    on_main_process(accelerator, lambda: prints.save(output_dir / FINGERPRINTS))
     return summary
 
 

@@ -231,6 +231,23 @@ def test_philips_bomb_stops_at_the_expected_size(hospital, read):
         read(text.replace('durationperchannel="6000"', 'durationperchannel="1000"').encode("utf-16"))
 
 
+def test_philips_leads_that_are_whole_are_read_of_a_cut_file(hospital, read):
+    import base64
+
+    counts = hospital.ecg_counts(300)
+    text = hospital.philips(counts).decode("utf-16")
+    head, body = text.split('resolution="5">')
+    packed = base64.b64decode(body[: body.index("<")])
+    cut = base64.b64encode(packed[: len(packed) // 2]).decode()
+    content = f'{head}resolution="5">{cut}{body[body.index("<") :]}'.encode("utf-16")
+    with pytest.raises(TruncatedError, match="lead"):
+        read(content)
+    record = read(content, allow_truncated=True)
+    whole = ~np.isnan(record.signal).any(axis=0)
+    assert 1 < whole.sum() < 12
+    np.testing.assert_allclose(record.signal[:, whole], counts[:, whole] * 0.005, atol=1e-6)
+
+
 # SCP-ECG
 
 

@@ -151,3 +151,9 @@ def test_adamw_is_fused_on_a_cpu() -> None:
 def test_the_peak_of_the_unshifted_cosine_is_lost_at_the_end_of_the_warmup() -> None:
     settings = {"lr": 5.5e-5, "warmup_steps": 5, "total_steps": 100}
     assert unshifted_cosine_lr(5, **settings) == pytest.approx(1e-6 + 0.99384 * (5.5e-5 - 1e-6), rel=1e-5)
+
+
+def test_the_linear_schedule_rises_and_falls_on_straight_lines() -> None:
+    run = Schedule("linear", lr=1.0, total_steps=100, warmup_steps=8)
+    assert [run(step) for step in (0, 4, 8, 54)] == [0.0, 0.5, 1.0, 0.5]
+    assert run(99) == pytest.approx(1 / 92)

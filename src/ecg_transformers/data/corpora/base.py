@@ -7,7 +7,7 @@ with a `Corpus` subclass and name it in `corpora/__init__.py`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -71,7 +71,7 @@ class CorpusPlan:
         notes: sentences for the build report.
     """
 
-    splits: dict[str, Sequence[Item]]
+    splits: Mapping[str, Sequence[Item]]
     label_names: list[str] = field(default_factory=list)
     task_kind: str = "unlabelled"
     files: list[Path] = field(default_factory=list)

@@ -209,12 +209,10 @@ class ChapmanCorpus(ChallengeCorpus):
 
 def keep_one_rhythm(plan: CorpusPlan) -> None:
     """The codes of a WFDB copy name no rhythm in a few records, and several in others: those are left out, counted."""
-    for part, items in plan.splits.items():
-        kept = [item for item in items if len(item.labels) == 1]
-        if len(kept) < len(items):
-            reason = "no rhythm, or several, among the codes"
-            plan.excluded[reason] = plan.excluded.get(reason, 0) + len(items) - len(kept)
-        plan.splits[part] = kept
+    before = plan.num_items
+    plan.splits = {part: [item for item in items if len(item.labels) == 1] for part, items in plan.splits.items()}
+    if plan.num_items < before:
+        plan.excluded["no rhythm, or several, among the codes"] = before - plan.num_items
 
 
 def _is_denoised(path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ecg_transformers.data.corpora.base import CorpusFacts
 from ecg_transformers.data.corpora.shared.challenge import ChallengeCorpus, ChallengeOptions
@@ -65,7 +66,7 @@ class CinC2021Corpus(ChallengeCorpus):
         ),
     )
     options_class = EditionOptions
-    sources = SOURCES_2021
+    sources: ClassVar[tuple[str, ...]] = SOURCES_2021
 
     def wanted_sources(self) -> tuple[str, ...]:
         options: EditionOptions = self.options

@@ -154,7 +154,7 @@ class CODE15Corpus(Corpus):
             if len(tracings) != len(ids) or tracings.shape[2] != len(STANDARD_LEADS):
                 raise SignalError(
                     f"'tracings' has the shape {tracings.shape}; {len(ids)} exams of {len(STANDARD_LEADS)} leads are "
-                    f"expected.",
+                    "expected.",
                     path=path,
                 )
             place: dict[int, int] = {}
@@ -257,7 +257,7 @@ class CODE15Corpus(Corpus):
         scale = self.options.millivolts_per_unit
         return (
             f"one unit of the deposit is taken for {scale:g} mV (millivolts_per_unit); the publisher's scale is "
-            f"uncertain: normalise each record"
+            "uncertain: normalise each record"
         )
 
     def rows(self, item: Item, plan: CorpusPlan) -> Iterator[dict[str, Any]]:

@@ -161,7 +161,7 @@ class EchoNextCorpus(Corpus):
             return "signals are z-scores of each lead, NOT millivolts: flag z_scores, metadata['units']"
         return (
             f"signals taken back to mV as (z * SD + mean) * {MILLIVOLTS_PER_DEVICE_UNIT}, with the constants of the "
-            f"authors' model: an assumption that was not confirmed"
+            "authors' model: an assumption that was not confirmed"
         )
 
     def _item(self, index: int) -> Item:

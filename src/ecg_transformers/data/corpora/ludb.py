@@ -62,7 +62,11 @@ class LUDBCorpus(Corpus):
         homepage="https://physionet.org/content/ludb/",
         download="ludb 1.0.1",
         layout="ludb.csv and data/1.hea, data/1.i, …",
-        notes=("The first and last beats are not annotated: score only between the first and last mark of a lead.",),
+        notes=(
+            "The first and last beats are not annotated: score only between the first and last mark of a lead.",
+            "Every lead is scaled to 1 mV from its lowest to its highest sample: these are no real millivolts, "
+            "Einthoven's law does not hold between leads, and joint normalisation over leads means nothing.",
+        ),
     )
     options_class = LUDBOptions
     marker = ("ludb.csv",)

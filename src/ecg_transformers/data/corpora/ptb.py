@@ -153,12 +153,10 @@ class PTBCorpus(ChallengeCorpus):
         """Tasks of one class a record leave out the records without one, counted."""
         if self.options.task not in ("superclass", "mi"):
             return plan
-        for part, items in plan.splits.items():
-            plan.splits[part] = [item for item in items if len(item.labels) == 1]
-            lost = len(items) - len(plan.splits[part])
-            if lost:
-                reason = f"no label of the task {self.options.task}"
-                plan.excluded[reason] = plan.excluded.get(reason, 0) + lost
+        before = plan.num_items
+        plan.splits = {part: [item for item in items if len(item.labels) == 1] for part, items in plan.splits.items()}
+        if plan.num_items < before:
+            plan.excluded[f"no label of the task {self.options.task}"] = before - plan.num_items
         plan.task_kind = "multiclass"
         return plan
 

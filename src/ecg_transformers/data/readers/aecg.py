@@ -20,6 +20,7 @@ from ecg_transformers.data.readers.limits import Limits
 from ecg_transformers.data.readers.units import units_per_millivolt
 from ecg_transformers.data.record import DigitalRecord, ECGRecord
 
+_MAX_DIGITS = 2**23  # characters a lead, an hour and more at 500 Hz
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 _SUBJECT = "componentOf/timepointEvent/componentOf/subjectAssignment/subject/trialSubject"
 _MEASURED = ("MDC_ECG_TIME_PD_", "MDC_ECG_HEART_RATE", "MDC_ECG_ANGLE_")
@@ -158,7 +159,7 @@ def _lead(name: str, value: Element, hints: Hints, path: Path, limits: Limits) -
 
 
 def _digits(text: str, name: str, path: Path, limits: Limits) -> np.ndarray:
-    if len(text) > 24 * limits.max_samples:
+    if len(text) > min(_MAX_DIGITS, 24 * limits.max_samples):
         raise LimitError("the lead has more digits than samples are allowed.", path=path, lead=name)
     try:
         with warnings.catch_warnings():

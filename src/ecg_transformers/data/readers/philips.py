@@ -155,7 +155,12 @@ def _counts(
     elif layout.coding.lower() == "base64":
         content = base64_bytes(text, path)
         if layout.compressed:
-            return unpack_leads(content, num_leads, layout.length, path), None
+            allow = hints.allow_truncated
+            counts, whole = unpack_leads(content, num_leads, layout.length, path, allow_truncated=allow)
+            if whole == num_leads:
+                return counts, None
+            flags.append("truncated")
+            return counts, np.broadcast_to(np.arange(num_leads) >= whole, counts.shape).copy()
         values = np.frombuffer(content, "<i2", len(content) // 2)
     else:
         raise UnsupportedFormatError(

@@ -39,7 +39,7 @@ FORMATS = {
     **TITLES,
 }
 _SUFFIXES = {".hea": "wfdb", ".dat": "wfdb", ".mat": "mat", ".npy": "npy", ".npz": "npz", ".csv": "csv", ".tsv": "csv"}
-_SUFFIXES |= {".txt": "csv"}
+_SUFFIXES |= {".txt": "csv", ".edf": "edf"}
 
 
 def read_record(path: str | Path, *, limits: Limits | None = None, **hints: Any) -> ECGRecord:
@@ -150,7 +150,7 @@ def format_of(path: str | Path, root: str | Path | None = None, *, follow_links:
         )
     if not path.exists():
         raise RecordNotFoundError("there is no such file, nor a WFDB header of that name.", path=path)
-    names = ", ".join((*_SUFFIXES, ".edf", *CLINICAL_SUFFIXES))
+    names = ", ".join((*_SUFFIXES, *CLINICAL_SUFFIXES))
     raise UnsupportedFormatError(f"no reader for {path.suffix!r}; read are {names}.", path=path)
 
 

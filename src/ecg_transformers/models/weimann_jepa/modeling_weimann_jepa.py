@@ -256,8 +256,8 @@ class WeimannJEPAForPreTraining(WeimannJEPAPreTrainedModel):
 
     def __init__(self, config: WeimannJEPAConfig) -> None:
         super().__init__(config)
-        self.weimann_jepa = WeimannJEPAModel(config)
         self.student = WeimannJEPAStudentEncoder(config)
+        self.weimann_jepa = WeimannJEPAModel(config)
         self.predictor = WeimannJEPAPredictor(config)
         self.post_init()
 

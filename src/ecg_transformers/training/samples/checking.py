@@ -92,7 +92,7 @@ def find_bad_records(args: RunArguments, split: Split, view: View, accelerator: 
 def _look(
     args: RunArguments, split: Split, view: View, indices: Sequence[int], is_main: bool
 ) -> Iterator[tuple[int, str]]:
-    loader = DataLoader(
+    loader: DataLoader[Any] = DataLoader(
         _Records(split, view, indices),  # type: ignore[arg-type]  # map-style access is all it needs
         batch_size=16,
         num_workers=args.num_workers,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,8 @@ from ecg_transformers.data.content import ContentFingerprints, content_fingerpri
 from ecg_transformers.data.errors import ECGDataError
 from ecg_transformers.data.overlap import FINGERPRINTS, compare, fingerprints_of
 from ecg_transformers.training.errors import usage_errors
+from ecg_transformers.training.process.start import say
 from ecg_transformers.training.samples.splits import Split
-
-logger = logging.getLogger(__name__)
 
 
 def split_fingerprints(split: Split) -> ContentFingerprints:
@@ -37,11 +35,10 @@ def evaluation_fingerprints(texts: str | None) -> dict[str, ContentFingerprints]
 
 
 def overlap_flags(training: ContentFingerprints, evaluations: dict[str, ContentFingerprints]) -> list[dict[str, Any]]:
-    """For each evaluation how many of its records the training set holds: logged, and as plain data for the card."""
+    """For each evaluation how many of its records the training set holds: a sentence for the log, and plain data for the card."""
     flags = []
     for name, prints in evaluations.items():
         result = compare(training, prints, "the training set", name)
-        logger.log(logging.WARNING if result.pairs else logging.INFO, result.sentence())
         examples = [f"{pair.record_b} = {pair.source_a} {pair.record_a}" for pair in result.pairs[:5]]
         flags.append(
             {
@@ -53,6 +50,12 @@ def overlap_flags(training: ContentFingerprints, evaluations: dict[str, ContentF
             }
         )
     return flags
+
+
+def say_flags(flags: list[dict[str, Any]]) -> None:
+    """The sentences of the flags, one a line."""
+    for flag in flags:
+        say(flag["sentence"])
 
 
 def pretraining_fingerprints(model: str) -> ContentFingerprints | None:

@@ -93,7 +93,7 @@ class ChallengeOptions:
 class ChallengeCorpus(Corpus):
     """Records of some sources of the Challenges, wherever they lie below the folder."""
 
-    options_class = ChallengeOptions
+    options_class: ClassVar[type] = ChallengeOptions
     edition: ClassVar[int] = 2021
     sources: ClassVar[tuple[str, ...]] = ()
 
@@ -179,7 +179,7 @@ class ChallengeCorpus(Corpus):
         if again and len(self.wanted_sources()) > 1:
             notes.append(
                 f"the sources {', '.join(again)} also occur as corpora of their own: pre-training here and testing "
-                f"there leaks (`exclude=` leaves sources out, `ecg-transformers overlap` finds the records)"
+                "there leaks (`exclude=` leaves sources out, `ecg-transformers overlap` finds the records)"
             )
         return notes
 

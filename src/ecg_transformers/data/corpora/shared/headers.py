@@ -19,8 +19,8 @@ from ecg_transformers.data.errors import ECGDataError, HeaderError, TruncatedErr
 from ecg_transformers.data.readers.limits import Limits, read_bytes
 from ecg_transformers.data.readers.mat_format import load_mat
 from ecg_transformers.data.readers.reading import read_digital
-from ecg_transformers.data.readers.wfdb.header import parse_header
-from ecg_transformers.data.readers.wfdb.record import scale_of, verify_checksums
+from ecg_transformers.data.readers.wfdb.header import Signal, parse_header
+from ecg_transformers.data.readers.wfdb.samples import scale_of, verify_checksums
 from ecg_transformers.data.record import DigitalRecord
 
 _COMMENT = re.compile(r"#\s*([A-Za-z][^:]*?)\s*:\s*(.*)\Z")
@@ -123,7 +123,8 @@ def read_challenge_record(path: Path, root: Path, limits: Limits) -> DigitalReco
 def read_signal_files(path: Path, root: Path, limits: Limits, suffixes: Sequence[str]) -> DigitalRecord:
     """The signals of a record that lie in files of some suffixes, each file of format 16; the others stay unread."""
     header = parse_header(read_bytes(path, limits.max_header_bytes, root), path, limits)
-    blocks, signals = [], []
+    blocks: list[np.ndarray] = []
+    signals: list[Signal] = []
     for suffix in suffixes:
         own = tuple(signal for signal in header.signals if signal.file_name.lower().endswith(suffix))
         if not own or header.num_samples is None or any(signal.fmt != "16" for signal in own):

@@ -154,7 +154,7 @@ def clean(text: str) -> str:
 
 
 def sex_of(text: str) -> str:
-    """ "M", "F", or "" for anything that is not clearly one of them."""
+    """M or F; an empty text for anything that is not clearly one of them."""
     word = text.strip().lower()
     if word in ("m", "male", "man", "männlich", "masculin", "hombre", "1"):
         return "M"

@@ -13,32 +13,48 @@ _END = 1023
 _MOST_CODES = 1023  # entries 256 to 1022 are made on the way
 
 
-def unpack_leads(content: bytes, num_leads: int, num_samples: int, path: Path) -> np.ndarray:
-    """int32 `(T, L)` of the first chunks; files hold sixteen for twelve leads, the last ones flat.
+def unpack_leads(
+    content: bytes, num_leads: int, num_samples: int, path: Path, *, allow_truncated: bool = False
+) -> tuple[np.ndarray, int]:
+    """int32 `(T, L)` of the first chunks, and how many leads are whole; files hold sixteen chunks for twelve leads.
+
+    With `allow_truncated` the leads behind the end of the data are zeros.
 
     Raises:
         TruncatedError: the data ends within a lead.
-        HeaderError: a chunk unpacks to another number of samples (a small one may grow without end), or to none.
+        HeaderError: a chunk unpacks to more samples than declared (a small one may grow without end), or is damaged.
     """
-    leads, at = [], 0
-    for number in range(1, num_leads + 1):
-        if at + 8 > len(content):
-            raise TruncatedError(f"the XLI data end before lead {number} of {num_leads}.", path=path)
-        size, _, first = struct.unpack("<iHh", content[at : at + 8])
-        at += 8
-        if size < 0 or at + size > len(content):
-            raise TruncatedError(
-                f"the XLI chunk of lead {number} declares {size} bytes, {len(content) - at} follow.", path=path
-            )
-        unpacked = lzw(content[at : at + size], 2 * num_samples, number, path)
-        leads.append(integrate(unpacked, first))
-        at += size
-    return np.stack(leads, axis=1)
+    leads: list[np.ndarray] = []
+    at = 0
+    try:
+        for number in range(1, num_leads + 1):
+            column, at = _lead(content, at, number, num_samples, path)
+            leads.append(column)
+    except TruncatedError:
+        if not allow_truncated or not leads:
+            raise
+    whole = len(leads)
+    leads += [np.zeros(num_samples, dtype=np.int32)] * (num_leads - whole)
+    return np.stack(leads, axis=1), whole
+
+
+def _lead(content: bytes, at: int, number: int, num_samples: int, path: Path) -> tuple[np.ndarray, int]:
+    """The samples of the chunk at a place, and where the next one begins."""
+    if at + 8 > len(content):
+        raise TruncatedError(f"the XLI data end before lead {number}.", path=path)
+    size, _, first = struct.unpack("<iHh", content[at : at + 8])
+    at += 8
+    if size < 0 or at + size > len(content):
+        raise TruncatedError(
+            f"the XLI chunk of lead {number} declares {size} bytes, {len(content) - at} follow.", path=path
+        )
+    return integrate(lzw(content[at : at + size], 2 * num_samples, number, path), first), at + size
 
 
 def lzw(packed: bytes, expected: int, number: int, path: Path) -> bytes:
     """The bytes of one chunk, `expected` of them and not one more."""
-    bits = np.unpackbits(np.frombuffer(packed, np.uint8))
+    most = (expected + 2) * 10 // 8 + 2  # every code gives a byte at least
+    bits = np.unpackbits(np.frombuffer(packed[:most], np.uint8))
     whole = len(bits) // 10
     codes = (bits[: whole * 10].reshape(whole, 10) @ (1 << np.arange(9, -1, -1))).tolist()
     table = [bytes([value]) for value in range(256)]
