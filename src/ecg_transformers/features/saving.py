@@ -20,7 +20,7 @@ def refuse_unknown(extractor: Any, given: Mapping[str, Any], what: str = "argume
     """
     if given:
         cls = extractor if isinstance(extractor, type) else type(extractor)
-        function = cls.__init__ if isinstance(extractor, type) else cls.__call__
+        function = getattr(cls, "__init__" if isinstance(extractor, type) else "__call__")
         known = [p.name for p in inspect.signature(function).parameters.values() if p.kind != p.VAR_KEYWORD]
         name = sorted(given)[0]
         raise ValueError(f"{cls.__name__} has no {what} {name!r}{did_you_mean(name, known[1:])}")

@@ -317,8 +317,10 @@ class ECGPreTrainedModel(PreTrainedModel):
         return super().__call__(*args, **kwargs)
 
     def _own_precision(self, name: str, value: Any) -> Any:
-        if value is None or isinstance(value, Tensor):
-            is_other = value is not None and value.is_floating_point() and value.dtype != self.dtype
+        if value is None:
+            return None
+        if isinstance(value, Tensor):
+            is_other = value.is_floating_point() and value.dtype != self.dtype
             return value.to(self.dtype) if is_other else value
         raise ValueError(
             f'{name} is a {type(value).__name__}, not a tensor: call the extractor with return_tensors="pt" '

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ def _scaled(table: TextTable, hints: Hints, path: Path) -> tuple[np.ndarray, Hin
     if hints.units is not None or not any(table.units):
         return values, hints
     names = table.names or hints.lead_names or []
-    wanted = range(table.width)
+    wanted: Sequence[int] = range(table.width)
     if table.names is not None and hints.lead_names is not None:
         wanted = pick(table.names, hints.lead_names, path, path.stem)
     for column in wanted:

@@ -138,7 +138,8 @@ class FolderCorpus(Corpus):
         for position, row in enumerate(rows):
             name, labels = row[columns.record], rule.labels_of(row, position, table)
             path = index.find(name, table, position + 2)
-            parts.append(row[columns.split or columns.fold] if columns.split or columns.fold else "")
+            column = columns.split or columns.fold
+            parts.append(row[column] if column else "")
             if path is None:
                 skipped.append((name or f"row {position + 2}", f"row {position + 2}: {index.why_not(name)}"))
                 continue
