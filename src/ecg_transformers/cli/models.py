@@ -49,7 +49,7 @@ def _add_predict(verbs: Verbs) -> None:
     text = f"Class probabilities of records. {NOT_A_DEVICE}"
     predict = add_verb(verbs, "predict", text, "predict records/*.hea --model my-model -o predictions.csv")
     predict.add_argument("files", nargs="+", metavar="FILE", help="record files or globs; - reads a list from stdin")
-    predict.add_argument("--model", help="folder or Hub name of a fine-tuned classification model")
+    predict.add_argument("--model", help="folder or Hub name of a fine-tuned model, or a published classifier's name")
     predict.add_argument("--top_k", type=int, help="only the best k classes")
     predict.add_argument("--num_crops", type=int, help="crops of a record, instead of those of the model's evaluation")
     predict.add_argument("--windows", action="store_true", help="slide over the whole of long records")
@@ -88,8 +88,8 @@ def _methods(options: argparse.Namespace) -> int:
 def _predict(options: argparse.Namespace) -> int:
     if options.model is None:
         raise ValueError(
-            "name a fine-tuned model with --model: a folder that `ecg-transformers finetune` wrote, or a repository of "
-            "the Hub."
+            "name a fine-tuned model with --model: a folder that `ecg-transformers finetune` wrote, a repository of the "
+            "Hub, or a published checkpoint with a classifier (`ecg-transformers checkpoints`)."
         )
     if options.batch_size < 1:
         raise ValueError(f"--batch_size must be at least 1, got {options.batch_size}.")

@@ -10,6 +10,9 @@ from typing import Any
 from ecg_transformers.models.registry import resolve
 from ecg_transformers.words import did_you_mean
 
+# up to this long a record is a resting ECG, which the authors feed in their own crop or crops; longer ones are windowed
+RESTING_ECG_SECONDS = 15.0
+
 
 @dataclass(frozen=True)
 class Source:
@@ -44,6 +47,7 @@ class Checkpoint:
         preprocessing: arguments of `for_method(method, …)` that give the authors' own chain.
         sizes: config fields of the released network, its width first. A file of that width with other sizes is damaged, or
             another model.
+        embedding_size: width of an embedding of the released network; None where that is not known.
         readout: what one record becomes: "pooler", the network's published feature, averaged over windows.
         labels: dotted name of the outputs' names, for weights with a head.
         notes: what else is known, and what was not established.
@@ -57,9 +61,17 @@ class Checkpoint:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
     sizes: Mapping[str, Any] = field(default_factory=dict)
+    embedding_size: int | None = None
     readout: str = "pooler"
     labels: str | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def access(self) -> str:
+        """Where the file comes from, in a word: "Hub", "Hub, gated", or "bring" (the user has to)."""
+        if self.source.repository is None or self.source.file is None:
+            return "bring"
+        return "Hub, gated" if self.source.gated else "Hub"
 
     @property
     def label_names(self) -> list[str]:
@@ -109,6 +121,7 @@ def _hubert(size: str) -> Checkpoint:
         Source(repository, "model.safetensors", page=f"https://huggingface.co/{repository}"),
         _HUBERT_LICENCE,
         sizes=_HUBERT_SIZES[size],
+        embedding_size=_HUBERT_SIZES[size]["hidden_size"],
     )
 
 
@@ -123,12 +136,13 @@ def _hubert_tuned(size: str) -> Checkpoint:
         _HUBERT_LICENCE,
         overrides={"problem_type": "multi_label_classification"},
         sizes=_HUBERT_SIZES[size],
+        embedding_size=_HUBERT_SIZES[size]["hidden_size"],
         labels=_CARDIO_LABELS,
         notes=("Whether the repository holds safetensors or a pickle was not seen.", *unsure),
     )
 
 
-def _merl(kind: str, title: str, file: str, sizes: dict[str, Any]) -> Checkpoint:
+def _merl(kind: str, title: str, file: str, sizes: dict[str, Any], embedding_size: int) -> Checkpoint:
     return Checkpoint(
         f"merl-{kind}",
         title,
@@ -136,6 +150,7 @@ def _merl(kind: str, title: str, file: str, sizes: dict[str, Any]) -> Checkpoint
         Source(file=file, page=_MERL_PAGE),
         "MIT",
         sizes=sizes,
+        embedding_size=embedding_size,
         notes=("The ECG side alone. Missing leads are not foreseen by the authors.",),
     )
 
@@ -149,6 +164,7 @@ def _s4_sibling(name: str, title: str, file: str) -> Checkpoint:
         "not known: the repository names none",
         preprocessing={"variant": "s4"},
         sizes=_S4_SIZES,
+        embedding_size=1536,
         notes=(_S4_STATISTICS, _S4_TEACHER),
     )
 
@@ -162,6 +178,7 @@ _ROWS = (
         _MIT_BY_OTHERS,
         overrides={"problem_type": "multi_label_classification"},
         sizes={**_FOUNDER_SIZES, "num_leads": 12},
+        embedding_size=1024,
         labels=_FOUNDER_LABELS,
         notes=("Decision thresholds were not published.",),
     ),
@@ -174,6 +191,7 @@ _ROWS = (
         overrides={"problem_type": "multi_label_classification"},
         preprocessing={"lead_names": ["I"], "lead_table": ["I"]},
         sizes={**_FOUNDER_SIZES, "num_leads": 1},
+        embedding_size=1024,
         labels=_FOUNDER_LABELS,
         notes=("Lead I is taken before the filters, as published.",),
     ),
@@ -185,6 +203,7 @@ _ROWS = (
         "MIT",
         **_variant("ecg_fm"),
         sizes=_transformer(768, 12),
+        embedding_size=768,
         notes=("The authors embed each segment of 5 s; their mean for a record is our choice.",),
     ),
     Checkpoint(
@@ -200,6 +219,7 @@ _ROWS = (
         "not known (gated)",
         **_variant("deepecg_ssl"),
         sizes=_transformer(768, 12),
+        embedding_size=768,
     ),
     Checkpoint(
         "melp",
@@ -209,6 +229,7 @@ _ROWS = (
         "Apache-2.0",
         **_variant("melp"),
         sizes=_transformer(768, 8),
+        embedding_size=256,
         notes=("Released in bfloat16.",),
     ),
     Checkpoint(
@@ -219,12 +240,15 @@ _ROWS = (
         "not known; the code is CC BY-NC 4.0",
         **_variant("d_beta"),
         sizes=_transformer(768, 8),
+        embedding_size=768,
         notes=(_UNSEEN_FILE, "The lead order of its pre-training was not published."),
     ),
     *(_hubert(size) for size in ("small", "base", "large")),
     *(_hubert_tuned(size) for size in ("small", "base", "large")),
-    _merl("resnet18", "MERL, ResNet-18 encoder", "res18_best_encoder.pth", {"stem_dim": 64, "depths": [2, 2, 2, 2]}),
-    _merl("vit-tiny", "MERL, ViT-Tiny encoder", "vit_tiny_best_encoder.pth", _transformer(192, 12)),
+    _merl(
+        "resnet18", "MERL, ResNet-18 encoder", "res18_best_encoder.pth", {"stem_dim": 64, "depths": [2, 2, 2, 2]}, 512
+    ),
+    _merl("vit-tiny", "MERL, ViT-Tiny encoder", "vit_tiny_best_encoder.pth", _transformer(192, 12), 192),
     Checkpoint(
         "ked",
         "KED (ECGFM-KED), ECG encoder",
@@ -232,6 +256,7 @@ _ROWS = (
         Source(file="best_valid_all_increase_with_augment_epoch_3.pt", page="https://zenodo.org/records/14881564"),
         "not known",
         sizes={"stem_dims": [32, 32, 64], "stage_dims": [64, 128, 128, 192], "depths": [3, 4, 23, 3]},
+        embedding_size=768,
     ),
     Checkpoint(
         "xecg",
@@ -244,6 +269,7 @@ _ROWS = (
         ),
         "MIT (by its page; its code's repository adds: for research only)",
         sizes=_transformer(1024, 9),
+        embedding_size=1024,
         notes=(
             "Published embeddings were made in bfloat16 on a GPU and are met to about 1e-2.",
             _UNSEEN_FILE,
@@ -257,6 +283,7 @@ _ROWS = (
         "CC BY 4.0 (by its page)",
         preprocessing={"variant": "s4"},
         sizes=_S4_SIZES,
+        embedding_size=1536,
         notes=("The zip holds a Lightning file (.ckpt): that one is needed.", _UNSEEN_FILE),
     ),
     _s4_sibling("ecg-s4-jepa", "S4 encoder, JEPA", "jepa_e10.ckpt"),
@@ -270,6 +297,7 @@ _ROWS = (
         Source(page="https://github.com/bakqui/ST-MEM (cloud folder linked in its README)"),
         "CC BY-NC 4.0, with a later notice of the authors that reserves all rights",
         sizes=_transformer(768, 12),
+        embedding_size=768,
         notes=("What the file is called was not seen.",),
     ),
     Checkpoint(
@@ -282,6 +310,7 @@ _ROWS = (
         ),
         "MIT (code); no separate licence for the weights",
         sizes=_transformer(768, 12),
+        embedding_size=768,
         notes=("The same name means another model at Weimann and Conrad (weimann-jepa).",),
     ),
     Checkpoint(

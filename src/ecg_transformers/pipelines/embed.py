@@ -16,12 +16,10 @@ import torch
 from ecg_transformers.data.corpora.folder.files import FileIndex
 from ecg_transformers.data.errors import ECGDataError
 from ecg_transformers.hub.checkpoints import load_checkpoint
-from ecg_transformers.models.checkpoints import CHECKPOINTS
+from ecg_transformers.models.checkpoints import CHECKPOINTS, RESTING_ECG_SECONDS
 
 Readout = Literal["pooler", "mean", "max"]
 READOUTS = ("pooler", "mean", "max")
-# up to this long a record is a resting ECG, which the authors feed in their own crop or crops
-RESTING_ECG_SECONDS = 15.0
 _WAITING_TASKS = 4  # per process, so that a generator is not read far ahead
 
 
