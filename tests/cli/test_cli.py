@@ -158,6 +158,7 @@ def test_doctor_names_versions_cache_and_threads(capsys, monkeypatch, tmp_path):
         ["build", "ptb_xl", "--data_dir", "no such folder", "--output_dir", "out"],
         ["predict", "a.hea", "--model", "no such model folder"],
         ["predict", "a.hea"],
+        ["predict", "a.hea", "--model", "ecg-fm"],
         ["checkpoints", "ecg_founder"],
         ["predict", "a.hea", "--model", "m", "-o", "table.xlsx"],
         ["predict", "a.hea", "--model", "m", "-o", "no folder/table.csv"],

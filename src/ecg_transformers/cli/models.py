@@ -95,6 +95,7 @@ def _predict(options: argparse.Namespace) -> int:
         raise ValueError(f"--batch_size must be at least 1, got {options.batch_size}.")
     if options.output:
         check_table(options.output)
+    _check_classifier(options.model)
     classify = _classifier(options.model, options.device)
     print(NOT_A_DEVICE, file=sys.stderr)
     parameters = {"top_k": options.top_k, "num_crops": options.num_crops, "windows": options.windows or None}
@@ -139,6 +140,18 @@ def _progress(files: list[str]) -> Iterable[str]:
 
     bar: Iterator[str] = iter(tqdm(files, unit=" records", disable=not sys.stderr.isatty()))
     return bar
+
+
+def _check_classifier(name: str) -> None:
+    """Refuse a published encoder before its file is fetched."""
+    from ecg_transformers.models.checkpoints import CHECKPOINTS
+
+    if name in CHECKPOINTS and CHECKPOINTS[name].labels is None:
+        classifiers = ", ".join(row.name for row in CHECKPOINTS.values() if row.labels is not None)
+        raise ValueError(
+            f"{name} was published as an encoder, without a classifier: fine-tune it first (`ecg-transformers finetune "
+            f"--model_name_or_path {name} …`). With a classifier: {classifiers}."
+        )
 
 
 def _classifier(model: str, device: str) -> Any:
