@@ -11,10 +11,6 @@ from ecg_transformers.models.checkpoints import CHECKPOINTS, get_checkpoint, lis
 from ecg_transformers.models.registry import get_method
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "checkpoints.md"
-# what the tensors of the released files tell, and the table does not
-FURTHER_SIZES = {"hubert-ecg-small": {"num_attention_heads": 8}, "hubert-ecg-sft-small": {"num_attention_heads": 8}}
-FURTHER_SIZES["hubert-ecg-large"] = FURTHER_SIZES["hubert-ecg-sft-large"] = {"num_attention_heads": 16}
-FURTHER_SIZES["merl-vit-tiny"] = {"backbone": "vit"}
 KNOWN = [row.name for row in CHECKPOINTS.values() if row.embedding_size is not None]
 
 
@@ -39,16 +35,37 @@ def test_every_checkpoint_has_a_section_with_its_licence_and_every_step():
         assert all(note in section for note in sheet["notes"])
 
 
-@pytest.mark.parametrize("name", KNOWN)
-def test_the_width_of_an_embedding_is_that_of_the_released_network(name):
+def released_network(name):
+    """Without memory for its weights."""
     row = get_checkpoint(name)
     method = get_method(row.method)
-    variant = row.overrides.get("variant")
-    method = method if variant is None else method.with_variant(variant)
-    sizes = {**method.recipe("published").config, **row.sizes, **row.overrides, **FURTHER_SIZES.get(name, {})}
     with torch.device("meta"):
-        model = method.model_classes["base"](method.config_class(**sizes))
-    assert model.feature_size == row.embedding_size
+        return method.model_classes["base"](method.config_class(**row.released_config))
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_the_width_of_an_embedding_is_that_of_the_released_network(name):
+    assert released_network(name).feature_size == get_checkpoint(name).embedding_size
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("hubert-ecg-small", 30_209_664),
+        ("hubert-ecg-base", 92_798_848),
+        ("hubert-ecg-large", 187_644_736),
+        ("ecg-fm", 90_373_248),
+        ("d-beta", 63_203_712),
+        ("ked", 7_865_984),
+        ("merl-resnet18", 3_853_962 - 5_130),  # of a layer that the authors never train
+        ("merl-vit-tiny", 5_473_152),
+        ("xecg", 57_021_472 - 1_024),  # the mask token of pre-training
+        ("ecg-cpc", 808_960 + 2_123_776),
+        ("ecg-s4-jepa", 808_960 + 2_140_160),
+    ],
+)
+def test_released_networks_have_the_published_number_of_parameters(name, count):
+    assert released_network(name).num_parameters() == count
 
 
 def test_a_sheet_says_what_lies_here(tmp_path):

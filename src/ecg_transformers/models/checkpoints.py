@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ecg_transformers.models.registry import resolve
+from ecg_transformers.models.registry import get_method, resolve
 from ecg_transformers.words import did_you_mean
 
 # up to this long a record is a resting ECG, which the authors feed in their own crop or crops; longer ones are windowed
@@ -65,6 +65,13 @@ class Checkpoint:
     readout: str = "pooler"
     labels: str | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def released_config(self) -> dict[str, Any]:
+        """Config fields that build the released network without its file."""
+        method, variant = get_method(self.method), self.overrides.get("variant")
+        own = method if variant is None else method.with_variant(variant)
+        return {**own.recipe("published").config, **self.sizes, **_WITH_THE_FILE.get(self.name, {}), **self.overrides}
 
     @property
     def access(self) -> str:
@@ -164,7 +171,7 @@ def _s4_sibling(name: str, title: str, file: str) -> Checkpoint:
         "not known: the repository names none",
         preprocessing={"variant": "s4"},
         sizes=_S4_SIZES,
-        embedding_size=1536,
+        embedding_size=512,
         notes=(_S4_STATISTICS, _S4_TEACHER),
     )
 
@@ -283,7 +290,7 @@ _ROWS = (
         "CC BY 4.0 (by its page)",
         preprocessing={"variant": "s4"},
         sizes=_S4_SIZES,
-        embedding_size=1536,
+        embedding_size=512,
         notes=("The zip holds a Lightning file (.ckpt): that one is needed.", _UNSEEN_FILE),
     ),
     _s4_sibling("ecg-s4-jepa", "S4 encoder, JEPA", "jepa_e10.ckpt"),
@@ -322,6 +329,31 @@ _ROWS = (
         notes=("No public link to weights is known; a file of the authors' code has its settings inside.",),
     ),
 )
+# sizes that follow from the released file, or from its width, and are no sign of a wrong one
+_WITH_THE_FILE: dict[str, dict[str, Any]] = {
+    "hubert-ecg-small": {"num_attention_heads": 8, "intermediate_size": 2048},
+    "hubert-ecg-large": {"num_attention_heads": 12, "intermediate_size": 3840},
+    "merl-vit-tiny": {"backbone": "vit"},
+}
+_S4_NETWORK = {
+    "num_leads": 12,
+    "seq_len": 600,
+    "sampling_rate": 240,
+    "context": "s4",
+    "state_size": 8,
+    "pooling": ["mean"],
+}
+_S4_NETWORK |= {
+    "conv_dims": [512] * 4,
+    "conv_kernels": [3, 1, 1, 1],
+    "conv_strides": [2, 1, 1, 1],
+    "s4_max_length": 300,
+}
+_WITH_THE_FILE["ecg-cpc"] = _S4_NETWORK | {"s4_bidirectional": False}
+for _sibling in ("jepa", "data2vec", "dinosr", "sk-kmeans"):
+    _WITH_THE_FILE[f"ecg-s4-{_sibling}"] = _S4_NETWORK | {"s4_bidirectional": True}
+for _size in ("small", "large"):
+    _WITH_THE_FILE[f"hubert-ecg-sft-{_size}"] = _WITH_THE_FILE[f"hubert-ecg-{_size}"]
 CHECKPOINTS: dict[str, Checkpoint] = {row.name: row for row in _ROWS}
 
 
