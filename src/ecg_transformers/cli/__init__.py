@@ -12,10 +12,10 @@ import sys
 from collections.abc import Sequence
 
 from ecg_transformers._version import __version__
-from ecg_transformers.cli import corpora, doctor, models, records, training
+from ecg_transformers.cli import checkpoints, corpora, doctor, embedding, models, records, training
 from ecg_transformers.cli.output import NOT_A_DEVICE, in_flags
 
-FAMILIES = (records, models, corpora, training, doctor)
+FAMILIES = (records, embedding, checkpoints, models, corpora, training, doctor)
 
 
 def build_parser() -> argparse.ArgumentParser:

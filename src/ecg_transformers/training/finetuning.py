@@ -300,6 +300,6 @@ def summarize(job: Job, first: SeedPlan, *others: SeedPlan) -> RunSummary:
         weights_seed=first.seed,
         records_seen=sum(seed.records_seen for seed in seeds),
         versions=library_versions(),
-        parent=job.classifier.source,
+        parent=None if job.classifier.source is None else job.args.model_name_or_path,
         is_main_process=job.accelerator.is_main_process,
     )
