@@ -18,7 +18,7 @@ from types import ModuleType
 # modules that registering loads, directly or through others: a method's folder but for its registry entry, and the rooms
 # that hold extractors, cards and pipelines
 HOLDS_CLASSES = re.compile(
-    r"ecg_transformers\.((features|hub|pipelines)\.|models\.(auto$|base$|classification$|leads$|outputs$|\w+\.(?!method$)))"
+    r"ecg_transformers\.(features\.(?!checking$)|hub\.|pipelines\.|models\.(auto$|base$|classification$|leads$|outputs$|\w+\.(?!method$)))"
 )
 
 
@@ -31,10 +31,12 @@ def register_with_transformers() -> None:
 
 
 def _register() -> None:
+    from ecg_transformers.hub.by_name import register_names
     from ecg_transformers.models.auto import register_auto_classes
     from ecg_transformers.pipelines import register_pipelines
 
     register_auto_classes()
+    register_names()
     register_pipelines()
 
 

@@ -135,7 +135,9 @@ class FinetuningArguments(RunArguments):
     """Train a classifier on a labelled corpus and evaluate it on the test split."""
 
     model_name_or_path: str = option(
-        "", "Pre-trained model: a folder or a Hub repository; in mode scratch also a method's name."
+        "",
+        "Pre-trained model: a folder, a Hub repository, or a name that `ecg-transformers checkpoints` lists; in mode scratch "
+        "also a method's name.",
     )
     task: str | None = option(None, "Task of the corpus, e.g. superclass for ptb_xl.")
     mode: str = option(

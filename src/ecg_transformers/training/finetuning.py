@@ -28,6 +28,7 @@ from ecg_transformers.training.classifier.results import (
     describe_data,
     metrics_of_seeds,
     thresholds_from_validation,
+    untrained_classes,
     write_predictions,
 )
 from ecg_transformers.training.classifier.scores import Evaluator
@@ -35,7 +36,7 @@ from ecg_transformers.training.classifier.selection import Best, evaluation_step
 from ecg_transformers.training.loop import train
 from ecg_transformers.training.plan.settings import plain, resolve_schedule
 from ecg_transformers.training.process.signals import StopRequest
-from ecg_transformers.training.process.start import on_main_process, started
+from ecg_transformers.training.process.start import on_main_process, say, started
 from ecg_transformers.training.process.threads import fix_threads
 from ecg_transformers.training.report.log import Reporter
 from ecg_transformers.training.report.model_folder import quiet_loading, save_folder, save_model
@@ -81,6 +82,7 @@ def finetune(args: FinetuningArguments) -> RunSummary:
         checkpoint = checkpoint_to_resume(args)
         fix_threads(args, accelerator, state_before(args, checkpoint))
         job = prepare_job(args, accelerator)
+        on_main_process(accelerator, lambda: tell_untrained(job))
         train_all_seeds(job, stop, checkpoint)
         return evaluate_all_seeds(job, stop)
 
@@ -91,6 +93,15 @@ def state_before(args: FinetuningArguments, checkpoint: Checkpoint | None) -> Ma
         return None if checkpoint is None else checkpoint.json()
     finished = sorted((Path(args.output_dir) / SEEDS).glob("seed-*/run.json"))
     return json.loads(finished[0].read_text(encoding="utf-8")) if finished else None
+
+
+def tell_untrained(job: Job) -> None:
+    """Name the classes that cannot be learned, before any step."""
+    for name in untrained_classes(job.train):
+        say(
+            f"warning: the label {name!r} has no record in the training part: its figures measure nothing and are left "
+            "out of the averages."
+        )
 
 
 def train_all_seeds(job: Job, stop: StopRequest, checkpoint: Checkpoint | None) -> None:
@@ -247,7 +258,7 @@ def job_metrics(
     args, classifier = job.args, job.classifier
     thresholds = {seed: facts["thresholds"] for seed, facts in selections.items()}
     return {
-        "test": metrics_of_seeds(test, scores, thresholds, args.n_boot),
+        "test": metrics_of_seeds(test, scores, thresholds, args.n_boot, untrained_classes(job.train)),
         "validation": validation_summary(selections),
         "mode": args.mode,
         "label_fraction": args.label_fraction,
@@ -300,6 +311,6 @@ def summarize(job: Job, first: SeedPlan, *others: SeedPlan) -> RunSummary:
         weights_seed=first.seed,
         records_seen=sum(seed.records_seen for seed in seeds),
         versions=library_versions(),
-        parent=job.classifier.source,
+        parent=None if job.classifier.source is None else job.args.model_name_or_path,
         is_main_process=job.accelerator.is_main_process,
     )

@@ -47,7 +47,11 @@ def started(args: RunArguments) -> Iterator[tuple[Accelerator, StopRequest]]:
 
 
 def start_accelerator(args: RunArguments) -> Accelerator:
-    """The accelerator of the run; prints processes, device and precision on the main process."""
+    """The accelerator of the run; prints processes, device and precision on the main process.
+
+    Raises:
+        UsageError: a precision that the device does not compute in.
+    """
     if args.deterministic:
         make_deterministic()
     die_with_launcher()
@@ -60,6 +64,10 @@ def start_accelerator(args: RunArguments) -> Accelerator:
         raise UsageError(
             f"{launched} processes were started, but this kind of device ({accelerator.device.type}) takes one: start "
             "one, or pass --cpu to train on the processor with all of them."
+        )
+    if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":
+        raise UsageError(
+            "--mixed_precision fp16 needs a GPU: on a CPU the run would compute in float32. Leave it out, or take bf16."
         )
     if accelerator.is_main_process:
         count = accelerator.num_processes
