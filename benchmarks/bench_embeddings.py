@@ -40,7 +40,11 @@ def measure(row: Checkpoint, repeats: int, config: dict[str, Any]) -> Row:
     """Forward passes of one record beside a matrix product; `config` changes fields of the released network."""
     torch.manual_seed(0)
     method = get_method(row.method)
-    model = method.model_classes["base"](method.config_class(**{**row.released_config, **config})).eval().requires_grad_(False)
+    model = (
+        method.model_classes["base"](method.config_class(**{**row.released_config, **config}))
+        .eval()
+        .requires_grad_(False)
+    )
     inputs = record(row)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         model(inputs)

@@ -14,6 +14,7 @@ from ecg_transformers.models.registry import list_methods as list_methods
 from ecg_transformers.registration import register_with_transformers
 
 _LAZY = {
+    "check": "ecg_transformers.features.checking",
     "ECGFeatureExtractor": "ecg_transformers.features.feature_extraction_ecg",
     "ECGSLFeatureExtractor": "ecg_transformers.features.feature_extraction_beats",
     "ECGRecord": "ecg_transformers.data.record",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SECONDS = 300
+SECONDS = 570
 
 
 @pytest.fixture(scope="session")

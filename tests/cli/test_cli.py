@@ -14,6 +14,7 @@ from ecg_transformers.models.registry import list_methods, method_table
 
 LEADS = ["I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"]
 VERBS = [
+    "check",
     "info",
     "plot",
     "methods",

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ecg_transformers.data.record import ECGRecord
+from ecg_transformers.features.feature_extraction_beats import ECGSLFeatureExtractor
 from ecg_transformers.features.feature_extraction_ecg import ECGFeatureExtractor, ECGSignalWarning
 from ecg_transformers.signal.leads import STANDARD_LEADS
 
@@ -554,3 +555,64 @@ def test_extractors_can_be_pickled_and_sent_to_workers(st_mem: ECGFeatureExtract
     record = twelve_leads()
     copy = pickle.loads(pickle.dumps(st_mem))
     np.testing.assert_array_equal(values(copy, record, sampling_rate=500), values(st_mem, record, sampling_rate=500))
+
+
+def test_misplaced_columns_without_names_are_told(st_mem: ECGFeatureExtractor) -> None:
+    record = synthetic_record()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ECGSignalWarning)
+        st_mem(record, sampling_rate=500)
+    with pytest.warns(ECGSignalWarning, match="Einthoven"):
+        st_mem(record[:, [1, 0, *range(2, 12)]], sampling_rate=500)
+
+
+@pytest.mark.parametrize("peak", [0.5, 1.2, 3.0])
+@pytest.mark.parametrize("method", ["st_mem", "ecg_sl"])
+def test_every_extractor_tells_another_unit_and_a_flat_lead(method: str, peak: float) -> None:
+    cls = ECGSLFeatureExtractor if method == "ecg_sl" else ECGFeatureExtractor
+    extractor, record = cls.for_method(method), synthetic_record()
+    record = record * (peak / np.abs(record).max())
+    for factor, unit in ((1e3, "microvolts"), (1e-3, "volts")):
+        with pytest.warns(ECGSignalWarning, match=unit):
+            extractor(record * factor, sampling_rate=500, lead_names=list(STANDARD_LEADS))
+    record[:, 1] = 5.0
+    with pytest.warns(ECGSignalWarning, match="II flat"):
+        extractor(record, sampling_rate=500, lead_names=list(STANDARD_LEADS))
+
+
+def test_the_columns_of_a_data_frame_are_its_leads(st_mem: ECGFeatureExtractor) -> None:
+    pandas = pytest.importorskip("pandas")
+    record = synthetic_record()
+    frame = pandas.DataFrame(record[:, ::-1], columns=list(STANDARD_LEADS)[::-1])
+    np.testing.assert_array_equal(
+        values(st_mem, frame, sampling_rate=500),
+        values(st_mem, record, sampling_rate=500, lead_names=list(STANDARD_LEADS)),
+    )
+
+
+def test_a_batch_of_columns_gives_what_its_rows_give(st_mem: ECGFeatureExtractor) -> None:
+    rows = [
+        ECGRecord(synthetic_record(seed).astype(np.float32), 500, list(STANDARD_LEADS), f"r{seed}").to_row()
+        for seed in (0, 1)
+    ]
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    np.testing.assert_array_equal(st_mem(columns)["input_values"], st_mem(rows)["input_values"])
+    two = ECGFeatureExtractor.for_method("st_mem", lead_names=["II", "V1"])
+    assert two(columns)["lead_indices"] == [[1, 6], [1, 6]]
+
+
+def test_an_unknown_argument_is_refused_with_the_nearest(st_mem: ECGFeatureExtractor) -> None:
+    with pytest.raises(ValueError, match="'sampling_rte'; did you mean 'sampling_rate'"):
+        st_mem(twelve_leads(), sampling_rte=500)
+    with pytest.raises(ValueError, match="'maxbeats'; did you mean 'max_beats'"):
+        ECGSLFeatureExtractor.for_method("ecg_sl", maxbeats=3)
+
+
+def synthetic_record(seed: int = 0) -> np.ndarray:
+    """Ten seconds of twelve leads that obey Einthoven's law, `(5000, 12)` in millivolts."""
+    rng = np.random.default_rng(seed)
+    beat = np.exp(-0.5 * (np.linspace(-1, 1, 500) / 0.03) ** 2)
+    first, second = np.tile(beat, 10), np.tile(np.roll(beat, 20), 10) * 1.5
+    limbs = [first, second, second - first, -(first + second) / 2, first - second / 2, second - first / 2]
+    chest = [np.tile(np.roll(beat, shift), 10) * rng.uniform(0.5, 1.5) for shift in range(6)]
+    return np.stack([*limbs, *chest], axis=1)

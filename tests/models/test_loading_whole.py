@@ -37,7 +37,7 @@ def test_names_with_a_prefix_never_give_random_weights(tmp_path, name, role):
     for prefix in ("wrapped.", "module."):
         rewrite(tmp_path, lambda tensors, p=prefix: {f"{p}{key}": value for key, value in tensors.items()})
         for door in doors(model, role):
-            with pytest.raises(ValueError, match="none of the"):
+            with pytest.raises(ValueError, match=r"none of the|lacks \d+ of the"):
                 door.from_pretrained(tmp_path)
 
 
@@ -76,7 +76,7 @@ def test_a_pipeline_does_not_run_on_random_weights(tmp_path):
     saved("ecg_net1d", "classification", tmp_path)
     rewrite(tmp_path, lambda tensors: {f"module.{key}": value for key, value in tensors.items()})
     for task in ("ecg-classification", "ecg-feature-extraction"):
-        with pytest.raises(ValueError, match="none of the"):
+        with pytest.raises(ValueError, match=r"none of the|lacks \d+ of the"):
             transformers.pipeline(task, model=str(tmp_path))
 
 

@@ -39,7 +39,18 @@ def twelve_leads(length: int = 200, seed: int = 0) -> np.ndarray:
         ("ECG aVL", "aVL"),
         ("v6", "V6"),
         ("V 1", "V1"),
-        ("C4", "V4"),
+        ("ECG-II", "II"),
+        ("Lead-V1", "V1"),
+        ("V-1", "V1"),
+        ("-aVR", "-aVR"),
+        ("ECG -aVR", "ECG -aVR"),
+        ("+II", "+II"),
+        ("I-II", "I-II"),
+        ("I II", "I II"),
+        ("I_II", "I_II"),
+        ("II-III", "II-III"),
+        ("V1-V2", "V1-V2"),
+        ("C4", "C4"),
         ("II\x00", "II"),
         ("V4R", "V4R"),
         ("RESP", "RESP"),
@@ -108,3 +119,18 @@ def test_a_missing_lead_is_an_error_unless_allowed() -> None:
 def test_names_that_do_not_fit_the_columns_are_refused() -> None:
     with pytest.raises(ValueError, match="do not fit the shape"):
         select_leads(twelve_leads().T, STANDARD_LEADS, ["I"])
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["C3", "C4", "ECG"], ["C3", "C4", "ECG"]),
+        (["C3", "C4", "O1", "O2", "ECG I"], ["C3", "C4", "O1", "O2", "I"]),
+        (["C1", "C2", "C3", "C4", "C5", "C6", "Cz", "Fz"], ["C1", "C2", "C3", "C4", "C5", "C6", "Cz", "Fz"]),
+        (["I", "II", "C1", "C2", "C3", "C4", "C5", "C6"], ["I", "II", "V1", "V2", "V3", "V4", "V5", "V6"]),
+        (["II", "C1"], ["II", "V1"]),
+        (["I", "C4"], ["I", "C4"]),
+    ],
+)
+def test_electrodes_of_the_scalp_are_no_chest_leads(names: list[str], expected: list[str]) -> None:
+    assert canonical_leads(names) == expected

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ecg_transformers.benchmark.figures import collect, read_predictions
+from ecg_transformers.benchmark.page import page
 from ecg_transformers.benchmark.probes import READOUTS, SPLITS, Cell, Prober, digest, say
 from ecg_transformers.benchmark.report import render
 from ecg_transformers.files import file_sha256, write_text
@@ -146,7 +147,7 @@ def make_card(args: CardArguments) -> Path:
     write_text(folder / "results.json", json.dumps(results, indent=2) + "\n")
     card = Path(args.card) if args.card else folder / "card.md"
     card.parent.mkdir(parents=True, exist_ok=True)
-    write_text(card, render(results))
+    write_text(card, page(render(results), args.method))
     return card
 
 

@@ -69,9 +69,10 @@ def index(folder: Path) -> str:
     for dataset in sorted({card.dataset for card in cards}):
         parts.append(_table(dataset, [card for card in cards if card.dataset == dataset]))
     others = [path for path in paths if path not in {card.path for card in cards}]
+    others += sorted((folder / "reports").glob("*.md"))
     if others:
         parts.append("## Further cards\n")
-        parts.append("\n".join(f"- [{_first_title(path)}]({path.name})" for path in others) + "\n")
+        parts.append("\n".join(f"- [{_first_title(path)}]({path.relative_to(folder)})" for path in others) + "\n")
     return "\n".join(parts)
 
 
@@ -91,7 +92,7 @@ def _table(dataset: str, cards: list[Card]) -> str:
     columns = max((card.columns for card in cards), key=len)
     lines = [
         f"## `{dataset}`\n",
-        "Macro AUROC on the test split, mean over seeds [95 % interval over patients] (seeds).\n",
+        "Macro AUROC on the test split, mean over seeds. Intervals and seeds stand in each card.\n",
         f"| method | row | {' | '.join(columns)} |",
         "|---|---|" + "---|" * len(columns),
     ]

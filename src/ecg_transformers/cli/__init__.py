@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from ecg_transformers._version import __version__
 from ecg_transformers.cli import checkpoints, corpora, doctor, embedding, models, records, training
-from ecg_transformers.cli.output import NOT_A_DEVICE
+from ecg_transformers.cli.output import NOT_A_DEVICE, in_flags
 
 FAMILIES = (records, embedding, checkpoints, models, corpora, training, doctor)
 
@@ -53,5 +53,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("Interrupted.", file=sys.stderr)
         return 130
     except (ValueError, OSError, ImportError) as error:
-        print(f"ecg-transformers {options.verb}: {error}", file=sys.stderr)
+        print(f"ecg-transformers {options.verb}: {in_flags(str(error))}", file=sys.stderr)
         return 2

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from glob import glob, has_magic
@@ -47,6 +48,23 @@ def signal_hints(options: argparse.Namespace) -> dict[str, Any]:
     leads = [name.strip() for name in options.leads.split(",")] if options.leads else None
     given = {"sampling_rate": options.sampling_rate, "lead_names": leads, "units": options.units}
     return {name: value for name, value in given.items() if value is not None}
+
+
+_HINT = re.compile(r"\b(sampling_rate|lead_names|units)=(?:'(\w+)'|\[?…\]?)")
+_FLAGS = {"sampling_rate": "--sampling_rate", "lead_names": "--leads", "units": "--units"}
+_ARGUMENT = re.compile(r"\b[a-z_]+=(?:True|False|'\w+'|\[?…)")
+
+
+def in_flags(sentence: str) -> str:
+    """A sentence of the library with the flags of the command line in place of its arguments.
+
+    Arguments that the command line does not have are said to be those of Python.
+
+    >>> in_flags("the file does not say its sampling rate; pass sampling_rate=….")
+    'the file does not say its sampling rate; pass --sampling_rate ….'
+    """
+    said = _HINT.sub(lambda match: f"{_FLAGS[match[1]]} {match[2] or '…'}", sentence)
+    return f"{said} (name=value stands for an argument in Python.)" if _ARGUMENT.search(said) else said
 
 
 def for_people(options: argparse.Namespace) -> bool:

@@ -15,9 +15,11 @@ from ecg_transformers.cli.output import (
     print_table,
     signal_hints,
 )
+from ecg_transformers.words import key_value
 
 
 def add_verbs(verbs: Verbs) -> None:
+    _add_check(verbs)
     info = add_verb(verbs, "info", "Describe one record: format, rate, leads, units, what is odd.", "info record.hea")
     info.add_argument("record", help="path of the record")
     add_signal_hints(info)
@@ -38,6 +40,39 @@ def add_verbs(verbs: Verbs) -> None:
     add_signal_hints(convert)
     add_json(convert)
     convert.set_defaults(run=_convert_record)
+
+
+def _add_check(verbs: Verbs) -> None:
+    text = "Every problem of a record, a folder or a corpus at once, each with what to do."
+    check = add_verb(verbs, "check", text, "check my_records --method st_mem")
+    check.add_argument("path", metavar="PATH", help="record, folder (with or without labels.csv), or name of a corpus")
+    check.add_argument("--data_dir", metavar="DIR", help="folder of a corpus that is named")
+    check.add_argument("--method", metavar="NAME", help="leads and length that this method needs are errors")
+    check.add_argument("--option", action="append", default=[], metavar="K=V", help="builder option (repeatable)")
+    add_signal_hints(check)
+    add_json(check)
+    check.set_defaults(run=_check)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from ecg_transformers.features.checking import check
+
+    with tqdm(unit=" records", disable=not sys.stderr.isatty(), leave=False) as bar:
+        report = check(
+            options.path,
+            options.data_dir,
+            method=options.method,
+            progress=bar.update,
+            **signal_hints(options),
+            **dict(map(key_value, options.option)),
+        )
+    if for_people(options):
+        print(report)
+    else:
+        print_json(report.to_rows())
+    return 0 if report.ok else 1
 
 
 def _info(options: argparse.Namespace) -> int:

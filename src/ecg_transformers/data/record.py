@@ -47,7 +47,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ecg_transformers.data.errors import DuplicateLeadError, HeaderError, LabelError, SignalError
-from ecg_transformers.signal.leads import canonical_lead
+from ecg_transformers.signal.leads import canonical_in_file, canonical_lead
 
 if TYPE_CHECKING:
     import datasets
@@ -351,6 +351,13 @@ def standard_lead_name(name: str) -> str:
     """
     stripped = name.strip()
     return stripped if stripped.upper().startswith("ML") else canonical_lead(stripped)
+
+
+def standard_lead_names(names: Sequence[str]) -> list[str]:
+    """`standard_lead_name` of the leads of one file: `C1` to `C6` are chest leads where the other names say so."""
+    stripped = [name.strip() for name in names]
+    inside = canonical_in_file(stripped)
+    return [own if own.upper().startswith("ML") else name for own, name in zip(stripped, inside)]
 
 
 def check_layout(signal: np.ndarray, lead_names: Sequence[str], sampling_rate: float, record_id: str) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from transformers.feature_extraction_utils import BatchFeature
 
-from ecg_transformers.features.inputs import Given, Signal, read_inputs
-from ecg_transformers.features.saving import SavedFeatureExtractor
+from ecg_transformers.features.inputs import ECGSignalWarning, Given, Signal, as_rows, read_inputs
+from ecg_transformers.features.saving import SavedFeatureExtractor, refuse_unknown
 from ecg_transformers.features.steps import SelectLeads
+from ecg_transformers.features.steps.record import note_amplitudes
 from ecg_transformers.signal import leads as lead_tools
 from ecg_transformers.signal.beat_segments import MODES, NORMS, BeatSegments, segment_beats
 from ecg_transformers.signal.beats import METHODS, detect_r_peaks
@@ -99,7 +100,7 @@ class ECGSLFeatureExtractor(SavedFeatureExtractor):
         for name in _WRITTEN_BY_TRANSFORMERS:
             kwargs.pop(name, None)
         if unknown := sorted(set(kwargs) - set(_OF_THE_BASE_CLASS)):
-            raise ValueError(f"{type(self).__name__} has no setting {', '.join(unknown)}.")
+            refuse_unknown(type(self), dict.fromkeys(unknown), "setting")
         if sampling_rate is not None:
             raise ValueError("Beats are resampled one by one, records never: leave sampling_rate out of the settings.")
         self.lead_names = None if lead_names is None else lead_tools.canonical_leads(list(lead_names))
@@ -182,8 +183,8 @@ class ECGSLFeatureExtractor(SavedFeatureExtractor):
             padding: "longest" (of the batch) or "max_length" (`max_beats`).
             return_tensors: "np" or "pt".
         """
-        if kwargs:
-            raise ValueError(f"{type(self).__name__} takes no argument {', '.join(sorted(kwargs))}.")
+        refuse_unknown(self, kwargs)
+        signal, _ = as_rows(signal)
         given = read_inputs(signal, sampling_rate, lead_names, units, self.units)
         items = _items(signal, len(given))
         peaks = _for_each(rpeaks, given, signal, "rpeaks")
@@ -193,6 +194,8 @@ class ECGSLFeatureExtractor(SavedFeatureExtractor):
             prepared = self._prepare(record, items[index], peaks[index], labels[index])
             parts = {"crop_start": crop_start, "crop_length": crop_length, "num_crops": num_crops}
             chosen.append(self._choose(prepared, generator=generator, where=record.state.where, **parts))
+        for sentence in dict.fromkeys(text for one in given for text in one.state.report.repairs()):
+            warnings.warn(sentence, ECGSignalWarning, stacklevel=2)
         length = self.max_beats if padding == "max_length" else None
         data = _stack([self._arrays(runs, squeeze=num_crops is None) for runs in chosen], length)
         if num_crops is None:
@@ -246,6 +249,7 @@ class ECGSLFeatureExtractor(SavedFeatureExtractor):
 
     def _prepare(self, given: Given, item: Any, rpeaks: Any, labels: Any) -> PreparedBeats:
         signal, rate, where = self.select(given), given.state.sampling_rate, given.state.where
+        note_amplitudes(signal, given.state)
         annotated = _annotations(item)
         if rpeaks is None and self.peak_source == "annotations":
             if annotated.get("beat_samples") is None:

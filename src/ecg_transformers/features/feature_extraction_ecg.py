@@ -10,8 +10,8 @@ import numpy as np
 from transformers.feature_extraction_utils import BatchFeature
 
 from ecg_transformers.features.execution import Chain, CropRequest, Item, naming, run_groups
-from ecg_transformers.features.inputs import Given, Signal, read_inputs
-from ecg_transformers.features.saving import SavedFeatureExtractor
+from ecg_transformers.features.inputs import ECGSignalWarning, Given, Signal, as_rows, read_inputs
+from ecg_transformers.features.saving import SavedFeatureExtractor, refuse_unknown
 from ecg_transformers.features.settings import derive_steps, statistics_of
 from ecg_transformers.features.steps import Crop, Normalize, RecordStep, Step, step_from_dict
 from ecg_transformers.signal import leads as lead_tools
@@ -20,10 +20,6 @@ from ecg_transformers.words import did_you_mean
 
 _WRITTEN_BY_TRANSFORMERS = ("feature_extractor_type", "auto_map", "processor_class", "image_processor_type")
 _OF_THE_BASE_CLASS = ("padding_side", "return_attention_mask")
-
-
-class ECGSignalWarning(UserWarning):
-    """A record was repaired, or looks suspicious; the extractor's `last_report` has the details."""
 
 
 class ECGFeatureExtractor(SavedFeatureExtractor):
@@ -207,11 +203,13 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
         return_tensors: str | None = None,
         device: Any = None,
         return_report: bool = False,
+        **unknown: Any,
     ) -> BatchFeature:
         """`input_values` float32 `(B, L, seq_len)`, or `(B, k, L, seq_len)` with `num_crops=k`.
 
         Args:
-            signal: `(T, L)` array, ECGRecord, dataset row, path, or a list of these (lengths and rates may differ).
+            signal: `(T, L)` array or data frame, ECGRecord, dataset row, path, or a list of these (lengths and rates may
+                differ), or a batch of dataset rows by column, as `dataset.map(extractor, batched=True)` gives it.
             sampling_rate: Hz; needed for raw arrays. A list gives one for each record.
             lead_names: names of the columns. Without names a record of twelve columns is taken as the standard leads
                 in their order, one with as many columns as the extractor has leads as these.
@@ -226,6 +224,8 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
         Raises:
             ValueError: whatever is wrong with a record, in one sentence that names the record and the lead.
         """
+        refuse_unknown(self, unknown)
+        signal, is_columns = as_rows(signal)
         if return_tensors not in (None, "np", "pt"):
             raise ValueError(f'return_tensors must be "np" or "pt", got {return_tensors!r}.')
         if device is not None and return_tensors != "pt":
@@ -245,7 +245,8 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
             data["patches"] = values.reshape(*values.shape[:-1], -1, self.patch_size)
         indices = self._lead_indices([item.leads for item in items])
         if indices is not None:
-            data["lead_indices"] = indices
+            is_shared = is_columns and not isinstance(indices[0], list)
+            data["lead_indices"] = [indices] * len(given) if is_shared else indices
         if return_report:
             data["report"] = self.last_report
         return BatchFeature(data)

@@ -16,6 +16,10 @@ Signal = Any
 """`(T, L)` array | ECGRecord | dataset row | path | list of these."""
 
 
+class ECGSignalWarning(UserWarning):
+    """A record was repaired, or looks suspicious; the extractor's `last_report` has the details."""
+
+
 @dataclass
 class Given:
     """One record as it was handed in: the array `(T, L)` and what is known of it."""
@@ -50,6 +54,18 @@ def read_inputs(
     names = _each(lead_names, len(batch), nested, "lists of lead names")
     unit = _each(units, len(batch), units is not None and not isinstance(units, str), "units")
     return [read_input(item, rates[i], names[i], unit[i], default_units, f"record {i}") for i, item in enumerate(batch)]
+
+
+def as_rows(signal: Signal) -> tuple[Signal, bool]:
+    """A batch of dataset rows by column, as `datasets` hands it to a function, as a list of rows; and whether it was one."""
+    if not isinstance(signal, Mapping) or not isinstance(signal.get("signal"), list):
+        return signal, False
+    lengths = {len(column) if isinstance(column, list) else -1 for column in signal.values()}
+    stored = all(isinstance(one, bytes) for one in signal["signal"]) and {"gain", "offset", "lead_names"} <= set(signal)
+    if len(lengths) != 1 or not (stored or all(np.ndim(one) == 2 for one in signal["signal"])):
+        return signal, False
+    rows = [{name: column[index] for name, column in signal.items()} for index in range(len(signal["signal"]))]
+    return rows if stored else [{**row, "signal": np.asarray(row["signal"])} for row in rows], True
 
 
 def _as_batch(signal: Signal) -> Sequence[Any] | None:
@@ -94,10 +110,13 @@ def read_input(
     if isinstance(item, str | os.PathLike):
         item = _read_path(item, sampling_rate, lead_names, units or default_units)
         sampling_rate = lead_names = units = None
+    elif hasattr(item, "columns") and hasattr(item, "to_numpy"):  # a data frame: its columns are the leads
+        own = None if all(isinstance(name, int | np.integer) for name in item.columns) else list(item.columns)
+        lead_names = _agree_leads(own, lead_names, where)
+        item = item.to_numpy()
     elif isinstance(item, Mapping) and isinstance(item.get("signal"), list):
         raise ValueError(
-            f"{where} is a batch of columns ({len(item['signal'])} signals under one name): give a list of rows, e.g. "
-            "[dataset[i] for i in range(8)]."
+            f"{where} holds its signal as a list: give an array (seq_len, num_leads), a dataset row, or a list of rows."
         )
     elif isinstance(item, Mapping) and not _is_array(item.get("signal")):
         from ecg_transformers.data.record import ECGRecord

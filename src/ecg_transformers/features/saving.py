@@ -1,13 +1,29 @@
 """Saving that a Hub repository can be loaded from, with and without `import ecg_transformers`."""
 
+import inspect
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 
 from ecg_transformers.files import write_json
+from ecg_transformers.words import did_you_mean
+
+
+def refuse_unknown(extractor: Any, given: Mapping[str, Any], what: str = "argument") -> None:
+    """Raise a ValueError for a keyword that an extractor (its class, for settings) does not have, with the nearest one.
+
+    A call takes the arguments of `__call__`, a class those of `__init__`.
+    """
+    if given:
+        cls = extractor if isinstance(extractor, type) else type(extractor)
+        function = getattr(cls, "__init__" if isinstance(extractor, type) else "__call__")
+        known = [p.name for p in inspect.signature(function).parameters.values() if p.kind != p.VAR_KEYWORD]
+        name = sorted(given)[0]
+        raise ValueError(f"{cls.__name__} has no {what} {name!r}{did_you_mean(name, known[1:])}")
 
 
 class SavedFeatureExtractor(SequenceFeatureExtractor):

@@ -1,10 +1,11 @@
 """What all models of the package share: config fields, loading and saving, lead indices, the classification head."""
 
+import contextlib
 import dataclasses
 import functools
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, logging
 
 from ecg_transformers import words
 from ecg_transformers.layers.attention import AttentionFunction, SelfAttention, eager_attention
@@ -25,9 +26,14 @@ from ecg_transformers.models.auto import SHIM_NAME, auto_map_of, rewrite_json, w
 from ecg_transformers.models.registry import resolve
 from ecg_transformers.signal.leads import STANDARD_LEADS
 
+logger = logging.get_logger(__name__)
+
 # what a saved folder and an upload need lives on a higher floor: named as the registry names extractors
 COMPLETE_FOLDER = "ecg_transformers.hub.folders.complete_folder"  # preprocessor and card
 UPLOAD = "ecg_transformers.hub.upload.upload_checkpoint"
+
+# inputs that hold a signal, and follow the precision of the model
+SIGNALS = frozenset({"input_values", "beats", "rr"})
 
 MAX_HIDDEN_SIZE, MAX_LAYERS, MAX_POSITIONS, MAX_LEADS = 16_384, 256, 1_000_000, 1_024
 MAX_LABELS, MAX_PARAMETERS = 100_000, 20_000_000_000
@@ -57,6 +63,9 @@ class ECGConfig(PreTrainedConfig):
         converted_from: name of the official file that the weights come from; stays with everything made from them.
         weights_licence: licence of that source, which binds these weights too.
     """
+
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["probabilities", "hidden_states", "attentions"]
+    """What `Trainer` does not hand to `compute_metrics`: it sees the logits."""
 
     num_leads: int = 12
     seq_len: int = 2250
@@ -133,6 +142,21 @@ def select_attention(config: PreTrainedConfig) -> AttentionFunction:
         return eager_attention
     function: AttentionFunction = ALL_ATTENTION_FUNCTIONS.get_interface(name, eager_attention)
     return function
+
+
+@contextlib.contextmanager
+def eager_for_attentions(config: PreTrainedConfig, asked: bool | None) -> Iterator[None]:
+    """Attention weights exist in the eager implementation only: it is taken for a call that asks for them, and said."""
+    chosen = config._attn_implementation
+    if not (config.output_attentions if asked is None else asked) or chosen in (None, "eager"):
+        yield
+        return
+    logger.warning_once(f"attention weights are not kept by {chosen!r} attention: this call computes it eagerly.")
+    config._attn_implementation = "eager"
+    try:
+        yield
+    finally:
+        config._attn_implementation = chosen
 
 
 class ECGLayer(GradientCheckpointingLayer, TransformerBlock):
@@ -276,6 +300,32 @@ class ECGPreTrainedModel(PreTrainedModel):
             )
         super().post_init()
         self.freeze_fixed()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """As `forward`, on an input in the model's own precision: an extractor gives float32, a folder may be float16.
+
+        Raises:
+            ValueError: the input is no tensor, as an extractor gives it without `return_tensors="pt"`.
+        """
+        with eager_for_attentions(self.config, kwargs.get("output_attentions")):
+            return self._called(*args, **kwargs)
+
+    def _called(self, *args: Any, **kwargs: Any) -> Any:
+        if args:
+            args = (self._own_precision(self.main_input_name, args[0]), *args[1:])
+        kwargs = {name: self._own_precision(name, kwargs[name]) if name in SIGNALS else kwargs[name] for name in kwargs}
+        return super().__call__(*args, **kwargs)
+
+    def _own_precision(self, name: str, value: Any) -> Any:
+        if value is None:
+            return None
+        if isinstance(value, Tensor):
+            is_other = value.is_floating_point() and value.dtype != self.dtype
+            return value.to(self.dtype) if is_other else value
+        raise ValueError(
+            f'{name} is a {type(value).__name__}, not a tensor: call the extractor with return_tensors="pt" '
+            '(model(**extractor(record, return_tensors="pt"))).'
+        )
 
     def _initialize_weights(self, module: nn.Module, is_custom_code: bool = False) -> None:
         # for classes outside its own package transformers passes over modules without parameters of their own, such as

@@ -48,7 +48,8 @@ class ECGPipeline(ChunkPipeline):
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Results of a record, a list of them for a list, an iterator for a dataset or a generator."""
         if not isinstance(inputs, (list, tuple, Mapping)) and hasattr(inputs, "__getitem__") and is_dataset(inputs):
-            inputs = (inputs[index] for index in range(len(inputs)))
+            rows = inputs
+            inputs = (rows[index] for index in range(len(rows)))
         return super().__call__(list(inputs) if isinstance(inputs, tuple) else inputs, *args, **kwargs)
 
     def _signal_parameters(self, parameters: Mapping[str, Any]) -> dict[str, Any]:

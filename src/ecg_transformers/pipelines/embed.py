@@ -226,7 +226,7 @@ def _prepare(extractor: Any, hints: Mapping[str, Any], named: tuple[str, Any]) -
 def _read(path: str | os.PathLike[str], hints: Mapping[str, Any]) -> Any:
     from ecg_transformers.data.readers import read_record
 
-    return read_record(path, **{name: value for name, value in hints.items() if value is not None})
+    return read_record(Path(path), **{name: value for name, value in hints.items() if value is not None})
 
 
 def _own(record: Any, key: str) -> str | None:

@@ -27,13 +27,18 @@ _LIMB_AS_I_AND_II: dict[str, tuple[float, float]] = {
     "aVL": (1.0, -0.5),
     "aVF": (-0.5, 1.0),
 }
-_PREFIX = re.compile(r"^(?:ecg|ekg|lead|derivation|channel)[\s_:.\-]*", re.IGNORECASE)
+# A hyphen that touches the prefix belongs to it (`ECG-II`); behind a blank it is a sign (`ECG -aVR`).
+_PREFIX = re.compile(r"^(?:ecg|ekg|lead|derivation|channel)(?:-\s*|[\s_:.]+(?:-\s+)?)?", re.IGNORECASE)
 _ALIASES: dict[str, str] = {name.lower(): name for name in STANDARD_LEADS}
 _ALIASES.update({f"v{i}": f"V{i}" for i in range(7, 10)} | {f"v{i}r": f"V{i}R" for i in range(1, 10)})
 _ALIASES.update({"d1": "I", "d2": "II", "d3": "III", "di": "I", "dii": "II", "diii": "III"})
 _ALIASES.update({"l1": "I", "l2": "II", "l3": "III", "mli": "I", "mlii": "II", "mliii": "III"})
-_ALIASES.update({f"c{i}": f"V{i}" for i in range(1, 7)} | {"vr": "aVR", "vl": "aVL", "vf": "aVF"})
+_ALIASES.update({"vr": "aVR", "vl": "aVL", "vf": "aVF"})
 _ALIASES.update({"vx": "VX", "vy": "VY", "vz": "VZ"})
+
+# C1 to C6 are chest leads on European carts, and C3 and C4 electrodes over the brain: the other names tell.
+_CHEST = {f"c{i}": f"V{i}" for i in range(1, 7)}
+_SCALP = re.compile(r"^(?:fp[12z]|f(?:[3478z]|[1256])|c[z]|t[3-8]|p[3478z]|o[12z]|a[12]|m[12]|e[o0]g.*|emg.*|eeg.*)\b")
 
 
 @lru_cache(maxsize=4096)
@@ -42,27 +47,58 @@ def canonical_lead(name: str) -> str:
 
     Letter case does not matter (`AVR`, `avr` → `aVR`), nor do the prefixes `ECG ` and `Lead `, `D` of the Romance
     languages (`DII` → `II`) and `ML` of modified limb leads (`MLII` → `II`, the Holter lead in the position of lead
-    II).
+    II). A sign is part of the name (`-aVR` is no `aVR`), and a difference of two leads is none of them (`I-II`).
 
-    >>> [canonical_lead(name) for name in ("AVR", "MLII", "DI", "ECG I", "Lead II", "v1", "abdomen")]
-    ['aVR', 'II', 'I', 'I', 'II', 'V1', 'abdomen']
+    >>> [canonical_lead(name) for name in ("AVR", "MLII", "DI", "ECG I", "Lead II", "v1", "-aVR", "I-II", "abdomen")]
+    ['aVR', 'II', 'I', 'I', 'II', 'V1', '-aVR', 'I-II', 'abdomen']
     """
     stripped = str(name).strip().strip("\x00").strip()
-    bare = stripped
+    return _ALIASES.get(_key(stripped), stripped)
+
+
+def _key(name: str) -> str:
+    """A lead name without prefixes and separators, in small letters; what joins two leads is kept (`I-II`, `I II`)."""
+    bare = name
     while (shorter := _PREFIX.sub("", bare)) != bare and shorter:
         bare = shorter
-    return _ALIASES.get(re.sub(r"[\s_\-]", "", bare).lower(), stripped)
+    pieces = re.split(r"[\s_]+", bare.lower())
+    if len(pieces) > 1 and all(piece in _ALIASES for piece in pieces):
+        return bare.lower()
+    return re.sub(r"(?<=[a-z])-(?=\d\Z)", "", "".join(pieces))  # `V-1` is V1
+
+
+def canonical_in_file(names: Sequence[str]) -> list[str]:
+    """`canonical_lead` of the names of one file, where `C1` to `C6` are chest leads if the other names say so.
+
+    They are when at least four of the six are there, or when limb leads are and no electrode of the scalp; C3 and C4
+    alone, as in a sleep recording, are not.
+
+    >>> canonical_in_file(["I", "II", "C1", "C2", "C3", "C4", "C5", "C6"])[2:4]
+    ['V1', 'V2']
+    >>> canonical_in_file(["C3", "C4", "ECG"])
+    ['C3', 'C4', 'ECG']
+    """
+    result = [canonical_lead(name) for name in names]
+    keys = [_key(lead) for lead in result]
+    chest = {key for key in keys if key in _CHEST}
+    if not chest:
+        return result
+    scalp = any(_SCALP.match(key) for key in keys)
+    limbs = any(lead in LIMB_LEADS for lead in result)
+    if scalp or not (len(chest) >= 4 or (limbs and not chest <= {"c3", "c4"})):
+        return result
+    return [_CHEST[key] if key in _CHEST and _CHEST[key] not in result else lead for key, lead in zip(keys, result)]
 
 
 def canonical_leads(names: Sequence[str]) -> list[str]:
-    """`canonical_lead` of every name.
+    """`canonical_in_file` of the names of a record.
 
     Raises:
         ValueError: when two names mean the same lead (`II` and `MLII`), because picking one would be a guess.
     """
     if isinstance(names, str):
         raise ValueError(f"lead_names must be a list of names, got the single string {names!r}: write [{names!r}].")
-    result = [canonical_lead(name) for name in names]
+    result = canonical_in_file([str(name) for name in names])
     for lead in result:
         if result.count(lead) > 1:
             spelt = [str(name) for name, canonical in zip(names, result) if canonical == lead]
@@ -90,6 +126,39 @@ def derivation(lead: str, available: Sequence[str]) -> list[tuple[str, float]] |
                 weights = np.linalg.solve(basis, target)
                 return [(name, float(weight)) for name, weight in zip(pair, weights) if abs(weight) > 1e-12]
     return None
+
+
+_LAW_TOLERANCE = 0.2
+
+
+def limb_leads_disagree(signal: np.ndarray, names: Sequence[str]) -> str | None:
+    """A sentence when the limb leads of a record `(T, L)` do not follow from I and II, else None.
+
+    The part of III, aVR, aVL and aVF that Einthoven's law and Goldberger's definitions leave over is compared with
+    all of it; leads in another order, under another name or scaled one by one leave most of it. Constants (electrode
+    offsets) are left out of account.
+    """
+    present = [name for name in LIMB_LEADS if name in names]
+    if "I" not in present or "II" not in present or len(present) < 3:
+        return None
+    values = np.asarray(signal[:, [list(names).index(name) for name in present]], dtype=np.float64)
+    values = values[np.isfinite(values).all(axis=1)]
+    if not len(values):
+        return None
+    moving = dict(zip(present, (values - values.mean(axis=0)).T))
+    broken = []
+    for name, (first, second) in _LIMB_AS_I_AND_II.items():
+        if name in moving and name not in ("I", "II"):
+            expected = first * moving["I"] + second * moving["II"]
+            size = max(float(moving[name].std()), float(expected.std()))
+            if size > 0 and float((moving[name] - expected).std()) > _LAW_TOLERANCE * size:
+                broken.append(name)
+    if not broken:
+        return None
+    return (
+        f"{', '.join(broken)} do{'' if len(broken) > 1 else 'es'} not follow from I and II (Einthoven's law): are the leads "
+        "in another order? Give lead_names=[…]."
+    )
 
 
 @dataclass

@@ -9,8 +9,8 @@ MILLIVOLTS_PER_UNIT: dict[str, float] = {"V": 1e3, "mV": 1.0, "uV": 1e-3, "nV": 
 SUSPICIOUS_MILLIVOLTS = 50.0
 """No surface ECG reaches this amplitude; a signal that does was most likely read in microvolts."""
 
-SUSPICIOUS_SPREAD_MILLIVOLTS = 1e-4
-"""A standard deviation below this is most likely a signal in volts, or no signal."""
+SUSPICIOUS_RANGE_MILLIVOLTS = 0.03
+"""An ECG whose largest lead spans less than this is most likely in volts: there 30 mV would be no more."""
 
 _SPELLINGS = {"v": "V", "volt": "V", "volts": "V", "mv": "mV", "millivolt": "mV", "millivolts": "mV"}
 _SPELLINGS.update({"uv": "uV", "microvolt": "uV", "microvolts": "uV"})
@@ -57,8 +57,7 @@ def unit_suspicion(signal: np.ndarray) -> str | None:
     peak = float(np.maximum(np.abs(lowest), np.abs(highest)).max())
     if peak > SUSPICIOUS_MILLIVOLTS:
         return f'the amplitude reaches {peak:.4g} mV, which no surface ECG does: was it in microvolts (units="uV")?'
-    if float((highest - lowest).max()) < 1000 * SUSPICIOUS_SPREAD_MILLIVOLTS:  # else the deviation need not be computed
-        spread = float(np.std(signal, axis=0).max())
-        if 0.0 < spread < SUSPICIOUS_SPREAD_MILLIVOLTS:
-            return f'the standard deviation is only {spread:.2g} mV: was it in volts (units="V")?'
+    spread = float((highest - lowest).max())
+    if 0.0 < spread < SUSPICIOUS_RANGE_MILLIVOLTS:
+        return f'the largest lead spans only {spread:.2g} mV: was it in volts (units="V")?'
     return None

@@ -27,6 +27,7 @@ from ecg_transformers.training.classifier.results import (
     describe_data,
     metrics_of_seeds,
     thresholds_from_validation,
+    untrained_classes,
     write_predictions,
 )
 from ecg_transformers.training.classifier.scores import Evaluator
@@ -34,7 +35,7 @@ from ecg_transformers.training.classifier.selection import Best, evaluation_step
 from ecg_transformers.training.loop import train
 from ecg_transformers.training.plan.settings import plain, resolve_schedule
 from ecg_transformers.training.process.signals import StopRequest
-from ecg_transformers.training.process.start import on_main_process, started
+from ecg_transformers.training.process.start import on_main_process, say, started
 from ecg_transformers.training.report.log import Reporter
 from ecg_transformers.training.report.model_folder import quiet_loading, save_folder, save_model
 from ecg_transformers.training.report.summary import RunSummary, library_versions, write_result
@@ -77,8 +78,18 @@ def finetune(args: FinetuningArguments) -> RunSummary:
     with started(args) as (accelerator, stop):
         checkpoint = checkpoint_to_resume(args)
         job = prepare_job(args, accelerator)
+        on_main_process(accelerator, lambda: tell_untrained(job))
         train_all_seeds(job, stop, checkpoint)
         return evaluate_all_seeds(job, stop)
+
+
+def tell_untrained(job: Job) -> None:
+    """Name the classes that cannot be learned, before any step."""
+    for name in untrained_classes(job.train):
+        say(
+            f"warning: the label {name!r} has no record in the training part: its figures measure nothing and are left "
+            "out of the averages."
+        )
 
 
 def train_all_seeds(job: Job, stop: StopRequest, checkpoint: Checkpoint | None) -> None:
@@ -236,7 +247,7 @@ def job_metrics(
     args, classifier = job.args, job.classifier
     thresholds = {seed: facts["thresholds"] for seed, facts in selections.items()}
     return {
-        "test": metrics_of_seeds(test, scores, thresholds, args.n_boot),
+        "test": metrics_of_seeds(test, scores, thresholds, args.n_boot, untrained_classes(job.train)),
         "validation": validation_summary(selections),
         "mode": args.mode,
         "label_fraction": args.label_fraction,

@@ -14,7 +14,7 @@ def write_mitdb(folder, records, write_wfdb, digital_ecg, symbols=("N", "V", "A"
     import wfdb
 
     for number, record in enumerate(records):
-        leads = ["V5", "MLII"] if record == "114" else ["MLII", "V1"]
+        leads = {"114": ["V5", "MLII"], "102": ["V5", "V2"]}.get(record, ["MLII", "V1"])
         write_wfdb(folder, record, digital_ecg(number, rate=360.0, duration=20.0)[:, :2], rate=360, lead_names=leads)
         marks = np.arange(1, len(symbols) + 1) * 900
         wfdb.wrann(
@@ -53,7 +53,10 @@ def test_people_stay_on_one_side_and_paced_records_stay_out(native):
     assert report.excluded == {"paced": 1}
     assert "same person" in report.notes[0]
     assert sorted(load(native, strict=True)["test"]["record_id"]) == ["100"]
-    assert "102" in load(native, include_paced=True)["test"]["record_id"]
+    paced = load(native, include_paced=True)["test"]
+    assert paced[paced["record_id"].index("102")]["lead_names"] == ["V5"]
+    notes = build_report("mitdb", native, cache_dir=native.parent / "cache", include_paced=True).notes
+    assert any("102 have no MLII" in note for note in notes)
     assert load(native)["test"][1]["patient_id"] == "201"
 
 

@@ -81,7 +81,7 @@ def test_the_lost_first_label_is_refused_and_found_in_the_reference(copy, rows_o
 
 
 def test_the_published_random_split_is_offered(original):
-    report = build_report("cpsc2018", original, protocol="merl")
+    report = build_report("cpsc2018", original, protocol="merl_split")
     assert sum(report.records.values()) == 3
     assert any("MERL" in note for note in report.notes)
 

@@ -45,18 +45,18 @@ def test_a_time_column_is_left_out_and_said_so(tmp_path):
 
 
 def test_empty_cells_are_missing_values(tmp_path):
-    (tmp_path / "r.csv").write_text("I,II\n1,2\n,3\n")
+    (tmp_path / "r.csv").write_text("I,II\n1.0,2\n,3\n")
     assert np.isnan(read_record(tmp_path / "r.csv", sampling_rate=100).signal[1, 0])
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("I,II\n1,2\n1,x\n", "line 3 holds a cell that is no number"),
-        ("I,II\n1,2\n1\n", "line 3 has 1 cells instead of 2"),
+        ("I,II\n1.5,2\n1,x\n", "line 3 holds a cell that is no number"),
+        ("I,II\n1.5,2\n1\n", "line 3 has 1 cells instead of 2"),
         ("I,II\n", "no samples"),
         ("", "empty"),
-        ("I,I\n1,2\n", "may occur once"),
+        ("I,I\n1.5,2\n", "may occur once"),
     ],
 )
 def test_broken_tables_are_refused_in_a_sentence(tmp_path, content, message):
@@ -64,3 +64,94 @@ def test_broken_tables_are_refused_in_a_sentence(tmp_path, content, message):
     with pytest.raises(ValueError, match=message) as caught:
         read_record(tmp_path / "r.csv", sampling_rate=100)
     assert isinstance(caught.value, ECGDataError)
+
+
+ECG = np.round(np.sin(np.arange(60) * 0.7), 3)
+
+
+def columns(first, name, extra=""):
+    rows = [f"{value},{y}" for value, y in zip(first, ECG)]
+    return "\n".join([f"{name},II", *([extra] if extra else []), *rows, ""])
+
+
+@pytest.mark.parametrize(
+    ("first", "name", "extra"),
+    [
+        (np.arange(60) * 0.004, "time", ""),
+        (np.arange(60) * 0.004, "Time (s)", ""),
+        (np.arange(60) * 4, "t [ms]", ""),
+        (np.arange(60) * 4, "timestamp", ""),
+        (np.round(np.arange(60) / 250, 4), "Elapsed time", "seconds,mV"),
+        ([f"'0:{n / 250:06.3f}'" for n in range(60)], "'Elapsed time'", "'hh:mm:ss.mmm','mV'"),
+        ([f"2020-01-01 10:00:0{n / 250:.3f}" for n in range(60)], "Date", ""),
+    ],
+)
+def test_a_column_of_times_gives_the_rate(tmp_path, first, name, extra):
+    (tmp_path / "r.csv").write_text(columns(first, name, extra))
+    record = read_record(tmp_path / "r.csv")
+    assert (record.lead_names, record.sampling_rate) == (["II"], 250)
+    np.testing.assert_allclose(record.signal[:, 0], ECG, rtol=1e-6)
+    with pytest.raises(ECGDataError, match=r"250 Hz, but sampling_rate=360"):
+        read_record(tmp_path / "r.csv", sampling_rate=360)
+
+
+def test_times_with_a_gap_are_refused(tmp_path):
+    times = np.arange(60) * 0.004
+    times[30:] += 1
+    (tmp_path / "r.csv").write_text(columns(times, "time"))
+    with pytest.raises(ECGDataError, match="line 32"):
+        read_record(tmp_path / "r.csv")
+
+
+@pytest.mark.parametrize("name", ["sample", "sample #", "index", "Unnamed: 0", "", "number"])
+def test_numbers_of_samples_are_no_lead_and_no_rate(tmp_path, name):
+    (tmp_path / "r.csv").write_text(columns(np.arange(60), name))
+    assert read_record(tmp_path / "r.csv", sampling_rate=100).lead_names == ["II"]
+    with pytest.raises(MissingHintError, match="sampling rate"):
+        read_record(tmp_path / "r.csv")
+
+
+@pytest.mark.parametrize("separator", [";", "\t", " "])
+def test_decimal_commas_are_read_where_the_separator_is_another(tmp_path, separator):
+    rows = [separator.join(f"{value:.4f}".replace(".", ",") for value in row) for row in SIGNAL]
+    (tmp_path / "r.csv").write_text("\n".join([separator.join(["I", "aVR"]), *rows]))
+    record = read_record(tmp_path / "r.csv", sampling_rate=100)
+    np.testing.assert_allclose(record.signal, SIGNAL, atol=1e-6)
+
+
+def test_decimal_commas_between_commas_are_named(tmp_path):
+    (tmp_path / "r.csv").write_text("I,II\n0,12,0,25\n0,13,0,26\n")
+    with pytest.raises(ECGDataError, match="decimal commas"):
+        read_record(tmp_path / "r.csv", sampling_rate=100)
+
+
+def test_units_in_the_names_are_taken(tmp_path):
+    (tmp_path / "r.csv").write_text("I (uV),II [mV]\n500,0.5\n-250,1.5\n")
+    record = read_record(tmp_path / "r.csv", sampling_rate=100)
+    assert record.lead_names == ["I", "II"]
+    np.testing.assert_allclose(record.signal, [[0.5, 0.5], [-0.25, 1.5]])
+
+
+def test_a_unit_that_is_no_voltage_is_named(tmp_path):
+    (tmp_path / "r.csv").write_text("I (uV),Temp (C)\n500,36.5\n250,36.5\n")
+    with pytest.raises(ECGDataError, match="'C' is not a voltage"):
+        read_record(tmp_path / "r.csv", sampling_rate=100)
+    assert read_record(tmp_path / "r.csv", sampling_rate=100, lead_names=["I"]).lead_names == ["I"]
+
+
+def test_whole_numbers_need_a_unit(tmp_path):
+    (tmp_path / "r.csv").write_text("I,II\n512,498\n520,490\n")
+    with pytest.raises(MissingHintError, match="units="):
+        read_record(tmp_path / "r.csv", sampling_rate=100)
+    assert read_record(tmp_path / "r.csv", sampling_rate=100, units="uV").signal[0, 0] == np.float32(0.512)
+
+
+def test_lines_of_text_before_the_numbers_are_named(tmp_path):
+    (tmp_path / "r.csv").write_text("Name,Roe\nRate,512 hertz\n\nLead,Lead I\n0.5\n0.25\n")
+    with pytest.raises(ECGDataError, match="numbers begin in line 5, behind 3 lines"):
+        read_record(tmp_path / "r.csv", sampling_rate=512, lead_names=["I"])
+
+
+def test_a_separator_at_the_end_of_every_line_makes_no_lead(tmp_path):
+    (tmp_path / "r.csv").write_text("I,II,\n0.1,0.2,\n0.3,0.4,\n")
+    assert read_record(tmp_path / "r.csv", sampling_rate=100).lead_names == ["I", "II"]

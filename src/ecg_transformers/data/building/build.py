@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -20,11 +21,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ecg_transformers.data.building.report import REPORT_NAME, BuildReport, check_skipped, make_report
+from ecg_transformers.data.building.report import REPORT_NAME, BuildReport, check_skipped, check_splits, make_report
 from ecg_transformers.data.corpora import corpus_class, make_corpus
 from ecg_transformers.data.corpora.base import Corpus, CorpusPlan
 from ecg_transformers.data.errors import DuplicateRecordError, ECGDataError, EmptyRecordError, OptionError
 from ecg_transformers.data.folds import Folds, apply_folds, take_folds
+
+logger = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
 """Part of every cache key; raised when the row schema or the reading of signals changes."""
@@ -50,6 +53,8 @@ def plan_of(corpus: Corpus, folds: Folds | None = None) -> CorpusPlan:
             f"no record of {corpus.facts.name!r} is left{f' ({detail})' if detail else ''}.",
             path=corpus.data_dir if corpus.needs_data_dir else None,
         )
+    for sentence in plan.warnings:
+        logger.warning("%s: %s", corpus.facts.name, sentence)
     return plan if folds is None else apply_folds(plan, folds, corpus.data_dir)
 
 
@@ -172,6 +177,7 @@ def build_into(
             corpus.facts.name,
         )
         report = make_report(corpus, plan, staging / "data", skipped, folder, empty)
+        check_splits(plan, report)
         report.save(staging / "data")
         _publish(staging / "data", folder)
         return report

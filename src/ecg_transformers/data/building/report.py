@@ -77,10 +77,24 @@ def check_skipped(skipped: list[tuple[str, str]], total: int, max_skipped: float
         return
     record, reason = skipped[0]
     way_out = f" (max_skipped={math.ceil(1000 * len(skipped) / total) / 1000} would go on without them.)"
+    names = [repr(name) for name, _ in skipped[1:10]]
+    others = f" Then {', '.join(names)}{' …' if len(skipped) > 10 else ''}." if names else ""
     raise SkippedRecordsError(
         f"{len(skipped)} of {total} records of {corpus!r} cannot be read, more than the {max_skipped:.0%} allowed. "
-        f"The first is {record!r}: {reason}{way_out if len(skipped) < total else ''}"
+        f"The first is {record!r}: {reason}{others}{way_out if len(skipped) < total else ''}"
     )
+
+
+def check_splits(plan: CorpusPlan, report: BuildReport) -> None:
+    """Raise when all records of a split were skipped, whatever share that is."""
+    for split, items in plan.splits.items():
+        if len(items) and not report.records.get(split):
+            failed = {entry["record"]: entry["reason"] for entry in report.skipped}
+            first = next((item.record_id for item in items if item.record_id in failed), None)
+            told = f"; the first is {first!r}: {failed[first]}" if first is not None else "."
+            raise SkippedRecordsError(
+                f"the split {split!r} of {report.corpus!r} ends empty: none of its {len(items)} records can be read{told}"
+            )
 
 
 def make_report(
@@ -98,7 +112,7 @@ def make_report(
         skipped=skipped,
         reasons=dict(Counter(entry["kind"] for entry in skipped)),
         excluded=dict(plan.excluded),
-        notes=list(plan.notes),
+        notes=[*plan.notes, *plan.warnings],
         path=str(folder),
     )
     if empty:

@@ -69,6 +69,7 @@ class CorpusPlan:
         skipped: records that are left out although the corpus lists them, with the reason: they count as failures.
         excluded: records left out by an option or the protocol, counted by reason: they are no failures.
         notes: sentences for the build report.
+        warnings: sentences for it that are also logged: files left alone, patients that are not known.
     """
 
     splits: Mapping[str, Sequence[Item]]
@@ -78,6 +79,7 @@ class CorpusPlan:
     skipped: list[tuple[str, str]] = field(default_factory=list)
     excluded: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def items(self) -> list[Item]:

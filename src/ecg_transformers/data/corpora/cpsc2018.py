@@ -37,7 +37,7 @@ class CPSC2018Options:
     Attributes:
         task: "all" (nine classes, several a record), "first" (the first label only, as the contest scored; needs
             REFERENCE.csv), or None for no labels.
-        protocol: "folds" (ten folds by label with a seed, copies together) or "merl" (the random split of Liu et al.,
+        protocol: "folds" (ten folds by label with a seed, copies together) or "merl_split" (the random split of Liu et al.,
             4,950 / 551 / 1,376).
         seed: of the folds.
         bad_records: "skip", "skip_all" or "keep", as for the Challenges.
@@ -52,7 +52,7 @@ class CPSC2018Options:
     def __post_init__(self) -> None:
         if self.task is not None:
             check_choice("cpsc2018: the task", self.task, ("all", "first"))
-        check_choice("cpsc2018: protocol", self.protocol, ("folds", "merl"))
+        check_choice("cpsc2018: protocol", self.protocol, ("folds", "merl_split"))
         check_choice("cpsc2018: bad_records", self.bad_records, POLICIES)
 
 
@@ -101,7 +101,7 @@ class CPSC2018Corpus(ChallengeCorpus):
         else:
             raise self._nothing({}, [])
         plan.files += [reference] if reference is not None else []
-        if self.options.protocol == "merl":
+        if self.options.protocol == "merl_split":
             return self._merl(plan)
         return plan
 

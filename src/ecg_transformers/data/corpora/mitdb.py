@@ -30,6 +30,7 @@ DS2 = tuple(
     )
 )
 PACED = ("102", "104", "107", "217")
+WITHOUT_MLII = ("102", "104")
 AAMI_CLASSES = ("F", "N", "Q", "S", "V")
 AAMI_OF_SYMBOL = {
     **dict.fromkeys("NLRej", "N"),
@@ -49,7 +50,8 @@ class MITDBOptions:
         lead: the lead to read, by name (in record 114 the MLII is the second signal); None keeps both.
         window_s: cut the half-hour records into consecutive windows of this many seconds; None keeps them whole.
         strict: leave out record 202, which is the same person as 201 on the other side of the split.
-        include_paced: add the four paced records to the test part.
+        include_paced: add the four paced records to the test part. Two of them, 102 and 104, have no MLII: where that is
+            the lead, their first one (V5) is read, with the flag `lead_instead_of_mlii`.
         validation_records: records of DS1 held out; default every fifth that is there. Always whole records.
     """
 
@@ -118,6 +120,9 @@ class MITDBCorpus(Corpus):
         notes = []
         if {"201", "202"} <= present and not options.strict:
             notes.append("201 (train) and 202 (test) are the same person, as in the usual split; strict=True drops 202")
+        substituted = [record for record in WITHOUT_MLII if record in test]
+        if substituted and (options.lead or "").upper() == "MLII":
+            notes.append(f"{' and '.join(substituted)} have no MLII: their first lead is read")
         names = list(AAMI_CLASSES) if options.task else []
         files = [item.path.with_suffix(".atr") for items in splits.values() for item in items if item.path]
         return CorpusPlan(splits, names, "beats" if names else "unlabelled", files, [], excluded, notes)
@@ -129,7 +134,12 @@ class MITDBCorpus(Corpus):
     def rows(self, item: Item, plan: CorpusPlan) -> Iterator[dict[str, Any]]:
         assert item.path is not None
         digital = read_digital(item.path, root=self.data_dir, limits=self.limits)
-        digital = choose_lead(digital, self.options.lead, item.path)
+        lead = self.options.lead
+        is_there = lead is None or lead.lower() in [name.lower() for name in digital.lead_names]
+        if lead is not None and not is_there and lead.upper() == "MLII" and item.record_id in WITHOUT_MLII:
+            lead = digital.lead_names[0]
+            digital.metadata["flags"] = [*digital.metadata.get("flags", []), "lead_instead_of_mlii"]
+        digital = choose_lead(digital, lead, item.path)
         marks = read_annotations(item.path.with_suffix(".atr"), root=self.data_dir, record=item.record_id)
         for cut in windows_with_beats(digital, marks, AAMI_OF_SYMBOL, item, self.options.window_s):
             labels = cut.labels if plan.label_names else []

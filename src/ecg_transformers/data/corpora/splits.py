@@ -25,20 +25,33 @@ def split_of_name(text: str, record: str, table: Path) -> str:
     raise TableError(f"the split {text!r} is none of train, validation and test.", path=table, record=record)
 
 
-def split_of_fold(
-    items: Sequence[Item], validation: Sequence[int] | None, test: Sequence[int] | None, table: Path
-) -> list[str]:
-    """Parts by fold: the highest is the test part and the second highest validation, unless named."""
-    for item in items:
-        if item.fold is None:
-            raise TableError("the column 'fold' is empty.", path=table, record=item.record_id)
-    present = sorted({item.fold for item in items if item.fold is not None})
-    test = list(test) if test is not None else present[-1:] if len(present) > 1 else []
-    rest = [fold for fold in present if fold not in test]
+def roles_of_folds(present: set[int], validation: Sequence[int] | None, test: Sequence[int] | None) -> dict[int, str]:
+    """The part of every fold: the highest is the test part and the second highest validation, unless named.
+
+    Raises:
+        OptionError: a fold is both.
+    """
+    ordered = sorted(present)
+    test = list(test) if test is not None else ordered[-1:] if len(ordered) > 1 else []
+    rest = [fold for fold in ordered if fold not in test]
     validation = list(validation) if validation is not None else rest[-1:] if len(rest) > 1 else []
     if set(test) & set(validation):
         raise OptionError(f"the folds {sorted(set(test) & set(validation))} are both validation and test.")
-    return ["test" if item.fold in test else "validation" if item.fold in validation else "train" for item in items]
+    return {f: "test" if f in test else "validation" if f in validation else "train" for f in ordered}
+
+
+def said_of_folds(role_of: dict[int, str]) -> str:
+    """`train 1, 2; validation 3; test 4`."""
+    parts = {part: [str(f) for f, role in role_of.items() if role == part] for part in ("train", "validation", "test")}
+    return "; ".join(f"{part} {', '.join(folds)}" for part, folds in parts.items() if folds)
+
+
+def split_of_fold(items: Sequence[Item], role_of: dict[int, str], column: str, table: Path) -> list[str]:
+    """Parts by fold."""
+    for item in items:
+        if item.fold is None:
+            raise TableError(f"the column {column!r} is empty.", path=table, record=item.record_id)
+    return [role_of[item.fold] for item in items if item.fold is not None]
 
 
 def split_patients(items: Sequence[Item], validation_fraction: float, test_fraction: float, seed: int) -> list[str]:

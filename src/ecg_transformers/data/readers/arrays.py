@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from ecg_transformers.data.errors import (
 )
 from ecg_transformers.data.readers.limits import Limits
 from ecg_transformers.data.readers.units import units_per_millivolt
-from ecg_transformers.data.record import ECGRecord, standard_lead_name
+from ecg_transformers.data.record import ECGRecord, standard_lead_names
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Hints:
         checksum, allow_truncated, strict: see the WFDB reader.
         root, follow_links: the folder that no file may leave.
         keep_identity: hand out the file's own patient id, names and birth date (hospital formats); hidden by default.
+        variable: which array of a MATLAB or NPZ file holds the samples.
         start, stop: the samples to read, counted from 0, `stop` exclusive; both may be left out.
     """
 
@@ -47,6 +49,7 @@ class Hints:
     keep_identity: bool = False
     start: int | None = None
     stop: int | None = None
+    variable: str | None = None
 
     def __post_init__(self) -> None:
         if self.units is not None and units_per_millivolt(self.units) is None:
@@ -66,24 +69,35 @@ def record_from_array(
     *,
     own_names: list[str] | None = None,
     metadata: dict[str, Any] | None = None,
+    counts: bool = False,
 ) -> ECGRecord:
-    """A record from values `(T, L)` in `hints.units` (floats default to millivolt)."""
+    """A record from values `(T, L)` in `hints.units` (floats default to millivolt, `counts` and integers need one).
+
+    Raises:
+        MissingHintError: what neither the file nor the caller says, all of it at once.
+    """
     if signal.ndim == 1:
         signal = signal[:, None]
+    if signal.ndim == 3 and signal.shape[0] > 1:
+        raise SignalError(
+            f"the array of shape {signal.shape} holds {signal.shape[0]} records; save each in a file of its own, "
+            "(samples, leads).",
+            path=path,
+        )
     if signal.ndim != 2:
         raise SignalError(f"an array of shape {signal.shape} is no record (samples, leads).", path=path)
     if signal.dtype.kind not in "iuf":
         raise SignalError(f"an array of type {signal.dtype} holds no samples.", path=path)
-    limits.check_shape(signal.shape[0], signal.shape[1], path=path)
-    if hints.sampling_rate is None:
-        raise MissingHintError("the file does not say its sampling rate; pass sampling_rate=….", path=path)
-    if signal.dtype.kind in "iu" and hints.units is None:
-        raise MissingHintError(
-            f"the file holds integers ({signal.dtype}) without a scale; pass units='uV' (or 'mV', …).", path=path
+    if signal.shape[1] > limits.max_leads >= signal.shape[0]:
+        raise SignalError(
+            f"the array of shape {signal.shape} looks like (leads, samples): transpose it to (samples, leads).",
+            path=path,
         )
+    limits.check_shape(signal.shape[0], signal.shape[1], path=path)
     names = own_names or hints.lead_names
-    if names is None:
-        raise MissingHintError(f"the file does not name its {signal.shape[1]} leads; pass lead_names=[…].", path=path)
+    _ask_for_what_is_missing(signal, names, path, hints, counts or signal.dtype.kind in "iu")
+    assert names is not None
+    assert hints.sampling_rate is not None
     if len(names) != signal.shape[1]:
         turned = " It looks like (leads, samples): transpose it." if signal.shape[0] == len(names) else ""
         raise SignalError(
@@ -97,7 +111,7 @@ def record_from_array(
     record = ECGRecord(
         signal=values,
         sampling_rate=float(hints.sampling_rate),
-        lead_names=[standard_lead_name(name) for name in names],
+        lead_names=standard_lead_names(names),
         record_id=path.stem,
         source=str(path),
         metadata=metadata or {},
@@ -109,10 +123,30 @@ def record_from_array(
     return record
 
 
+def _ask_for_what_is_missing(
+    signal: np.ndarray, names: list[str] | None, path: Path, hints: Hints, counts: bool
+) -> None:
+    lacks, needed = [], []
+    if hints.sampling_rate is None:
+        lacks.append("does not say its sampling rate")
+        needed.append("sampling_rate=…")
+    if counts and hints.units is None:
+        lacks.append(f"holds whole numbers ({signal.dtype}) without a scale")
+        needed.append("units='uV' (or 'mV', …)")
+    if names is None:
+        lacks.append(f"does not name its {signal.shape[1]} leads")
+        needed.append("lead_names=[…]")
+    if lacks:
+        raise MissingHintError(f"the file {' and '.join(lacks)}; pass {', '.join(needed)}.", path=path)
+
+
 def pick(names: list[str], wanted: list[str], path: Path, record: str) -> list[int]:
     """Positions of some leads by name."""
-    known = [standard_lead_name(name).lower() for name in names]
-    asked = [standard_lead_name(name).lower() for name in wanted]
+    known = [name.lower() for name in standard_lead_names(names)]
+    asked = [name.lower() for name in standard_lead_names(wanted)]
+    for place, name in enumerate(asked):  # `C3` of a file whose C1 to C6 are chest leads
+        if name not in known and re.fullmatch("c[1-6]", name) and f"v{name[1]}" in known:
+            asked[place] = f"v{name[1]}"
     for name, original in zip(asked, wanted):
         if name not in known:
             raise LeadNotFoundError(f"the record has the leads {names}.", path=path, record=record, lead=original)

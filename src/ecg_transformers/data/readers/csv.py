@@ -2,69 +2,101 @@
 
 from __future__ import annotations
 
-import csv
-import io
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ecg_transformers.data.errors import SignalError, UnsupportedFormatError
-from ecg_transformers.data.readers.arrays import Hints, record_from_array
+from ecg_transformers.data.errors import MissingHintError, OptionError, SignalError, UnitError, UnsupportedFormatError
+from ecg_transformers.data.readers.arrays import Hints, pick, record_from_array
+from ecg_transformers.data.readers.csv_text import (
+    TextTable,
+    TimeColumn,
+    is_whole,
+    numbers,
+    read_text_table,
+    time_column,
+)
 from ecg_transformers.data.readers.limits import Limits, read_bytes
+from ecg_transformers.data.readers.units import units_per_millivolt
 from ecg_transformers.data.record import ECGRecord
 
-_TIME_COLUMNS = {"", "time", "time_s", "time_ms", "t", "sample", "index", "n"}
+_RATE_TOLERANCE = 0.01
+"""Times are written with few digits: 0.0028 s stands for 360 Hz."""
 
 
 def read_csv_record(path: Path, hints: Hints, limits: Limits) -> ECGRecord:
-    """Columns separated by comma, semicolon or tab; a first line of names is used when there is one.
+    """Columns separated by comma, semicolon, tab or blanks; a first line of names is used when there is one.
 
-    Empty cells are NaN. A first column called time, sample or index is left out (the rate is a hint all the same: a
-    column of times does not say its unit). Without a line of names `lead_names` must name the columns.
+    Decimal commas are read where semicolons, tabs or blanks separate the cells. Empty cells are NaN. A first column of
+    times or of sample numbers is left out, and times give the sampling rate. Units in the names (`I (uV)`) or in a
+    second line are taken; values written as whole numbers need a unit. Without names `lead_names` must give them.
+
+    Raises:
+        ECGDataError: several lines before the numbers, cells that are no numbers, times with a gap, a rate or unit that
+            contradicts the file.
     """
     content = read_bytes(path, limits.max_table_bytes, hints.root, follow_links=hints.follow_links)
     try:
-        text = content.decode("utf-8-sig")
+        text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise UnsupportedFormatError("the file is not UTF-8 text.", path=path) from error
     if "\0" in text or not text.strip():
         raise SignalError("the file is empty or no text.", path=path)
-    first = next(line for line in text.splitlines() if line.strip())
-    separator = max(",;\t", key=first.count)
-    try:
-        rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator) if any(row)]
-    except csv.Error as error:
-        raise UnsupportedFormatError(f"the file cannot be split into cells ({error}).", path=path) from error
-    names = None if _is_numeric(rows[0]) else [cell.strip() for cell in rows.pop(0)]
-    if not rows:
-        raise SignalError("the file has a line of names but no samples.", path=path)
-    width = len(names) if names else len(rows[0])
-    limits.check_shape(len(rows), width, path=path)
-    signal = _numbers(rows, width, path, 2 if names else 1)
-    metadata: dict = {}
-    if names and width > 1 and names[0].lower() in _TIME_COLUMNS:
+    table = read_text_table(text, path)
+    limits.check_shape(len(table.rows), table.width, path=path)
+    metadata: dict[str, Any] = {}
+    times = time_column(table, hints.lead_names, path)
+    if times is not None:
+        table.drop_first()
         metadata["flags"] = ["time_column_left_out"]
-        names, signal = names[1:], signal[:, 1:]
-    return record_from_array(signal, path, hints, limits, own_names=names, metadata=metadata)
+        hints = replace(hints, sampling_rate=_rate(times, hints, path))
+    counts = not any(table.units) and is_whole(table)
+    signal, hints = _scaled(table, hints, path)
+    return record_from_array(signal, path, hints, limits, own_names=table.names, metadata=metadata, counts=counts)
 
 
-def _is_numeric(row: list[str]) -> bool:
-    try:
-        _ = [float(cell) for cell in row if cell.strip()]
-    except ValueError:
-        return False
-    return True
+def _rate(times: TimeColumn, hints: Hints, path: Path) -> float | None:
+    """The rate of a column of times, or the hint where the column says none; they may not contradict each other."""
+    rates = times.rates()
+    given = hints.sampling_rate
+    if given is not None:
+        if rates and not any(abs(rate - given) <= _RATE_TOLERANCE * given for rate in rates):
+            raise OptionError(
+                f"the times in the first column mean {rates[0]:g} Hz, but sampling_rate={given:g} was given; leave it out, "
+                "or correct the file.",
+                path=path,
+            )
+        return given
+    if len(rates) > 1:
+        raise MissingHintError(
+            f"the first column does not say the unit of its times, which may mean {' or '.join(f'{r:g}' for r in rates)} "
+            "Hz; pass sampling_rate=….",
+            path=path,
+        )
+    return float(f"{rates[0]:.6g}") if rates else None
 
 
-def _numbers(rows: list[list[str]], width: int, path: Path, first_line: int) -> np.ndarray:
-    signal = np.full((len(rows), width), np.nan)
-    for number, row in enumerate(rows):
-        if len(row) != width:
-            raise SignalError(f"line {number + first_line} has {len(row)} cells instead of {width}.", path=path)
-        try:
-            signal[number] = [float(cell) if cell.strip() else np.nan for cell in row]
-        except ValueError as error:
-            raise SignalError(
-                f"line {number + first_line} holds a cell that is no number ({error}).", path=path
-            ) from error
-    return signal
+def _scaled(table: TextTable, hints: Hints, path: Path) -> tuple[np.ndarray, Hints]:
+    """The values, in millivolts where the columns name their units, and the hints that go with them."""
+    values = numbers(table, path)
+    if hints.units is not None or not any(table.units):
+        return values, hints
+    names = table.names or hints.lead_names or []
+    wanted: Sequence[int] = range(table.width)
+    if table.names is not None and hints.lead_names is not None:
+        wanted = pick(table.names, hints.lead_names, path, path.stem)
+    for column in wanted:
+        unit = table.units[column] or "mV"
+        factor = units_per_millivolt(unit)
+        if factor is None:
+            raise UnitError(
+                f"the unit {unit!r} is not a voltage; pass lead_names=[…] to read only the ECG leads, or units='mV' if "
+                "it is one.",
+                path=path,
+                lead=names[column] if column < len(names) else None,
+            )
+        values[:, column] /= factor
+    return values, replace(hints, units="mV")

@@ -23,7 +23,7 @@ from ecg_transformers.data.readers.clinical.record import Sheet, metadata_of, wi
 from ecg_transformers.data.readers.edf_format import Header, Signal, number, onsets, read_header, read_records
 from ecg_transformers.data.readers.limits import Limits, open_file
 from ecg_transformers.data.readers.units import units_per_millivolt
-from ecg_transformers.data.record import INVALID, DigitalRecord, ECGRecord, standard_lead_name
+from ecg_transformers.data.record import INVALID, DigitalRecord, ECGRecord, standard_lead_names
 
 _NO_DATE = "01.01.85"  # what EDF asks for where the date is not to be told
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
@@ -179,7 +179,7 @@ def choose_signals(header: Header, hints: Hints, path: Path, flags: list[str]) -
         flags.append("status_channel_left_out")
     if not signals:
         raise SignalError("the file holds no signals.", path=path)
-    names = distinct_names([standard_lead_name(signal.label) for signal in signals], flags)
+    names = distinct_names(standard_lead_names([signal.label for signal in signals]), flags)
     if hints.lead_names:
         chosen = pick(names, hints.lead_names, path, path.stem)
         signals, names = [signals[index] for index in chosen], [names[index] for index in chosen]

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ecg_transformers.data.errors import ECGDataError, MissingHintError, SignalError
-from ecg_transformers.data.readers.arrays import Hints, record_from_array
+from ecg_transformers.data.errors import ECGDataError, SignalError
+from ecg_transformers.data.readers.arrays import Hints, pick, record_from_array
 from ecg_transformers.data.readers.limits import Limits, read_bytes
 from ecg_transformers.data.record import DigitalRecord, ECGRecord
 
@@ -26,23 +26,31 @@ def read_matlab(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECG
     variables = load(path, hints, limits)
     header = path.with_suffix(".hea")
     struct = variables.get("ECG")
-    if isinstance(struct, dict) and "data" in struct:
+    if hints.variable is None and isinstance(struct, dict) and "data" in struct:
         return _cpsc_2018(struct, path, hints, limits)
-    value = variables.get("val")
+    asked = hints.variable or "val"
+    value = variables.get(asked)
     if value is None:
         arrays = {name: v for name, v in variables.items() if isinstance(v, np.ndarray)}
-        raise SignalError(f"the file has no array 'val', but {sorted(arrays)}.", path=path)
+        way_out = "" if hints.variable else "; pass variable='…' with the one that holds the samples"
+        raise SignalError(f"the file has no array {asked!r}, but {sorted(arrays)}{way_out}.", path=path)
     if isinstance(value, dict | str):
-        raise SignalError("the variable 'val' is no array of numbers.", path=path)
+        raise SignalError(f"the variable {asked!r} is no array of numbers.", path=path)
+    if hints.variable is not None:
+        return record_from_array(_samples_first(value, hints), path, hints, limits)
     limits.check_shape(max(value.shape), min(value.shape), path=path)
     if header.exists():
         return _with_header(value, path, header, hints, limits)
-    if hints.sampling_rate is None:
-        raise MissingHintError(
-            f"a MATLAB file does not say its sampling rate and {header.name} is not beside it; pass sampling_rate=….",
-            path=path,
-        )
     return record_from_array(value.T, path, hints, limits)
+
+
+def _samples_first(value: np.ndarray, hints: Hints) -> np.ndarray:
+    """An array of the user's own as `(samples, leads)`: the lead names tell, else the longer axis is time."""
+    if value.ndim != 2:
+        return value
+    if hints.lead_names is not None and (len(hints.lead_names) in value.shape) and value.shape[0] != value.shape[1]:
+        return value.T if value.shape[0] == len(hints.lead_names) else value
+    return value.T if value.shape[0] < value.shape[1] else value
 
 
 def load(path: Path, hints: Hints, limits: Limits) -> dict[str, Any]:
@@ -58,7 +66,7 @@ def load(path: Path, hints: Hints, limits: Limits) -> dict[str, Any]:
 def _with_header(value: np.ndarray, path: Path, header_path: Path, hints: Hints, limits: Limits) -> DigitalRecord:
     """Integers of `val` with the scale of the WFDB header."""
     from ecg_transformers.data.readers.wfdb.header import read_header
-    from ecg_transformers.data.readers.wfdb.samples import choose_signals, scale_of, verify_checksums
+    from ecg_transformers.data.readers.wfdb.samples import lead_names_of, scale_of, verify_checksums
 
     header = read_header(header_path, limits, hints.root, follow_links=hints.follow_links)
     name = header.record_name
@@ -77,14 +85,15 @@ def _with_header(value: np.ndarray, path: Path, header_path: Path, hints: Hints,
     flags = list(header.flags)
     if hints.checksum != "ignore":
         verify_checksums(samples, header.signals, path, name, hints.checksum, flags)
-    chosen = choose_signals(header.signals, hints.lead_names, path, name)
-    names, gain, offset = scale_of(chosen, header.signals, hints.units, path, name, hints.strict, flags)
+    names = lead_names_of(header.signals, flags)
+    chosen = list(range(len(names))) if hints.lead_names is None else pick(names, hints.lead_names, path, name)
+    gain, offset = scale_of(chosen, header.signals, hints.units, path, name, hints.strict, flags)
     return DigitalRecord(
         samples=np.ascontiguousarray(samples[:, chosen]),
         gain=gain,
         offset=offset,
         sampling_rate=header.sampling_rate,
-        lead_names=names,
+        lead_names=[names[index] for index in chosen],
         record_id=path.stem,
         source=str(path),
         metadata={"comments": list(header.comments), **({"flags": sorted(set(flags))} if flags else {})},
@@ -109,8 +118,6 @@ def _cpsc_2018(struct: dict[str, Any], path: Path, hints: Hints, limits: Limits)
 
 def select_leads(record: ECGRecord, lead_names: list[str], path: Path) -> ECGRecord:
     """Some leads of a record whose file names its leads, in the order asked for."""
-    from ecg_transformers.data.readers.arrays import pick
-
     chosen = pick(record.lead_names, lead_names, path, record.record_id)
     record.signal = np.ascontiguousarray(record.signal[:, chosen])
     record.lead_names = [record.lead_names[index] for index in chosen]

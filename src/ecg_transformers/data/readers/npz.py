@@ -12,7 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from ecg_transformers.data.errors import LimitError, SignalError, TruncatedError, UnsupportedFormatError, brief
+from ecg_transformers.data.errors import (
+    ECGDataError,
+    LimitError,
+    SignalError,
+    TruncatedError,
+    UnsupportedFormatError,
+    brief,
+)
 from ecg_transformers.data.readers.arrays import Hints, agreed_rate, record_from_array
 from ecg_transformers.data.readers.limits import Limits, read_bytes, safe_file
 from ecg_transformers.data.record import ECGRecord
@@ -35,9 +42,11 @@ def read_npz(path: Path, hints: Hints, limits: Limits) -> ECGRecord:
     """
     resolved = safe_file(path, hints.root, follow_links=hints.follow_links)
     arrays = _members(resolved, limits)
-    signal = arrays.get("signal", next(iter(arrays.values())) if len(arrays) == 1 else None)
+    asked = hints.variable or "signal"
+    signal = arrays.get(asked, next(iter(arrays.values())) if len(arrays) == 1 and not hints.variable else None)
     if signal is None:
-        raise SignalError(f"the archive has no array 'signal', but {sorted(arrays)}.", path=path)
+        way_out = "" if hints.variable else "; pass variable='…' with the one that holds the samples"
+        raise SignalError(f"the archive has no array {asked!r}, but {sorted(arrays)}{way_out}.", path=path)
     rate = arrays.get("sampling_rate")
     if rate is not None and (rate.size != 1 or rate.dtype.kind not in "iuf"):
         raise SignalError("'sampling_rate' is not one number.", path=path)
@@ -120,7 +129,11 @@ def _members(path: Path, limits: Limits) -> dict[str, np.ndarray]:
                     content = member.read(entry.file_size + 1)
                 if len(content) != entry.file_size:
                     raise TruncatedError(f"the member {name!r} is not as long as stated.", path=path)
-                arrays[name] = parse_npy(content, path, limits, text=name in ("lead_names", "units"))
+                try:
+                    arrays[name] = parse_npy(content, path, limits, text=name in ("lead_names", "units"))
+                except ECGDataError as error:
+                    hint = " (names are saved as np.array(names, dtype=str))" if name in ("lead_names", "units") else ""
+                    raise type(error)(f"the member {name!r}: {error.reason}{hint}", path=path) from error
             return arrays
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
         raise UnsupportedFormatError(f"this is no readable NPZ archive ({brief(error)}).", path=path) from error

@@ -51,7 +51,7 @@ def read_record(path: str | Path, *, limits: Limits | None = None, **hints: Any)
             known by their content.
         limits: sizes beyond which a file is not believed.
         **hints: `sampling_rate`, `lead_names`, `units`, `checksum`, `allow_truncated`, `strict`, `root`,
-            `follow_links`, `keep_identity`, `start`, `stop`: see `Hints`. Formats that do not state a rate or lead
+            `follow_links`, `keep_identity`, `start`, `stop`, `variable`: see `Hints`. Formats that do not state a rate or lead
             names (NPY, CSV, MATLAB without a header) need them. Names, birth dates and the file's own patient id are
             hidden unless `keep_identity=True`; `patient_id` is then a stand-in that is the same in all files.
 
@@ -97,6 +97,12 @@ def read_stored(path: str | Path, *, limits: Limits | None = None, **hints: Any)
     path, request = Path(path), checked_hints(hints)
     kind = format_of(path, request.root, follow_links=request.follow_links)
     reader = _reader_of(kind)
+    if request.variable is not None and kind not in ("mat", "npz"):
+        raise OptionError(
+            f"variable={request.variable!r} names an array of a MATLAB or NPZ file; this is {FORMATS[kind]}.", path=path
+        )
+    if request.allow_truncated and kind in ("npy", "npz", "mat", "csv"):
+        raise OptionError("allow_truncated has no meaning for this format: it cannot be read in part.", path=path)
     try:
         if kind in PARTIAL or (request.start is None and request.stop is None):
             record = reader(path, request, limits or Limits())

@@ -43,6 +43,9 @@ class RecordReport:
             )
         if self.padded_samples:
             said.append("A record shorter than the crop was padded.")
+        flat = [lead for lead in self.flat_leads if lead not in {*self.zero_filled_leads, *self.zeroed_samples}]
+        if flat:
+            said.append(f"Lead{'s' if len(flat) > 1 else ''} {', '.join(flat)} flat: nothing was recorded there.")
         return said + [f"{self.record}: {text}" for text in self.suspicions]
 
 

@@ -24,6 +24,10 @@ class SelectLeads(RecordStep):
         if state.lead_names is None:
             state.lead_names = assumed_lead_names(signal.shape, self.lead_names)
             state.report.assumed_leads = list(state.lead_names)
+            if disagreement := leads.limb_leads_disagree(signal, state.lead_names):
+                state.report.suspicions.append(
+                    f"its columns have no names and were taken as the standard leads, but {disagreement}"
+                )
         names = leads.canonical_leads(state.lead_names)
         plan = leads.plan_leads(names, self.lead_names, self.missing)
         if not isinstance(state.units, str):
@@ -64,6 +68,21 @@ class ConvertUnits(RecordStep):
         return units.to_millivolts(signal, state.units)
 
 
+def note_amplitudes(signal: np.ndarray, state: RecordState) -> None:
+    """Put flat leads and amplitudes of another unit into the report of a record `(T, L)` in millivolts."""
+    flat = [column for column in range(signal.shape[1]) if _is_flat(signal[:, column])]
+    state.report.flat_leads = [state.lead(column) for column in flat]
+    known = signal[np.isfinite(signal).all(axis=1)]
+    suspicion = units.unit_suspicion(known) if len(known) and len(flat) < signal.shape[1] else None
+    if suspicion:
+        state.report.suspicions.append(suspicion)
+
+
+def _is_flat(lead: np.ndarray) -> bool:
+    known = lead[np.isfinite(lead)]
+    return len(known) == 0 or bool(known.min() == known.max())
+
+
 @dataclass
 class CheckSignal(RecordStep):
     """Refuses what cannot be processed (Inf, NaN, nothing but flat leads), repairs short NaN gaps on request, notes
@@ -93,10 +112,7 @@ class CheckSignal(RecordStep):
             raise ValueError(
                 f"every lead is flat (lead {state.lead(0)} is {float(lowest[0]):g} throughout): nothing was recorded."
             )
-        state.report.flat_leads = [state.lead(int(column)) for column in flat]
-        suspicion = units.unit_suspicion(signal) if len(flat) < signal.shape[1] else None
-        if suspicion:
-            state.report.suspicions.append(suspicion)
+        note_amplitudes(signal, state)
         return signal
 
     def _repair(self, signal: np.ndarray, state: RecordState, columns: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ class XECGConfig(ECGConfig):
         block_types: kind of each block, "s" (scalar memory) or "m" (matrix memory). The order of the tokens is turned
             before every block but the first, so blocks alternate in direction; with an even number the tokens come
             out in reverse, as published.
-        num_hidden_layers: their number, which follows from `block_types`.
+        num_hidden_layers: their number, which follows from `block_types`; given without them, that many of the published.
         num_attention_heads: heads of the cells.
         intermediate_size: hidden width of the feed-forward of s-blocks; None is 1.3 times the width, rounded up to a
             multiple of 64.
@@ -62,6 +62,8 @@ class XECGConfig(ECGConfig):
             self.inner_size = -(-2 * self.hidden_size // 64) * 64
         if self.num_hidden_layers is None:
             self.num_hidden_layers = len(self.block_types)
+        elif self.block_types == list(PUBLISHED_BLOCKS):  # a smaller model: the first of the published blocks
+            self.block_types = self.block_types[: max(self.num_hidden_layers, 0)]
         super().__post_init__(**kwargs)
         check_choice(self, "pooling", ("avg", "mean", "max"))
         self._check_sizes()

@@ -56,12 +56,14 @@ def metrics_of_seeds(
     scores: Mapping[int, np.ndarray],
     thresholds: Mapping[int, Sequence[float] | None],
     n_boot: int,
+    untrained: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Metrics of all seeds on the test split, with mean, SD and the patient bootstrap's 95 % interval.
 
     Args:
         scores: seed -> probabilities `(N, C)`.
         thresholds: seed -> one threshold a class from the validation split, None for one-of-many tasks.
+        untrained: classes without a training record, whose figures measure nothing: left out of the macro averages.
     """
     target, kind = split.multi_hot(), split.task_kind
     stored = {seed: score.astype(np.float32).astype(np.float64) for seed, score in scores.items()}
@@ -71,14 +73,19 @@ def metrics_of_seeds(
         for seed, score in stored.items()
     }
     hard = [hard_predictions(score, kind, cuts[seed]) for seed, score in stored.items()]
+    kept = [index for index, name in enumerate(split.label_names) if name not in untrained]
     result: dict[str, Any] = {}
     for metric in INTERVAL_METRICS:
         values = list(stored.values()) if metric in ("macro_auroc", "macro_auprc") else hard
-        result[metric] = _interval(split, values, interval_metric(metric, kind), n_boot)
+        averaged = kept if metric.startswith("macro_") else slice(None)
+        result[metric] = _interval(
+            split, [v[:, averaged] for v in values], interval_metric(metric, kind), n_boot, averaged
+        )
     result["accuracy"]["counts"] = ACCURACY["multilabel" if kind == "multilabel" else "multiclass"]
     result["per_class"] = {name: _class_figures(name, reports) for name in split.label_names}
     first = next(iter(reports.values()))
     result.update({key: first[key] for key in ("n_records", "n_classes", "n_defined", "undefined", "multiclass_auroc")})
+    result["untrained"] = [name for name in split.label_names if name in untrained]
     result["thresholds"] = {str(seed): None if values is None else list(values) for seed, values in thresholds.items()}
     result["threshold_source"] = "validation" if kind == "multilabel" else "none"
     return result
@@ -89,10 +96,19 @@ def interval_metric(metric: str, task_kind: str) -> str:
     return "exact_match" if metric == "accuracy" and task_kind != "multilabel" else metric
 
 
-def _interval(split: Split, values: Sequence[np.ndarray], metric: str, n_boot: int) -> dict[str, Any]:
+def untrained_classes(training: Split) -> list[str]:
+    """Classes that no record of the training part carries."""
+    return [name for name, count in zip(training.label_names, training.multi_hot().sum(axis=0)) if not count]
+
+
+def _interval(
+    split: Split, values: Sequence[np.ndarray], metric: str, n_boot: int, classes: list[int] | slice
+) -> dict[str, Any]:
     keys = ("per_seed", "mean", "sd", "ci95", "cluster", "n_boot")
     try:
-        figures = bootstrap_seeds(split.multi_hot(), values, split.patient_ids, metric=metric, n_boot=n_boot)
+        figures = bootstrap_seeds(
+            split.multi_hot()[:, classes], values, split.patient_ids, metric=metric, n_boot=n_boot
+        )
     except UndefinedMetricError:  # no class that could be told apart in the test split: no number, and no run lost
         return {**dict.fromkeys(keys), "per_seed": [None] * len(values)}
     return {key: _finite(figures[key]) for key in keys}

@@ -46,12 +46,20 @@ def started(args: RunArguments) -> Iterator[tuple[Accelerator, StopRequest]]:
 
 
 def start_accelerator(args: RunArguments) -> Accelerator:
-    """The accelerator of the run; prints processes, device and precision on the main process."""
+    """The accelerator of the run; prints processes, device and precision on the main process.
+
+    Raises:
+        UsageError: a precision that the device does not compute in.
+    """
     if args.deterministic:
         make_deterministic()
     die_with_launcher()
     with usage_errors(RuntimeError):
         accelerator = Accelerator(mixed_precision=args.mixed_precision, cpu=args.cpu)
+    if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":
+        raise UsageError(
+            "--mixed_precision fp16 needs a GPU: on a CPU the run would compute in float32. Leave it out, or take bf16."
+        )
     if accelerator.is_main_process:
         count = accelerator.num_processes
         processes = f"{count} process{'es' if count > 1 else ''}"

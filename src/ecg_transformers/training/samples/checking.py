@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import gather_object
@@ -135,14 +136,10 @@ def usable_records(args: RunArguments, split: Split, bad: Sequence[BadRecord]) -
     if len(out) == len(split):
         raise UsageError(f"The {split.name} split of {args.dataset} holds no usable record; the first: {bad[0].reason}")
     chosen = split.select([index for index in range(len(split)) if index not in out])
-    dataset = getattr(split.records, "dataset", None)
-    if dataset is not None:  # what is trained on is what counts: the run goes on when a bad record is taken out
-        chosen.records = type(split.records)(dataset.select(sorted(set(range(len(split))) - out)))
-        chosen.facts = {
-            **split.facts,
-            "records": len(chosen),
-            "fingerprint": dataset_fingerprint(chosen.records.dataset),
-        }
+    if isinstance(split.records, RecordTable):  # what is trained on counts: a run goes on when bad records are removed
+        dataset = split.records.dataset.select(sorted(set(range(len(split))) - out))
+        chosen.records = RecordTable(dataset)
+        chosen.facts = {**split.facts, "records": len(chosen), "fingerprint": dataset_fingerprint(dataset)}
     return chosen
 
 

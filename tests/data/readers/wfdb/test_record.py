@@ -8,12 +8,12 @@ import pytest
 
 from ecg_transformers.data.errors import (
     ChecksumError,
-    DuplicateLeadError,
     ECGDataError,
     HeaderError,
     LeadNotFoundError,
     LimitError,
     RecordNotFoundError,
+    SignalError,
     TruncatedError,
     UnitError,
     UnsafePathError,
@@ -173,13 +173,15 @@ def test_only_the_ecg_leads_of_a_mixed_record_on_request(ecg_data_dir):
         read_record(path, lead_names=["V9"])
 
 
-def test_two_signals_of_one_name_are_refused(tmp_path, write_wfdb, digital_ecg):
-    path = write_wfdb(tmp_path, "r", digital_ecg()[:, :2], lead_names=["V1", "v1"])
-    with pytest.raises(DuplicateLeadError):
-        read_record(path)
+def test_two_signals_of_one_name_are_told_apart_and_flagged(tmp_path, write_wfdb, digital_ecg):
+    samples = digital_ecg()[:, :2]
+    record = read_record(write_wfdb(tmp_path, "r", samples, lead_names=["ECG", "ECG"]))
+    assert record.lead_names == ["ECG", "ECG 2"]
+    assert "lead_names_numbered" in record.metadata["flags"]
+    np.testing.assert_array_equal(record.signal, (samples / 1000).astype(np.float32))
 
 
-@pytest.mark.parametrize("name", ["../secret/x.dat", "/etc/passwd", "a\\b.dat", "r.hea", "sub/r.dat"])
+@pytest.mark.parametrize("name", ["../secret/x.dat", "/etc/passwd", "a\\b.dat", "r.hea"])
 def test_a_header_cannot_name_files_elsewhere(tmp_path, write_wfdb, digital_ecg, name):
     secret = tmp_path / "secret"
     secret.mkdir()
@@ -288,17 +290,17 @@ def test_gaps_cannot_fill_the_memory(tmp_path, write_wfdb, digital_ecg):
 
 
 def test_a_file_that_became_shorter_while_it_was_read_is_truncated(tmp_path, write_wfdb, digital_ecg, monkeypatch):
-    from ecg_transformers.data.readers.wfdb import record
+    from ecg_transformers.data.readers.wfdb import samples
 
     path = write_wfdb(tmp_path, "r", digital_ecg())
-    opened = record.open_file
+    opened = samples.open_file
 
     def shrink(*arguments, **options):
         found = opened(*arguments, **options)
         (tmp_path / "r.dat").write_bytes(b"\0" * 48)
         return found
 
-    monkeypatch.setattr(record, "open_file", shrink)
+    monkeypatch.setattr(samples, "open_file", shrink)
     with pytest.raises(TruncatedError, match="promises 1000 samples of 12 leads, the file holds 2"):
         read_record(path)
 
@@ -334,3 +336,106 @@ def test_digital_records_keep_the_samples_of_the_file(tmp_path, write_wfdb, digi
     digital = read_digital(write_wfdb(tmp_path, "r", samples))
     np.testing.assert_array_equal(digital.samples, samples)
     assert np.isnan(digital.to_record().signal).sum() == 1
+
+
+def _frames(path, name, rate, counts, columns, fmt="16", names=("II", "V1"), checksums=None):
+    """A record whose frames hold `counts` samples of the signals `columns`, each of them already long enough."""
+    frames = len(columns[0]) // counts[0]
+    parts = [np.asarray(column).reshape(frames, count) for column, count in zip(columns, counts)]
+    (path / f"{name}.dat").write_bytes(np.concatenate(parts, axis=1).astype("<i2").tobytes())
+    sums = checksums or [int(np.asarray(column).sum()) for column in columns]
+    lines = [
+        f"{name}.dat {fmt}x{count} 200(0)/mV 16 0 0 {total} 0 {lead}" for count, total, lead in zip(counts, sums, names)
+    ]
+    (path / f"{name}.hea").write_text("\n".join([f"{name} {len(columns)} {rate} {frames}", *lines, ""]))
+    return path / f"{name}.hea"
+
+
+def test_a_lead_of_several_samples_a_frame_keeps_every_sample_and_its_own_rate(tmp_path):
+    ecg, slow = np.arange(-600, 600), np.arange(300)
+    path = _frames(tmp_path, "r", 125, (4, 1), (ecg, slow), names=("II", "RESP"))
+    record = read_record(path, lead_names=["II"])
+    assert record.sampling_rate == 500
+    np.testing.assert_array_equal(record.signal[:, 0], (ecg / 200).astype(np.float32))
+    with pytest.raises(SignalError, match=r"II at 500 Hz; RESP at 125 Hz"):
+        read_record(path)
+
+
+def test_frames_may_be_rarer_than_one_a_second(tmp_path):
+    ecg = np.arange(1000)
+    record = read_record(_frames(tmp_path, "r", 0.5, (500,), (ecg,), names=("II",)))
+    assert (record.sampling_rate, record.num_samples) == (250, 1000)
+
+
+def test_checksums_of_frames_are_verified(tmp_path):
+    path = _frames(tmp_path, "r", 125, (2,), (np.arange(1000),), names=("II",), checksums=[1])
+    with pytest.raises(ChecksumError, match="lead 'II'"):
+        read_record(path)
+
+
+def test_segments_of_frames_have_the_rate_of_the_lead(tmp_path):
+    ecg = np.arange(1000)
+    _frames(tmp_path, "s1", 125, (2,), (ecg[:400],), names=("II",))
+    _frames(tmp_path, "s2", 125, (2,), (ecg[400:],), names=("II",))
+    (tmp_path / "m.hea").write_text("m/2 1 125 500\ns1 200\ns2 300\n")
+    record = read_record(tmp_path / "m.hea")
+    assert record.sampling_rate == 250
+    np.testing.assert_array_equal(record.signal[:, 0], (ecg / 200).astype(np.float32))
+
+
+def test_a_lead_that_only_one_segment_has_is_no_value_elsewhere(tmp_path, write_wfdb, digital_ecg):
+    samples = digital_ecg()[:, :2]
+    write_wfdb(tmp_path, "s1", samples[:400, :1], lead_names=["II"])
+    write_wfdb(tmp_path, "s2", samples[400:], lead_names=["II", "V"])
+    (tmp_path / "m.hea").write_text("m/2 1 100 1000\ns1 400\ns2 600\n")
+    record = read_record(tmp_path / "m.hea")
+    assert record.lead_names == ["II", "V"]
+    assert "segment_leads_differ" in record.metadata["flags"]
+    assert np.isnan(record.signal[:400, 1]).all()
+    assert np.isfinite(record.signal[400:]).all()
+
+
+def test_a_folder_in_a_header_means_the_file_beside_it(tmp_path, write_wfdb, digital_ecg):
+    samples = digital_ecg()[:, :1]
+    path = write_wfdb(tmp_path, "r", samples, lead_names=["I"])
+    path.write_text(path.read_text().replace("r 1", "beats/r 1", 1).replace("r.dat", "beats/r.dat"))
+    record = read_record(path)
+    assert "header_folder_ignored" in record.metadata["flags"]
+    np.testing.assert_array_equal(record.signal, (samples / 1000).astype(np.float32))
+
+
+def test_a_signal_file_under_another_name_is_named_with_what_is_there(tmp_path):
+    (tmp_path / "a.hea").write_text("a 1 100 100\na 16 100 16 0 0 0 0 II\n")
+    (tmp_path / "a.mat").write_bytes(bytes(224))
+    with pytest.raises(RecordNotFoundError, match=r"a\.hea names the signal file 'a', which is not there.*a\.mat"):
+        read_record(tmp_path / "a.hea")
+
+
+@pytest.mark.parametrize("date", ["10:15:00 2006", "9:04:07 0/0/0", "25:99:00"])
+@pytest.mark.parametrize("fmt", ["16", "61"])
+def test_dates_that_are_none_hinder_nobody(tmp_path, date, fmt):
+    values = np.arange(100)
+    (tmp_path / "a.dat").write_bytes(values.astype("<i2" if fmt == "16" else ">i2").tobytes())
+    (tmp_path / "a.hea").write_text(f"a 1 100 100 {date}\na.dat {fmt} 100 16 0 0 0 0 II\n")
+    np.testing.assert_array_equal(read_record(tmp_path / "a").signal[:, 0], (values / 100).astype(np.float32))
+
+
+def test_any_format_can_be_read_as_far_as_it_goes(tmp_path):
+    (tmp_path / "a.dat").write_bytes(np.arange(80).astype(">i2").tobytes())
+    (tmp_path / "a.hea").write_text("a 1 100 100\na.dat 61 100 16 0 0 0 0 II\n")
+    with pytest.raises(TruncatedError):
+        read_record(tmp_path / "a")
+    record = read_record(tmp_path / "a", allow_truncated=True)
+    assert record.num_samples == 80
+    assert "truncated" in record.metadata["flags"]
+
+
+def test_leads_of_a_file_that_is_there_are_read_without_the_others(tmp_path):
+    values = np.arange(100)
+    (tmp_path / "r.dat").write_bytes(values.astype("<i2").tobytes())
+    (tmp_path / "r.hea").write_text("r 2 100 100\nr.dat 16 100 16 0 0 4950 0 I\nr.xyz 16 100 16 0 0 1 0 vx\n")
+    with pytest.raises(RecordNotFoundError, match=r"r\.xyz.*lead_names"):
+        read_record(tmp_path / "r")
+    np.testing.assert_array_equal(
+        read_record(tmp_path / "r", lead_names=["I"]).signal[:, 0], (values / 100).astype(np.float32)
+    )

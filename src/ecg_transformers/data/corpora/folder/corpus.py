@@ -1,9 +1,10 @@
 """Your own records: a folder of files of any readable format, and a table of labels.
 
-`labels.csv` has one row per record: a column `file` (path below the folder, or just the name of the record), and
-either `label` (one name), `labels` (names separated by `;`) or one 0/1 column per label. Optional columns:
-`patient_id`, `split` (train, validation, test) or `fold` (integers: the highest is the test part, the second highest
-validation), `sampling_rate`. Without a table all records are unlabelled training data.
+`labels.csv` (or `labels.tsv`, `labels.xlsx`) has one row per record: a column `file` (path below the folder, or just the
+name of the record), and either `label` (one name), `labels` (names separated by `;`) or one 0/1 column per label.
+Optional columns: `patient_id` (or `subject_id`, `patient`, `subject`, `PatientID`, `pid`), `split` (train, validation,
+test) or `fold`, `strat_fold` (integers: the highest is the test part, the second highest validation),
+`sampling_rate`. Without a table all records are unlabelled training data. What is not read is named.
 """
 
 from __future__ import annotations
@@ -15,28 +16,22 @@ from pathlib import Path
 from typing import Any
 
 from ecg_transformers.data.corpora.base import Corpus, CorpusFacts, CorpusPlan, Item
-from ecg_transformers.data.corpora.folder.files import FileIndex
+from ecg_transformers.data.corpora.folder.columns import PATIENT_COLUMNS, Columns, find_columns
+from ecg_transformers.data.corpora.folder.files import TABLE_NAMES, FileIndex
 from ecg_transformers.data.corpora.folder.labels import LabelRule, label_rule
-from ecg_transformers.data.corpora.splits import check_patients, split_of_fold, split_of_name, split_patients
-from ecg_transformers.data.errors import DuplicateRecordError, OptionError, TableError
+from ecg_transformers.data.corpora.splits import (
+    check_patients,
+    roles_of_folds,
+    said_of_folds,
+    split_of_fold,
+    split_of_name,
+    split_patients,
+)
+from ecg_transformers.data.errors import DuplicateRecordError, OptionError, SkippedRecordsError, TableError
 from ecg_transformers.data.options import check_choice
 from ecg_transformers.data.readers import read_digital, read_parts
 from ecg_transformers.data.tables import integer, number, read_table
-
-RECORD_COLUMNS = ("file", "record", "filename", "file_name", "path", "record_id", "id")
-_RESERVED = {
-    "patient_id",
-    "split",
-    "fold",
-    "sampling_rate",
-    "age",
-    "sex",
-    "site",
-    "device",
-    "source",
-    "label",
-    "labels",
-}
+from ecg_transformers.data.xlsx import read_xlsx_table
 
 
 @dataclass(frozen=True)
@@ -44,15 +39,18 @@ class FolderOptions:
     """Options of `folder`.
 
     Attributes:
-        labels: the table, relative to the folder ("auto": `labels.csv` if there is one); None: unlabelled.
+        labels: the table, relative to the folder ("auto": `labels.csv`, `.tsv` or `.xlsx` if there is one); None:
+            unlabelled.
         task: "labels", or None for no labels although there is a table.
-        record_column: column with the file or record name (default: the first of `RECORD_COLUMNS` there is).
+        record_column: column with the file or record name (default: the first of `columns.RECORD_COLUMNS` there is).
         label_column: column with one label, or several separated by `separator` when it is called `labels`.
         label_columns: columns with 0/1, one per label.
+        uncertain: what a cell of those that is neither 0 nor 1 means: "error", "negative" (0), or "drop" for the record.
         label_names: the labels that may occur; an unknown one is then an error.
         separator: between the labels of a cell.
         drop_unlabelled: leave out records without any label.
-        patient_column: column with the patient, used to keep patients in one part.
+        patient_column: column with the patient, used to keep patients in one part (default: the first of
+            `columns.PATIENT_COLUMNS` there is).
         sampling_rate, lead_names, units: hints for formats that do not say them.
         checksum: "error", "warn" or "ignore" for WFDB checksums.
         validation_fraction, test_fraction, seed: the split by patient where the table has none.
@@ -68,10 +66,11 @@ class FolderOptions:
     record_column: str | None = None
     label_column: str | None = None
     label_columns: tuple[str, ...] | None = None
+    uncertain: str = "error"
     label_names: tuple[str, ...] | None = None
     separator: str = ";"
     drop_unlabelled: bool = False
-    patient_column: str = "patient_id"
+    patient_column: str | None = None
     sampling_rate: float | None = None
     lead_names: tuple[str, ...] | None = None
     units: str | None = None
@@ -94,6 +93,7 @@ class FolderOptions:
                 object.__setattr__(self, name, tuple(value))
         if self.task is not None:
             check_choice("folder: the task", self.task, ("labels", "all"))
+        check_choice("folder: uncertain", self.uncertain, ("error", "negative", "drop"))
         check_choice("folder: checksum", self.checksum, ("error", "warn", "ignore"))
         check_choice("folder: gaps", self.gaps, ("nan", "split"))
         fractions = (self.validation_fraction, self.test_fraction)
@@ -113,116 +113,152 @@ class FolderCorpus(Corpus):
         sampling_rates="any",
         duration="any",
         labels="column label, labels (a;b) or 0/1 columns of labels.csv; none for pre-training",
-        split="column split or fold, else 70 / 15 / 15 % by patient with a seed",
+        split="column split, fold or strat_fold, else 70 / 15 / 15 % by patient with a seed",
         licence="yours",
         citation="",
         layout="your records, and labels.csv with a column 'file' and a column 'label' or 'labels'",
     )
     options_class = FolderOptions
-    code_version = 2
+    code_version = 3
 
     def plan(self) -> CorpusPlan:
-        index = FileIndex.scan(self.data_dir, self._table_path())
         table = self._table_path()
+        index = FileIndex.scan(self.data_dir, table)
         if table is None:
-            if not index.paths:
-                found = "; ".join(index.foreign_notes())
-                raise TableError(
-                    f"the folder holds no record of a readable format{f': {found}' if found else ''}.",
-                    path=self.data_dir,
-                )
-            items = [Item(name, path) for name, path in sorted(index.paths.items())]
-            return CorpusPlan(
-                {"train": items},
-                files=index.others,
-                notes=["no table of labels: all records are unlabelled training data", *index.foreign_notes()],
-            )
-        rows = read_table(table, root=self.data_dir, limits=self.limits)
-        column = self._record_column(rows[0], table)
-        taken = {*_RESERVED, *RECORD_COLUMNS, self.options.patient_column.lower(), column.lower()}
-        rule = label_rule(rows, self.options, taken, table) if self.options.task is not None else LabelRule()
-        items, skipped, excluded = [], [], Counter[str]()
-        row_of: dict[Path, int] = {}
+            return self._unlabelled(index)
+        rows = self._read(table)
+        options: FolderOptions = self.options
+        columns = find_columns(list(rows[0]), options.record_column, options.patient_column, table)
+        rule = label_rule(rows, options, columns, table) if options.task is not None else LabelRule()
+        items: list[Item] = []
+        skipped: list[tuple[str, str]] = []
+        excluded = Counter[str]()
+        parts: list[str] = []  # what the table says of every row, used ones or not
+        used: dict[Path, int] = {}
         for position, row in enumerate(rows):
-            name = row[column]
-            labels = rule.labels_of(row, position, table)
-            path = index.find(name, table)
+            name, labels = row[columns.record], rule.labels_of(row, position, table)
+            path = index.find(name, table, position + 2)
+            column = columns.split or columns.fold
+            parts.append(row[column] if column else "")
             if path is None:
-                skipped.append((name or f"row {position + 2}", "the table names it, but there is no such file"))
+                skipped.append((name or f"row {position + 2}", f"row {position + 2}: {index.why_not(name)}"))
                 continue
-            if row_of.setdefault(path, position) != position:
+            if used.setdefault(path, position) != position:
                 raise DuplicateRecordError(
-                    f"the rows {row_of[path] + 2} and {position + 2} name the same record; keep one of them.",
+                    f"the rows {used[path] + 2} and {position + 2} name the same record; keep one of them.",
                     path=table,
                     record=name,
                 )
-            if rule.names and not labels and (self.options.drop_unlabelled or rule.kind == "multiclass"):
+            if labels is None:
+                excluded["a label that is neither 0 nor 1"] += 1
+            elif rule.names and not labels and (options.drop_unlabelled or rule.kind == "multiclass"):
                 excluded["no label"] += 1
             else:
-                items.append(self._item(row, path, index.name_of(path), labels, table))
-        splits, notes = self._split(items, rows, table)
-        unlisted = len(index.paths) - len({item.path for item in items}) - sum(excluded.values())
-        if unlisted > 0:
-            notes.append(f"{unlisted} files of the folder are not in the table and were left alone")
-        notes += index.foreign_notes()
-        return CorpusPlan(splits, list(rule.names), rule.kind, [table, *index.others], skipped, dict(excluded), notes)
+                items.append(self._item(row, path, index.name_of(path), labels or (), columns, table))
+        splits, notes = self._split(items, columns, parts, table)
+        plan = CorpusPlan(splits, list(rule.names), rule.kind, [table, *index.others], skipped, dict(excluded), notes)
+        plan.notes += columns.notes
+        plan.warnings = [*self._doubts(items, columns, rule, excluded), *index.left_alone(set(used))]
+        return plan
+
+    def _unlabelled(self, index: FileIndex) -> CorpusPlan:
+        """All records as training data, and what a newcomer may have meant as a table."""
+        if not index.paths:
+            found = "; ".join(index.left_alone())
+            raise TableError(
+                f"the folder holds no record of a readable format{f': {found}' if found else ''}.", path=self.data_dir
+            )
+        items = [Item(name, path) for name, path in sorted(index.paths.items())]
+        notes = ["no table of labels: all records are unlabelled training data"]
+        return CorpusPlan({"train": items}, files=index.others, notes=notes, warnings=index.left_alone())
+
+    def _doubts(self, items: list[Item], columns: Columns, rule: LabelRule, excluded: Counter[str]) -> Iterator[str]:
+        """Sentences about what a reader of the table might not expect."""
+        unknown = sum(item.patient_id is None for item in items)
+        if columns.patient is None:
+            yield f"no patient column ({', '.join(PATIENT_COLUMNS)}): every record counts as its own patient"
+        elif unknown:
+            yield f"{unknown} rows are empty in the column {columns.patient!r}: each counts as its own patient"
+        if excluded["no label"]:
+            yield f"{excluded['no label']} records without a label were left out"
+        blank = sum(not item.labels for item in items) if rule.column is not None else 0
+        if blank:
+            yield (
+                f"{blank} rows are empty in the column {rule.column!r}: they count as records with none of the labels "
+                "(drop_unlabelled=True leaves them out)"
+            )
+        if rule.unread:
+            yield f"columns that are not read: {', '.join(map(repr, rule.unread))}"
 
     def _table_path(self) -> Path | None:
         if self.options.labels is None:
             return None
-        if self.options.labels == "auto":
-            path = self.data_dir / "labels.csv"
-            return path if path.exists() else None
-        path = Path(self.options.labels)
-        return path if path.is_absolute() else self.data_dir / path
+        if self.options.labels != "auto":
+            path = Path(self.options.labels)
+            return path if path.is_absolute() else self.data_dir / path
+        found = sorted(p for p in self.data_dir.iterdir() if p.name.lower() in TABLE_NAMES and p.is_file())
+        if len(found) > 1:
+            raise TableError(
+                f"the folder holds several tables of labels ({', '.join(path.name for path in found)}); keep one, or "
+                "name it with labels=….",
+                path=self.data_dir,
+            )
+        return found[0] if found else None
 
-    def _record_column(self, row: dict[str, str], table: Path) -> str:
-        if self.options.record_column is not None:
-            if self.options.record_column not in row:
-                raise TableError(
-                    f"the column {self.options.record_column!r} is missing; the table has {list(row)}.", path=table
-                )
-            return self.options.record_column
-        for name in RECORD_COLUMNS:
-            if name in row:
-                return name
-        raise TableError(
-            f"no column names the records: one of {list(RECORD_COLUMNS)} is needed (or record_column=…); the table "
-            f"has {list(row)}.",
-            path=table,
-        )
+    def _read(self, table: Path) -> list[dict[str, str]]:
+        if table.suffix.lower() == ".xlsx":
+            return read_xlsx_table(table, [], self.data_dir, self.limits)
+        return read_table(table, root=self.data_dir, limits=self.limits)
 
-    def _item(self, row: dict[str, str], path: Path, name: str, labels: tuple[str, ...], table: Path) -> Item:
-        rate = number(row.get("sampling_rate", ""), "sampling_rate", table, record=name)
-        metadata: dict[str, Any] = {key: row[key] for key in ("age", "sex", "site", "device") if row.get(key)}
+    def _item(
+        self, row: dict[str, str], path: Path, name: str, labels: tuple[str, ...], columns: Columns, table: Path
+    ) -> Item:
+        rate = number(columns.cell(row, "sampling_rate"), "sampling_rate", table, record=name)
+        known = {key: columns.cell(row, key) for key in ("age", "sex", "site", "device")}
+        metadata: dict[str, Any] = {key: value for key, value in known.items() if value}
         metadata["file"] = path.relative_to(self.data_dir).as_posix()
         return Item(
             record_id=name,
             path=path,
-            patient_id=row.get(self.options.patient_column) or None,
+            patient_id=(row[columns.patient] if columns.patient else "") or None,
             labels=labels,
-            fold=integer(row.get("fold", ""), "fold", table, record=name),
-            metadata={**metadata, "split": row.get("split", "")},
+            fold=integer(row[columns.fold], columns.fold, table, record=name) if columns.fold else None,
+            metadata={**metadata, "split": row[columns.split] if columns.split else ""},
             hints={} if rate is None else {"sampling_rate": rate},
         )
 
     def _split(
-        self, items: list[Item], rows: list[dict[str, str]], table: Path
+        self, items: list[Item], columns: Columns, parts: list[str], table: Path
     ) -> tuple[dict[str, list[Item]], list[str]]:
+        """The items by part; `parts` are the cells of all rows, those whose file is not there among them."""
         options: FolderOptions = self.options
-        if "split" in rows[0]:
+        if columns.split is not None:
             assigned = [split_of_name(item.metadata["split"], item.record_id, table) for item in items]
-            notes = ["parts as in the column 'split'"]
-        elif "fold" in rows[0]:
-            assigned = split_of_fold(items, options.validation_folds, options.test_folds, table)
-            notes = ["parts by the column 'fold'"]
+            notes = [f"parts as in the column {columns.split!r}"]
+            promised = {split_of_name(part, f"row {n}", table) for n, part in enumerate(parts, 2)}
+        elif columns.fold is not None:
+            folds = {fold for text in parts if (fold := integer(text, columns.fold, table)) is not None}
+            role_of = roles_of_folds(folds, options.validation_folds, options.test_folds)
+            assigned = split_of_fold(items, role_of, columns.fold, table)
+            notes = [f"parts by the column {columns.fold!r}: {said_of_folds(role_of)}"]
+            promised = set(role_of.values())
         else:
             assigned = split_patients(items, options.validation_fraction, options.test_fraction, options.seed)
-            notes = [f"parts drawn by patient with seed {options.seed}"]
+            whom = "patient" if columns.patient is not None else "record"
+            notes = [f"parts drawn by {whom} with seed {options.seed}"]
+            if columns.patient is not None:
+                notes.append(f"patients as in the column {columns.patient!r}")
+            promised = set()
         splits: dict[str, list[Item]] = {"train": [], "validation": [], "test": []}
         for item, part in zip(items, assigned):
             item.metadata.pop("split", None)
             splits[part].append(item)
+        for part in sorted(promised):
+            if not splits[part]:
+                raise SkippedRecordsError(
+                    f"the split {part!r} ends empty: none of the records that the table puts there can be used.",
+                    path=table,
+                )
         if not options.patients_may_repeat:
             check_patients(splits, table)
         return splits, notes

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from ecg_transformers.data.errors import ECGDataError, LimitError, TableError, UnsafePathError
 from ecg_transformers.data.readers.clinical.kinds import EMPTY, ISHNE_ANNOTATIONS
 from ecg_transformers.data.readers.recognition import CLINICAL_SUFFIXES, clinical_kind
+from ecg_transformers.data.readers.wfdb.header import read_header
 
 # In the order of preference when files share a name: a header describes the others.
 _SUFFIXES = (".hea", ".mat", ".npy", ".npz")
 _TEXT_SUFFIXES = (".csv", ".tsv")
 _ENDINGS = (*_SUFFIXES, *_TEXT_SUFFIXES, *CLINICAL_SUFFIXES, ".edf", ".dat", ".txt")
+_DOCUMENTS = (".md", ".pdf", ".json", ".yaml", ".yml", ".html", ".py", ".log", ".rst", ".toml", ".png", ".jpg", ".svg")
+_HEAD_BYTES = 512
+_MASTER = re.compile(rb"\S+/\d+\s")
+TABLE_NAMES = ("labels.csv", "labels.tsv", "labels.xlsx")
 _MAX_FILES = 10_000_000
 
 
@@ -30,6 +36,8 @@ class FileIndex:
     """Files that are no record by themselves, such as signal files that a header names: a change of theirs counts."""
     foreign: dict[str, list[str]] = field(default_factory=dict)
     """Files of kinds that are known and not read, by kind; they are among `others` too."""
+    unread: list[Path] = field(default_factory=list)
+    """Files of readable formats that another one of the folder stands before; among `others` too."""
 
     @classmethod
     def scan(cls, folder: Path, table: Path | None = None) -> FileIndex:
@@ -54,6 +62,8 @@ class FileIndex:
                     others.append(path)
             if len(found) + len(clinical) + len(others) > _MAX_FILES:
                 raise LimitError(f"the folder holds more than {_MAX_FILES} files.", path=folder)
+        for key in segment_keys(found, folder):
+            others.append(found.pop(key)[".hea"])
         has_others = bool(clinical) or any(set(kinds) & set(_SUFFIXES) for kinds in found.values())
         wanted = _SUFFIXES if has_others else _TEXT_SUFFIXES
         index = cls(folder, others=others, foreign=foreign)
@@ -61,6 +71,12 @@ class FileIndex:
             chosen = next((kinds[suffix] for suffix in wanted if suffix in kinds), None)
             if chosen is not None:
                 index.add(key, chosen)
+            index.unread += [
+                path
+                for suffix, path in kinds.items()
+                if path != chosen and not (chosen and suffix == ".mat" and chosen.suffix.lower() == ".hea")
+            ]
+        index.others += index.unread
         stems = Counter(record_name(path.relative_to(folder)) for path in clinical)
         for path in clinical:  # of files that differ in their suffix only each is a record, under its full name
             key = record_name(path.relative_to(folder))
@@ -77,23 +93,47 @@ class FileIndex:
         """The name of a record below the folder, without the suffix where that is not needed."""
         return self.names.get(path) or record_name(path.relative_to(self.folder))
 
-    def foreign_notes(self) -> list[str]:
-        """One sentence for each kind of file that is known and not read."""
-        notes = []
-        for title, names in sorted(self.foreign.items()):
-            some = ", ".join(sorted(names)[:3]) + (" …" if len(names) > 3 else "")
-            what = "1 file was" if len(names) == 1 else f"{len(names)} files were"
-            notes.append(f"{what} left alone, of a kind that is not read ({title}): {some}")
-        return notes
+    def left_alone(self, used: set[Path] | None = None) -> list[str]:
+        """A sentence for each kind of file that is not read, or that a table does not list (`used` are those it does)."""
+        known = {path for names in self.foreign.values() for path in names}
+        by_kind = {title: list(names) for title, names in self.foreign.items()}
+        for path in self.unread:
+            by_kind.setdefault("tables or copies beside records of other formats", []).append(self._below(path))
+        stems = {path.with_suffix("") for path in self.names}
+        for path in self.others:
+            name = self._below(path)
+            if name in known or path in self.unread or _is_companion(path, stems):
+                continue
+            kind = (
+                "signals without a header .hea of their name"
+                if path.suffix.lower() == ".dat"
+                else f"no record: {path.suffix or 'no suffix'}"
+            )
+            if path.suffix.lower() in (".xlsx", ".xls", ".ods"):
+                kind = "a spreadsheet; labels=… names the table, which is CSV or .xlsx"
+            by_kind.setdefault(kind, []).append(name)
+        sentences = [
+            _left_alone(names, f"of a kind that is not read ({title})") for title, names in sorted(by_kind.items())
+        ]
+        unlisted = [self._below(path) for path in self.names if used is not None and path not in used]
+        return sentences + ([_left_alone(unlisted, "not in the table")] if unlisted else [])
 
-    def find(self, name: str, table: Path) -> Path | None:
-        """The file that a cell of a table means: a path below the folder, with or without suffix, or a bare name."""
+    def _below(self, path: Path) -> str:
+        return path.relative_to(self.folder).as_posix()
+
+    def find(self, name: str, table: Path, row: int | None = None) -> Path | None:
+        """The file that a cell of a table means: a path below the folder, with or without suffix, or a bare name.
+
+        Raises:
+            UnsafePathError: the path leads out of the folder; TableError: several files carry the name.
+        """
         if not name:
             return None
-        given = Path(name)
-        if given.is_absolute() or ".." in given.parts or "\0" in name:
+        given = Path(name.replace("\\", "/"))
+        where = "" if row is None else f"row {row}: "
+        if given.is_absolute() or PureWindowsPath(name).drive or ".." in given.parts or "\0" in name:
             raise UnsafePathError(
-                "a table names a file outside the folder; names are relative to it.", path=table, record=name
+                f"{where}a table names a file outside the folder; names are relative to it.", path=table, record=name
             )
         key = given.as_posix()
         exact = self.folder / given
@@ -108,11 +148,62 @@ class FileIndex:
         candidates = self.by_stem.get(key, [])
         if len(candidates) > 1:
             raise TableError(
-                f"several files carry this name: {sorted(candidates)[:3]}; give the path.", path=table, record=name
+                f"{where}several files carry this name: {sorted(candidates)[:3]}; give the path.",
+                path=table,
+                record=name,
             )
         if candidates:
             return self.paths[candidates[0]]
         return exact if exact.is_file() else None  # of a kind that is not read: the reader says which
+
+    def why_not(self, name: str) -> str:
+        """The sentence about a name that is no file, with the file that may be meant."""
+        if not name:
+            return "no file is named"
+        given = Path(name.replace("\\", "/"))
+        key = record_name(given)
+        alike = [own for own in self.paths if own.lower() == key.lower()]
+        alike += [self.by_stem[stem][0] for stem in self.by_stem if stem.lower() == key.lower()]
+        elsewhere = self.by_stem.get(Path(key).name, [])
+        sentence = f"there is no such file {name!r}"
+        if alike:
+            return f"{sentence}; there is {self._below(self.paths[alike[0]])!r}: letter case matters"
+        if elsewhere:
+            return f"{sentence}; there is {self._below(self.paths[elsewhere[0]])!r} in another folder"
+        return sentence
+
+
+def _left_alone(names: list[str], why: str) -> str:
+    some = ", ".join(sorted(names)[:3]) + (" …" if len(names) > 3 else "")
+    return f"{'1 file was' if len(names) == 1 else f'{len(names)} files were'} left alone, {why}: {some}"
+
+
+def _is_companion(path: Path, stems: set[Path]) -> bool:
+    """Whether a file belongs to a record beside it (signals, annotations), or to the folder (a licence, a list)."""
+    name, suffix = path.name, path.suffix.lower()
+    if name.startswith(".") or suffix in _DOCUMENTS or (not suffix and name.upper() == name):
+        return True
+    return path.with_suffix("") in stems or suffix == ".hea" or path.with_suffix(".hea").exists()
+
+
+def segment_keys(found: dict[str, dict[str, Path]], folder: Path) -> list[str]:
+    """The headers that another header of the folder names as its segments: they are no records of their own."""
+    keys: set[str] = set()
+    for kinds in found.values():
+        path = kinds.get(".hea")
+        if path is None:
+            continue
+        try:
+            with path.open("rb") as stream:
+                head = stream.read(_HEAD_BYTES)
+            line = next((line for line in head.splitlines() if line.strip() and not line.startswith(b"#")), b"")
+            if not _MASTER.match(line.strip()):
+                continue
+            for name, _ in read_header(path, root=folder).segments:
+                keys.add(path.with_name(name).relative_to(folder).as_posix())
+        except (OSError, ECGDataError):  # said when the record itself is read
+            continue
+    return sorted(key for key in keys if ".hea" in found.get(key, {}))
 
 
 def record_name(relative: Path) -> str:

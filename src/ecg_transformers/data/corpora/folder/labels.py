@@ -4,32 +4,48 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ecg_transformers.data.corpora.folder.columns import Columns, check_label_columns
 from ecg_transformers.data.errors import LabelError, TableError
 from ecg_transformers.words import did_you_mean
 
-_TRUE, _FALSE = {"1", "1.0", "true", "yes"}, {"", "0", "0.0", "false", "no"}
+_TRUE, _FALSE = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no"}
+_UNCERTAIN = {"-1", "-1.0", "0.5", "?", "nan", "na", "n/a", "unknown", "uncertain", "u", "none", "null", "-"}
+_OTHER_SEPARATORS = (",", "|", "/", "+", "&", ";")
 
 
 @dataclass(frozen=True)
 class LabelRule:
-    """Label names, and the columns they come from: one column of names, or one 0/1 column per label."""
+    """Label names, and the columns they come from: one column of names, or one 0/1 column per label.
+
+    Attributes:
+        names: the labels.
+        kind: "multiclass", "multilabel" or "unlabelled".
+        column: the column of names.
+        columns: the 0/1 columns; in those of `marked` a blank cell is a 0, because they hold no 0 at all.
+        uncertain: what a cell that is neither 0 nor 1 is: "error", "negative", or "drop" for the record.
+        unread: columns of the table that are no labels and mean nothing else either.
+    """
 
     names: tuple[str, ...] = ()
     kind: str = "unlabelled"
     column: str | None = None
     columns: tuple[str, ...] = ()
     separator: str = ";"
+    marked: frozenset[str] = frozenset()
+    uncertain: str = "error"
+    unread: tuple[str, ...] = ()
 
-    def labels_of(self, row: dict[str, str], position: int, table: Path) -> tuple[str, ...]:
-        """Labels of a row, checked against the label names."""
+    def labels_of(self, row: dict[str, str], position: int, table: Path) -> tuple[str, ...] | None:
+        """Labels of a row, checked against the label names; None for one that is to be dropped."""
         if self.kind == "unlabelled":
             return ()
         found = self.raw_labels(row, position, table)
-        for label in found:
+        for label in found or ():
             if label not in self.names:
                 raise LabelError(
                     f"row {position + 2} has the label {label!r}, which is none of the label names"
@@ -38,8 +54,8 @@ class LabelRule:
                 )
         return found
 
-    def raw_labels(self, row: dict[str, str], position: int, table: Path) -> tuple[str, ...]:
-        """Labels of a row as written."""
+    def raw_labels(self, row: dict[str, str], position: int, table: Path) -> tuple[str, ...] | None:
+        """Labels of a row as written; None for one that is to be dropped."""
         if self.column is not None:
             cell = row[self.column]
             if self.kind == "multiclass":
@@ -50,52 +66,103 @@ class LabelRule:
             value = row[name].lower()
             if value in _TRUE:
                 labels.append(name)
-            elif value not in _FALSE:
-                raise LabelError(
-                    f"row {position + 2}, column {name!r} holds {row[name][:40]!r}, not 0 or 1.", path=table
-                )
+            elif value not in _FALSE and not (value == "" and name in self.marked):
+                if self.uncertain == "drop":
+                    return None
+                if self.uncertain == "error":
+                    shown = f"holds {row[name][:40]!r}, which is" if value else "is empty,"
+                    raise LabelError(
+                        f"row {position + 2}, column {name!r} {shown} neither 0 nor 1; correct it, or pass "
+                        "uncertain='negative' (it counts as 0) or uncertain='drop' (the record is left out); "
+                        "label_columns=[…] names the columns that are labels.",
+                        path=table,
+                    )
         return tuple(labels)
 
 
-def label_rule(rows: list[dict[str, str]], options: Any, taken: set[str], table: Path) -> LabelRule:
-    """The rule that the options and the columns of a table ask for."""
+def label_rule(rows: list[dict[str, str]], options: Any, columns: Columns, table: Path) -> LabelRule:
+    """The rule that the options and the columns of a table ask for.
+
+    Raises:
+        LabelError: a cell that cannot be read; TableError: no labels, or a column that is missing.
+    """
     header = list(rows[0])
-    columns = options.label_columns
-    column = options.label_column or (None if columns else next((c for c in ("labels", "label") if c in header), None))
-    for name in [*(columns or ()), *([column] if column else [])]:
-        if name not in header:
-            raise TableError(f"the label column {name!r} is missing{did_you_mean(name, header)}", path=table)
-    if column is None and columns is None:
-        columns = tuple(name for name in header if name and name.lower() not in taken and _is_binary(rows, name))
-        if not columns:
-            raise TableError(
-                "no labels: a column 'label' or 'labels', or 0/1 columns are needed (or task=None)"
-                f"{_resembling(header)}.",
-                path=table,
-            )
+    asked = options.label_columns
+    column = options.label_column
+    if column is None and not asked:
+        column = columns.descriptions.get("labels") or columns.descriptions.get("label")
+    check_label_columns([*(asked or ()), *([column] if column else [])], header, table)
     if column is not None:
-        kind = "multilabel" if column == "labels" else "multiclass"
-        rule = LabelRule((), kind, column, (), options.separator)
-        if kind == "multiclass" and any(options.separator in row[column] for row in rows):
-            raise LabelError(
-                f"the column {column!r} holds several labels in one cell; call the column 'labels' for that.",
-                path=table,
-            )
-        counts = Counter(label for n, row in enumerate(rows) for label in rule.raw_labels(row, n, table))
-        names = tuple(options.label_names or sorted(counts))
-        if not names:
-            raise LabelError(f"the column {column!r} is empty in every row.", path=table)
-        if options.label_names is None:
-            check_spelling(counts, table)
-        return LabelRule(names, kind, column, (), options.separator)
-    assert columns is not None
-    names = tuple(options.label_names or columns)
-    unknown = [name for name in columns if name not in names]
+        return _rule_of_names(rows, options, column, columns, table)
+    return _rule_of_columns(rows, options, asked, columns, table)
+
+
+def _rule_of_names(rows: list[dict[str, str]], options: Any, column: str, columns: Columns, table: Path) -> LabelRule:
+    """One column of names: a single one (`label`), or several with a separator (`labels`)."""
+    kind = "multilabel" if column.lower() == "labels" else "multiclass"
+    rule = LabelRule((), kind, column, (), options.separator)
+    _check_separators(rows, rule, options.label_names, table)
+    counts = Counter(label for n, row in enumerate(rows) for label in rule.raw_labels(row, n, table) or ())
+    names = tuple(options.label_names or sorted(counts))
+    if not names:
+        raise LabelError(f"the column {column!r} is empty in every row.", path=table)
+    if options.label_names is None:
+        check_spelling(counts, table)
+    unread = tuple(name for name in columns.others if name != column)
+    return LabelRule(names, kind, column, (), options.separator, unread=unread)
+
+
+def _check_separators(rows: list[dict[str, str]], rule: LabelRule, known: Sequence[str] | None, table: Path) -> None:
+    """Refuse a cell that holds several labels with another separator than the one in force."""
+    assert rule.column is not None
+    cells = [row[rule.column] for row in rows]
+    whole = {part for cell in cells for part in (cell.split(rule.separator) if rule.kind == "multilabel" else [cell])}
+    whole = {part.strip().casefold() for part in whole}
+    for position, cell in enumerate(cells):
+        for separator in _OTHER_SEPARATORS:
+            parts = [part.strip() for part in cell.split(separator)]
+            if len(parts) < 2 or cell in (known or ()) or (rule.kind == "multilabel" and separator == rule.separator):
+                continue
+            if separator == rule.separator:
+                raise LabelError(
+                    f"row {position + 2}: the column {rule.column!r} holds several labels in one cell; call the column "
+                    "'labels' for that.",
+                    path=table,
+                )
+            is_list = rule.kind == "multilabel" and separator in ",|"
+            if is_list or (all(parts) and any(part.casefold() in whole for part in parts)):
+                way_out = (
+                    f"write {rule.separator.join(parts)!r}, or pass separator={separator!r}"
+                    if rule.kind == "multilabel"
+                    else f"call the column 'labels' and write {rule.separator.join(parts)!r}"
+                )
+                raise LabelError(
+                    f"row {position + 2}, column {rule.column!r} holds {cell[:60]!r}, several labels in one cell it "
+                    f"seems: {way_out} (label_names=[…] says so where it is one label).",
+                    path=table,
+                )
+
+
+def _rule_of_columns(
+    rows: list[dict[str, str]], options: Any, asked: Sequence[str] | None, columns: Columns, table: Path
+) -> LabelRule:
+    """One 0/1 column a label: those that were asked for, or all that are meant to be such."""
+    header = list(rows[0])
+    chosen = tuple(asked or [name for name in columns.others if _is_meant_binary(rows, name)])
+    if not chosen:
+        raise TableError(
+            f"no labels: a column 'label' or 'labels', or 0/1 columns are needed (or task=None){_resembling(header)}.",
+            path=table,
+        )
+    names = tuple(options.label_names or chosen)
+    unknown = [name for name in chosen if name not in names]
     if unknown:
         raise LabelError(
             f"the columns {unknown} are none of the label names{did_you_mean(unknown[0], names)}", path=table
         )
-    return LabelRule(names, "multilabel", None, tuple(columns))
+    marked = frozenset(name for name in chosen if not any(row[name].lower() in _FALSE for row in rows))
+    unread = tuple(name for name in columns.others if name not in chosen)
+    return LabelRule(names, "multilabel", None, chosen, marked=marked, uncertain=options.uncertain, unread=unread)
 
 
 def _resembling(header: list[str]) -> str:
@@ -106,9 +173,14 @@ def _resembling(header: list[str]) -> str:
     return f"; is it {alike[0]!r}? (label_column={alike[0]!r})" if alike else f"; the table has {header}"
 
 
-def _is_binary(rows: list[dict[str, str]], name: str) -> bool:
-    values = {row[name].lower() for row in rows}
-    return values <= _TRUE | _FALSE and bool(values - {""})
+def _is_meant_binary(rows: list[dict[str, str]], name: str) -> bool:
+    """Whether a column is one of 0 and 1, be it with some cells that are neither: at least half of them are."""
+    cells = [row[name].lower() for row in rows if row[name]]
+    good = sum(cell in _TRUE or cell in _FALSE for cell in cells)
+    if not good:
+        return False
+    odd = {cell for cell in cells if cell not in _TRUE and cell not in _FALSE}
+    return odd <= _UNCERTAIN or 2 * good >= len(cells)
 
 
 def check_spelling(counts: Counter[str], table: Path) -> None:

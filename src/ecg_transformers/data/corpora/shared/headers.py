@@ -20,7 +20,7 @@ from ecg_transformers.data.readers.limits import Limits, read_bytes
 from ecg_transformers.data.readers.mat_format import load_mat
 from ecg_transformers.data.readers.reading import read_digital
 from ecg_transformers.data.readers.wfdb.header import Signal, parse_header
-from ecg_transformers.data.readers.wfdb.samples import scale_of, verify_checksums
+from ecg_transformers.data.readers.wfdb.samples import lead_names_of, scale_of, verify_checksums
 from ecg_transformers.data.record import DigitalRecord
 
 _COMMENT = re.compile(r"#\s*([A-Za-z][^:]*?)\s*:\s*(.*)\Z")
@@ -113,7 +113,8 @@ def read_challenge_record(path: Path, root: Path, limits: Limits) -> DigitalReco
     flags = [*header.flags, "header_repaired"]
     verify_checksums(samples, header.signals, path, header.record_name, "error", flags)
     everything = list(range(len(header.signals)))
-    names, gain, offset = scale_of(everything, header.signals, None, path, header.record_name, False, flags)
+    names = lead_names_of(header.signals, flags)
+    gain, offset = scale_of(everything, header.signals, None, path, header.record_name, False, flags)
     metadata = {"comments": list(header.comments), "flags": sorted(set(flags))}
     return DigitalRecord(
         samples, gain, offset, header.sampling_rate, names, path.stem, source=str(path), metadata=metadata
@@ -143,7 +144,8 @@ def read_signal_files(path: Path, root: Path, limits: Limits, suffixes: Sequence
     samples, flags = np.ascontiguousarray(np.hstack(blocks)), list(header.flags)
     verify_checksums(samples, tuple(signals), path, path.stem, "error", flags)
     everything = list(range(len(signals)))
-    names, gain, offset = scale_of(everything, tuple(signals), None, path, path.stem, False, flags)
+    names = lead_names_of(tuple(signals), flags)
+    gain, offset = scale_of(everything, tuple(signals), None, path, path.stem, False, flags)
     metadata = {"comments": list(header.comments), **({"flags": sorted(set(flags))} if flags else {})}
     return DigitalRecord(
         samples, gain, offset, header.sampling_rate, names, path.stem, source=str(path), metadata=metadata

@@ -19,6 +19,7 @@ DEFAULT_GAIN = 200.0
 DEFAULT_RATE = 250.0
 
 _NAME = re.compile(r"[^\s/\\\x00]+\Z")
+_FOLDER = re.compile(r"^(?:[^\s/\\\x00.][^\s/\\\x00]*/)+(?=[^\s/\\\x00]+(?:/\d+)?\s)(?!\d+\s)")
 _RATE = re.compile(r"(?P<fs>[^/()\s]+)(?:/(?P<counter>[^()\s]+)(?:\((?P<base>[^()\s]+)\))?)?\Z")
 _FORMAT = re.compile(r"(?P<fmt>\d{1,9})(?:x(?P<spf>\d{1,9}))?(?::(?P<skew>\d{1,9}))?(?:\+(?P<offset>\d{1,18}))?\Z")
 _GAIN = re.compile(r"(?P<gain>[^()/\s]+)(?:\((?P<baseline>[+-]?[0-9]{1,10})\))?(?:/(?P<units>\S+))?\Z")
@@ -89,6 +90,9 @@ def parse_header(content: bytes, path: PathLike, limits: Limits | None = None) -
         raise HeaderError("the header holds no record line.", path=path)
     if "\0" in text:
         raise HeaderError("the header holds NUL bytes, so it is not a text file.", path=path)
+    flat = [_FOLDER.sub("", line) for line in body]
+    if flat != body:  # the file of that name beside the header is meant, as in PTB-XL+ 1.0.1
+        body, flags = flat, (*flags, "header_folder_ignored")
     name, num_segments, num_signals, rate, rate_defaulted, num_samples = _record_line(body[0], path, limits)
     if num_segments:
         segments = _segments(body[1:], num_segments, path, name)
@@ -100,6 +104,7 @@ def parse_header(content: bytes, path: PathLike, limits: Limits | None = None) -
             record=name,
         )
     signals = tuple(_signal_line(line, index, path, name) for index, line in enumerate(body[1 : num_signals + 1]))
+    _check_rates(rate, signals, path, name)
     return Header(name, rate, num_samples, signals, comments, (), rate_defaulted, flags)
 
 
@@ -119,7 +124,11 @@ def _record_line(line: str, path: PathLike, limits: Limits) -> tuple[str, int, i
         )
     name, _, segments = fields[0].partition("/")
     if not _NAME.match(name) or (segments and not _SEGMENTS.match(segments)):
-        raise HeaderError("the record name is malformed.", path=path)
+        raise HeaderError(
+            f"the record name {fields[0][:60]!r} is malformed: names in a header are those of files beside it, without "
+            "folders.",
+            path=path,
+        )
     num_segments = int(segments) if segments else 0
     if num_segments > limits.max_segments:
         raise LimitError(
@@ -141,9 +150,16 @@ def _record_line(line: str, path: PathLike, limits: Limits) -> tuple[str, int, i
 def _rate(text: str, path: PathLike, record: str) -> tuple[float, bool]:
     match = _RATE.match(text)
     rate = _float(match["fs"] if match else text, "sampling rate", path, record)
-    if not 1 <= rate <= 100_000:
-        raise HeaderError(f"the sampling rate {text} Hz lies outside 1 to 100,000 Hz.", path=path, record=record)
+    if not 0 < rate <= 100_000:
+        raise HeaderError(f"the sampling rate {text} Hz lies outside 0 to 100,000 Hz.", path=path, record=record)
     return rate, False
+
+
+def _check_rates(rate: float, signals: tuple[Signal, ...], path: PathLike, record: str) -> None:
+    """Frames may be rarer than one a second when each holds several samples."""
+    fastest = rate * max(signal.samples_per_frame for signal in signals)
+    if not 1 <= fastest <= 100_000:
+        raise HeaderError(f"the sampling rate {fastest:g} Hz lies outside 1 to 100,000 Hz.", path=path, record=record)
 
 
 def _segments(lines: list[str], count: int, path: PathLike, record: str) -> tuple[tuple[str, int], ...]:

@@ -1,9 +1,9 @@
-"""WFDB records: a fast reader for the common case, wfdb for the rest, both behind the same checks.
+"""WFDB records: a fast reader for the common case, `frames` for the rest, both behind the same checks.
 
 The fast path covers one signal file of format 16 (also behind the header of a MATLAB file) or 212 and returns, in
 float32 millivolt, bit for bit what `wfdb.rdrecord` rounds to. Other formats, several files, skew and several samples
-per frame are decoded by wfdb, after the header passed our own parser (wfdb allocates what a header asks for and
-verifies no checksum); segments are read one by one.
+a frame are read in `frames`; segments one by one. wfdb itself is not used: it allocates what a header asks for,
+verifies no checksum of such records and refuses those whose date it cannot read.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from typing import Any
 import numpy as np
 
 from ecg_transformers.data.errors import HeaderError, LimitError, TruncatedError, UnsafePathError, brief
-from ecg_transformers.data.readers.limits import Limits, open_file
-from ecg_transformers.data.readers.wfdb.fallback import read_with_wfdb
+from ecg_transformers.data.readers.arrays import pick
+from ecg_transformers.data.readers.limits import Limits
+from ecg_transformers.data.readers.wfdb.frames import read_frames
 from ecg_transformers.data.readers.wfdb.header import Header, PathLike, read_header
 from ecg_transformers.data.readers.wfdb.samples import (
     ChecksumPolicy,
     Request,
-    choose_signals,
+    lead_names_of,
+    open_signal_file,
     read_format_16,
     read_format_212,
     scale_of,
@@ -68,13 +70,16 @@ def read_wfdb(
     header = read_header(header_path, limits, root, follow_links=follow_links)
     flags = list(header.flags) + (["rate_defaulted"] if header.rate_defaulted else [])
     if header.segments or not _is_simple(header):
-        request = Request(lead_names, units, checksum, strict, follow_links)
+        request = Request(lead_names, units, checksum, strict, follow_links, allow_truncated)
         return _read_unusual(header, Path(header_path), root, request, limits, flags)
     samples, sum_ok = _read_simple(header, header_path, root, limits, allow_truncated, follow_links, flags)
     if checksum != "ignore" and sum_ok:
         verify_checksums(samples, header.signals, header_path, header.record_name, checksum, flags)
-    chosen = choose_signals(header.signals, lead_names, header_path, header.record_name)
-    names, gain, offset = scale_of(chosen, header.signals, units, header_path, header.record_name, strict, flags)
+    names = lead_names_of(header.signals, flags)
+    chosen = list(range(len(names)))
+    if lead_names is not None:
+        chosen = pick(names, lead_names, Path(header_path), header.record_name)
+    gain, offset = scale_of(chosen, header.signals, units, header_path, header.record_name, strict, flags)
     if chosen != list(range(len(header.signals))):
         samples = np.ascontiguousarray(samples[:, chosen])
     metadata: dict[str, Any] = {"comments": list(header.comments)}
@@ -85,7 +90,7 @@ def read_wfdb(
         gain=gain,
         offset=offset,
         sampling_rate=header.sampling_rate,
-        lead_names=names,
+        lead_names=[names[index] for index in chosen],
         record_id=os.path.splitext(os.path.basename(header_path))[0],
         source=str(path),
         metadata=metadata,
@@ -109,11 +114,11 @@ def _is_simple(header: Header) -> bool:
 def _read_unusual(
     header: Header, path: Path, root: PathLike | None, request: Request, limits: Limits, flags: list[str]
 ) -> DigitalRecord | ECGRecord:
-    """Several segments, several files, or a format that wfdb decodes."""
+    """Several segments, several files, another format, several samples a frame, or skew."""
     folder = path.parent if root is None else Path(root)
     if header.segments:
         return read_segments(header, path, folder, request, limits, flags, read=read_wfdb)
-    return read_with_wfdb(header, path, folder, request, limits, flags)
+    return read_frames(header, path, folder, request, limits, flags)
 
 
 def _read_simple(
@@ -129,7 +134,7 @@ def _read_simple(
     first, num_leads, record = header.signals[0], len(header.signals), header.record_name
     folder, own_name = os.path.split(path)
     signal_path = os.path.join(folder, first.file_name)  # the name holds no slash, so the folder is that of the header
-    descriptor, size = open_file(signal_path, root, follow_links=follow_links, folder_is_safe=True)
+    descriptor, size = open_signal_file(path, first.file_name, root, record, follow_links)
     try:
         if first.file_name == own_name:
             raise HeaderError("the header names itself as the signal file.", path=path, record=record)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from ecg_transformers.data.errors import ChecksumError, DuplicateLeadError, HeaderError, LeadNotFoundError, UnitError
-from ecg_transformers.data.readers.limits import read_array
+from ecg_transformers.data.errors import ChecksumError, HeaderError, RecordNotFoundError, UnitError
+from ecg_transformers.data.readers.clinical.leads import distinct_names
+from ecg_transformers.data.readers.limits import open_file, read_array
 from ecg_transformers.data.readers.units import units_per_millivolt
 from ecg_transformers.data.readers.wfdb.header import PathLike, Signal
-from ecg_transformers.data.record import INVALID, standard_lead_name
+from ecg_transformers.data.record import INVALID, standard_lead_names
 
 ChecksumPolicy = Literal["error", "warn", "ignore"]
 INVALID_212 = -2048  # "no value" in 12 bits
@@ -24,6 +26,7 @@ class Request(NamedTuple):
     checksum: ChecksumPolicy
     strict: bool
     follow_links: bool
+    allow_truncated: bool = False
 
 
 def read_format_16(descriptor: int, count: int, byte_offset: int = 0) -> np.ndarray:
@@ -74,6 +77,21 @@ def verify_checksums(
     sums = sums_16_bit(samples) if samples.dtype == np.int16 else samples.sum(axis=0, dtype=np.int64)
     if samples.dtype == np.int16 and signals[0].fmt == "212" and samples.min() == INVALID:
         sums += (samples == INVALID).sum(axis=0) * (INVALID_212 - INVALID)
+    compare_checksums(sums, signals, path, record, policy, flags)
+
+
+def compare_checksums(
+    sums: np.ndarray,
+    signals: tuple[Signal, ...],
+    path: PathLike,
+    record: str,
+    policy: ChecksumPolicy,
+    flags: list[str],
+) -> None:
+    """The sums of the samples `(L,)` against those of the header, modulo 65536."""
+    if not any(signal.checksum for signal in signals):
+        flags.append("checksum_absent")
+        return
     for signal, total in zip(signals, sums.tolist()):
         if signal.checksum is None or (total - signal.checksum) % 65536 == 0:
             continue
@@ -100,32 +118,35 @@ def sums_16_bit(samples: np.ndarray) -> np.ndarray:
     return total
 
 
-def choose_signals(signals: tuple[Signal, ...], lead_names: list[str] | None, path: PathLike, record: str) -> list[int]:
-    """Positions of the leads asked for, or of all."""
-    names = [standard_lead_name(signal.name).lower() for signal in signals]
-    if lead_names is None:
-        chosen = list(range(len(signals)))
-    else:
-        wanted = [standard_lead_name(name).lower() for name in lead_names]
-        for name, asked in zip(wanted, lead_names):
-            if name not in names:
-                raise LeadNotFoundError(
-                    f"the record has the leads {[signal.name for signal in signals]}.",
-                    path=path,
-                    record=record,
-                    lead=asked,
-                )
-        chosen = [names.index(name) for name in wanted]
-    distinct = len(set(names)) == len(names) and len(set(chosen)) == len(chosen)
-    for index in () if distinct else chosen:
-        if names.count(names[index]) > 1 or chosen.count(index) > 1:
-            raise DuplicateLeadError(
-                "two signals carry this lead name; a lead may occur once.",
-                path=path,
-                record=record,
-                lead=signals[index].name,
-            )
-    return chosen
+def lead_names_of(signals: tuple[Signal, ...], flags: list[str]) -> list[str]:
+    """The names of the signals in their usual spelling; later ones of a kind are numbered (`ECG`, `ECG 2`)."""
+    return distinct_names(standard_lead_names([signal.name for signal in signals]), flags)
+
+
+def open_signal_file(
+    header_path: PathLike, name: str, root: PathLike | None, record: str, follow_links: bool
+) -> tuple[int, int]:
+    """Descriptor and size of a signal file, which lies beside its header.
+
+    Raises:
+        RecordNotFoundError: it is not there; the sentence names the header, and a file that may be meant.
+    """
+    folder, own_name = os.path.split(os.fspath(header_path))
+    path = os.path.join(folder, name)
+    try:
+        return open_file(path, root, follow_links=follow_links, folder_is_safe=True)
+    except RecordNotFoundError as error:
+        likely = [name + ending for ending in (".dat", ".mat", ".dat.gz", ".gz") if os.path.exists(path + ending)]
+        meant = ""
+        if likely:
+            packed = likely[0].endswith(".gz")
+            meant = f"; there is {likely[0]}, {'which has to be unpacked' if packed else 'is it that?'}"
+        raise RecordNotFoundError(
+            f"the header {own_name} names the signal file {name!r}, which is not there{meant}; lead_names=[…] reads leads of "
+            "other files alone.",
+            path=header_path,
+            record=record,
+        ) from error
 
 
 def scale_of(
@@ -136,9 +157,9 @@ def scale_of(
     record: str,
     strict: bool,
     flags: list[str],
-) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Lead names, gain (units per millivolt) and offset of the chosen signals."""
-    names, gains, offsets = [], [], []
+) -> tuple[np.ndarray, np.ndarray]:
+    """Gain (units per millivolt) and offset of the chosen signals."""
+    gains, offsets = [], []
     for index in chosen:
         signal = signals[index]
         if signal.gain_defaulted:
@@ -159,7 +180,6 @@ def scale_of(
         gain = signal.gain * per_millivolt
         if not 1e-9 <= abs(gain) <= 1e12:
             raise HeaderError(f"the gain {signal.gain} is absurd.", path=path, record=record, lead=signal.name)
-        names.append(standard_lead_name(signal.name))
         gains.append(gain)
         offsets.append(float(signal.baseline))
-    return names, np.array(gains), np.array(offsets)
+    return np.array(gains), np.array(offsets)

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ecg_transformers.data.errors import HeaderError, LeadNotFoundError, LimitError
+from ecg_transformers.data.errors import HeaderError, LimitError, SignalError
+from ecg_transformers.data.readers.arrays import pick
 from ecg_transformers.data.readers.limits import Limits, safe_file
 from ecg_transformers.data.readers.wfdb.header import Header, read_header
-from ecg_transformers.data.readers.wfdb.samples import Request
-from ecg_transformers.data.record import DigitalRecord, ECGRecord, standard_lead_name
+from ecg_transformers.data.readers.wfdb.samples import Request, lead_names_of
+from ecg_transformers.data.record import DigitalRecord, ECGRecord
 
 Read = Callable[..., "DigitalRecord | ECGRecord"]
 
@@ -36,13 +37,13 @@ def read_segments(
     first = headers[next(iter(headers))] if headers else None
     if first is None:
         raise HeaderError("the record consists of gaps only.", path=path, record=header.record_name)
-    known = [standard_lead_name(signal.name) for signal in first.signals]
-    wanted = [standard_lead_name(name) for name in request.lead_names or known]
-    for name in wanted:
-        if name not in known:
-            raise LeadNotFoundError(
-                f"the record has the leads {known}.", path=path, record=header.record_name, lead=name
-            )
+    names_of = {name: lead_names_of(segment.signals, flags) for name, segment in headers.items()}
+    known = list(dict.fromkeys(lead for names in names_of.values() for lead in names))
+    wanted = known
+    if request.lead_names is not None:
+        wanted = [known[index] for index in pick(known, request.lead_names, path, header.record_name)]
+    if set(names_of[next(iter(headers))]) != set(known):
+        flags.append("segment_leads_differ")
     length = sum(size for _, size in header.segments)
     if header.num_samples is not None and header.num_samples != length:
         raise HeaderError(
@@ -50,22 +51,23 @@ def read_segments(
             path=path,
             record=header.record_name,
         )
+    count = _samples_per_frame(headers, names_of, wanted, path, header)
+    length *= count
     limits.check_shape(length, len(wanted), path=path, record=header.record_name)
     _check_size(length * len(wanted) * 4, header, headers, path, folder, request, limits)
     signal = np.full((length, len(wanted)), np.nan, dtype=np.float32)
     position = 0
     for name, size in header.segments:
         if name != "~" and size:
-            part = _read_segment(name, size, headers[name], header, path, folder, request, limits, read)
-            if part is None:
-                position += size
-                continue
-            for column, lead in enumerate(part.lead_names):
-                signal[position : position + size, wanted.index(lead)] = part.signal[:, column]
-            flags += part.metadata.get("flags", [])
-        position += size
+            leads = [lead for lead in wanted if lead in names_of[name]]
+            if leads:
+                part = _read_segment(name, size * count, leads, header, path, folder, request, limits, read)
+                for column, lead in enumerate(part.lead_names):
+                    signal[position : position + size * count, wanted.index(lead)] = part.signal[:, column]
+                flags += part.metadata.get("flags", [])
+        position += size * count
     metadata: dict[str, Any] = {"comments": list(header.comments), "flags": sorted({*flags, "segments"})}
-    return ECGRecord(signal, header.sampling_rate, wanted, path.stem, source=str(path), metadata=metadata)
+    return ECGRecord(signal, header.sampling_rate * count, wanted, path.stem, source=str(path), metadata=metadata)
 
 
 def _names(header: Header) -> list[str]:
@@ -109,24 +111,38 @@ def _check_size(
         )
 
 
+def _samples_per_frame(
+    headers: dict[str, Header], names_of: dict[str, list[str]], wanted: list[str], path: Path, header: Header
+) -> int:
+    """Samples a frame of the wanted leads, which all segments share."""
+    counts = {
+        signal.samples_per_frame
+        for name, segment in headers.items()
+        for lead, signal in zip(names_of[name], segment.signals)
+        if lead in wanted
+    }
+    if len(counts) > 1:
+        rates = ", ".join(f"{header.sampling_rate * count:g}" for count in sorted(counts))
+        raise SignalError(
+            f"the leads have several rates ({rates} Hz); pass lead_names=[…] of one rate.",
+            path=path,
+            record=header.record_name,
+        )
+    return counts.pop()
+
+
 def _read_segment(
     name: str,
     size: int,
-    own: Header,
+    leads: list[str],
     header: Header,
     path: Path,
     folder: Path,
     request: Request,
     limits: Limits,
     read: Read,
-) -> ECGRecord | None:
-    """One segment, with those of the wanted leads that it has; None when it has none of them."""
-    present = [standard_lead_name(signal.name) for signal in own.signals]
-    leads = None
-    if request.lead_names is not None:
-        leads = [lead for name_ in request.lead_names if (lead := standard_lead_name(name_)) in present]
-        if not leads:
-            return None
+) -> ECGRecord:
+    """One segment, with those of the wanted leads that it has."""
     record = read(
         path.with_name(name + ".hea"),
         lead_names=leads,

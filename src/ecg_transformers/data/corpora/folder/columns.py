@@ -1,0 +1,93 @@
+"""Which columns of a table say what: the record, the patient, the part; by their usual names, whatever their letter case."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ecg_transformers.data.errors import TableError
+from ecg_transformers.words import did_you_mean
+
+RECORD_COLUMNS = ("file", "record", "filename", "file_name", "path", "record_id", "id")
+PATIENT_COLUMNS = ("patient_id", "subject_id", "patient", "subject", "PatientID", "pid")
+FOLD_COLUMNS = ("fold", "strat_fold")
+SPLIT_COLUMNS = ("split",)
+DESCRIPTION_COLUMNS = ("sampling_rate", "age", "sex", "site", "device", "source", "label", "labels")
+
+
+@dataclass
+class Columns:
+    """The columns of a table by their meaning; None where there is none.
+
+    Attributes:
+        record, patient, split, fold: names as the table has them.
+        descriptions: what else is known by name, `age` to the name that the table has.
+        others: columns that mean nothing yet: labels are looked for among them.
+        notes: which columns were taken where several could be meant.
+    """
+
+    record: str
+    patient: str | None
+    split: str | None
+    fold: str | None
+    descriptions: dict[str, str] = field(default_factory=dict)
+    others: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def cell(self, row: dict[str, str], name: str) -> str:
+        """What a row says in a column known by name, "" where the table has none."""
+        return row[self.descriptions[name]] if name in self.descriptions else ""
+
+
+def find_columns(header: Sequence[str], record_column: str | None, patient_column: str | None, table: Path) -> Columns:
+    """The columns of a table.
+
+    Raises:
+        TableError: no column names the records, or a column that was asked for is missing.
+    """
+    for asked in (record_column, patient_column):
+        if asked is not None and asked not in header:
+            raise TableError(f"the column {asked!r} is missing; the table has {list(header)}.", path=table)
+    notes: list[str] = []
+    record = record_column or _first(header, RECORD_COLUMNS)
+    if record is None:
+        raise TableError(
+            f"no column names the records: one of {list(RECORD_COLUMNS)} is needed (or record_column=…); the table "
+            f"has {list(header)}.",
+            path=table,
+        )
+    patient = patient_column or _first(header, PATIENT_COLUMNS, notes)
+    split, fold = _first(header, SPLIT_COLUMNS), _first(header, FOLD_COLUMNS, notes)
+    if split and fold:
+        notes.append(f"the column {split!r} says the parts; the column {fold!r} is kept and decides nothing")
+    descriptions = {name: found for name in DESCRIPTION_COLUMNS if (found := _first(header, (name,))) is not None}
+    known = {record, patient, split, fold, *descriptions.values()}
+    others = [name for name in header if name and name not in known and not _is_known(name)]
+    return Columns(record, patient, split, fold, descriptions, others, notes)
+
+
+def check_label_columns(names: Iterable[str], header: Sequence[str], table: Path) -> None:
+    """Raise a TableError for a label column that is not there."""
+    for name in names:
+        if name not in header:
+            raise TableError(f"the label column {name!r} is missing{did_you_mean(name, header)}", path=table)
+
+
+def _first(header: Sequence[str], wanted: Sequence[str], notes: list[str] | None = None) -> str | None:
+    """The first column of one of these names; further ones are named in a note."""
+    by_key = {_plain(name): name for name in reversed(header) if name}
+    found = list(dict.fromkeys(by_key[_plain(name)] for name in wanted if _plain(name) in by_key))
+    if len(found) > 1 and notes is not None:
+        rest = ", ".join(repr(name) for name in found[1:])
+        notes.append(f"the column {found[0]!r} is taken, {rest} of the same meaning is not")
+    return found[0] if found else None
+
+
+def _is_known(name: str) -> bool:
+    return _plain(name) in {_plain(known) for known in (*RECORD_COLUMNS, *PATIENT_COLUMNS, *FOLD_COLUMNS)}
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_\-]", "", name).lower()

@@ -1,0 +1,270 @@
+"""WFDB records that the fast path does not cover: any format, several files, several samples a frame, skew.
+
+A frame holds one or more samples of each signal, as bedside monitors write them: a lead then has its own rate, which
+is that of the frames times its samples in one. Nothing is averaged.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ecg_transformers.data.errors import (
+    HeaderError,
+    LimitError,
+    SignalError,
+    TruncatedError,
+    UnsafePathError,
+    UnsupportedFormatError,
+    brief,
+)
+from ecg_transformers.data.readers.arrays import pick
+from ecg_transformers.data.readers.limits import Limits
+from ecg_transformers.data.readers.wfdb.formats import (
+    FLAC_BITS,
+    INVALID_VALUE,
+    bytes_of,
+    decode,
+    decode_flac,
+    values_in,
+)
+from ecg_transformers.data.readers.wfdb.header import Header, Signal
+from ecg_transformers.data.readers.wfdb.samples import (
+    Request,
+    compare_checksums,
+    lead_names_of,
+    open_signal_file,
+    scale_of,
+)
+from ecg_transformers.data.record import INVALID, DigitalRecord, ECGRecord
+
+
+def read_frames(
+    header: Header, path: Path, folder: Path, request: Request, limits: Limits, flags: list[str]
+) -> DigitalRecord | ECGRecord:
+    """The record as int16 where its samples fit, else as float32 millivolt.
+
+    Raises:
+        SignalError: the leads have several rates, and none were chosen.
+    """
+    names = lead_names_of(header.signals, flags)
+    chosen = list(range(len(names)))
+    if request.lead_names is not None:
+        chosen = pick(names, request.lead_names, path, header.record_name)
+    rate = _one_rate(header, chosen, names, path)
+    columns = _columns(header, chosen, path, folder, request, limits, flags)
+    gain, offset = scale_of(chosen, header.signals, request.units, path, header.record_name, request.strict, flags)
+    samples = np.column_stack([columns[index] for index in chosen])
+    invalid = np.column_stack([columns[i] == INVALID_VALUE.get(header.signals[i].fmt, _NEVER) for i in chosen])
+    invalid |= samples == _NEVER
+    metadata: dict[str, Any] = {"comments": list(header.comments)}
+    if flags:
+        metadata["flags"] = sorted(set(flags))
+    common: dict[str, Any] = {
+        "sampling_rate": rate,
+        "lead_names": [names[index] for index in chosen],
+        "record_id": path.stem,
+        "source": str(path),
+        "metadata": metadata,
+    }
+    low, high = samples.min(initial=0, where=~invalid), samples.max(initial=0, where=~invalid)
+    if low >= -32767 and high <= 32767:
+        return DigitalRecord(np.where(invalid, INVALID, samples).astype(np.int16), gain, offset, **common)
+    signal = (samples.astype(np.float64) - offset) / gain
+    signal[invalid] = np.nan
+    return ECGRecord(signal.astype(np.float32), **common)
+
+
+_NEVER = np.iinfo(np.int64).min
+"""Stands for "no value" where nothing is stored: behind the end of a skewed signal."""
+
+
+def _one_rate(header: Header, chosen: list[int], names: list[str], path: Path) -> float:
+    """The rate that the chosen leads share."""
+    by_count: dict[int, list[str]] = {}
+    for index in chosen:
+        by_count.setdefault(header.signals[index].samples_per_frame, []).append(names[index])
+    if len(by_count) > 1:
+        told = "; ".join(
+            f"{', '.join(leads)} at {header.sampling_rate * count:g} Hz" for count, leads in by_count.items()
+        )
+        raise SignalError(
+            f"the leads have several rates ({told}); pass lead_names=[…] of one rate.",
+            path=path,
+            record=header.record_name,
+        )
+    return header.sampling_rate * next(iter(by_count))
+
+
+def _columns(
+    header: Header,
+    chosen: list[int],
+    path: Path,
+    folder: Path,
+    request: Request,
+    limits: Limits,
+    flags: list[str],
+) -> dict[int, np.ndarray]:
+    """The samples as stored, int64, of every signal that shares a file with a chosen one; checksums verified.
+
+    Files of other signals need not be there: the twelve leads of PTB are read without its Frank leads.
+    """
+    columns: dict[int, np.ndarray] = {}
+    for places in _groups_by_file(header, chosen, path):
+        group = [header.signals[index] for index in places]
+        columns |= zip(places, _read_group(group, header, path, folder, request, limits, flags))
+    frames = min(len(column) // header.signals[index].samples_per_frame for index, column in columns.items())
+    for index, column in columns.items():  # files of several lengths, where one is cut or the header promises none
+        columns[index] = column[: frames * header.signals[index].samples_per_frame]
+    if request.checksum != "ignore" and not {"truncated", "length_inferred"} & set(flags):
+        straight = [index for index in columns if not header.signals[index].skew]
+        sums = np.array([columns[index].sum() for index in straight], dtype=np.int64)
+        signals = tuple(header.signals[index] for index in straight)
+        compare_checksums(sums, signals, path, header.record_name, request.checksum, flags)
+    return columns
+
+
+def _groups_by_file(header: Header, chosen: list[int], path: Path) -> Iterator[list[int]]:
+    """The signals of each file that holds a chosen one; they follow each other in a header and share format and start."""
+    for name, several in groupby(range(len(header.signals)), key=lambda index: header.signals[index].file_name):
+        places = list(several)
+        if not set(places) & set(chosen):
+            continue
+        first = header.signals[places[0]]
+        if name == path.name:
+            raise HeaderError("the header names itself as the signal file.", path=path, record=header.record_name)
+        if len({(header.signals[index].fmt, header.signals[index].byte_offset) for index in places}) > 1:
+            raise HeaderError(
+                f"the signals of the file {name!r} have different formats or byte offsets.",
+                path=path,
+                record=header.record_name,
+            )
+        if first.fmt == "0":
+            raise UnsupportedFormatError(
+                "format 0 stands for a signal that is not stored; pass lead_names=[…] of those that are.",
+                path=path,
+                record=header.record_name,
+                lead=first.name,
+            )
+        yield places
+
+
+def _read_group(
+    group: list[Signal],
+    header: Header,
+    path: Path,
+    folder: Path,
+    request: Request,
+    limits: Limits,
+    flags: list[str],
+) -> list[np.ndarray]:
+    """The samples of the signals of one file, each at its own rate and moved by its skew."""
+    counts = [signal.samples_per_frame for signal in group]
+    longest_skew = max(signal.skew for signal in group)
+    frames = header.num_samples or 0
+    limits.check_shape(frames * max(counts), len(header.signals), path=path, record=header.record_name)
+    if group[0].fmt in FLAC_BITS:
+        stored = _flac_frames(group, frames + longest_skew, header, path, folder, request, limits)
+    else:
+        stored = _plain_frames(group, frames + longest_skew, header, path, folder, request, limits, flags)
+    found = len(stored)
+    if frames > found:
+        if not request.allow_truncated or not found:
+            raise TruncatedError(
+                f"the header promises {frames} frames of {len(group)} signals, the file {group[0].file_name!r} holds "
+                f"{found}; pass allow_truncated=True to read what is there.",
+                path=path,
+                record=header.record_name,
+            )
+        flags.append("truncated")
+        frames = found
+    frames = frames or found
+    edges = np.cumsum([0, *counts])
+    return [_moved(stored[:, edges[i] : edges[i + 1]], signal, frames) for i, signal in enumerate(group)]
+
+
+def _moved(stored: np.ndarray, signal: Signal, frames: int) -> np.ndarray:
+    """One signal `(frames * samples_per_frame,)`, earlier by its skew; what is not stored is no value."""
+    values = np.full((frames, signal.samples_per_frame), _NEVER)
+    rest = stored[signal.skew : signal.skew + frames]
+    values[: len(rest)] = rest
+    flat = values.reshape(-1)
+    if signal.fmt != "8":
+        return flat
+    return np.where(flat == _NEVER, _NEVER, np.cumsum(np.where(flat == _NEVER, 0, flat)) + (signal.initial_value or 0))
+
+
+def _plain_frames(
+    group: list[Signal],
+    wanted: int,
+    header: Header,
+    path: Path,
+    folder: Path,
+    request: Request,
+    limits: Limits,
+    flags: list[str],
+) -> np.ndarray:
+    """Values as stored, `(frames, values a frame)`: at most the `wanted` frames, or all where none are stated."""
+    fmt, width = group[0].fmt, sum(signal.samples_per_frame for signal in group)
+    descriptor, size = open_signal_file(path, group[0].file_name, folder, header.record_name, request.follow_links)
+    try:
+        if size > limits.max_file_bytes:
+            raise LimitError(f"the file has {size} bytes, more than the limit.", path=path, record=header.record_name)
+        size -= group[0].byte_offset
+        if size < 0:
+            beyond = f"the byte offset {group[0].byte_offset} lies beyond the end of the signal file."
+            raise TruncatedError(beyond, path=path, record=header.record_name)
+        available = values_in(fmt, size) // width
+        if header.num_samples is None:
+            if bytes_of(fmt, available * width) != size or not available:
+                raise HeaderError(
+                    f"the header gives no number of samples, and {size} bytes are no whole number of frames.",
+                    path=path,
+                    record=header.record_name,
+                )
+            flags.append("length_inferred")
+            limits.check_shape(available * width, len(header.signals), path=path, record=header.record_name)
+            wanted = available
+        count = min(wanted, available) * width
+        content = _read(descriptor, group[0].byte_offset, bytes_of(fmt, count))
+    except OSError as error:
+        raise UnsafePathError(f"the file cannot be read ({brief(error)}).", path=path) from error
+    finally:
+        os.close(descriptor)
+    values = decode(fmt, content, count)
+    return values[: len(values) // width * width].reshape(-1, width)
+
+
+def _read(descriptor: int, start: int, size: int) -> bytes:
+    os.lseek(descriptor, start, os.SEEK_SET)
+    parts = []
+    while size and (part := os.read(descriptor, size)):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+def _flac_frames(
+    group: list[Signal], wanted: int, header: Header, path: Path, folder: Path, request: Request, limits: Limits
+) -> np.ndarray:
+    """Values of a FLAC file, `(frames, values a frame)`: each channel holds one signal."""
+    counts = {signal.samples_per_frame for signal in group}
+    if len(counts) > 1:
+        raise UnsupportedFormatError("the signals of a FLAC file have different numbers of samples a frame.", path=path)
+    count = counts.pop()
+    file = path.with_name(group[0].file_name)
+    os.close(open_signal_file(path, group[0].file_name, folder, header.record_name, request.follow_links)[0])
+    stop = wanted * count if header.num_samples else limits.max_samples
+    try:
+        values = decode_flac(file, group[0].fmt, len(group), stop)
+    except ValueError as error:
+        raise UnsupportedFormatError(
+            f"this is no readable FLAC file ({brief(error)}).", path=file, record=header.record_name
+        ) from error
+    frames = len(values) // count
+    return values[: frames * count].reshape(frames, count, len(group)).transpose(0, 2, 1).reshape(frames, -1)

@@ -1,0 +1,332 @@
+"""`ecg.check`: every problem of a file, a folder or a corpus at once, before anything is trained on it.
+
+Loads neither torch nor transformers. An *error* is a record that cannot be used; a *note* is everything else worth knowing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from ecg_transformers.data.corpora import CORPORA, make_corpus
+from ecg_transformers.data.corpora.base import Corpus, CorpusPlan, Item
+from ecg_transformers.data.corpora.folder.files import FileIndex
+from ecg_transformers.data.errors import ECGDataError, EmptyRecordError, RecordNotFoundError
+from ecg_transformers.data.readers import read_record
+from ecg_transformers.data.record import ECGRecord
+from ecg_transformers.models.registry import get_method
+from ecg_transformers.signal import leads as lead_tools
+from ecg_transformers.signal.units import unit_suspicion
+
+Severity = Literal["error", "note"]
+FEW_RECORDS = 10
+SHOWN_NOTES = 10
+ODD_RATES = (80.0, 2000.0)  # Hz: outside, a rate is more often a typing error than a device
+SHORT_SECONDS = 2.5
+EINTHOVEN_SHARE = 0.2  # of the size of lead II: more is no rounding
+KINDS = {
+    "UnsupportedFormatError": "unknown format",
+    "MissingDependencyError": "unknown format",
+    "LabelError": "label unreadable",
+    "TableError": "table",
+    "MissingHintError": "says too little",
+    "RecordNotFoundError": "label without file",
+    "DuplicateRecordError": "twice",
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One finding.
+
+    Attributes:
+        severity: "error" (the record cannot be used) or "note".
+        kind: a few words, the same for all findings of the kind.
+        file, record_id, lead: where, as far as it is about one.
+        sentence: what is wrong and what to do.
+    """
+
+    severity: Severity
+    kind: str
+    sentence: str
+    file: str | None = None
+    record_id: str | None = None
+    lead: str | None = None
+
+
+@dataclass
+class CheckReport:
+    """All findings; `print(report)` is for people."""
+
+    path: str
+    records: int = 0
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every record can be used."""
+        return not any(problem.severity == "error" for problem in self.problems)
+
+    def add(self, severity: Severity, kind: str, sentence: str, **where: str | None) -> None:
+        self.problems.append(Problem(severity, kind, sentence, **where))
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """The findings as plain rows."""
+        return [asdict(problem) for problem in self.problems]
+
+    def __str__(self) -> str:
+        counts = Counter(problem.severity for problem in self.problems)
+        lines = [f"{self.path}: {self.records} records, {counts['error']} errors, {counts['note']} notes."]
+        for severity in ("error", "note"):
+            for kind, found in _by_kind(self.problems, severity).items():
+                lines.append(f"\n{severity}: {kind} ({len(found)})")
+                shown = found if severity == "error" else found[:SHOWN_NOTES]
+                lines += [
+                    f"  {problem.file or problem.record_id or self.path}: {problem.sentence}" for problem in shown
+                ]
+                if len(found) > len(shown):
+                    lines.append(f"  … and {len(found) - len(shown)} more (`.problems`, --json)")
+        return "\n".join(lines)
+
+
+def _by_kind(problems: Sequence[Problem], severity: str) -> dict[str, list[Problem]]:
+    kinds: dict[str, list[Problem]] = {}
+    for problem in problems:
+        if problem.severity == severity:
+            kinds.setdefault(problem.kind, []).append(problem)
+    return kinds
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a method asks of a record: its leads, and seconds of signal."""
+
+    method: str
+    lead_names: tuple[str, ...] | None
+    missing_leads: str
+    seconds: float
+
+    @classmethod
+    def of(cls, name: str) -> Needs:
+        """From the registry, without loading the extractor."""
+        method = get_method(name)
+        preset: Mapping[str, Any] = method.preprocessing
+        rate, length = preset.get("sampling_rate") or 250, preset.get("seq_len")
+        pads = preset.get("pad") is not None
+        seconds = 0.0 if length is None or pads else length / rate * (2 if method.view == "adjacent_segments" else 1)
+        names = preset.get("lead_names", lead_tools.STANDARD_LEADS)
+        missing = str(preset.get("missing_leads", "derive"))
+        return cls(name, tuple(names) if names else None, "derive" if missing == "single" else missing, seconds)
+
+
+def check(
+    path_or_name: str | Path,
+    data_dir: str | Path | None = None,
+    *,
+    method: str | None = None,
+    sampling_rate: float | None = None,
+    lead_names: Sequence[str] | None = None,
+    units: str | None = None,
+    progress: Callable[[int], object] | None = None,
+    **builder_options: Any,
+) -> CheckReport:
+    """Every problem of a file, a folder (with or without a table), or a known corpus.
+
+    Args:
+        path_or_name: a record, a folder of records, or the name of a corpus (then with `data_dir`).
+        method: leads and length that this method needs are errors where they are missing; without it they are notes.
+        sampling_rate, lead_names, units: of files that do not state them.
+        progress: called with 1 after each record.
+        builder_options: options of the corpus.
+
+    Raises:
+        ECGDataError: nothing of that name, or an option that the corpus does not have.
+
+    Example:
+        >>> report = check("my_records", method="st_mem")  # doctest: +SKIP
+        >>> report.ok, [problem.sentence for problem in report.problems]  # doctest: +SKIP
+    """
+    hints = {"sampling_rate": sampling_rate, "lead_names": lead_names, "units": units}
+    hints = {name: value for name, value in hints.items() if value is not None}
+    report, needs = CheckReport(str(path_or_name)), None if method is None else Needs.of(method)
+    path = Path(path_or_name)
+    # patients in two splits are told here, all of them, and not by the plan, which stops at the first
+    of_folder = {"patients_may_repeat": True, **hints, **builder_options}
+    if str(path_or_name) in CORPORA:
+        given = of_folder if str(path_or_name) == "folder" else builder_options
+        _check_corpus(make_corpus(str(path_or_name), data_dir, given), report, needs, progress)
+    elif path.is_dir():
+        _check_corpus(make_corpus("folder", path, of_folder), report, needs, progress)
+    elif path.exists() or path.with_suffix(".hea").exists():
+        _check_file(path, hints, report, needs)
+    else:
+        raise RecordNotFoundError(f"there is no file, folder or corpus of this name ({', '.join(CORPORA)}).", path=path)
+    return report
+
+
+def _check_file(path: Path, hints: Mapping[str, Any], report: CheckReport, needs: Needs | None) -> None:
+    report.records += 1
+    try:
+        record = read_record(path, **hints)
+    except ECGDataError as error:
+        _add_error(report, error, file=str(path))
+        return
+    _check_record(record, report, needs, file=str(path))
+
+
+def _check_corpus(
+    corpus: Corpus, report: CheckReport, needs: Needs | None, progress: Callable[[int], object] | None
+) -> None:
+    try:
+        plan = corpus.plan()
+    except ECGDataError as error:
+        _add_error(report, error)
+        if corpus.facts.name == "folder":  # the table is wrong: the files are looked at all the same
+            _check_files(corpus, report, needs)
+        return
+    for record_id, reason in plan.skipped:
+        report.add("error", "unreadable", reason, record_id=record_id)
+    for reason, count in plan.excluded.items():
+        report.add("note", "left out", f"{count} records are left out: {reason}.")
+    for sentence in plan.notes:
+        report.add("note", "worth knowing", sentence)
+    seen = _Seen()
+    for split, items in plan.splits.items():
+        for item in items:
+            report.records += 1
+            for record in _rows(corpus, plan, item, report):
+                file = str(item.path) if item.path is not None else None
+                _check_record(record, report, needs, file=file)
+                seen.note(split, item, record, file)
+            if progress is not None:
+                progress(1)
+    seen.tell(plan, report)
+
+
+def _check_files(corpus: Corpus, report: CheckReport, needs: Needs | None) -> None:
+    options = corpus.options
+    hints = {name: getattr(options, name, None) for name in ("sampling_rate", "lead_names", "units")}
+    for path in sorted(FileIndex.scan(corpus.data_dir).paths.values()):
+        _check_file(path, {name: value for name, value in hints.items() if value is not None}, report, needs)
+
+
+def _rows(corpus: Corpus, plan: CorpusPlan, item: Item, report: CheckReport) -> Iterator[ECGRecord]:
+    try:
+        for row in corpus.rows(item, plan):
+            yield ECGRecord.from_row(row)
+    except EmptyRecordError as error:
+        report.add("note", "left out", str(error), record_id=item.record_id)
+    except ECGDataError as error:
+        _add_error(report, error, file=None if item.path is None else str(item.path), record_id=item.record_id)
+
+
+def _add_error(report: CheckReport, error: ECGDataError, file: str | None = None, record_id: str | None = None) -> None:
+    kind = KINDS.get(type(error).__name__, "unreadable")
+    where = {"file": error.path or file, "record_id": error.record or record_id, "lead": error.lead}
+    report.add("error", kind, error.reason, **where)
+
+
+def _check_record(record: ECGRecord, report: CheckReport, needs: Needs | None, file: str | None) -> None:
+    where: dict[str, str | None] = {"file": file, "record_id": record.record_id}
+    signal, rate = record.signal, record.sampling_rate
+    missing = np.isnan(signal).sum(axis=0)
+    names = np.asarray(record.lead_names)
+    for lead in names[missing == len(signal)]:
+        report.add("note", "flat or dead leads", f"lead {lead} holds no value at all.", **where, lead=str(lead))
+    partly = (missing > 0) & (missing < len(signal))
+    for count in np.unique(missing[partly]):  # a gap mostly goes through all leads: it is told once
+        found = names[partly & (missing == count)]
+        text = f"{'lead' if len(found) == 1 else 'leads'} {', '.join(found)} {'has' if len(found) == 1 else 'have'} no value"
+        text += f" at {count} of {len(signal)} samples: cut the record there, or mend it."
+        report.add("error", "gaps", text, **where, lead=str(found[0]) if len(found) == 1 else None)
+    if np.isinf(signal).any():
+        lead = record.lead_names[int(np.flatnonzero(np.isinf(signal).any(axis=0))[0])]
+        report.add("error", "infinite values", f"lead {lead} is infinite somewhere: mend it.", **where, lead=lead)
+        return
+    _check_amplitudes(record, np.nan_to_num(signal), report, where)
+    if not ODD_RATES[0] <= rate <= ODD_RATES[1]:
+        report.add("note", "odd rate", f"a rate of {rate:g} Hz is unusual for an ECG: is it right?", **where)
+    _check_needs(record, report, needs, where)
+
+
+def _check_amplitudes(record: ECGRecord, signal: np.ndarray, report: CheckReport, where: dict[str, str | None]) -> None:
+    flat = [name for name, column in zip(record.lead_names, signal.T, strict=True) if column.min() == column.max()]
+    if len(flat) == record.num_leads:
+        report.add("error", "flat or dead leads", "every lead is flat: nothing was recorded.", **where)
+        return
+    for lead in flat:
+        report.add("note", "flat or dead leads", f"lead {lead} is flat: it was not recorded.", **where, lead=lead)
+    suspicion = unit_suspicion(signal)
+    if suspicion:
+        report.add("note", "wrong scale", suspicion, **where)
+    names = lead_tools.canonical_leads(record.lead_names)
+    if {"I", "II", "III"} <= set(names):
+        first, second, third = (signal[:, names.index(lead)] for lead in ("I", "II", "III"))
+        size = float(np.std(second))
+        if size > 0 and float(np.std(second - first - third)) > EINTHOVEN_SHARE * size:
+            text = "leads I, II and III do not obey Einthoven's law (II = I + III): are the leads in another order?"
+            report.add("note", "misplaced leads", text, **where)
+
+
+def _check_needs(record: ECGRecord, report: CheckReport, needs: Needs | None, where: dict[str, str | None]) -> None:
+    seconds = record.num_samples / record.sampling_rate
+    wanted = lead_tools.STANDARD_LEADS if needs is None else needs.lead_names
+    if needs is None and seconds < SHORT_SECONDS:
+        report.add("note", "too short", f"{seconds:g} s are short for most methods.", **where)
+    if needs is not None and seconds + 1e-9 < needs.seconds:
+        text = f"{seconds:g} s are less than the {needs.seconds:g} s that {needs.method} needs."
+        report.add("error", "too short", text, **where)
+    if wanted is None:
+        return
+    try:
+        missing = "derive" if needs is None else needs.missing_leads
+        lead_tools.plan_leads(lead_tools.canonical_leads(record.lead_names), wanted, missing)
+    except ValueError as error:
+        report.add("note" if needs is None else "error", "missing leads", str(error), **where)
+
+
+class _Seen:
+    """What only all records together show: copies, patients in two splits, classes with few records."""
+
+    def __init__(self) -> None:
+        self._content: dict[bytes, str] = {}
+        self._splits: dict[str, set[str]] = {}
+        self._labels: Counter[str] = Counter()
+        self._twice: list[tuple[Item, str, str | None]] = []
+        self._unlabelled: list[tuple[Item, str | None]] = []
+
+    def note(self, split: str, item: Item, record: ECGRecord, file: str | None) -> None:
+        digest = hashlib.sha256(record.signal.tobytes() + json.dumps(record.lead_names).encode()).digest()
+        if digest in self._content:
+            self._twice.append((item, self._content[digest], file))
+        self._content.setdefault(digest, item.record_id)
+        if record.patient_id is not None:
+            self._splits.setdefault(str(record.patient_id), set()).add(split)
+        if split == "train":
+            self._labels.update(item.labels)
+        if not item.labels:
+            self._unlabelled.append((item, file))
+
+    def tell(self, plan: CorpusPlan, report: CheckReport) -> None:
+        for item, other, file in self._twice:
+            report.add("note", "twice", f"the same signal as record {other}.", record_id=item.record_id, file=file)
+        for patient, splits in self._splits.items():
+            if len(splits) > 1:
+                text = f"patient {patient} has records in the splits {', '.join(sorted(splits))}: put them into one."
+                report.add("error", "patient in two splits", text)
+        if plan.task_kind not in ("multilabel", "multiclass"):
+            return
+        for item, file in self._unlabelled:
+            severity: Severity = "error" if plan.task_kind == "multiclass" else "note"
+            report.add(severity, "no label", "the record carries no label.", record_id=item.record_id, file=file)
+        for name in plan.label_names:
+            if self._labels[name] < FEW_RECORDS:
+                text = f"the class {name!r} has {self._labels[name]} training records: too few to learn or to judge."
+                report.add("note", "class with few records", text)

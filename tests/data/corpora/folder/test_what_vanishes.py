@@ -1,0 +1,199 @@
+"""What a folder or a table holds is read as a person means it, or named: nothing vanishes."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ecg_transformers.data.errors import ECGDataError, LabelError, SkippedRecordsError, TableError
+from ecg_transformers.data.loading import RecordTable, build_report, label_names, load_ecg_dataset
+from ecg_transformers.signal.synthesis import LEAD_NAMES
+
+
+@pytest.fixture
+def folder(tmp_path, digital_ecg) -> Path:
+    root = tmp_path / "records"
+    root.mkdir()
+    for number in range(12):
+        save(root, f"r{number:02d}", digital_ecg(number, duration=2.0))
+    return root
+
+
+def save(root: Path, name: str, samples: np.ndarray) -> None:
+    np.savez(root / f"{name}.npz", signal=samples / 1000.0, sampling_rate=100, lead_names=np.array(LEAD_NAMES))
+
+
+def table(folder: Path, **columns) -> None:
+    rows = [{name: value(n) for name, value in columns.items()} for n in range(12)]
+    with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def name(n: int) -> str:
+    return f"r{n:02d}.npz"
+
+
+def load(folder: Path, **options):
+    return load_ecg_dataset("folder", folder, cache_dir=folder.parent / "cache", **options)
+
+
+def notes(folder: Path, **options) -> str:
+    return "\n".join(build_report("folder", folder, cache_dir=folder.parent / "cache", **options).notes)
+
+
+@pytest.mark.parametrize("odd", ["-1", "0.5", "?", "2", "unknown", ""])
+def test_a_cell_that_is_neither_0_nor_1_names_row_and_column(folder, odd):
+    table(folder, file=name, AF=lambda n: odd if n == 4 else n % 2, MI=lambda n: int(n > 5))
+    with pytest.raises(LabelError, match="row 6, column 'AF'"):
+        load(folder)
+    assert label_names(load(folder, uncertain="negative")) == ["AF", "MI"]
+    assert sum(map(len, load(folder, uncertain="drop").values())) == 11
+
+
+def test_a_column_of_minus_ones_and_ones_is_a_label_column_too(folder):
+    table(folder, file=name, AF=lambda n: [-1, -1, -1, 0, 1][n % 5], MI=lambda n: n % 2)
+    with pytest.raises(LabelError, match="column 'AF'"):
+        load(folder)
+
+
+def test_columns_that_are_no_labels_are_named(folder):
+    table(folder, file=name, height=lambda n: 150 + n, AF=lambda n: n % 2)
+    assert label_names(load(folder)) == ["AF"]
+    assert "not read: 'height'" in notes(folder)
+
+
+def test_a_column_of_marks_reads_blanks_as_zero(folder):
+    table(folder, file=name, AF=lambda n: 1 if n % 3 == 0 else "", MI=lambda n: n % 2)
+    rows = load(folder)
+    assert sum(RecordTable(part).label_matrix()[:, 0].sum() for part in rows.values()) == 4
+
+
+@pytest.mark.parametrize("cell", ["AF, normal", "AF|normal"])
+def test_several_labels_behind_another_separator_are_refused(folder, cell):
+    table(folder, file=name, labels=lambda n: cell if n == 2 else "AF;MI")
+    with pytest.raises(LabelError, match=r"row 4.*'AF;normal'"):
+        load(folder)
+    table(folder, file=name, label=lambda n: cell if n == 2 else ["AF", "normal"][n % 2])
+    with pytest.raises(LabelError, match=r"row 4.*several labels"):
+        load(folder)
+
+
+def test_a_comma_within_one_label_is_kept(folder):
+    label = "atrial fibrillation, paroxysmal"
+    table(folder, file=name, label=lambda n: label if n % 2 else "normal")
+    assert label_names(load(folder)) == [label, "normal"]
+
+
+def test_empty_label_cells_are_counted(folder):
+    table(folder, file=name, label=lambda n: "" if n < 3 else ["AF", "normal"][n % 2])
+    assert "3 records without a label were left out" in notes(folder)
+    table(folder, file=name, labels=lambda n: "" if n < 3 else "AF;MI")
+    assert "3 rows are empty in the column 'labels'" in notes(folder)
+
+
+@pytest.mark.parametrize("column", ["patient_id", "subject_id", "patient", "subject", "PatientID", "pid", "Patient ID"])
+def test_patients_are_found_under_their_usual_names(folder, column):
+    table(folder, file=name, label=lambda n: ["AF", "normal"][n % 2], **{column: lambda n: f"p{n // 2}"})
+    patients = [set(part["patient_id"]) for part in load(folder).values()]
+    assert sum(map(len, patients)) == len(set.union(*patients)) == 6
+    assert f"column {column!r}" in notes(folder)
+
+
+def test_an_absent_patient_column_is_said(folder):
+    table(folder, file=name, label=lambda n: ["AF", "normal"][n % 2])
+    assert "no patient column" in notes(folder)
+    with pytest.raises(TableError, match="'person' is missing"):
+        load(folder, patient_column="person")
+
+
+@pytest.mark.parametrize("column", ["fold", "strat_fold", "Strat_Fold"])
+def test_the_highest_fold_is_the_test_part_and_the_next_validation(folder, column):
+    table(folder, file=name, label=lambda n: ["AF", "normal"][n % 2], **{column: lambda n: 1 + n // 3})
+    folds = {part: set(rows["fold"]) for part, rows in load(folder).items()}
+    assert folds == {"train": {1, 2}, "validation": {3}, "test": {4}}
+    assert "train 1, 2; validation 3; test 4" in notes(folder)
+
+
+def test_folds_do_not_move_up_when_the_records_of_the_highest_are_not_there(folder):
+    table(folder, file=name, label=lambda n: ["AF", "normal"][n % 2], fold=lambda n: 1 + n // 3)
+    for number in (9, 10, 11):
+        (folder / name(number)).unlink()
+    with pytest.raises(SkippedRecordsError, match="the split 'test' ends empty"):
+        load(folder, max_skipped=1)
+
+
+def test_a_split_whose_records_all_fail_is_an_error_whatever_may_be_skipped(folder):
+    table(folder, file=name, label=lambda n: ["AF", "normal"][n % 2], fold=lambda n: 1 + n // 3)
+    for number in (9, 10, 11):
+        (folder / name(number)).write_bytes(b"no archive")
+    with pytest.raises(SkippedRecordsError, match=r"the split 'test' of 'folder' ends empty.*r09"):
+        load(folder, max_skipped=1)
+
+
+def test_backslashes_mean_folders(folder):
+    (folder / "sub").mkdir()
+    (folder / name(3)).rename(folder / "sub" / name(3))
+    table(folder, file=lambda n: f"sub\\{name(n)}" if n == 3 else name(n), label=lambda n: ["AF", "normal"][n % 2])
+    assert "sub/r03" in {i for part in load(folder).values() for i in part["record_id"]}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ("R03.npz", "'r03.npz': letter case"),
+        ("old/r03.npz", "'r03.npz' in another folder"),
+        ("r99.npz", "no such file"),
+    ],
+)
+def test_a_name_that_is_no_file_is_named_with_its_row(folder, wrong, told):
+    table(folder, file=lambda n: wrong if n == 3 else name(n), label=lambda n: ["AF", "normal"][n % 2])
+    with pytest.raises(SkippedRecordsError, match=rf"row 5: there is no such file '{wrong}'") as caught:
+        load(folder)
+    assert told in str(caught.value)
+
+
+def test_a_drive_of_windows_is_outside_the_folder(folder):
+    table(folder, file=lambda n: rf"C:\data\{name(n)}", label=lambda n: ["AF", "normal"][n % 2])
+    with pytest.raises(ECGDataError, match="row 2: a table names a file outside"):
+        load(folder)
+
+
+def test_files_that_are_not_read_are_counted_and_named(folder, caplog):
+    (folder / "x.csv").write_text("I,II\n0.1,0.2\n")
+    (folder / "y.foo").write_text("?")
+    (folder / "z.dat").write_bytes(bytes(200))
+    (folder / "diagnoses.xlsx").write_bytes(b"PK")
+    (folder / "README.md").write_text("about")
+    load(folder)
+    for left in ("x.csv", "y.foo", "z.dat", "diagnoses.xlsx"):
+        assert left in caplog.text
+    assert "README" not in caplog.text
+
+
+def test_files_that_the_table_does_not_list_are_named(folder, caplog):
+    save(folder, "extra", np.ones((200, 12)))
+    table(folder, file=name, label=lambda n: ["AF", "normal"][n % 2])
+    load(folder)
+    assert "1 file was left alone, not in the table: extra.npz" in caplog.text
+
+
+def test_segments_are_no_records_of_their_own(tmp_path, write_wfdb, digital_ecg):
+    root = tmp_path / "records"
+    samples = digital_ecg()[:, :2]
+    write_wfdb(root, "s1", samples[:400], lead_names=["I", "II"])
+    write_wfdb(root, "s2", samples[400:], lead_names=["I", "II"])
+    (root / "rec.hea").write_text("rec/2 2 100 1000\ns1 400\ns2 600\n")
+    assert load(root)["train"]["record_id"] == ["rec"]
+
+
+def test_an_excel_table_beside_the_records_is_read(folder):
+    openpyxl = pytest.importorskip("openpyxl", reason="Excel tables need the extra [corpora]")
+    book = openpyxl.Workbook()
+    book.active.append(["file", "label"])
+    for number in range(12):
+        book.active.append([name(number), ["AF", "normal"][number % 2]])
+    book.save(folder / "labels.xlsx")
+    assert label_names(load(folder)) == ["AF", "normal"]
