@@ -37,7 +37,7 @@ def distinct_networks() -> list[str]:
 
 
 def measure(row: Checkpoint, repeats: int, config: dict[str, Any]) -> Row:
-    """Forward passes of one record, the ways of its attention side by side where it has several."""
+    """Forward passes of one record beside a matrix product; `config` changes fields of the released network."""
     torch.manual_seed(0)
     method = get_method(row.method)
     model = (

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 BENCHES = {"signal": "bench_signal", "data": "bench_data", "cropa": "bench_cropa", "st_mem": "bench_st_mem"}
-BENCHES |= {"hospital": "bench_hospital"}
+BENCHES |= {"hospital": "bench_hospital", "embeddings": "bench_embeddings"}
 MARGIN = 0.10  # of the goal: what a busy machine may take away
 COLUMNS = ("what", "forms", "ratio", "goal", "reached")
 

@@ -137,3 +137,15 @@ def test_st_mem_bench_counts_the_operations_that_torch_counts(benches):
         model(**inputs)
     ours = bench.TINY.batch * bench.step_flops(model.config) / 3
     assert counter.get_total_flops() == pytest.approx(ours, rel=0.02)
+
+
+def test_embeddings_bench_has_a_row_for_every_network_and_measures_one(benches):
+    bench = benches("bench_embeddings")
+    names = bench.distinct_networks()
+    assert len(names) == len(set(names))
+    assert {"ecgfounder", "ecg-fm", "xecg", "ked", "ecg-jepa"} <= set(names)
+    assert "hubert-ecg-sft-base" not in names  # the encoder of hubert-ecg-base
+    (row,) = bench.rows(["weimann-jepa"], repeats=1, num_hidden_layers=1)
+    assert row["forms"]["records per second"] > 0
+    assert row["ratio"] > 0
+    assert row["goal"] is None

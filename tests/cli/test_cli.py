@@ -174,6 +174,7 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(arguments, tmp_path, monkey
     assert not list(tmp_path.iterdir())
 
 
+<<<<<<< HEAD
 @pytest.mark.parametrize("words", [["predict", "a.hea", "--model"], ["export", "tunned", "out.pt2"]])
 def test_a_mistyped_model_is_told_from_a_network(words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
@@ -183,6 +184,17 @@ def test_a_mistyped_model_is_told_from_a_network(words, tmp_path, monkeypatch, c
     printed = capsys.readouterr().err
     assert "There is no model folder tunned; did you mean tuned?" in printed
     assert not any(word in printed for word in ("connect", "internet", "huggingface.co"))
+=======
+def test_doctor_says_how_big_converted_checkpoints_are_and_how_to_clear_them(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("ECG_CACHE_DIR", str(tmp_path))
+    (tmp_path / "checkpoints" / "xecg" / "0").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "xecg" / "0" / "model.safetensors").write_bytes(b"0" * 2_500_000)
+    assert main(["doctor"]) == 0
+    assert json.loads(capsys.readouterr().out)["checkpoints_megabytes"] == 2.5
+    look_at_the_output(monkeypatch)
+    assert main(["doctor"]) == 0
+    assert f"rm -r '{tmp_path / 'checkpoints'}'" in capsys.readouterr().out
+>>>>>>> byname
 
 
 def test_predict_without_a_model_says_what_it_needs(capsys):
