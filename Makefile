@@ -26,7 +26,7 @@ demo: setup ## Pre-train, fine-tune, compare and plot ST-MEM on synthetic ECGs (
 	$(BIN)/python examples/demo.py --output_dir demo_output
 
 test: lint $(HF_TESTS) ## Lint, types, import contracts, and all tests.
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -q
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope -q
 
 lint: setup ## Ruff, mypy (strict on src) and the import contracts.
 	$(BIN)/ruff check .

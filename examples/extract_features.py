@@ -7,7 +7,10 @@ CHECKPOINT is a folder that `pretrain.py` wrote, or a Hub repository. The featur
 over three crops of the record.
 """
 
+import os
 import sys
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch is loaded: waiting threads leave the cores to others
 
 import numpy as np
 from transformers import AutoFeatureExtractor, AutoModel

@@ -6,7 +6,10 @@ RECORD is a WFDB header, a MAT, NPZ, CSV or EDF file. HZ is the sampling rate, f
 such files becomes training data is told in the README, under "Your own records".
 """
 
+import os
 import sys
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch is loaded: waiting threads leave the cores to others
 
 import ecg_transformers as ecg
 from ecg_transformers.analysis.figures import save_figure

@@ -7,8 +7,11 @@ out. For research only: this is not a medical device.
 """
 
 import csv
+import os
 import sys
 from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch is loaded: waiting threads leave the cores to others
 
 from transformers import pipeline
 

@@ -63,6 +63,16 @@ def temporary_folder(parent: str | os.PathLike[str]) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def give_usual_permissions(path: str | os.PathLike[str]) -> None:
+    """Let a file be read by whom a new file of this user may be read by (safetensors lets its owner alone read)."""
+    probe = Path(path).with_name(f".{_unique()}")
+    probe.touch()
+    try:
+        Path(path).chmod(probe.stat().st_mode & 0o777)
+    finally:
+        probe.unlink()
+
+
 def sync_file(path: str | os.PathLike[str]) -> None:
     """Flush a file's content to the disk."""
     with open(path, "rb+") as file:

@@ -31,10 +31,12 @@ def register_with_transformers() -> None:
 
 
 def _register() -> None:
+    from ecg_transformers.hub.by_name import register_names
     from ecg_transformers.models.auto import register_auto_classes
     from ecg_transformers.pipelines import register_pipelines
 
     register_auto_classes()
+    register_names()
     register_pipelines()
 
 

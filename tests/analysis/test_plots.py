@@ -80,6 +80,23 @@ def test_few_leads_and_long_records_find_a_page(record):
     assert any("15–19 s of 30 s" in text for text in texts(later))
 
 
+@pytest.mark.parametrize("layout", ["standard", "rows"])
+@pytest.mark.parametrize("size", [0.3, 1, 3])
+def test_no_trace_runs_over_the_name_of_a_lead(record, layout, size):
+    record.signal = record.signal * size
+    figure = plots.plot_ecg(record, layout=layout)
+    figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert len(boxes) == len(traces(figure))
+    for line in traces(figure):
+        points = line.get_transform().transform(line.get_xydata())
+        for box in boxes:
+            inside = (
+                (box.x0 < points[:, 0]) & (points[:, 0] < box.x1) & (box.y0 < points[:, 1]) & (points[:, 1] < box.y1)
+            )
+            assert not inside.any()
+
+
 def test_missing_samples_leave_a_gap(record):
     record.signal[200:300, 0] = np.nan
     record.signal[:, 3] = np.nan
@@ -200,6 +217,17 @@ def test_reconstruction_panels_show_prediction_only_where_masked():
     assert np.isfinite(guess).tolist() == [20 <= sample < 30 for sample in range(40)]
     visible = figure.axes[4].get_lines()[0].get_ydata()
     assert np.isnan(visible).tolist() == [20 <= sample < 30 for sample in range(40)]
+
+
+@pytest.mark.parametrize("rate", [10, None])
+def test_numbers_under_neighbouring_columns_do_not_collide(rate):
+    signal, _, normalized = patches()
+    figure = plots.plot_reconstruction(signal, normalized, np.ones((2, 3, 4)), sampling_rate=rate)
+    figure.canvas.draw()
+    labels = [label for axes in figure.axes[-3:] for label in axes.get_xticklabels() if label.get_text()]
+    boxes = [label.get_window_extent() for label in labels if label.get_visible()]
+    assert len(boxes) >= 9
+    assert not any(first.overlaps(second) for index, first in enumerate(boxes) for second in boxes[:index])
 
 
 def test_outputs_of_a_real_model_can_be_drawn(tmp_path):

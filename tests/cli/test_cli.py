@@ -19,6 +19,8 @@ VERBS = [
     "plot",
     "methods",
     "predict",
+    "embed",
+    "checkpoints",
     "convert",
     "export",
     "datasets",
@@ -71,7 +73,7 @@ def test_the_list_of_verbs_is_complete(capsys):
     assert all(f"    {verb} " in printed for verb in VERBS)
 
 
-@pytest.mark.parametrize("verb", ["info", "predict", "build"])
+@pytest.mark.parametrize("verb", ["info", "predict", "embed", "checkpoints", "build"])
 def test_help_shows_an_example(verb, capsys):
     with pytest.raises(SystemExit):
         main([verb, "--help"])
@@ -91,7 +93,7 @@ def test_datasets_prints_a_fact_sheet_a_line(capsys):
     assert {"synthetic", "folder", "ptb_xl"} <= {sheet["name"] for sheet in sheets}
 
 
-@pytest.mark.parametrize("words", [["methods"], ["datasets"], ["doctor"]])
+@pytest.mark.parametrize("words", [["methods"], ["checkpoints"], ["datasets"], ["doctor"]])
 def test_people_get_text_and_programs_json(words, capsys, monkeypatch):
     look_at_the_output(monkeypatch)
     assert main(words) == 0
@@ -157,6 +159,8 @@ def test_doctor_names_versions_cache_and_threads(capsys, monkeypatch, tmp_path):
         ["build", "ptb_xl", "--data_dir", "no such folder", "--output_dir", "out"],
         ["predict", "a.hea", "--model", "no such model folder"],
         ["predict", "a.hea"],
+        ["predict", "a.hea", "--model", "ecg-fm"],
+        ["checkpoints", "ecg_founder"],
         ["predict", "a.hea", "--model", "m", "-o", "table.xlsx"],
         ["predict", "a.hea", "--model", "m", "-o", "no folder/table.csv"],
     ],
@@ -170,6 +174,17 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(arguments, tmp_path, monkey
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("words", [["predict", "a.hea", "--model"], ["export", "tunned", "out.pt2"]])
+def test_a_mistyped_model_is_told_from_a_network(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tuned").mkdir()
+    (tmp_path / "tuned" / "config.json").write_text("{}")
+    assert main(words if words[0] == "export" else [*words, "tunned"]) == 2
+    printed = capsys.readouterr().err
+    assert "There is no model folder tunned; did you mean tuned?" in printed
+    assert not any(word in printed for word in ("connect", "internet", "huggingface.co"))
+
+
 def test_predict_without_a_model_says_what_it_needs(capsys):
     assert main(["predict", "a.hea"]) == 2
     assert "--model" in capsys.readouterr().err
@@ -181,7 +196,7 @@ def test_the_module_form_is_the_command():
     assert result.stdout.strip().count(".") == 2
 
 
-@pytest.mark.parametrize("words", [["datasets"], ["methods"], ["info"], ["plot"]])
+@pytest.mark.parametrize("words", [["datasets"], ["methods"], ["checkpoints"], ["info"], ["plot"]])
 def test_light_verbs_load_neither_torch_nor_transformers(words, record, tmp_path):
     given = {"info": [record], "plot": [record, "-o", str(tmp_path / "a.png")]}.get(words[0], [])
     script = (

@@ -23,6 +23,11 @@ PAGE_SECONDS = 10.0
 
 _MINOR, _MAJOR, _PAPER = "#f7d9d6", "#eeb0aa", "#fffaf9"
 _MARGIN_MM, _HEAD_MM, _FOOT_MM, _PULSE_MM = 6.0, 12.0, 8.0, 9.0
+_LABEL_MM, _LABEL_HEIGHT_MM, _ROW_LIMIT_MM = (
+    (1.2, 11.0),
+    4.5,
+    40.0,
+)  # where a name begins and ends, from its lead's start
 _INCH_MM = 25.4
 
 Layout = Literal["auto", "standard", "rows"]
@@ -82,14 +87,17 @@ def plot_ecg(
     else:
         strips = _row_strips(len(names), start, page, len(signal))
     centred = signal - _baseline(signal[start : start + page])
-    zero_lines, height_mm = _zero_lines(strips, centred)
+    label_heights = [_label_height(strip, centred, rate) for strip in strips]
+    zero_lines, height_mm = _zero_lines(strips, centred, label_heights)
     figure, axes = _paper(page / rate * MM_PER_SECOND, height_mm)
     for zero_line in zero_lines:
         _draw_pulse(axes, zero_line)
-    for strip in strips:
+    for strip, label_height in zip(strips, label_heights, strict=True):
         values = centred[strip.start : strip.stop, strip.lead]
+        left, zero_line = strip.offset / rate * MM_PER_SECOND, zero_lines[strip.row]
+        _draw_strip(axes, values, left, rate, zero_line)
         label = names[strip.lead] if len(names) > 1 else f"{names[0]}  {strip.start / rate:g} s"
-        _draw_strip(axes, values, strip.offset / rate * MM_PER_SECOND, rate, zero_lines[strip.row], label)
+        _write_label(axes, label, left, zero_line + label_height)
     shown = (min(strip.start for strip in strips) / rate, max(strip.stop for strip in strips) / rate)
     _write_margins(figure, name if title is None else title, predictions, shown, len(signal) / rate, rate)
     return figure
@@ -141,16 +149,26 @@ def _baseline(signal: Array) -> Array:
     return middle
 
 
-def _zero_lines(strips: list[_Strip], signal: Array) -> tuple[list[float], float]:
+def _label_height(strip: _Strip, signal: Array, rate: float) -> float:
+    """How many mm above its zero line the name of a lead stands: over the trace beneath it."""
+    end = strip.start + round(_LABEL_MM[1] / MM_PER_SECOND * rate)
+    beneath = MM_PER_MILLIVOLT * signal[strip.start : min(strip.stop, end), strip.lead]
+    beneath = beneath[np.isfinite(beneath)]
+    highest = float(beneath.max()) if beneath.size else 0.0
+    return min(max(6.0, highest + 1.5), _ROW_LIMIT_MM - _LABEL_HEIGHT_MM)
+
+
+def _zero_lines(strips: list[_Strip], signal: Array, label_heights: list[float]) -> tuple[list[float], float]:
     """Height of each row's zero line and of the paper, in mm: room for the tallest lead of a row, up to 4 mV."""
     rows = 1 + max(strip.row for strip in strips)
-    above, below = np.full(rows, 13.0), np.full(rows, 6.0)  # the pulse and the label need so much
-    for strip in strips:
+    above, below = np.full(rows, 13.0), np.full(rows, 6.0)  # the pulse needs so much
+    for strip, label_height in zip(strips, label_heights, strict=True):
+        above[strip.row] = max(above[strip.row], label_height + _LABEL_HEIGHT_MM)
         part = MM_PER_MILLIVOLT * signal[strip.start : strip.stop, strip.lead]
         part = part[np.isfinite(part)]
         if part.size:
-            above[strip.row] = max(above[strip.row], min(40.0, float(np.quantile(part, 0.999)) + 2.0))
-            below[strip.row] = max(below[strip.row], min(40.0, 2.0 - float(np.quantile(part, 0.001))))
+            above[strip.row] = max(above[strip.row], min(_ROW_LIMIT_MM, float(np.quantile(part, 0.999)) + 2.0))
+            below[strip.row] = max(below[strip.row], min(_ROW_LIMIT_MM, 2.0 - float(np.quantile(part, 0.001))))
     height = 5.0 * float(np.ceil((above.sum() + below.sum()) / 5.0))
     tops = height - np.concatenate([[0.0], np.cumsum(above + below)[:-1]])
     return [float(round(line)) for line in tops - above], height
@@ -191,14 +209,17 @@ def _draw_pulse(axes: Axes, zero_line: float) -> None:
     axes.plot(x, y, color=INK, linewidth=0.8, zorder=3, solid_joinstyle="miter")
 
 
-def _draw_strip(axes: Axes, values: Array, left: float, rate: float, zero_line: float, label: str) -> None:
+def _draw_strip(axes: Axes, values: Array, left: float, rate: float, zero_line: float) -> None:
     x = left + np.arange(len(values)) / rate * MM_PER_SECOND
     axes.plot(x, zero_line + MM_PER_MILLIVOLT * values, color=INK, linewidth=0.75, zorder=3, solid_joinstyle="round")
     if left > 0:  # a tick where the next lead begins
         axes.plot([left, left], [zero_line - 4, zero_line + 4], color=INK, linewidth=0.75, zorder=3)
+
+
+def _write_label(axes: Axes, label: str, left: float, height: float) -> None:
     axes.annotate(
         label,
-        (left + 1.2, zero_line + 6.0),
+        (left + _LABEL_MM[0], height),
         fontsize=9,
         fontweight="bold",
         color=INK,

@@ -60,6 +60,8 @@ def plot_reconstruction(
         sampling_rate: in Hz; samples are counted where it is not known.
         leads: indices of the leads to draw, at most twelve; all (the first twelve) where not given.
     """
+    from matplotlib.ticker import MaxNLocator
+
     signal, predicted, masked = reconstruction_patches(
         input_values, reconstruction, mask, index=index, normalized_target=normalized_target
     )  # (L, n, p), (L, n, p), (L, n)
@@ -73,6 +75,8 @@ def plot_reconstruction(
         grid[row][0].set_ylabel(names[lead], rotation=0, ha="right", va="center", fontsize=9, color=INK)
     for axes, heading in zip(grid[0], ("Original", "Masked", "Reconstructed"), strict=True):
         axes.set_title(heading, fontsize=10, color=INK, loc="left")
+    # no number at the right edge: it would run into the first one of the next column
+    grid[-1][0].xaxis.set_major_locator(MaxNLocator(nbins=6, prune="upper"))
     for axes in grid[-1]:
         axes.set_xlabel("Time (s)" if sampling_rate else "Sample", fontsize=8, color=MUTED)
     figure.subplots_adjust(left=0.06, right=0.99, top=1 - 0.75 / figure.get_figheight(), wspace=0.04, hspace=0.12)

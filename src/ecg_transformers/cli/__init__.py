@@ -12,10 +12,10 @@ import sys
 from collections.abc import Sequence
 
 from ecg_transformers._version import __version__
-from ecg_transformers.cli import corpora, doctor, models, records, training
+from ecg_transformers.cli import checkpoints, corpora, doctor, embedding, models, records, training
 from ecg_transformers.cli.output import NOT_A_DEVICE, in_flags
 
-FAMILIES = (records, models, corpora, training, doctor)
+FAMILIES = (records, embedding, checkpoints, models, corpora, training, doctor)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -35,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb; returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if words and words[0] != "doctor":  # which says what the user's own programs have
+    if words and words[0] != "doctor" and "torch" not in sys.modules:  # `doctor` says what the user's programs have
         # threads that spin while they wait take the cores from other programs; must be set before torch is loaded
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if words and words[0] in training.VERBS:  # their options are those of the dataclasses of arguments

@@ -31,6 +31,7 @@ def _doctor(options: argparse.Namespace) -> int:
     for name, value in facts.items():
         print(f"{name:{width}}  {', '.join(map(str, value)) if isinstance(value, list) else value}")
     print(f"\nThe cache may be deleted at any time: rm -r '{facts['cache']}'")
+    print(f"Its part with converted checkpoints, which are made again when asked for: rm -r '{facts['checkpoints']}'")
     if facts["threads_wait"] != "passive":
         print(
             "Threads of torch spin while they wait and take the cores from other programs; for trainings of your own "
@@ -44,6 +45,8 @@ def collect() -> dict[str, Any]:
     import torch
 
     from ecg_transformers.data.building.build import cache_root
+    from ecg_transformers.hub.official.cache import cache_size, converted_root
+    from ecg_transformers.hub.official.fetch import official_root
 
     facts: dict[str, Any] = {"python": platform.python_version(), "system": platform.platform()}
     for name in PACKAGES:
@@ -57,6 +60,9 @@ def collect() -> dict[str, Any]:
     facts["offline"] = os.environ.get("HF_HUB_OFFLINE", "0")
     cache = cache_root()
     facts["cache"], facts["cache_megabytes"] = str(cache), round(folder_size(cache) / 1e6, 1)
+    facts["checkpoints"] = str(converted_root())
+    facts["checkpoints_megabytes"] = round(cache_size() / 1e6, 1)
+    facts["checkpoint_files"] = str(official_root())  # where files that users bring are looked for
     return facts
 
 

@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from ecg_transformers.cli.output import (
@@ -49,7 +50,7 @@ def _add_predict(verbs: Verbs) -> None:
     text = f"Class probabilities of records. {NOT_A_DEVICE}"
     predict = add_verb(verbs, "predict", text, "predict records/*.hea --model my-model -o predictions.csv")
     predict.add_argument("files", nargs="+", metavar="FILE", help="record files or globs; - reads a list from stdin")
-    predict.add_argument("--model", help="folder or Hub name of a fine-tuned classification model")
+    predict.add_argument("--model", help="folder or Hub name of a fine-tuned model, or a published classifier's name")
     predict.add_argument("--top_k", type=int, help="only the best k classes")
     predict.add_argument("--num_crops", type=int, help="crops of a record, instead of those of the model's evaluation")
     predict.add_argument("--windows", action="store_true", help="slide over the whole of long records")
@@ -88,13 +89,14 @@ def _methods(options: argparse.Namespace) -> int:
 def _predict(options: argparse.Namespace) -> int:
     if options.model is None:
         raise ValueError(
-            "name a fine-tuned model with --model: a folder that `ecg-transformers finetune` wrote, or a repository of "
-            "the Hub."
+            "name a fine-tuned model with --model: a folder that `ecg-transformers finetune` wrote, a repository of the "
+            "Hub, or a published checkpoint with a classifier (`ecg-transformers checkpoints`)."
         )
     if options.batch_size < 1:
         raise ValueError(f"--batch_size must be at least 1, got {options.batch_size}.")
     if options.output:
         check_table(options.output)
+    _check_classifier(options.model)
     classify = _classifier(options.model, options.device)
     print(NOT_A_DEVICE, file=sys.stderr)
     parameters = {"top_k": options.top_k, "num_crops": options.num_crops, "windows": options.windows or None}
@@ -141,17 +143,38 @@ def _progress(files: list[str]) -> Iterable[str]:
     return bar
 
 
+def _check_classifier(name: str) -> None:
+    """Refuse a published encoder before its file is fetched."""
+    from ecg_transformers.models.checkpoints import CHECKPOINTS
+
+    if name in CHECKPOINTS and CHECKPOINTS[name].labels is None:
+        classifiers = ", ".join(row.name for row in CHECKPOINTS.values() if row.labels is not None)
+        raise ValueError(
+            f"{name} was published as an encoder, without a classifier: fine-tune it first (`ecg-transformers finetune "
+            f"--model_name_or_path {name} …`). With a classifier: {classifiers}."
+        )
+
+
 def _classifier(model: str, device: str) -> Any:
     """The pipeline of a fine-tuned model.
 
     Raises:
-        ValueError: a name that is neither a folder nor a repository of the Hub.
+        ValueError: a name that is neither a model folder nor a repository of the Hub.
     """
     from transformers import pipeline
 
     import ecg_transformers  # noqa: F401  (registers the task)
+    from ecg_transformers.hub.folders import check_model_name
 
-    return pipeline("ecg-classification", model=model, device=device)
+    check_model_name(model)
+    try:
+        return pipeline("ecg-classification", model=model, device=device)
+    except OSError as error:
+        if Path(model).is_dir():
+            raise
+        raise ValueError(
+            f"There is no model folder {model}, and the Hub gave no model of that name: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def _convert(options: argparse.Namespace) -> int:
@@ -164,6 +187,8 @@ def _convert(options: argparse.Namespace) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     from ecg_transformers.hub.export import export_encoder
+    from ecg_transformers.hub.folders import check_model_name
 
+    check_model_name(options.model)
     print(export_encoder(options.model, options.output, options.format))
     return 0

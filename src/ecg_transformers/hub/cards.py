@@ -292,8 +292,14 @@ def _preprocessing_section(config: Mapping[str, Any], steps: Sequence[Mapping[st
     rate = f" at {config['sampling_rate']} Hz" if config.get("sampling_rate") else ""
     lines = [f"## Input\n\nLeads: {leads}. {config.get('seq_len')} samples a lead{rate}."]
     lines[0] += " The steps of `preprocessor_config.json`, in order:\n" if steps else ""
+    return "\n".join([*lines, *step_lines(steps)]) + "\n"
+
+
+def step_lines(steps: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The steps of a preprocessor, numbered, with their settings (the leads stand elsewhere)."""
+    lines = []
     for number, step in enumerate(steps, 1):
         settings = {key: value for key, value in step.items() if key not in ("step", "lead_names")}
         shown = ", ".join(f"{key} {json.dumps(value)}" for key, value in settings.items())
         lines.append(f"{number}. `{step['step']}`" + (f": {shown}" if shown else ""))
-    return "\n".join(lines) + "\n"
+    return lines

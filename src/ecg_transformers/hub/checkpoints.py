@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ecg_transformers.models.checkpoints import CHECKPOINTS, Checkpoint, get_checkpoint
+from ecg_transformers.models.checkpoints import CHECKPOINTS, get_checkpoint
 from ecg_transformers.models.registry import get_method, list_methods, resolve
 from ecg_transformers.models.shared.state_dicts import CheckpointError
 from ecg_transformers.words import did_you_mean
@@ -41,7 +41,7 @@ def load_checkpoint(
     """
     name = os.fspath(checkpoint)
     if name in CHECKPOINTS:
-        return _load_named(get_checkpoint(name), token, config_overrides)
+        return _load_folder(checkpoint_folder(name, token, **config_overrides), {})
     path = Path(name)
     if path.is_dir():
         return _load_folder(name, config_overrides)
@@ -58,16 +58,28 @@ def load_checkpoint(
     return _load_repository(name, token, config_overrides)
 
 
-def _load_named(row: Checkpoint, token: Any, overrides: dict[str, Any]) -> "tuple[ECGPreTrainedModel, Any]":
+def checkpoint_folder(name: str, token: str | bool | None = None, **config_overrides: Any) -> str:
+    """The folder that a name of the table stands for, converted now where that was not done yet; other names unchanged.
+
+    Raises:
+        ValueError: as `load_checkpoint`; also where a model's folder of that name lies here, so that both could be meant.
+    """
+    if name not in CHECKPOINTS:
+        return name
     from ecg_transformers.hub.official.cache import converted
     from ecg_transformers.hub.official.fetch import checkpoint_file
 
+    if (Path(name) / "config.json").is_file():
+        raise CheckpointError(
+            f"{name} is the name of a published checkpoint, and of a folder with a model here: write {os.path.join('.', name)} "
+            "for the folder, or load the checkpoint from another place."
+        )
+    row = get_checkpoint(name)
     file = checkpoint_file(row, token)
     try:
-        folder = converted(row, file, {**row.overrides, **overrides})
+        return str(converted(row, file, {**row.overrides, **config_overrides}))
     except CheckpointError as error:
         raise CheckpointError(f"{file} is not what {row.name} should be: {error}") from error
-    return _load_folder(str(folder), {})
 
 
 def _load_folder(name: str, overrides: dict[str, Any], **options: Any) -> "tuple[ECGPreTrainedModel, Any]":

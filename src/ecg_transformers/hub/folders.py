@@ -10,6 +10,7 @@ from ecg_transformers.files import file_sha256, write_json
 from ecg_transformers.hub.cards import write_card
 from ecg_transformers.hub.official.conversion import convert_checkpoint
 from ecg_transformers.models.registry import method_of
+from ecg_transformers.words import nearest
 
 if TYPE_CHECKING:
     from ecg_transformers.features.protocol import Extractor
@@ -66,6 +67,26 @@ def made_by(run: Path, weights: Path) -> bool:
         beside = run.parent / WEIGHTS
         known = file_sha256(beside) if beside.is_file() else None
     return known is None or known == file_sha256(weights)
+
+
+def check_model_name(name: str) -> None:
+    """Whether a name can be that of a model, before the Hub is asked for it.
+
+    Raises:
+        ValueError: it is neither a model folder nor `OWNER/NAME`; with the nearest model folder that is here.
+    """
+    path = Path(name)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ValueError(f"{name} is not a model folder: it has no config.json.")
+    elif name.count("/") != 1 or path.is_absolute() or name.startswith((".", "~")):
+        parent = path.parent
+        here = [str(folder.parent) for folder in sorted(parent.glob("*/config.json"))] if parent.is_dir() else []
+        close = nearest(name, here)
+        raise ValueError(
+            f"There is no model folder {name}{f'; did you mean {close}?' if close else '.'} Name a folder that holds a "
+            "config.json, or a repository of the Hub as OWNER/NAME."
+        )
 
 
 def extractor_for(model: "ECGPreTrainedModel") -> "Extractor":

@@ -19,6 +19,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import ModelOutput, logging
 
 from ecg_transformers import words
+from ecg_transformers.files import give_usual_permissions
 from ecg_transformers.layers.attention import AttentionFunction, SelfAttention, eager_attention
 from ecg_transformers.layers.patching import PatchEmbedding
 from ecg_transformers.layers.transformer import TransformerBlock, drop_path_rates
@@ -365,6 +366,8 @@ class ECGPreTrainedModel(PreTrainedModel):
         if kwargs.get("is_main_process", True):
             rewrite_json(directory / "config.json", auto_map=auto_map_of(self.config.model_type))
             remove_stray_sources(directory)
+            for weights in directory.glob("*.safetensors"):
+                give_usual_permissions(weights)
             resolve(COMPLETE_FOLDER)(self, directory)
 
     def push_to_hub(

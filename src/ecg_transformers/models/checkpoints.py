@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ecg_transformers.models.registry import resolve
+from ecg_transformers.models.registry import get_method, resolve
 from ecg_transformers.words import did_you_mean
+
+# up to this long a record is a resting ECG, which the authors feed in their own crop or crops; longer ones are windowed
+RESTING_ECG_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Checkpoint:
         preprocessing: arguments of `for_method(method, …)` that give the authors' own chain.
         sizes: config fields of the released network, its width first. A file of that width with other sizes is damaged, or
             another model.
+        embedding_size: width of an embedding of the released network; None where that is not known.
         readout: what one record becomes: "pooler", the network's published feature, averaged over windows.
         labels: dotted name of the outputs' names, for weights with a head.
         notes: what else is known, and what was not established.
@@ -57,9 +61,24 @@ class Checkpoint:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
     sizes: Mapping[str, Any] = field(default_factory=dict)
+    embedding_size: int | None = None
     readout: str = "pooler"
     labels: str | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def released_config(self) -> dict[str, Any]:
+        """Config fields that build the released network without its file."""
+        method, variant = get_method(self.method), self.overrides.get("variant")
+        own = method if variant is None else method.with_variant(variant)
+        return {**own.recipe("published").config, **self.sizes, **_WITH_THE_FILE.get(self.name, {}), **self.overrides}
+
+    @property
+    def access(self) -> str:
+        """Where the file comes from, in a word: "Hub", "Hub, gated", or "bring" (the user has to)."""
+        if self.source.repository is None or self.source.file is None:
+            return "bring"
+        return "Hub, gated" if self.source.gated else "Hub"
 
     @property
     def label_names(self) -> list[str]:
@@ -109,6 +128,7 @@ def _hubert(size: str) -> Checkpoint:
         Source(repository, "model.safetensors", page=f"https://huggingface.co/{repository}"),
         _HUBERT_LICENCE,
         sizes=_HUBERT_SIZES[size],
+        embedding_size=_HUBERT_SIZES[size]["hidden_size"],
     )
 
 
@@ -123,12 +143,13 @@ def _hubert_tuned(size: str) -> Checkpoint:
         _HUBERT_LICENCE,
         overrides={"problem_type": "multi_label_classification"},
         sizes=_HUBERT_SIZES[size],
+        embedding_size=_HUBERT_SIZES[size]["hidden_size"],
         labels=_CARDIO_LABELS,
         notes=("Whether the repository holds safetensors or a pickle was not seen.", *unsure),
     )
 
 
-def _merl(kind: str, title: str, file: str, sizes: dict[str, Any]) -> Checkpoint:
+def _merl(kind: str, title: str, file: str, sizes: dict[str, Any], embedding_size: int) -> Checkpoint:
     return Checkpoint(
         f"merl-{kind}",
         title,
@@ -136,6 +157,7 @@ def _merl(kind: str, title: str, file: str, sizes: dict[str, Any]) -> Checkpoint
         Source(file=file, page=_MERL_PAGE),
         "MIT",
         sizes=sizes,
+        embedding_size=embedding_size,
         notes=("The ECG side alone. Missing leads are not foreseen by the authors.",),
     )
 
@@ -149,6 +171,7 @@ def _s4_sibling(name: str, title: str, file: str) -> Checkpoint:
         "not known: the repository names none",
         preprocessing={"variant": "s4"},
         sizes=_S4_SIZES,
+        embedding_size=512,
         notes=(_S4_STATISTICS, _S4_TEACHER),
     )
 
@@ -162,6 +185,7 @@ _ROWS = (
         _MIT_BY_OTHERS,
         overrides={"problem_type": "multi_label_classification"},
         sizes={**_FOUNDER_SIZES, "num_leads": 12},
+        embedding_size=1024,
         labels=_FOUNDER_LABELS,
         notes=("Decision thresholds were not published.",),
     ),
@@ -174,6 +198,7 @@ _ROWS = (
         overrides={"problem_type": "multi_label_classification"},
         preprocessing={"lead_names": ["I"], "lead_table": ["I"]},
         sizes={**_FOUNDER_SIZES, "num_leads": 1},
+        embedding_size=1024,
         labels=_FOUNDER_LABELS,
         notes=("Lead I is taken before the filters, as published.",),
     ),
@@ -185,6 +210,7 @@ _ROWS = (
         "MIT",
         **_variant("ecg_fm"),
         sizes=_transformer(768, 12),
+        embedding_size=768,
         notes=("The authors embed each segment of 5 s; their mean for a record is our choice.",),
     ),
     Checkpoint(
@@ -200,6 +226,7 @@ _ROWS = (
         "not known (gated)",
         **_variant("deepecg_ssl"),
         sizes=_transformer(768, 12),
+        embedding_size=768,
     ),
     Checkpoint(
         "melp",
@@ -209,6 +236,7 @@ _ROWS = (
         "Apache-2.0",
         **_variant("melp"),
         sizes=_transformer(768, 8),
+        embedding_size=256,
         notes=("Released in bfloat16.",),
     ),
     Checkpoint(
@@ -219,12 +247,15 @@ _ROWS = (
         "not known; the code is CC BY-NC 4.0",
         **_variant("d_beta"),
         sizes=_transformer(768, 8),
+        embedding_size=768,
         notes=(_UNSEEN_FILE, "The lead order of its pre-training was not published."),
     ),
     *(_hubert(size) for size in ("small", "base", "large")),
     *(_hubert_tuned(size) for size in ("small", "base", "large")),
-    _merl("resnet18", "MERL, ResNet-18 encoder", "res18_best_encoder.pth", {"stem_dim": 64, "depths": [2, 2, 2, 2]}),
-    _merl("vit-tiny", "MERL, ViT-Tiny encoder", "vit_tiny_best_encoder.pth", _transformer(192, 12)),
+    _merl(
+        "resnet18", "MERL, ResNet-18 encoder", "res18_best_encoder.pth", {"stem_dim": 64, "depths": [2, 2, 2, 2]}, 512
+    ),
+    _merl("vit-tiny", "MERL, ViT-Tiny encoder", "vit_tiny_best_encoder.pth", _transformer(192, 12), 192),
     Checkpoint(
         "ked",
         "KED (ECGFM-KED), ECG encoder",
@@ -232,6 +263,7 @@ _ROWS = (
         Source(file="best_valid_all_increase_with_augment_epoch_3.pt", page="https://zenodo.org/records/14881564"),
         "not known",
         sizes={"stem_dims": [32, 32, 64], "stage_dims": [64, 128, 128, 192], "depths": [3, 4, 23, 3]},
+        embedding_size=768,
     ),
     Checkpoint(
         "xecg",
@@ -244,6 +276,7 @@ _ROWS = (
         ),
         "MIT (by its page; its code's repository adds: for research only)",
         sizes=_transformer(1024, 9),
+        embedding_size=1024,
         notes=(
             "Published embeddings were made in bfloat16 on a GPU and are met to about 1e-2.",
             _UNSEEN_FILE,
@@ -257,6 +290,7 @@ _ROWS = (
         "CC BY 4.0 (by its page)",
         preprocessing={"variant": "s4"},
         sizes=_S4_SIZES,
+        embedding_size=512,
         notes=("The zip holds a Lightning file (.ckpt): that one is needed.", _UNSEEN_FILE),
     ),
     _s4_sibling("ecg-s4-jepa", "S4 encoder, JEPA", "jepa_e10.ckpt"),
@@ -270,6 +304,7 @@ _ROWS = (
         Source(page="https://github.com/bakqui/ST-MEM (cloud folder linked in its README)"),
         "CC BY-NC 4.0, with a later notice of the authors that reserves all rights",
         sizes=_transformer(768, 12),
+        embedding_size=768,
         notes=("What the file is called was not seen.",),
     ),
     Checkpoint(
@@ -282,6 +317,7 @@ _ROWS = (
         ),
         "MIT (code); no separate licence for the weights",
         sizes=_transformer(768, 12),
+        embedding_size=768,
         notes=("The same name means another model at Weimann and Conrad (weimann-jepa).",),
     ),
     Checkpoint(
@@ -293,6 +329,31 @@ _ROWS = (
         notes=("No public link to weights is known; a file of the authors' code has its settings inside.",),
     ),
 )
+# sizes that follow from the released file, or from its width, and are no sign of a wrong one
+_WITH_THE_FILE: dict[str, dict[str, Any]] = {
+    "hubert-ecg-small": {"num_attention_heads": 8, "intermediate_size": 2048},
+    "hubert-ecg-large": {"num_attention_heads": 12, "intermediate_size": 3840},
+    "merl-vit-tiny": {"backbone": "vit"},
+}
+_S4_NETWORK = {
+    "num_leads": 12,
+    "seq_len": 600,
+    "sampling_rate": 240,
+    "context": "s4",
+    "state_size": 8,
+    "pooling": ["mean"],
+}
+_S4_NETWORK |= {
+    "conv_dims": [512] * 4,
+    "conv_kernels": [3, 1, 1, 1],
+    "conv_strides": [2, 1, 1, 1],
+    "s4_max_length": 300,
+}
+_WITH_THE_FILE["ecg-cpc"] = _S4_NETWORK | {"s4_bidirectional": False}
+for _sibling in ("jepa", "data2vec", "dinosr", "sk-kmeans"):
+    _WITH_THE_FILE[f"ecg-s4-{_sibling}"] = _S4_NETWORK | {"s4_bidirectional": True}
+for _size in ("small", "large"):
+    _WITH_THE_FILE[f"hubert-ecg-sft-{_size}"] = _WITH_THE_FILE[f"hubert-ecg-{_size}"]
 CHECKPOINTS: dict[str, Checkpoint] = {row.name: row for row in _ROWS}
 
 

@@ -2,12 +2,18 @@
 
 This module and the `method.py` of every method import neither torch nor transformers; classes are named by dotted
 strings and imported when first asked for. Nothing outside `models/` names a method: it asks here.
+
+Another package adds a method by an entry point of the group `ecg_transformers.methods`: its name is that of the method,
+its value the `ECGMethod`, `my_package.method:METHOD` say. The package is imported when methods are first listed.
 """
 
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +22,9 @@ from ecg_transformers.words import did_you_mean
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
+logger = logging.getLogger(__name__)
+
+ENTRY_POINTS = "ecg_transformers.methods"
 # one line per method: its folder below `models/`, which holds `method.py` with METHOD
 METHOD_NAMES = (
     "st_mem",
@@ -173,6 +182,7 @@ class ECGMethod:
 
     Attributes:
         name: the `model_type`, and the folder below `models/`.
+        package: where the modules of its classes are; for a method of another package, its own `__package__`.
         prefix: what the names of its classes begin with, `STMEM` say. With it they follow: `STMEMConfig`, `STMEMModel`,
             `STMEMForPreTraining` where there are stages of pre-training, `STMEMForSequenceClassification`.
         title: as the paper writes it.
@@ -186,7 +196,7 @@ class ECGMethod:
         extractor: dotted name of the extractor class.
         config, classes: dotted name of the config class, role to dotted name; by convention from `name` and `prefix`.
         convert: dotted name of `convert(state_dict, **overrides) -> model` for the key layout of the published code; by
-            convention `convert_<name>` of the module of that name, None where the folder has none.
+            convention `convert_<name>` of the module of that name, None where the folder has none (or is another's).
         file_overrides: dotted name of `f(content) -> config fields` for files that hold settings beside their tensors.
         tiny_config: config arguments small enough for tests.
         stages: pre-training stages in order; empty for supervised methods.
@@ -209,6 +219,7 @@ class ECGMethod:
     preprocessing: Mapping[str, Any]
     recipes: Mapping[str, Recipe]
     prefix: str = ""
+    package: str = ""
     view: str = "crop"
     extractor: str = "ecg_transformers.features.feature_extraction_ecg.ECGFeatureExtractor"
     config: str = ""
@@ -225,9 +236,9 @@ class ECGMethod:
     current_variant: str | None = None
 
     def __post_init__(self) -> None:
-        folder, name = f"{__package__}.{self.name}", self.name
+        folder, name = self.package or f"{__package__}.{self.name}", self.name
         roles = [role for role in _ENDINGS if role != "pretraining" or self.stages]
-        has_converter = (Path(__file__).parent / name / f"convert_{name}.py").is_file()
+        has_converter = not self.package and (Path(__file__).parent / name / f"convert_{name}.py").is_file()
         by_convention = {
             "config": f"{folder}.configuration_{name}.{self.prefix}Config",
             "classes": {role: f"{folder}.modeling_{name}.{self.prefix}{_ENDINGS[role]}" for role in roles},
@@ -297,13 +308,37 @@ def resolve(dotted: str) -> Any:
 
 
 def list_methods() -> list[str]:
-    """Names of all methods, in the order of the registry."""
-    return list(METHOD_NAMES)
+    """Names of all methods, in the order of the registry; those of other packages come last."""
+    return [*METHOD_NAMES, *external_methods()]
 
 
 def is_method(name: str) -> bool:
     """Whether `get_method` knows the name: that of a method, or an alias."""
-    return name in METHOD_NAMES or name in ALIASES
+    return name in METHOD_NAMES or name in ALIASES or name in external_methods()
+
+
+@cache
+def external_methods() -> Mapping[str, ECGMethod]:
+    """The methods that other installed packages register; one that cannot be loaded is left out with a warning."""
+    found: dict[str, ECGMethod] = {}
+    for entry in sorted(entry_points(group=ENTRY_POINTS), key=lambda entry: entry.name):
+        if entry.name in METHOD_NAMES or entry.name in ALIASES or entry.name in found:
+            logger.warning("The method %r of %s is left out: the name is taken.", entry.name, entry.value)
+            continue
+        try:
+            found[entry.name] = _loaded(entry)
+        except Exception as error:  # whatever a foreign package raises, the methods of this one must work
+            logger.warning("The method %r of %s is left out: %s", entry.name, entry.value, error)
+    return found
+
+
+def _loaded(entry: EntryPoint) -> ECGMethod:
+    method = entry.load()
+    if not isinstance(method, ECGMethod):
+        raise ValueError(f"it is a {type(method).__name__}, not an ECGMethod.")
+    if method.name != entry.name or not method.package:
+        raise ValueError(f"an ECGMethod with name={entry.name!r} and its package is wanted.")
+    return method
 
 
 def get_method(name: str) -> ECGMethod:
@@ -317,10 +352,12 @@ def get_method(name: str) -> ECGMethod:
         'ST-MEM'
     """
     name, variant = ALIASES.get(name, (name, None))
-    if name not in METHOD_NAMES:
-        raise ValueError(f"There is no method {name!r}{did_you_mean(name, (*METHOD_NAMES, *ALIASES))}")
-    entry: ECGMethod = resolve(f"ecg_transformers.models.{name}.method.METHOD")
-    return entry.with_variant(variant)
+    if name in METHOD_NAMES:
+        entry: ECGMethod = resolve(f"ecg_transformers.models.{name}.method.METHOD")
+        return entry.with_variant(variant)
+    if name not in external_methods():
+        raise ValueError(f"There is no method {name!r}{did_you_mean(name, (*list_methods(), *ALIASES))}")
+    return external_methods()[name]
 
 
 def variant_of(name: str) -> str | None:
@@ -341,18 +378,18 @@ def method_of(config: "PreTrainedConfig") -> ECGMethod:
 
 
 def method_table() -> str:
-    """The methods as a Markdown table: what the README shows."""
+    """The methods of this package as a Markdown table: what the README shows."""
     lines = ["| method | name | idea | weights | paper |", "|---|---|---|---|---|"]
-    for method in map(get_method, list_methods()):
+    for method in map(get_method, METHOD_NAMES):
         weights = "yes" if method.has_official_weights else "no"
         lines.append(f"| {method.title} | `{method.name}` | {method.idea} | {weights} | {_link(method.paper)} |")
     return "\n".join(lines)
 
 
 def method_page() -> str:
-    """What is known of each method, a section each, in Markdown."""
+    """What is known of each method of this package, a section each, in Markdown."""
     parts = ["# Methods\n"]
-    for method in map(get_method, list_methods()):
+    for method in map(get_method, METHOD_NAMES):
         parts.append(f"## {method.title} (`{method.name}`)\n\n{method.summary}\n\n- Paper: {method.paper}.")
         parts.append(f"- Licence: {method.licence}.\n- Recipes:")
         parts += [f"  - `{name}`: {recipe.description}" for name, recipe in method.recipes.items()]

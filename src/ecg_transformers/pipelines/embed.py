@@ -16,12 +16,10 @@ import torch
 from ecg_transformers.data.corpora.folder.files import FileIndex
 from ecg_transformers.data.errors import ECGDataError
 from ecg_transformers.hub.checkpoints import load_checkpoint
-from ecg_transformers.models.checkpoints import CHECKPOINTS
+from ecg_transformers.models.checkpoints import CHECKPOINTS, RESTING_ECG_SECONDS
 
 Readout = Literal["pooler", "mean", "max"]
 READOUTS = ("pooler", "mean", "max")
-# up to this long a record is a resting ECG, which the authors feed in their own crop or crops
-RESTING_ECG_SECONDS = 15.0
 _WAITING_TASKS = 4  # per process, so that a generator is not read far ahead
 
 
@@ -47,10 +45,70 @@ class Prepared:
     name: str
     features: dict[str, np.ndarray] = field(default_factory=dict)
     problem: str | None = None
+    record_id: str | None = None
+    patient_id: str | None = None
 
     @property
     def num_windows(self) -> int:
         return len(next(iter(self.features.values()))) if self.features else 0
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A checkpoint that is ready to embed records.
+
+    Attributes:
+        model: the network without its head, in eval mode, on its device.
+        extractor: what feeds it.
+        readout: one of `READOUTS`.
+        batch_size: windows in one forward pass.
+    """
+
+    model: Any
+    extractor: Any
+    readout: str = "pooler"
+    batch_size: int = 32
+
+    @classmethod
+    def load(
+        cls,
+        checkpoint: str | os.PathLike[str],
+        *,
+        readout: str | None = None,
+        device: Any = None,
+        batch_size: int = 32,
+    ) -> "Encoder":
+        """See `embed`.
+
+        Raises:
+            ValueError: as `load_checkpoint`, or a batch size or a readout that cannot be meant.
+        """
+        if isinstance(batch_size, bool) or int(batch_size) < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size!r}.")
+        model, extractor = load_checkpoint(checkpoint)
+        row = CHECKPOINTS.get(os.fspath(checkpoint))
+        chosen = readout or (row.readout if row else "pooler")
+        if chosen not in READOUTS:
+            raise ValueError(f"readout must be one of {', '.join(READOUTS)}, got {chosen!r}.")
+        return cls(model.base_model.to(device or _default_device()).eval(), extractor, chosen, batch_size)
+
+    @property
+    def width(self) -> int:
+        """Length of one vector."""
+        return int(self.model.feature_size)
+
+    def embed_each(
+        self, named: Iterable[tuple[str, Any]], *, num_proc: int | None = None, **hints: Any
+    ) -> Iterator[tuple[Prepared, np.ndarray | None]]:
+        """Every record, in order, with the vectors `(k, D)` of its windows; None, and the reason, where it cannot be used.
+
+        Args:
+            named: what to call a record, and the record: a path, an array, an ECGRecord or a dataset row.
+            num_proc: processes that read and preprocess.
+            hints: `sampling_rate`, `lead_names` and `units` of what does not say them itself.
+        """
+        prepared = _in_processes(partial(_prepare, self.extractor, hints), iter(named), num_proc)
+        yield from _vectors(self.model, prepared, self.batch_size, self.readout)
 
 
 def embed(
@@ -95,34 +153,41 @@ def embed(
     """
     if on_error not in ("raise", "skip"):
         raise ValueError(f'on_error must be "raise" or "skip", got {on_error!r}.')
-    if isinstance(batch_size, bool) or int(batch_size) < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size!r}.")
-    model, extractor = load_checkpoint(checkpoint)
-    row = CHECKPOINTS.get(os.fspath(checkpoint))
-    chosen = readout or (row.readout if row else "pooler")
-    if chosen not in READOUTS:
-        raise ValueError(f"readout must be one of {', '.join(READOUTS)}, got {chosen!r}.")
-    encoder = model.base_model.to(device or _default_device()).eval()
-    prepare = partial(_prepare, extractor, {"sampling_rate": sampling_rate, "lead_names": lead_names, "units": units})
+    encoder = Encoder.load(checkpoint, readout=readout, device=device, batch_size=batch_size)
+    hints = {"sampling_rate": sampling_rate, "lead_names": lead_names, "units": None if units == "mV" else units}
     report = EmbedReport()
     rows: list[np.ndarray | None] = []
-    prepared = _checked(_in_processes(prepare, _each(records), num_proc), report, on_error)
-    for vectors in _vectors(encoder, prepared, batch_size, chosen):
+    for record, vectors in encoder.embed_each(_each(records), num_proc=num_proc, **hints):
+        if record.problem is not None:
+            if on_error == "raise":
+                raise ValueError(record.problem)
+            report.skipped.append({"index": report.records, "record": record.name, "reason": record.problem})
+        report.records += 1
+        report.windows.append(record.num_windows)
         rows.append(vectors)
     embed.last_report = report  # type: ignore[attr-defined]
-    return _stacked(rows, windows, encoder)
+    return _stacked(rows, windows, encoder.width)
 
 
 embed.last_report = EmbedReport()  # type: ignore[attr-defined]
 
 
+def records_of(folder: str | os.PathLike[str]) -> list[Path]:
+    """The records of a folder, by name.
+
+    Raises:
+        ValueError: it holds none.
+    """
+    index = FileIndex.scan(Path(folder))
+    if not index.paths:
+        raise ValueError(f"{os.fspath(folder)} holds no records.")
+    return [path for _, path in sorted(index.paths.items())]
+
+
 def _each(records: Any) -> Iterator[tuple[str, Any]]:
     """Name and record of everything that `records` holds."""
     if isinstance(records, str | os.PathLike) and Path(records).is_dir():
-        index = FileIndex.scan(Path(records))
-        if not index.paths:
-            raise ValueError(f"{records} holds no records.")
-        yield from ((str(path), path) for _, path in sorted(index.paths.items()))
+        yield from ((str(path), path) for path in records_of(records))
         return
     single = isinstance(records, str | os.PathLike | Mapping) or hasattr(records, "lead_names")
     if single or (hasattr(records, "__array__") and np.ndim(records) < 3):
@@ -138,21 +203,36 @@ def _each(records: Any) -> Iterator[tuple[str, Any]]:
 def _name(record: Any, position: int) -> str:
     if isinstance(record, str | os.PathLike):
         return os.fspath(record)
-    own = record.get("record_id") if isinstance(record, Mapping) else getattr(record, "record_id", None)
-    return str(own) if own else f"record {position}"
+    return _own(record, "record_id") or f"record {position}"
 
 
 def _prepare(extractor: Any, hints: Mapping[str, Any], named: tuple[str, Any]) -> Prepared:
     """The windows of one record; a record that cannot be used becomes its reason."""
     name, record = named
     try:
+        if isinstance(record, str | os.PathLike):
+            record, hints = _read(record, hints), {}
+        whose = {key: _own(record, key) for key in ("record_id", "patient_id")}
         if not hasattr(extractor, "sliding_crop_starts"):  # beats: a record is one sequence
             features = dict(extractor(record, **hints, return_tensors="np"))
-            return Prepared(name, {key: np.asarray(value) for key, value in features.items() if key != "beat_samples"})
-        return Prepared(name, _windows(extractor, record, hints))
+            values = {key: np.asarray(value) for key, value in features.items() if key != "beat_samples"}
+            return Prepared(name, values, **whose)
+        return Prepared(name, _windows(extractor, record, hints), **whose)
     except (ValueError, OSError, ECGDataError) as error:
         text = (str(error) or type(error).__name__).removeprefix("record 0: ")  # each record is handed on alone
         return Prepared(name, problem=text if name in text else f"{name}: {text}")
+
+
+def _read(path: str | os.PathLike[str], hints: Mapping[str, Any]) -> Any:
+    from ecg_transformers.data.readers import read_record
+
+    return read_record(Path(path), **{name: value for name, value in hints.items() if value is not None})
+
+
+def _own(record: Any, key: str) -> str | None:
+    """What a record, or a row, says of itself."""
+    value = record.get(key) if isinstance(record, Mapping) else getattr(record, key, None)
+    return str(value) if value not in (None, "") else None
 
 
 def _windows(extractor: Any, record: Any, hints: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -193,18 +273,9 @@ def _in_processes(
             yield waiting.popleft().result()
 
 
-def _checked(prepared: Iterable[Prepared], report: EmbedReport, on_error: str) -> Iterator[Prepared]:
-    for record in prepared:
-        if record.problem is not None:
-            if on_error == "raise":
-                raise ValueError(record.problem)
-            report.skipped.append({"index": report.records, "record": record.name, "reason": record.problem})
-        report.records += 1
-        report.windows.append(record.num_windows)
-        yield record
-
-
-def _vectors(model: Any, prepared: Iterable[Prepared], batch_size: int, readout: str) -> Iterator[np.ndarray | None]:
+def _vectors(
+    model: Any, prepared: Iterable[Prepared], batch_size: int, readout: str
+) -> Iterator[tuple[Prepared, np.ndarray | None]]:
     """The vectors `(k, D)` of each record in order (None for a skipped one), from batches of windows of equal shape."""
     waiting: list[tuple[Prepared, list[np.ndarray]]] = []
     batch: list[tuple[dict[str, np.ndarray], list[np.ndarray]]] = []
@@ -228,9 +299,10 @@ def _vectors(model: Any, prepared: Iterable[Prepared], batch_size: int, readout:
             if len(batch) == batch_size:
                 run()
         while waiting and len(waiting[0][1]) == waiting[0][0].num_windows:
-            yield _rows(waiting.pop(0)[1])
+            first, vectors = waiting.pop(0)
+            yield first, _rows(vectors)
     run()
-    yield from (_rows(target) for _, target in waiting)
+    yield from ((record, _rows(target)) for record, target in waiting)
 
 
 def _rows(target: list[np.ndarray]) -> np.ndarray | None:
@@ -258,14 +330,19 @@ def _forward(model: Any, inputs: Mapping[str, torch.Tensor], readout: str) -> np
     return np.asarray(features.float().cpu().numpy())
 
 
-def _stacked(rows: list[np.ndarray | None], windows: bool, model: Any) -> Any:
+def _stacked(rows: list[np.ndarray | None], windows: bool, width: int) -> Any:
     """One row a record, or the rows of its windows; NaN for a skipped record."""
-    width = next((row.shape[1] for row in rows if row is not None), model.feature_size)
+    width = next((row.shape[1] for row in rows if row is not None), width)
     missing = np.full((1, width), np.nan, dtype=np.float32)
     if windows:
         return [missing if row is None else row for row in rows]
-    means = [missing[0] if row is None else row.mean(axis=0, dtype=np.float64).astype(np.float32) for row in rows]
+    means = [missing[0] if row is None else mean_vector(row) for row in rows]
     return np.stack(means) if means else np.zeros((0, width), dtype=np.float32)
+
+
+def mean_vector(vectors: np.ndarray) -> np.ndarray:
+    """The mean of the windows' vectors, float32 `(D,)`."""
+    return np.asarray(vectors.mean(axis=0, dtype=np.float64), dtype=np.float32)
 
 
 def _default_device() -> torch.device:

@@ -15,7 +15,15 @@ from ecg_transformers.words import check_choice, did_you_mean, key_values
 
 T = TypeVar("T")
 MAX_SEED = 2**32
-POSITIVE = ("max_steps", "num_epochs", "per_device_batch_size", "save_steps", "max_records", "stop_after_step")
+POSITIVE = (
+    "max_steps",
+    "num_epochs",
+    "per_device_batch_size",
+    "save_steps",
+    "max_records",
+    "threads",
+    "stop_after_step",
+)
 AT_LEAST = {"gradient_accumulation_steps": 1, "save_total_limit": 1, "num_workers": 0, "cache_mb": 0}
 
 
@@ -77,6 +85,9 @@ class RunArguments:
     deterministic: bool = option(False, "Allow only deterministic kernels (CPU runs repeat exactly without it).")
     sync_batch_norm: bool = option(True, "Batch norm over all processes on GPUs, for methods that have it.")
     cpu: bool = option(False, "Train on the CPU even if there is an accelerator.")
+    threads: int | None = option(
+        None, "Threads of torch in each process (default: those of the run that goes on, else what torch has)."
+    )
     tensorboard: bool = option(True, "Write TensorBoard events to OUTPUT_DIR/tensorboard.")
 
     def check(self) -> None:
@@ -124,7 +135,9 @@ class FinetuningArguments(RunArguments):
     """Train a classifier on a labelled corpus and evaluate it on the test split."""
 
     model_name_or_path: str = option(
-        "", "Pre-trained model: a folder or a Hub repository; in mode scratch also a method's name."
+        "",
+        "Pre-trained model: a folder, a Hub repository, or a name that `ecg-transformers checkpoints` lists; in mode scratch "
+        "also a method's name.",
     )
     task: str | None = option(None, "Task of the corpus, e.g. superclass for ptb_xl.")
     mode: str = option(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from ecg_transformers.training.checkpoints.freezing import FrozenGuard, freeze_e
 from ecg_transformers.training.checkpoints.identity import IDENTITY, check_identity, check_result, note_changed_data
 from ecg_transformers.training.checkpoints.saving import Saving, checkpoint_to_resume
 from ecg_transformers.training.checkpoints.tensors import model_tensors
-from ecg_transformers.training.classifier.job import Job, SeedPlan, prepare_job, run_identity
+from ecg_transformers.training.classifier.job import SEEDS, Job, SeedPlan, prepare_job, run_identity
 from ecg_transformers.training.classifier.linear_probe import fit_linear_probe
 from ecg_transformers.training.classifier.results import (
     describe_data,
@@ -36,6 +37,7 @@ from ecg_transformers.training.loop import train
 from ecg_transformers.training.plan.settings import plain, resolve_schedule
 from ecg_transformers.training.process.signals import StopRequest
 from ecg_transformers.training.process.start import on_main_process, say, started
+from ecg_transformers.training.process.threads import fix_threads
 from ecg_transformers.training.report.log import Reporter
 from ecg_transformers.training.report.model_folder import quiet_loading, save_folder, save_model
 from ecg_transformers.training.report.summary import RunSummary, library_versions, write_result
@@ -62,7 +64,8 @@ def main(arguments: list[str] | None = None, **shown: str) -> None:
     if summary.is_main_process:
         write_card(args.output_dir)
         auroc = summary.metrics["test"]["macro_auroc"]
-        value = "undefined" if auroc["mean"] is None else f"{auroc['mean']:.3f}, 95 % interval {auroc['ci95']}"
+        bounds = " to ".join("?" if bound is None else f"{bound:.3f}" for bound in auroc["ci95"] or ())
+        value = "undefined" if auroc["mean"] is None else f"{auroc['mean']:.3f}, 95 % interval {bounds}"
         print(f"saved {summary.model_class} to {args.output_dir}; test macro AUROC {value}")
 
 
@@ -77,10 +80,19 @@ def finetune(args: FinetuningArguments) -> RunSummary:
     """
     with started(args) as (accelerator, stop):
         checkpoint = checkpoint_to_resume(args)
+        fix_threads(args, accelerator, state_before(args, checkpoint))
         job = prepare_job(args, accelerator)
         on_main_process(accelerator, lambda: tell_untrained(job))
         train_all_seeds(job, stop, checkpoint)
         return evaluate_all_seeds(job, stop)
+
+
+def state_before(args: FinetuningArguments, checkpoint: Checkpoint | None) -> Mapping[str, Any] | None:
+    """What is known of the run that goes on: its checkpoint, else (probes write none) the first of its finished seeds."""
+    if checkpoint is not None or args.resume_from_checkpoint is None:
+        return None if checkpoint is None else checkpoint.json()
+    finished = sorted((Path(args.output_dir) / SEEDS).glob("seed-*/run.json"))
+    return json.loads(finished[0].read_text(encoding="utf-8")) if finished else None
 
 
 def tell_untrained(job: Job) -> None:
@@ -130,8 +142,7 @@ def train_seed(job: Job, seed: SeedPlan, reporter: Reporter, stop: StopRequest, 
         if done in moments:
             figures = validation_figures(job.validation, *evaluator.probabilities(run.plain_model))
             best.note(done, figures, run.plain_model)
-            known = {f"validation/{key}": value for key, value in figures.items() if value is not None}
-            reporter.scalars(seed.offset + done, known)
+            reporter.validation(seed.offset + done, figures)
 
     first_step = 0 if checkpoint is None else checkpoint.step - seed.offset
     train(run, reporter, stop, first_step, evaluate)
@@ -300,6 +311,6 @@ def summarize(job: Job, first: SeedPlan, *others: SeedPlan) -> RunSummary:
         weights_seed=first.seed,
         records_seen=sum(seed.records_seen for seed in seeds),
         versions=library_versions(),
-        parent=job.classifier.source,
+        parent=None if job.classifier.source is None else job.args.model_name_or_path,
         is_main_process=job.accelerator.is_main_process,
     )

@@ -33,6 +33,7 @@ from ecg_transformers.training.plan.settings import (
 )
 from ecg_transformers.training.process.signals import StopRequest
 from ecg_transformers.training.process.start import on_main_process, started
+from ecg_transformers.training.process.threads import fix_threads
 from ecg_transformers.training.report.log import Reporter
 from ecg_transformers.training.report.model_folder import quiet_loading, save_model
 from ecg_transformers.training.report.summary import RunSummary, library_versions
@@ -78,6 +79,7 @@ def pretrain(args: PretrainingArguments) -> RunSummary:
 def _pretrain(args: PretrainingArguments, accelerator: Accelerator, stop: StopRequest) -> RunSummary:
     settings = pretraining_settings(args)
     checkpoint = checkpoint_to_resume(args)
+    fix_threads(args, accelerator, None if checkpoint is None else checkpoint.json())
     evaluations = evaluation_fingerprints(args.overlap_with)
     extractor = build_extractor(settings)
     loaded = load_split(args, args.split)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from support.faults import events_of, fails_at, watched
 
+from ecg_transformers.models.registry import get_method
 from ecg_transformers.training.checkpoints.folder import (
     DamagedCheckpoint,
     debris,
@@ -243,3 +244,14 @@ def test_a_file_size_limit_is_reported_as_a_failed_save(tmp_path: Path) -> None:
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
     assert [path.name for path in tmp_path.iterdir()] == ["step-1"]
+
+
+def test_weights_are_as_readable_as_any_other_file(tmp_path: Path) -> None:
+    method, before = get_method("st_mem"), os.umask(0o027)
+    try:
+        save(tmp_path, 1)
+        method.model_classes["base"](method.config_class(**method.tiny_config)).save_pretrained(tmp_path / "model")
+    finally:
+        os.umask(before)
+    modes = [file.stat().st_mode & 0o777 for file in tmp_path.rglob("*.safetensors")]
+    assert modes == [0o640, 0o640]

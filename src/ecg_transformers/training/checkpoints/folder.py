@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ecg_transformers._version import __version__
-from ecg_transformers.files import file_sha256, sync_file, sync_folder
+from ecg_transformers.files import file_sha256, give_usual_permissions, sync_file, sync_folder
 from ecg_transformers.training.errors import TrainingError, UsageError, write_errors
 
 logger = logging.getLogger(__name__)
@@ -137,6 +137,7 @@ def _write_files(
 ) -> None:
     for name, values in tensors.items():
         save_file(_separate(values), folder / name, metadata={"format": "pt"})
+        give_usual_permissions(folder / name)
         sync_file(folder / name)
     for name, value in objects.items():
         _write_json(folder / name, value)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from accelerate import Accelerator
 from torch import Tensor
 from torch.optim import Optimizer
@@ -87,6 +88,7 @@ class Saving:
         """
         tensors = {MODEL: model_tensors(model), OPTIMIZER: optimizer_tensors(optimizer, model), **self.extra_tensors()}
         own = {"step": step, "identity": self.identity, "scaler": scaler_state(accelerator.scaler)}
+        own["threads"] = torch.get_num_threads()
         config = json.loads(model.config.to_json_string(use_diff=False))
         objects = {STATE: {**own, **self.extra_state(), **state}, "config.json": config}
 

@@ -11,6 +11,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
 from ecg_transformers.features.protocol import Extractor
+from ecg_transformers.hub.checkpoints import checkpoint_folder
 from ecg_transformers.models.base import ECGConfig
 from ecg_transformers.models.classification import ECGForSequenceClassification
 from ecg_transformers.models.registry import ECGMethod, get_method, is_method
@@ -82,10 +83,12 @@ def plan_classifier(args: FinetuningArguments, train: Split) -> ClassifierPlan:
         UsageError: no such model, a lead it does not know, or settings that it refuses.
     """
     name = args.model_name_or_path
+    with usage_errors():
+        source = checkpoint_folder(name) if args.mode != "scratch" or not is_method(name) else name
     leads = [lead.strip() for lead in args.leads.split(",") if lead.strip()] if args.leads else None
-    if is_method(name) and not Path(name).is_dir():
+    if is_method(name) and not Path(source).is_dir():
         return _plan_from_method(args, get_method(name), train, leads)
-    return _plan_from_checkpoint(args, name, train, leads)
+    return _plan_from_checkpoint(args, source, train, leads)
 
 
 def _plan_from_method(

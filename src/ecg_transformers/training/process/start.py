@@ -23,6 +23,7 @@ from ecg_transformers.training.errors import (
 )
 from ecg_transformers.training.process.lock import OutputLock, check_output_is_free
 from ecg_transformers.training.process.signals import StopRequest, die_with_launcher
+from ecg_transformers.training.process.threads import threads_given_back
 
 
 @contextmanager
@@ -33,7 +34,7 @@ def started(args: RunArguments) -> Iterator[tuple[Accelerator, StopRequest]]:
         TrainingError: wrong arguments, or an output folder that is in use or holds another run.
     """
     args.check()
-    with StopRequest() as stop:
+    with StopRequest() as stop, threads_given_back():
         accelerator = start_accelerator(args)
         with main_process_speaks(accelerator):
             lock = OutputLock(args.output_dir)
@@ -54,8 +55,16 @@ def start_accelerator(args: RunArguments) -> Accelerator:
     if args.deterministic:
         make_deterministic()
     die_with_launcher()
+    launched = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
+    # accelerate joins processes on the CPU only where it is told to take the CPU
+    cpu = args.cpu or (launched > 1 and not torch.accelerator.is_available())
     with usage_errors(RuntimeError):
-        accelerator = Accelerator(mixed_precision=args.mixed_precision, cpu=args.cpu)
+        accelerator = Accelerator(mixed_precision=args.mixed_precision, cpu=cpu)
+    if accelerator.num_processes < launched:
+        raise UsageError(
+            f"{launched} processes were started, but this kind of device ({accelerator.device.type}) takes one: start "
+            "one, or pass --cpu to train on the processor with all of them."
+        )
     if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":
         raise UsageError(
             "--mixed_precision fp16 needs a GPU: on a CPU the run would compute in float32. Leave it out, or take bf16."

@@ -22,6 +22,8 @@ from ecg_transformers.training.process.lock import TRAIN_LOG
 logger = logging.getLogger(__name__)
 
 PERFORMANCE_LOG = "performance_log.jsonl"
+# where there is no terminal: lines at even steps, and one after so many seconds
+LINES_OF_A_RUN, LONGEST_SILENCE = 20, 20.0
 
 
 class JsonLinesLog:
@@ -99,7 +101,8 @@ class Reporter:
         self._performance: JsonLinesLog | None = None
         self._writer: Any = None
         self._bar: Any = None
-        self._start = self._last_time = time.perf_counter()
+        self._validation = ""
+        self._start = self._last_time = self._last_line = time.perf_counter()
         self._last_cpu = time.process_time()
         self._first_step = first_step
         self.total_steps = total_steps
@@ -127,7 +130,7 @@ class Reporter:
             disable=not show,
             dynamic_ncols=True,
         )
-        self._announce_every = 0 if show else max(1, self.total_steps // 20)
+        self._announce_every = 0 if show else max(1, self.total_steps // LINES_OF_A_RUN)
 
     def step(self, row: Mapping[str, Any], samples: int) -> None:
         """Report one optimiser step. `row["step"]` counts from 1; `samples` are those of all processes."""
@@ -146,18 +149,25 @@ class Reporter:
         self._performance.write({"step": row["step"], **cost})
         self.scalars(row["step"], {f"train/{name}": value for name, value in row.items() if name != "step"})
         self.scalars(row["step"], {"performance/samples_per_second": rate})
-        self._bar.set_postfix(loss=f"{row['loss']:.4f}", lr=f"{row['lr']:.2e}", rate=f"{rate:.0f}/s", refresh=False)
+        state = f"loss {row['loss']:.4f}  lr {row['lr']:.2e}  {rate:.0f} samples/s"
+        seed = f"seed {row['seed']}  " if "seed" in row else ""
+        self._bar.set_postfix_str(f"{seed}{state}{self._validation}", refresh=False)
         self._bar.update(1)
-        if self._announce_every and (row["step"] % self._announce_every == 0 or row["step"] == self.total_steps):
-            print(self._plain_line(row, rate), file=sys.stderr, flush=True)
+        if self._announce_every and (
+            row["step"] % self._announce_every == 0
+            or row["step"] == self.total_steps
+            or now - self._last_line > LONGEST_SILENCE
+        ):
+            self._last_line = now
+            left = (now - self._start) / max(row["step"] - self._first_step, 1) * (self.total_steps - row["step"])
+            line = f"step {row['step']}/{self.total_steps}  {seed}{state}{self._validation}  {left:.0f} s left"
+            print(line, file=sys.stderr, flush=True)
 
-    def _plain_line(self, row: Mapping[str, Any], rate: float) -> str:
-        elapsed = time.perf_counter() - self._start
-        left = elapsed / max(row["step"] - self._first_step, 1) * (self.total_steps - row["step"])
-        return (
-            f"step {row['step']}/{self.total_steps}  loss {row['loss']:.4f}  lr {row['lr']:.2e}  "
-            f"{rate:.0f} samples/s  {left:.0f} s left"
-        )
+    def validation(self, step: int, figures: Mapping[str, float | None]) -> None:
+        """The figures of a check on the validation split: to TensorBoard, and in bar and lines from here on."""
+        known = {name: value for name, value in figures.items() if value is not None}
+        self.scalars(step, {f"validation/{name}": value for name, value in known.items()})
+        self._validation = "".join(f"  validation {name} {value:.3f}" for name, value in known.items())
 
     def scalars(self, step: int, values: Mapping[str, Any]) -> None:
         """Figures of a step (those of validation are not in the train log) to TensorBoard."""
