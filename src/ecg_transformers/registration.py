@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.abc import MetaPathFinder
+from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
@@ -40,6 +40,19 @@ def _register() -> None:
     register_pipelines()
 
 
+class _Loaded(Loader):
+    """Gives a module that is there already."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self.module, self.spec = module, module.__spec__
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return self.module
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__spec__ = self.spec
+
+
 class _Registration(MetaPathFinder):
     """Sees the first import of transformers, or of a module that needs it; finds nothing itself."""
 
@@ -50,6 +63,11 @@ class _Registration(MetaPathFinder):
             return self._transformers()
         if HOLDS_CLASSES.match(fullname):
             import_module("transformers")
+            module = sys.modules.get(fullname)
+            if module is not None:  # registering has loaded it: a second time would make other classes
+                spec = ModuleSpec(fullname, _Loaded(module))
+                module.__spec__ = spec  # importlib takes the one that it finds here, until the module is handed out
+                return spec
         return None
 
     def _transformers(self) -> ModuleSpec | None:

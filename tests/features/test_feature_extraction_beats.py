@@ -285,3 +285,17 @@ def test_the_same_beats_whatever_the_batch_size_and_number_of_processes(record):
     for other in results[1:]:
         np.testing.assert_array_equal(other["samples"], results[0]["samples"])
         np.testing.assert_array_equal(other["beats"], results[0]["beats"])
+
+
+def test_classes_are_the_same_whichever_module_is_imported_first():
+    import subprocess
+    import sys
+
+    program = (
+        "from ecg_transformers.features.feature_extraction_beats import ECGSLFeatureExtractor as first\n"
+        "import ecg_transformers\n"
+        "from transformers.models.auto.feature_extraction_auto import FEATURE_EXTRACTOR_MAPPING as known\n"
+        "assert ecg_transformers.ECGSLFeatureExtractor is first\n"
+        "assert any(known[config] is first for config in known if config.__name__ == 'ECGSLConfig')\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
