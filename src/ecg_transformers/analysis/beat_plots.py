@@ -105,7 +105,10 @@ def plot_saliency(
         axes.plot(time, signal, color=INK, linewidth=0.6)
         points = axes.scatter(time, signal, c=np.clip(strength, 0, 1), s=9, cmap="magma_r", vmin=0, vmax=1, zorder=3)
         figure.colorbar(points, ax=axes, label="saliency", pad=0.01)
-        shares = ", ".join(f"{wave} {value:.2f}" for wave, value in explained.shares.items())
+        known = {
+            wave: value for wave, value in explained.shares.items() if np.isfinite(value)
+        }  # a wave may have no time
+        shares = ", ".join(f"{wave} {value:.2f}" for wave, value in known.items())
         axes.set_title(f"{name}, {class_name(model, explained.target)}: {shares} (1 = uniform)", fontsize=9)
         axes.set(xlabel="time (s)", ylabel="mV", xlim=(0, count / explained.sampling_rate))
     return figure
