@@ -168,7 +168,7 @@ def test_a_checkpoint_is_applied_as_it_was_evaluated(tmp_path):
     classify = pipeline("ecg-classification", model=model)
     for seconds in (1.2, 4, 12):
         same(classify(array(seconds), sampling_rate=100), classify(array(seconds), sampling_rate=100, num_crops=5))
-    with pytest.warns(UserWarning, match=r"60 s .* 10 s.*windows=True"):
+    with pytest.warns(UserWarning, match=r"60 s .*10 s.*windows=True"):
         few = classify(array(60), sampling_rate=100)
     whole = classify(array(60), sampling_rate=100, windows=True)
     assert any(abs(a["score"] - b["score"]) > 1e-6 for a, b in zip(few, whole, strict=True))
@@ -215,6 +215,6 @@ def test_many_records_run_together_and_past_what_cannot_be_read(classify):
     items.insert(2, "no/such.hea")
     results = list(classify.run_many(items, batch_size=4))
     assert [item for item, _ in results] == items
-    assert isinstance(results.pop(2)[1], OSError)
+    assert "no/such.hea" in str(results.pop(2)[1])
     for item, result in results:
         same(result, classify(item))
