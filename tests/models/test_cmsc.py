@@ -152,8 +152,11 @@ def test_sizes_given_at_loading_reach_the_backbone(tmp_path):
     build(CMSCModel).save_pretrained(first)
     config = CMSCConfig.from_pretrained(first, seq_len=60)
     assert (config.seq_len, config.backbone_config["seq_len"]) == (60, 60)
-    model = CMSCModel.from_pretrained(first, num_hidden_layers=1).eval()
-    assert model.config.num_hidden_layers == model.encoder.config.num_hidden_layers == 1
+    with pytest.raises(ValueError, match="no place"):  # layers of the file would be dropped
+        CMSCModel.from_pretrained(first, num_hidden_layers=1)
+    shorter = CMSCConfig.from_pretrained(first, num_hidden_layers=1)
+    assert shorter.num_hidden_layers == shorter.backbone_config["num_hidden_layers"] == 1
+    model = CMSCModel(shorter).eval()
     assert len(model.encoder.encoder.layer) == 1
     model.save_pretrained(second)
     x = segments()[:, 0]

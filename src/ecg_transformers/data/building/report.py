@@ -86,14 +86,16 @@ def check_skipped(skipped: list[tuple[str, str]], total: int, max_skipped: float
 
 
 def check_splits(plan: CorpusPlan, report: BuildReport) -> None:
-    """Raise when all records of a split were skipped, whatever share that is."""
+    """Raise when a split ends empty and one of its records or more could not be read, whatever share that is."""
     for split, items in plan.splits.items():
         if len(items) and not report.records.get(split):
             failed = {entry["record"]: entry["reason"] for entry in report.skipped}
             first = next((item.record_id for item in items if item.record_id in failed), None)
-            told = f"; the first is {first!r}: {failed[first]}" if first is not None else "."
+            if first is None:  # left out on purpose, as records without any signal are: the report counts them
+                continue
             raise SkippedRecordsError(
-                f"the split {split!r} of {report.corpus!r} ends empty: none of its {len(items)} records can be read{told}"
+                f"the split {split!r} of {report.corpus!r} ends empty: none of its {len(items)} records can be read; the "
+                f"first is {first!r}: {failed[first]}"
             )
 
 
