@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ecg_transformers.files import file_sha256, write_json
 from ecg_transformers.hub.cards import write_card
 from ecg_transformers.hub.official.conversion import convert_checkpoint
+from ecg_transformers.models.checkpoints import list_checkpoints
 from ecg_transformers.models.registry import method_of
 from ecg_transformers.words import nearest
 
@@ -75,6 +76,8 @@ def check_model_name(name: str) -> None:
     Raises:
         ValueError: it is neither a model folder nor `OWNER/NAME`; with the nearest model folder that is here.
     """
+    if name in list_checkpoints():
+        return
     path = Path(name)
     if path.is_dir():
         if not (path / "config.json").is_file():
