@@ -159,7 +159,7 @@ print(sorted(HfApi().list_repo_files("lab/listing")))
 def test_the_shim_imports_the_package_and_nothing_else():
     import ast
 
-    from ecg_transformers.models.auto import shim_source
+    from ecg_transformers.models.auto import shim_class_names, shim_source
 
     tree = ast.parse(shim_source())
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
@@ -167,4 +167,4 @@ def test_the_shim_imports_the_package_and_nothing_else():
     assert imported == {"ecg_transformers"}
     calls = {getattr(node.func, "id", "") for node in ast.walk(tree) if isinstance(node, ast.Call)}
     assert calls == {"ModuleNotFoundError"}
-    assert len(shim_source().splitlines()) < 60
+    assert len(shim_source().splitlines()) - len(shim_class_names()) < 15  # one line a class, and little else
