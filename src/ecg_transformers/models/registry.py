@@ -399,7 +399,10 @@ def method_page() -> str:
 
 def _link(paper: str) -> str:
     """The first arXiv number or DOI of a citation as a link; without one the citation itself."""
-    for pattern, address in ((r"arXiv:(\d+\.\d+)", "https://arxiv.org/abs/"), (r"doi:(10\.\S+[^\s.,])", "https://doi.org/")):
+    for pattern, address in (
+        (r"arXiv:(\d+\.\d+)", "https://arxiv.org/abs/"),
+        (r"doi:(10\.\S+[^\s.,])", "https://doi.org/"),
+    ):
         if found := re.search(pattern, paper):
             return f"[{found[0]}]({address}{found[1]})"
     return paper
