@@ -204,6 +204,8 @@ class ECGPreTrainedModel(PreTrainedModel):
     _supports_attention_backend = True
     _no_split_modules = ["ECGLayer"]
     _can_record_outputs: ClassVar[dict[str, Any]] = {"hidden_states": ECGLayer, "attentions": SelfAttention}
+    # of the base model: what makes tokens of the signal
+    input_embeddings_name: ClassVar[str] = "embeddings"
     # patterns of key names in published repositories that carry a config, and what they become here
     published_keys: ClassVar[Mapping[str, str]] = {}
     # last parts of the names of encoder tensors that a checkpoint may lack
@@ -280,17 +282,10 @@ class ECGPreTrainedModel(PreTrainedModel):
 
     def get_input_embeddings(self) -> nn.Module:
         """The module that makes tokens of the signal (transformers asks for it)."""
-        base = self.base_model
-        if base is not self:
-            return base.get_input_embeddings()
-        return self.embeddings
+        return self.base_model.get_submodule(self.input_embeddings_name)
 
     def set_input_embeddings(self, value: nn.Module) -> None:
-        base = self.base_model
-        if base is not self:
-            base.set_input_embeddings(value)
-        else:
-            self.embeddings = value
+        self.base_model.set_submodule(self.input_embeddings_name, value)
 
     def post_init(self) -> None:
         # loading builds the model without memory first, so this comes before anything of that size is allocated
