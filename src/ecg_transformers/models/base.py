@@ -5,12 +5,13 @@ import dataclasses
 import functools
 import math
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
+from huggingface_hub import CommitInfo
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -329,7 +330,7 @@ class ECGPreTrainedModel(PreTrainedModel):
         super()._initialize_weights(module)
 
     @classmethod
-    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Self:
         """As in transformers; fixed parameters are frozen again, and a checkpoint that does not fit is refused.
 
         Raises:
@@ -348,7 +349,7 @@ class ECGPreTrainedModel(PreTrainedModel):
         refuse_misfits(model, needed, set(info["unexpected_keys"]), {key for key, *_ in info["mismatched_keys"]})
         model.freeze_fixed()
         model.after_loading(missing)
-        return (model, info) if wants_info else model
+        return (model, info) if wants_info else model  # type: ignore[return-value]  # as transformers has it
 
     def save_pretrained(self, save_directory: str | PathLike[str], *args: Any, **kwargs: Any) -> None:
         """As in transformers, plus `hub_shim.py` and the `auto_map` that points to it."""
@@ -375,7 +376,7 @@ class ECGPreTrainedModel(PreTrainedModel):
         revision: str | None = None,
         create_pr: bool = False,
         max_shard_size: int | str = "50GB",
-    ) -> Any:
+    ) -> CommitInfo:
         """Upload model, preprocessor, shim and card; only files that belong to a checkpoint are sent.
 
         Args:
@@ -385,7 +386,8 @@ class ECGPreTrainedModel(PreTrainedModel):
         """
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder, max_shard_size=max_shard_size)
-            return resolve(UPLOAD)(
+            upload: Callable[..., CommitInfo] = resolve(UPLOAD)
+            return upload(
                 folder,
                 repo_id,
                 commit_message=commit_message,

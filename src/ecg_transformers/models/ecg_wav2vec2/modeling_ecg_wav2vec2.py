@@ -276,7 +276,7 @@ class ECGWav2Vec2ForSequenceClassification(ECGForSequenceClassification, ECGWav2
             init.xavier_uniform_(module.weight)
             init.zeros_(module.bias)
 
-    def pool(self, outputs: Any, num_leads: int) -> Tensor:
+    def pool(self, outputs: ModelOutput, num_leads: int) -> Tensor:
         if self.config.head_pooling == "pooler" and outputs.linear_probe is not None:
             return outputs.linear_probe
         return super().pool(outputs, num_leads)

@@ -369,7 +369,7 @@ class WeimannJEPAForSequenceClassification(ECGForSequenceClassification, Weimann
         if isinstance(module, WeimannAttentivePooling):
             init.trunc_normal_(module.query_token, std=self.config.initializer_range)
 
-    def pool(self, outputs: Any, num_leads: int) -> Tensor:
+    def pool(self, outputs: ModelOutput, num_leads: int) -> Tensor:
         if self.config.head_pooling != "pooler" or self.config.pooling == "mean":
             return super().pool(outputs, num_leads)
         if self.config.pooling == "register":
