@@ -37,6 +37,18 @@ DAMAGED = {
     "blank": 'def f():\n    """ "x" or "y"."""\n',
 }
 
+# public functions that may say `Any`, and why
+ANY_IS_MEANT = {
+    "data/corpora/base.py:Corpus.__init__": "every corpus has options of its own class",
+    "data/corpora/folder/labels.py:label_rule": "the options of the corpus that calls it, which imports this file",
+    "models/base.py:ECGPreTrainedModel.__call__": "the output class of each model's forward",
+    "models/registry.py:ECGMethod.extractor_class": "the extractors stand on a higher floor",
+    "models/registry.py:ECGMethod.make_extractor": "the extractors stand on a higher floor",
+    "models/registry.py:resolve": "whatever the dotted name leads to",
+    "pipelines/base.py:ECGPipeline.__call__": "one result, a list or an iterator, as in transformers",
+    "training/plan/settings.py:plain": "JSON of the kind that came in",
+}
+
 
 def named(path):
     return path.relative_to(ROOT).as_posix()
@@ -94,6 +106,36 @@ def test_every_kind_of_damage_is_found(kind):
 def test_what_is_whole_is_not_taken_for_damage():
     whole = '"""Title.\n\nArgs:\n    x: `(B, L)`.\n"""\n# words - and more\ntext = f"{x} " "and the rest"\n'
     assert not damage(whole)
+
+
+def says_any(annotation):
+    """Whether an annotation is `Any`, alone or beside others (`Any | None`)."""
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        annotation = ast.parse(annotation.value, mode="eval").body
+    if isinstance(annotation, ast.BinOp):
+        return says_any(annotation.left) or says_any(annotation.right)
+    return isinstance(annotation, ast.Name) and annotation.id == "Any"
+
+
+def public_functions(body, prefix=""):
+    for node in body:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            yield from public_functions(node.body, f"{node.name}.")
+        elif isinstance(node, ast.FunctionDef) and (
+            not node.name.startswith("_") or node.name in ("__init__", "__call__")
+        ):
+            yield prefix + node.name, node
+
+
+def test_public_signatures_say_what_they_take_and_give():
+    found = set()
+    for path in FILES:
+        for name, function in public_functions(ast.parse(path.read_text(encoding="utf-8")).body):
+            given = function.args
+            annotations = [one.annotation for one in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+            if any(map(says_any, [*annotations, function.returns])):
+                found.add(f"{path.relative_to(SOURCE).as_posix()}:{name}")
+    assert found == set(ANY_IS_MEANT)
 
 
 def test_no_modules_import_each_other_in_a_circle():

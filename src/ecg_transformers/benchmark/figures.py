@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ecg_transformers.benchmark.arguments import CardArguments
 from ecg_transformers.benchmark.probes import Cell
 from ecg_transformers.evaluation.metrics import per_class_auroc
 from ecg_transformers.evaluation.statistics import bootstrap_seeds, compare_models
@@ -29,7 +30,7 @@ LOG_COLUMNS = ("step", "epoch", "loss", "lr", "grad_norm", "skipped")
 
 
 def collect(
-    args: Any,
+    args: CardArguments,
     method: ECGMethod,
     splits: Mapping[str, Split],
     cells: Cells,
@@ -135,7 +136,7 @@ def _mean(rows: Sequence[Mapping[str, Any]], name: str) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def baseline_cells(args: Any, test: Split) -> dict[tuple[str, str, float], Cell]:
+def baseline_cells(args: CardArguments, test: Split) -> dict[tuple[str, str, float], Cell]:
     """The scores of the simple baselines for the seeds and fractions of the card."""
     cells: dict[tuple[str, str, float], Cell] = {}
     if not args.baselines:

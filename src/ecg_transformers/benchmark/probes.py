@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 
 from ecg_transformers.evaluation.metrics import per_class_auroc
 from ecg_transformers.evaluation.probes import LinearProbe
-from ecg_transformers.evaluation.readouts import frozen, parameter_hash, read_tokens, signal_figures
+from ecg_transformers.evaluation.readouts import Records, frozen, parameter_hash, read_tokens, signal_figures
 from ecg_transformers.evaluation.subsets import label_subset
 from ecg_transformers.evaluation.trained_probes import AttentionProbe
+from ecg_transformers.features.protocol import Extractor
 from ecg_transformers.files import replacing
+from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.training.samples.splits import Split
 
 READOUTS = {"per_lead": "per_lead", "per_lead+amplitude": "per_lead", "pooler": "pooled", "attention": "tokens"}
@@ -52,7 +54,12 @@ class Inputs:
     """What the extractor makes of a split, batch after batch; kept in memory for the next encoder while it is small."""
 
     def __init__(
-        self, extractor: Any, records: Any, num_crops: int | None, batch_size: int = 32, limit_mb: float = 700
+        self,
+        extractor: Extractor,
+        records: Records,
+        num_crops: int | None,
+        batch_size: int = 32,
+        limit_mb: float = 700,
     ) -> None:
         self.extractor, self.records, self.batch_size = extractor, records, batch_size
         self.options = {} if num_crops is None else {"num_crops": num_crops}
@@ -72,7 +79,7 @@ class Inputs:
             yield batch
 
 
-def evaluation_crops(extractor: Any, split: Split, wanted: int | None) -> int | None:
+def evaluation_crops(extractor: Extractor, split: Split, wanted: int | None) -> int | None:
     """Crops of a record for the probe: four where a crop is shorter than the shortest record, else the whole record.
 
     Tokens depend on where a patch falls within a beat: the mean over few crops is mostly that chance.
@@ -85,7 +92,9 @@ def evaluation_crops(extractor: Any, split: Split, wanted: int | None) -> int | 
     return None if length / rate >= seconds else wanted or 4
 
 
-def read_batch(encoder: Any, batch: Mapping[str, torch.Tensor], kinds: Iterable[str]) -> dict[str, Array]:
+def read_batch(
+    encoder: ECGPreTrainedModel, batch: Mapping[str, torch.Tensor], kinds: Iterable[str]
+) -> dict[str, Array]:
     """Several readouts from one forward pass; the crops of a record are averaged (tokens: put side by side)."""
     inputs = dict(batch)
     signal, crops = inputs.get("input_values"), None
@@ -102,7 +111,7 @@ def read_batch(encoder: Any, batch: Mapping[str, torch.Tensor], kinds: Iterable[
     return {kind: value.numpy().astype(np.float32) for kind, value in read.items()}
 
 
-def has_leads(encoder: Any, batch: Mapping[str, torch.Tensor]) -> bool:
+def has_leads(encoder: ECGPreTrainedModel, batch: Mapping[str, torch.Tensor]) -> bool:
     """Whether the tokens of an encoder belong to single leads, so that there is a readout per lead."""
     few = {name: value[:1] for name, value in batch.items()}
     signal = few.get("input_values")
@@ -120,7 +129,7 @@ class Prober:
         self,
         folder: Path,
         splits: Mapping[str, Split],
-        extractor: Any,
+        extractor: Extractor,
         *,
         readouts: Sequence[str],
         fractions: Sequence[float],
@@ -134,14 +143,16 @@ class Prober:
         self.amplitudes: dict[str, Array] = {}
         self.folder.mkdir(parents=True, exist_ok=True)
 
-    def available(self, encoder: Any) -> list[str]:
+    def available(self, encoder: ECGPreTrainedModel) -> list[str]:
         """The readouts that this encoder has, in the order asked for."""
         others = [name for name in self.readouts if not name.startswith("per_lead")]
         if len(others) == len(self.readouts) or has_leads(encoder, next(iter(self.inputs["test"]))):
             return self.readouts
         return others or ["pooler"]
 
-    def probe(self, encoder: Any, arm: str, seed: int, cells: dict[tuple[str, str, float], Cell]) -> None:
+    def probe(
+        self, encoder: ECGPreTrainedModel, arm: str, seed: int, cells: dict[tuple[str, str, float], Cell]
+    ) -> None:
         """Add the test probabilities of one encoder for all readouts and fractions to `cells`."""
         identity = [parameter_hash(encoder), self.extractor.to_dict(), self.num_crops, self.data_key]
         readouts = self.available(encoder)

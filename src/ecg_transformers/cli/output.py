@@ -93,7 +93,7 @@ def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None
     Console(highlight=False, markup=False).print(table)
 
 
-def cell(value: Any) -> str:
+def cell(value: object) -> str:
     """A value as people read it."""
     if value is None:
         return "–"

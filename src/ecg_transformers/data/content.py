@@ -147,7 +147,7 @@ def record_fingerprint(
     return (found, codes) if found else None
 
 
-def content_fingerprints(rows: Any, split: str = "") -> ContentFingerprints:
+def content_fingerprints(rows: Mapping[str, Any] | Iterable[Any], split: str = "") -> ContentFingerprints:
     """Fingerprints of a dataset in the schema of `data.record`, of a dictionary of datasets, or of rows or records."""
     if isinstance(rows, Mapping):
         return joined([content_fingerprints(part, name) for name, part in rows.items()])

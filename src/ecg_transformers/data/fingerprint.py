@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import datasets
 
 # the samples are hashed as bytes, and what follows from the labels need not be
 _NOT_HASHED = ("signal", "gain", "offset", "label_ids", "label_vector")
 
 
-def dataset_fingerprint(dataset: Any) -> str:
+def dataset_fingerprint(dataset: datasets.Dataset | Mapping[str, datasets.Dataset]) -> str:
     """16 hexadecimal digits that stand for all of a dataset that a figure can depend on.
 
     Samples and scales, ids, patients, labels, folds, beats, wave marks, minute labels and metadata. Not covered is what
@@ -22,7 +26,7 @@ def dataset_fingerprint(dataset: Any) -> str:
     Args:
         dataset: a dataset, or a dictionary of them, in the schema of `data.record`.
     """
-    if isinstance(dataset, dict):
+    if isinstance(dataset, Mapping):
         parts = {name: dataset_fingerprint(part) for name, part in sorted(dataset.items())}
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
     from ecg_transformers.data.rows import RecordTable

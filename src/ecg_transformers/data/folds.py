@@ -24,6 +24,9 @@ FOLD_COLUMNS = ("fold", "strat_fold")
 _SUFFIXES = (".hea", ".dat", ".mat", ".npy", ".npz", ".csv", ".edf", ".h5")
 
 
+FoldNumbers = int | str | Sequence[int]
+
+
 @dataclass(frozen=True)
 class Folds:
     """Folds for any corpus.
@@ -41,10 +44,17 @@ class Folds:
     patients_may_repeat: bool = False
 
     @classmethod
-    def of(cls, table: Any = None, test: Any = None, validation: Any = None) -> Folds | None:
+    def of(
+        cls,
+        table: str | Path | Folds | None = None,
+        test: FoldNumbers | None = None,
+        validation: FoldNumbers | None = None,
+    ) -> Folds | None:
         """From what a user gives: numbers alone or in lists; None where nothing is given."""
-        if isinstance(table, Folds) or (table is None and test is None and validation is None):
+        if isinstance(table, Folds):
             return table
+        if table is None and test is None and validation is None:
+            return None
         return cls(table, _numbers("test_folds", test), _numbers("validation_folds", validation))
 
 

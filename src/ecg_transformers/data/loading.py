@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ecg_transformers.data.building.build import MAX_SKIPPED, cache_root, plan_of, prepare, writable
 from ecg_transformers.data.building.report import BuildReport, check_skipped, split_files
@@ -27,12 +27,15 @@ from ecg_transformers.words import did_you_mean
 if TYPE_CHECKING:
     import datasets
 
+AnyDataset: TypeAlias = "datasets.Dataset | datasets.IterableDataset | Mapping[str, datasets.Dataset] | Mapping[str, datasets.IterableDataset]"
+DataDir = str | PathLike[str] | Mapping[str, str | PathLike[str]] | Sequence[str | PathLike[str] | None] | None
+
 SPLIT_ORDER = ("train", "validation", "test")
 
 
 def load_ecg_dataset(
     name: str | Sequence[str],
-    data_dir: Any = None,
+    data_dir: DataDir = None,
     split: str | None = None,
     streaming: bool = False,
     *,
@@ -81,6 +84,8 @@ def load_ecg_dataset(
             builder_options,
             {"cache_dir": cache_dir, "num_proc": num_proc, "max_skipped": max_skipped},
         )
+    if not isinstance(data_dir, str | PathLike | None):
+        raise OptionError(f"data_dir of the one corpus {name!r} is one folder, not a {type(data_dir).__name__}.")
     folds = take_folds(builder_options, _options_of(name))
     corpus = make_corpus(name, data_dir, builder_options)
     if streaming:
@@ -207,7 +212,7 @@ def _without_labels(dataset: Any) -> Any:
     )
 
 
-def label_names(dataset: Any) -> list[str]:
+def label_names(dataset: AnyDataset) -> list[str]:
     """Class names of a dataset in the order of `label_vector`; a dictionary of datasets is asked at its first part."""
     features = _first(dataset).features
     if features is None or "label_ids" not in features:
@@ -215,7 +220,7 @@ def label_names(dataset: Any) -> list[str]:
     return list(features["label_ids"].feature.names)
 
 
-def task_kind(dataset: Any) -> str:
+def task_kind(dataset: AnyDataset) -> str:
     """What the labels are: "multilabel", "multiclass", "beats", "minutes", "delineation" or "unlabelled"."""
     part = _first(dataset)
     names = label_names(part)
@@ -225,7 +230,7 @@ def task_kind(dataset: Any) -> str:
 
 def build_report(
     name: str,
-    data_dir: Any = None,
+    data_dir: str | Path | None = None,
     *,
     cache_dir: str | Path | None = None,
     max_skipped: float = MAX_SKIPPED,

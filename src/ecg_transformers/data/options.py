@@ -7,11 +7,16 @@ from collections.abc import Sequence
 from numbers import Real
 from os import PathLike
 from types import UnionType
-from typing import Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
 from ecg_transformers import words
 from ecg_transformers.data.errors import OptionError
 from ecg_transformers.words import did_you_mean
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Options = TypeVar("Options", bound="DataclassInstance")
 
 
 def check_choice(what: str, value: object, choices: Sequence[object]) -> None:
@@ -19,7 +24,7 @@ def check_choice(what: str, value: object, choices: Sequence[object]) -> None:
     words.check_choice(what, value, choices, OptionError)
 
 
-def make_options(options_class: type, given: dict[str, Any], corpus: str) -> Any:
+def make_options(options_class: type[Options], given: dict[str, Any], corpus: str) -> Options:
     """An options dataclass from keyword arguments; an unknown name is an error with the nearest match."""
     known = [option.name for option in dataclasses.fields(options_class)]
     for name in given:

@@ -169,7 +169,7 @@ def compare_models(
     }
 
 
-def holm(p_values: Mapping[str, float] | Sequence[float]) -> Any:
+def holm(p_values: Mapping[str, float] | Sequence[float]) -> dict[str, float] | list[float]:
     """Holm's step-down adjustment of a family of p-values that was written down before the results were seen.
 
     Returns:

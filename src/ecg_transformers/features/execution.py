@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -21,6 +21,12 @@ from ecg_transformers.features.steps import (
 )
 from ecg_transformers.signal import filtering
 from ecg_transformers.signal.cropping import take_crops
+
+if TYPE_CHECKING:
+    import torch
+
+Signals: TypeAlias = "np.ndarray | torch.Tensor"
+Device: TypeAlias = "str | torch.device | None"
 
 
 @dataclass
@@ -91,13 +97,15 @@ class Chain:
         count = request.num_crops if request.num_crops is not None else self.crop.num_crops
         return count is None and (request.generator is not None or self.crop.mode != "sliding")
 
-    def prepare(self, signals: Any, rate: float, device: Any = None) -> Any:
+    def prepare(self, signals: Signals, rate: float, device: Device = None) -> Signals:
         """The part before the crop on signals `(B, L, T)`."""
         if device is not None:
             return run_on_device(self.before, signals, rate)
-        return run_signal_steps(self.before, signals, rate, self.fast)
+        return run_signal_steps(self.before, np.asarray(signals), rate, self.fast)
 
-    def finish(self, prepared: Any, starts: list[list[int]] | None, squeeze: bool, device: Any = None) -> Any:
+    def finish(
+        self, prepared: Signals, starts: list[list[int]] | None, squeeze: bool, device: Device = None
+    ) -> Signals:
         """Crops and the part after them: `(B, L, T)` to float32 `(B, L, seq_len)` or `(B, k, L, seq_len)`."""
         signals = prepared
         if starts is not None:
@@ -105,7 +113,7 @@ class Chain:
             signals = _crops(prepared, starts, self.crop.length, squeeze)
         if device is not None:
             return run_on_device(self.after, signals, self.crop_rate)
-        result = run_signal_steps(self.after, signals, self.crop_rate, self.fast)
+        result = run_signal_steps(self.after, np.asarray(signals), self.crop_rate, self.fast)
         return np.ascontiguousarray(result, dtype=np.float32)
 
 
@@ -129,7 +137,7 @@ class Item:
     chain: Chain
 
 
-def run_groups(items: Sequence[Item], requests: Sequence[CropRequest], device: Any = None) -> Any:
+def run_groups(items: Sequence[Item], requests: Sequence[CropRequest], device: Device = None) -> Signals:
     """The signal steps on groups of records of equal shape, rate and leads; float32 results stacked in their order.
 
     Raises:
@@ -199,7 +207,7 @@ def _crops(signals: Any, starts: list[list[int]], length: int, squeeze: bool) ->
     return crops[:, 0] if squeeze else crops
 
 
-def run_on_device(steps: Sequence[Step], signals: Any, rate: float) -> Any:
+def run_on_device(steps: Sequence[Step], signals: Signals, rate: float) -> Signals:
     """The signal steps on a float32 tensor `(…, L, T)`, where it lies; filters in their fast form.
 
     Raises:

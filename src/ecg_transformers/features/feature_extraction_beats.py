@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from transformers.feature_extraction_utils import BatchFeature
 
 from ecg_transformers.features.inputs import ECGSignalWarning, Given, Signal, as_rows, read_inputs
@@ -157,10 +158,10 @@ class ECGSLFeatureExtractor(SavedFeatureExtractor):
         self,
         signal: Signal,
         sampling_rate: float | Sequence[float] | None = None,
-        lead_names: Any = None,
-        units: Any = None,
-        rpeaks: Any = None,
-        beat_labels: Any = None,
+        lead_names: Sequence[str] | Sequence[Sequence[str]] | None = None,
+        units: str | Sequence[str] | Sequence[Sequence[str]] | None = None,
+        rpeaks: ArrayLike | Sequence[ArrayLike] | None = None,
+        beat_labels: ArrayLike | Sequence[ArrayLike] | None = None,
         crop_start: int | None = None,
         crop_length: int | None = None,
         num_crops: int | None = None,
@@ -204,7 +205,7 @@ class ECGSLFeatureExtractor(SavedFeatureExtractor):
             data["lead_indices"] = np.asarray([self.lead_table.index(lead) for lead in self.lead_names])
         return BatchFeature(data, tensor_type=return_tensors)
 
-    def prepare(self, record: Any, rpeaks: Any = None) -> PreparedBeats:
+    def prepare(self, record: Signal, rpeaks: ArrayLike | None = None) -> PreparedBeats:
         """All beats of one record: everything that does not depend on chance, so that it may be cached."""
         return self._prepare(read_inputs(record, default_units=self.units)[0], record, rpeaks, None)
 

@@ -4,12 +4,12 @@ import inspect
 import operator
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import numpy as np
 from transformers.feature_extraction_utils import BatchFeature
 
-from ecg_transformers.features.execution import Chain, CropRequest, Item, naming, run_groups
+from ecg_transformers.features.execution import Chain, CropRequest, Device, Item, naming, run_groups
 from ecg_transformers.features.inputs import ECGSignalWarning, Given, Signal, as_rows, read_inputs
 from ecg_transformers.features.saving import SavedFeatureExtractor, refuse_unknown
 from ecg_transformers.features.settings import derive_steps, statistics_of
@@ -201,7 +201,7 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
         num_crops: int | None = None,
         generator: np.random.Generator | None = None,
         return_tensors: str | None = None,
-        device: Any = None,
+        device: Device = None,
         return_report: bool = False,
         **unknown: Any,
     ) -> BatchFeature:
@@ -234,7 +234,7 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
         requests = _requests(crop_start, num_crops, generator, len(given))
         steps = self._step_objects()
         items = [self._item(one, steps) for one in given]
-        values = run_groups(items, requests, device if self.fast else None)
+        values: Any = run_groups(items, requests, device if self.fast else None)
         self._note(given)
         if return_tensors == "pt":
             import torch
@@ -302,7 +302,7 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
         return output
 
     @classmethod
-    def from_dict(cls, feature_extractor_dict: dict[str, Any], **kwargs: Any) -> Any:
+    def from_dict(cls, feature_extractor_dict: dict[str, Any], **kwargs: Any) -> Self:
         """The extractor that `to_dict` describes; `kwargs` change settings (its derived steps then follow)."""
         saved = dict(feature_extractor_dict)
         steps = saved.pop("steps", None)

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -12,7 +12,12 @@ from ecg_transformers.signal.leads import canonical_lead
 from ecg_transformers.signal.resampling import check_rate
 from ecg_transformers.signal.units import canonical_unit
 
-Signal = Any
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ecg_transformers.data.record import ECGRecord
+
+Signal: TypeAlias = "np.ndarray | pd.DataFrame | ECGRecord | Mapping[str, Any] | str | os.PathLike[str] | Sequence[Any]"
 """`(T, L)` array | ECGRecord | dataset row | path | list of these."""
 
 
@@ -46,14 +51,16 @@ def read_inputs(
     """
     batch = _as_batch(signal)
     if batch is None:
-        return [read_input(signal, _single(sampling_rate), lead_names, units, default_units, "the record")]
+        return [_read_input(signal, _single(sampling_rate), lead_names, units, default_units, "the record")]
     if not batch:
         raise ValueError("an empty list holds no record.")
     rates = _each(sampling_rate, len(batch), isinstance(sampling_rate, Sequence | np.ndarray), "sampling rates")
     nested = lead_names is not None and len(lead_names) > 0 and not isinstance(lead_names[0], str)
     names = _each(lead_names, len(batch), nested, "lists of lead names")
     unit = _each(units, len(batch), units is not None and not isinstance(units, str), "units")
-    return [read_input(item, rates[i], names[i], unit[i], default_units, f"record {i}") for i, item in enumerate(batch)]
+    return [
+        _read_input(item, rates[i], names[i], unit[i], default_units, f"record {i}") for i, item in enumerate(batch)
+    ]
 
 
 def as_rows(signal: Signal) -> tuple[Signal, bool]:
@@ -68,7 +75,7 @@ def as_rows(signal: Signal) -> tuple[Signal, bool]:
     return rows if stored else [{**row, "signal": np.asarray(row["signal"])} for row in rows], True
 
 
-def _as_batch(signal: Signal) -> Sequence[Any] | None:
+def _as_batch(signal: Any) -> Sequence[Any] | None:
     """The records of a list, tuple or `(B, T, L)` array; None for a single record."""
     if isinstance(signal, list | tuple):
         if any(isinstance(item, list | tuple | int | float) for item in signal):
@@ -98,8 +105,8 @@ def _each(value: Any, count: int, is_list: bool, what: str) -> list[Any]:
     return list(value)
 
 
-def read_input(
-    item: Signal,
+def _read_input(
+    item: Any,
     sampling_rate: float | None,
     lead_names: Any,
     units: str | Sequence[str] | None,

@@ -7,6 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 from transformers.feature_extraction_utils import BatchFeature
 
+from ecg_transformers.features.inputs import Signal
+
 Prepared = Any
 """What `prepare` gives and `finish` takes: an array `(L, T)` for crops, all beats of a record for beat models."""
 
@@ -22,11 +24,11 @@ class Extractor(Protocol):
     lead_names: list[str] | None
     lead_table: list[str] | None
 
-    def __call__(self, signal: Any, *args: Any, **kwargs: Any) -> BatchFeature:
+    def __call__(self, signal: Signal, *args: Any, **kwargs: Any) -> BatchFeature:
         """Model inputs of one record (array `(T, L)`, `ECGRecord`, row, path) or of a list of them, batch axis first."""
         ...
 
-    def prepare(self, record: Any, /) -> Prepared:
+    def prepare(self, record: Signal, /) -> Prepared:
         """The deterministic part of one record: what a training loop may cache."""
         ...
 

@@ -13,7 +13,7 @@ from ecg_transformers.files import write_json
 from ecg_transformers.words import did_you_mean
 
 
-def refuse_unknown(extractor: Any, given: Mapping[str, Any], what: str = "argument") -> None:
+def refuse_unknown(extractor: object, given: Mapping[str, Any], what: str = "argument") -> None:
     """Raise a ValueError for a keyword that an extractor (its class, for settings) does not have, with the nearest one.
 
     A call takes the arguments of `__call__`, a class those of `__init__`.

@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from huggingface_hub import EvalResult, ModelCardData
 
@@ -18,9 +18,15 @@ LIMITS = (
 )
 
 
+class Described(Protocol):
+    """What training says of itself."""
+
+    def to_dict(self) -> dict[str, Any]: ...
+
+
 def write_card(
     directory: str | Path,
-    summary: Mapping[str, Any] | Any | None = None,
+    summary: Mapping[str, Any] | Described | None = None,
     *,
     model_name: str | None = None,
 ) -> Path:

@@ -10,6 +10,8 @@ from ecg_transformers.models.shared.state_dicts import CheckpointError
 from ecg_transformers.words import did_you_mean
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
     from ecg_transformers.models.base import ECGPreTrainedModel
 
 
@@ -108,7 +110,7 @@ def known_model_types() -> set[str]:
     return types
 
 
-def model_class_of(config: Any) -> Any:
+def model_class_of(config: "PreTrainedConfig") -> "type[ECGPreTrainedModel]":
     """The class that a config names in `architectures`, or the base model of its method."""
     from ecg_transformers.models.registry import method_of
 

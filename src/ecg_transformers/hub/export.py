@@ -163,14 +163,14 @@ def _program(model: ECGPreTrainedModel, example: dict[str, Tensor]) -> tuple[Any
             raise ExportError(f"{type(model).__name__} cannot be traced as one graph: {_first_line(error)}") from error
 
 
-def write_pt2(model: ECGPreTrainedModel, program: Any, path: Path) -> Runner:
+def write_pt2(model: ECGPreTrainedModel, program: torch.export.ExportedProgram, path: Path) -> Runner:
     """Write, read back, and return a function that runs what was read."""
     torch.export.save(program, path)
     module, names = torch.export.load(path).module(), _outputs(model)
     return lambda inputs: dict(zip(names, module(*inputs.values()), strict=True))
 
 
-def write_onnx(model: ECGPreTrainedModel, program: Any, path: Path) -> Runner:
+def write_onnx(model: ECGPreTrainedModel, program: torch.export.ExportedProgram, path: Path) -> Runner:
     names, outputs = list(model.dummy_inputs), list(_outputs(model))
     try:
         written = torch.onnx.export(program, input_names=names, output_names=outputs, dynamo=True, verbose=False)

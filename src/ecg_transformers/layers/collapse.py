@@ -44,6 +44,16 @@ def matching_accuracy(first: Tensor, second: Tensor) -> Tensor:
     return (cosines.argmax(dim=1) == own).float().mean()
 
 
+def paired_figures(first: Tensor, second: Tensor, spread_of: Tensor) -> dict[str, float]:
+    """Figures of positive pairs, rows of `first` and `second (N, D)`, and of how far rows of `spread_of (N, D)` lie apart."""
+    return {
+        "accuracy": float(matching_accuracy(first, second)),
+        "alignment": float(alignment(first, second)),
+        "uniformity": float(uniformity(spread_of)),
+        "relative_spread": float(relative_spread(spread_of)),
+    }
+
+
 @torch.no_grad()
 def token_figures(tokens: Tensor, positions: Tensor) -> dict[str, float]:
     """How much of the record is in the tokens of a batch.

@@ -5,12 +5,13 @@ import dataclasses
 import functools
 import math
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
+from huggingface_hub import CommitInfo
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -204,6 +205,8 @@ class ECGPreTrainedModel(PreTrainedModel):
     _supports_attention_backend = True
     _no_split_modules = ["ECGLayer"]
     _can_record_outputs: ClassVar[dict[str, Any]] = {"hidden_states": ECGLayer, "attentions": SelfAttention}
+    # of the base model: what makes tokens of the signal
+    input_embeddings_name: ClassVar[str] = "embeddings"
     # patterns of key names in published repositories that carry a config, and what they become here
     published_keys: ClassVar[Mapping[str, str]] = {}
     # last parts of the names of encoder tensors that a checkpoint may lack
@@ -280,17 +283,10 @@ class ECGPreTrainedModel(PreTrainedModel):
 
     def get_input_embeddings(self) -> nn.Module:
         """The module that makes tokens of the signal (transformers asks for it)."""
-        base = self.base_model
-        if base is not self:
-            return base.get_input_embeddings()
-        return self.embeddings
+        return self.base_model.get_submodule(self.input_embeddings_name)
 
     def set_input_embeddings(self, value: nn.Module) -> None:
-        base = self.base_model
-        if base is not self:
-            base.set_input_embeddings(value)
-        else:
-            self.embeddings = value
+        self.base_model.set_submodule(self.input_embeddings_name, value)
 
     def post_init(self) -> None:
         # loading builds the model without memory first, so this comes before anything of that size is allocated
@@ -334,7 +330,7 @@ class ECGPreTrainedModel(PreTrainedModel):
         super()._initialize_weights(module)
 
     @classmethod
-    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Self:
         """As in transformers; fixed parameters are frozen again, and a checkpoint that does not fit is refused.
 
         Raises:
@@ -353,7 +349,7 @@ class ECGPreTrainedModel(PreTrainedModel):
         refuse_misfits(model, needed, set(info["unexpected_keys"]), {key for key, *_ in info["mismatched_keys"]})
         model.freeze_fixed()
         model.after_loading(missing)
-        return (model, info) if wants_info else model
+        return (model, info) if wants_info else model  # type: ignore[return-value]  # as transformers has it
 
     def save_pretrained(self, save_directory: str | PathLike[str], *args: Any, **kwargs: Any) -> None:
         """As in transformers, plus `hub_shim.py` and the `auto_map` that points to it."""
@@ -380,7 +376,7 @@ class ECGPreTrainedModel(PreTrainedModel):
         revision: str | None = None,
         create_pr: bool = False,
         max_shard_size: int | str = "50GB",
-    ) -> Any:
+    ) -> CommitInfo:
         """Upload model, preprocessor, shim and card; only files that belong to a checkpoint are sent.
 
         Args:
@@ -390,7 +386,8 @@ class ECGPreTrainedModel(PreTrainedModel):
         """
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder, max_shard_size=max_shard_size)
-            return resolve(UPLOAD)(
+            upload: Callable[..., CommitInfo] = resolve(UPLOAD)
+            return upload(
                 folder,
                 repo_id,
                 commit_message=commit_message,

@@ -1,4 +1,5 @@
-"""Settings that the baselines of the ST-MEM comparison have in common (Na et al., ICLR 2024, arXiv 2402.09450)."""
+"""Settings that several methods have in common: those of the ST-MEM comparison (Na et al., ICLR 2024, arXiv 2402.09450),
+and our own of the small models for CPUs."""
 
 from typing import Any
 
@@ -9,6 +10,11 @@ ST_MEM_PAPER = (
     "as a baseline in Na et al., Guiding Masked Representation Learning to Capture Spatio-Temporal Relationship of "
     "Electrocardiogram, ICLR 2024, arXiv:2402.09450"
 )
+MAEFE_PAPER = (
+    "Zhang et al., MaeFE: Masked Autoencoders Family of Electrocardiogram for Self-Supervised Pretraining and "
+    f"Transfer Learning, IEEE Transactions on Instrumentation and Measurement 72, 2023; {ST_MEM_PAPER}"
+)
+NO_WEIGHTS = "Released code: CC BY-NC 4.0, with a later notice that reserves all rights; no weights were released"
 
 PREPROCESSING: dict[str, Any] = {
     "sampling_rate": 250,
@@ -50,6 +56,8 @@ def downstream(**config: Any) -> StageRecipe:
         num_crops=3,
     )
 
+
+DOWNSTREAM = {"finetune": downstream(), "scratch": downstream(initializer="torch_default")}
 
 EXAMPLE_SETTINGS = (
     "Sizes and example settings of the released code (its YAML files are for a dummy set; batch size and epochs of "
@@ -103,6 +111,53 @@ TINY_FINETUNE = StageRecipe(
     num_crops=3,
 )
 
+# classifiers from labels alone
+TINY_SUPERVISED = StageRecipe(
+    lr=2e-3,
+    batch_size=64,
+    max_steps=200,
+    max_steps_by_fraction={0.1: 80, 0.05: 60},
+    schedule="one_cycle",
+    weight_decay=0.01,
+    clip_norm=5.0,
+    augmentation="circular_shift",
+    augmentation_options={"max_shift": 100},
+    evaluations=5,
+)
+TINY_LINEAR = StageRecipe(lr=1e-3, batch_size=64, max_steps=200)
+
+TINY_SCHEDULE: dict[str, Any] = {
+    "schedule": "linear_warmup_cosine",
+    "warmup_fraction": 0.1,
+    "weight_decay": 0.01,
+    "clip_norm": 1.0,
+}
+# networks that come from speech
+TINY_SPEECH_FINETUNE = StageRecipe(
+    lr=1e-3,
+    batch_size=32,
+    max_steps=200,
+    max_steps_by_fraction={0.1: 80, 0.05: 60},
+    config={"head_norm": "batch_norm"},
+    num_crops=2,
+    **TINY_SCHEDULE,
+)
+
+TINY_BAND: dict[str, Any] = {"highpass": 0.5, "lowpass": 40.0, "filter_order": 2}
+
+TINY_JEPA: dict[str, Any] = {
+    "sampling_rate": 100,
+    "seq_len": 500,
+    "hidden_size": 64,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "intermediate_size": 256,
+    "predictor_hidden_size": 32,
+    "predictor_num_hidden_layers": 2,
+    "predictor_num_attention_heads": 4,
+    "predictor_intermediate_size": 128,
+}
+
 # for tests: two layers, a few tokens
 SMALLEST_ENCODER: dict[str, Any] = {
     "num_leads": 12,
@@ -122,4 +177,13 @@ SMALLEST_DECODER: dict[str, Any] = {
     "decoder_intermediate_size": 32,
     "decoder_attention_head_size": 8,
     "norm_pix_loss": True,
+}
+
+SMALLEST_JEPA: dict[str, Any] = {
+    **SMALLEST_ENCODER,
+    "num_attention_heads": 4,
+    "predictor_hidden_size": 16,
+    "predictor_num_hidden_layers": 1,
+    "predictor_num_attention_heads": 2,
+    "predictor_intermediate_size": 32,
 }

@@ -11,6 +11,7 @@ import torch
 from transformers.pipelines.base import ChunkPipeline
 from transformers.utils import ModelOutput
 
+from ecg_transformers.features.inputs import Signal
 from ecg_transformers.words import did_you_mean
 
 # arguments that describe a raw array or a file that does not state them; records and rows carry their own
@@ -45,11 +46,11 @@ class ECGPipeline(ChunkPipeline):
     _load_feature_extractor = True
     own_parameters: tuple[str, ...] = ()
 
-    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, inputs: Signal, *args: Any, **kwargs: Any) -> Any:
         """Results of a record, a list of them for a list, an iterator for a dataset or a generator."""
         if not isinstance(inputs, (list, tuple, Mapping)) and hasattr(inputs, "__getitem__") and is_dataset(inputs):
-            rows = inputs
-            inputs = (rows[index] for index in range(len(rows)))
+            rows: Any = inputs
+            return super().__call__((rows[index] for index in range(len(rows))), *args, **kwargs)
         return super().__call__(list(inputs) if isinstance(inputs, tuple) else inputs, *args, **kwargs)
 
     def _signal_parameters(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,7 +68,7 @@ class ECGPipeline(ChunkPipeline):
 
     def preprocess(
         self,
-        inputs: Any,
+        inputs: Signal,
         sampling_rate: float | None = None,
         lead_names: list[str] | None = None,
         units: str | None = None,
@@ -194,12 +195,12 @@ def _shapes(chunk: Chunk) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in chunk.items() if isinstance(value, torch.Tensor)}
 
 
-def is_dataset(inputs: Any) -> bool:
+def is_dataset(inputs: object) -> bool:
     """Whether an object is a series of rows: a `datasets.Dataset`, a table of records, a torch dataset."""
     return hasattr(inputs, "__len__") and not isinstance(inputs, (str, bytes, os.PathLike, np.ndarray, torch.Tensor))
 
 
-def describe(inputs: Any, hints: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+def describe(inputs: Signal, hints: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
     """A signal that the extractor takes, and what is known of it. Files are read here, once.
 
     Raises:
@@ -211,7 +212,7 @@ def describe(inputs: Any, hints: Mapping[str, Any]) -> tuple[Any, dict[str, Any]
     if isinstance(inputs, Mapping) and "record_id" not in inputs and ("signal" in inputs or "array" in inputs):
         inputs = dict(inputs)
         hints |= {key: inputs.pop(key) for key in SIGNAL_PARAMETERS if inputs.get(key) is not None}
-        inputs = inputs.get("signal", inputs.get("array"))
+        inputs = inputs.pop("signal" if "signal" in inputs else "array")
     if isinstance(inputs, torch.Tensor):
         inputs = inputs.detach().cpu().float().numpy()
     if isinstance(inputs, np.ndarray) and inputs.ndim != 2:
@@ -226,11 +227,11 @@ def describe(inputs: Any, hints: Mapping[str, Any]) -> tuple[Any, dict[str, Any]
     return inputs, hints
 
 
-def duration_of(signal: Any, hints: Mapping[str, Any]) -> float | None:
+def duration_of(signal: Signal, hints: Mapping[str, Any]) -> float | None:
     """Seconds of a record, as far as it says."""
     if isinstance(signal, Mapping):
         length, rate = signal.get("num_samples"), signal.get("sampling_rate")
         return None if length is None or not rate else float(length) / float(rate)
     rate = getattr(signal, "sampling_rate", None) or hints.get("sampling_rate")
-    values = getattr(signal, "signal", signal)
+    values: Any = getattr(signal, "signal", signal)
     return len(values) / float(rate) if rate else None

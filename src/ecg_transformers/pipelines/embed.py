@@ -15,6 +15,7 @@ import torch
 
 from ecg_transformers.data.corpora.folder.files import FileIndex
 from ecg_transformers.data.errors import ECGDataError
+from ecg_transformers.features.inputs import Signal
 from ecg_transformers.hub.checkpoints import load_checkpoint
 from ecg_transformers.models.checkpoints import CHECKPOINTS, RESTING_ECG_SECONDS
 
@@ -75,7 +76,7 @@ class Encoder:
         checkpoint: str | os.PathLike[str],
         *,
         readout: str | None = None,
-        device: Any = None,
+        device: str | torch.device | None = None,
         batch_size: int = 32,
     ) -> "Encoder":
         """See `embed`.
@@ -112,19 +113,19 @@ class Encoder:
 
 
 def embed(
-    records: Any,
+    records: Signal,
     checkpoint: str | os.PathLike[str],
     *,
     sampling_rate: float | None = None,
     lead_names: Sequence[str] | None = None,
     units: str = "mV",
     batch_size: int = 32,
-    device: Any = None,
+    device: str | torch.device | None = None,
     readout: Readout | None = None,
     windows: bool = False,
     num_proc: int | None = None,
     on_error: Literal["raise", "skip"] = "raise",
-) -> Any:
+) -> np.ndarray | list[np.ndarray]:
     """The embeddings of records, float32 `(N, D)` in their order.
 
     A resting ECG (up to 15 s) is fed as the checkpoint's authors do: in one crop, or in several whose vectors are averaged.

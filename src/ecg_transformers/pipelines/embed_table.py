@@ -12,13 +12,17 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ecg_transformers._version import __version__
 from ecg_transformers.data.corpora import CORPORA
 from ecg_transformers.data.loading import load_ecg_dataset
 from ecg_transformers.files import replacing, write_json
 from ecg_transformers.pipelines.embed import Encoder, Prepared, mean_vector, records_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import torch
 
 # finished rows are written down at least this often
 SECONDS_OF_A_PART = 20.0
@@ -143,7 +147,7 @@ def embed_to_table(
     on_error: Literal["skip", "raise"] = "skip",
     num_proc: int | None = None,
     batch_size: int = 32,
-    device: Any = None,
+    device: str | torch.device | None = None,
     progress: Callable[[Sequence[int]], Iterable[int]] = iter,
     tell: Callable[[str], None] = lambda sentence: None,
     **hints: Any,
@@ -242,7 +246,7 @@ class Parts:
         schema: of the rows; `key` is for us and not in the table.
     """
 
-    def __init__(self, table: Path, settings: Mapping[str, Any], schema: Any) -> None:
+    def __init__(self, table: Path, settings: Mapping[str, Any], schema: pa.Schema) -> None:
         self.table = table
         self.folder = table.with_name(f"{table.name}.parts")
         self.settings = json.loads(json.dumps(dict(settings), default=str))

@@ -27,7 +27,7 @@ POSITIVE = (
 AT_LEAST = {"gradient_accumulation_steps": 1, "save_total_limit": 1, "num_workers": 0, "cache_mb": 0}
 
 
-def option(default: Any, text: str) -> Any:
+def option(default: T, text: str) -> T:
     """A dataclass field with a help text."""
     return field(default=default, metadata={"help": text})
 

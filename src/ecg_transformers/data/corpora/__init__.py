@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from os import PathLike
 from typing import Any
 
 from ecg_transformers.data.corpora.base import Corpus, CorpusFacts
@@ -43,7 +44,9 @@ def corpus_class(name: str) -> type[Corpus]:
     return getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
 
 
-def make_corpus(name: str, data_dir: Any = None, options: dict[str, Any] | None = None) -> Corpus:
+def make_corpus(
+    name: str, data_dir: str | PathLike[str] | None = None, options: dict[str, Any] | None = None
+) -> Corpus:
     """A corpus with options given as keyword arguments."""
     cls = corpus_class(name)
     return cls(data_dir, make_options(cls.options_class, options or {}, name))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -108,7 +109,7 @@ class Corpus(ABC):
     code_version: ClassVar[int] = 1
     """Raised whenever the same files would give other rows: it is part of the cache key."""
 
-    def __init__(self, data_dir: str | Path | None, options: Any, limits: Limits | None = None) -> None:
+    def __init__(self, data_dir: str | PathLike[str] | None, options: Any, limits: Limits | None = None) -> None:
         self.options = options
         self.limits = limits or Limits()
         if self.needs_data_dir:
@@ -120,7 +121,7 @@ class Corpus(ABC):
             if not Path(data_dir).is_dir():
                 what = "this is a file, not a folder" if Path(data_dir).exists() else "there is no such folder"
                 raise RecordNotFoundError(
-                    f"{what}; data_dir must hold {self.facts.layout or 'the corpus'}.", path=data_dir
+                    f"{what}; data_dir must hold {self.facts.layout or 'the corpus'}.", path=Path(data_dir)
                 )
         self.data_dir = Path(data_dir) if data_dir is not None else Path()
         found = find_file(self.data_dir, self.marker) if self.marker else None

@@ -110,7 +110,7 @@ class ChapmanCorpus(ChallengeCorpus):
     def label_names(self) -> list[str]:
         return chapman_label_names(self.options.task)
 
-    def labels_of(self, codes: Any) -> tuple[str, ...]:
+    def labels_of(self, codes: Sequence[str]) -> tuple[str, ...]:
         """Labels of a WFDB record, by its codes."""
         task = self.options.task
         if task in (None, "scored", "superclass"):

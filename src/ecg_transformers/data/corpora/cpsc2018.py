@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,7 @@ class CPSC2018Corpus(ChallengeCorpus):
     def label_names(self) -> list[str]:
         return [] if self.options.task is None else list(CLASSES)
 
-    def labels_of(self, codes: Any) -> tuple[str, ...]:
+    def labels_of(self, codes: Sequence[str]) -> tuple[str, ...]:
         if self.options.task is None:
             return ()
         table = packaged_column("cpsc2018_classes", "snomed_in_challenge_header", "abbreviation")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -138,7 +138,7 @@ class INCARTCorpus(ChallengeCorpus):
     def label_names(self) -> list[str]:
         return []
 
-    def labels_of(self, codes: Any) -> tuple[str, ...]:
+    def labels_of(self, codes: Sequence[str]) -> tuple[str, ...]:
         return ()
 
     def rows(self, item: Item, plan: CorpusPlan) -> Iterator[dict[str, Any]]:

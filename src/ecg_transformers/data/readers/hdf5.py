@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from ecg_transformers.data.errors import (
 )
 from ecg_transformers.data.readers.limits import safe_file
 
+if TYPE_CHECKING:
+    import h5py
+
 _LFS_MARK = b"version https://git-lfs"
 _MAX_OPEN = 4
 _PLAIN_BYTES, _MAX_RATIO = 2**30, 50
@@ -32,7 +35,7 @@ _FILTERS = {1, 2, 3, 32000}  # deflate, shuffle, fletcher32, lzf
 _OPENED: OrderedDict[tuple[int, str, int, int], Any] = OrderedDict()
 
 
-def open_hdf5(path: Path, root: Path) -> Any:
+def open_hdf5(path: Path, root: Path) -> h5py.File:
     """The file opened for reading. Handles are kept for the process that opened them, never over a fork.
 
     Raises:
@@ -66,7 +69,7 @@ def open_hdf5(path: Path, root: Path) -> Any:
     return opened
 
 
-def hdf5_dataset(path: Path, root: Path, name: str, ndim: int) -> Any:
+def hdf5_dataset(path: Path, root: Path, name: str, ndim: int) -> h5py.Dataset:
     """A numeric dataset by name, not yet read; index it to read a part.
 
     Raises:
@@ -100,7 +103,7 @@ def hdf5_dataset(path: Path, root: Path, name: str, ndim: int) -> Any:
     return dataset
 
 
-def read_hdf5(dataset: Any, where: Any, path: Path) -> np.ndarray:
+def read_hdf5(dataset: h5py.Dataset, where: int | slice | tuple[slice, ...] | np.ndarray, path: Path) -> np.ndarray:
     """A part of a dataset in memory; damage shows only now."""
     try:
         return np.asarray(dataset[where])

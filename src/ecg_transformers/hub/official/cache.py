@@ -7,13 +7,18 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ecg_transformers._version import __version__
 from ecg_transformers.data.building.build import cache_root
 from ecg_transformers.models.checkpoints import Checkpoint
 from ecg_transformers.models.registry import get_method
 from ecg_transformers.models.shared.state_dicts import CheckpointError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+    from ecg_transformers.features.feature_extraction_ecg import ECGFeatureExtractor
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +62,7 @@ def converted(row: Checkpoint, file: Path, overrides: Mapping[str, Any]) -> Path
     return folder
 
 
-def check_sizes(row: Checkpoint, config: Any) -> None:
+def check_sizes(row: Checkpoint, config: "PreTrainedConfig") -> None:
     """Refuse a network of the released width and another depth: half a file can look like a smaller network.
 
     Another width is another network, such as a small one for a trial; it is loaded, and said.
@@ -75,7 +80,7 @@ def check_sizes(row: Checkpoint, config: Any) -> None:
     raise CheckpointError(f"it describes another network: {shown}.")
 
 
-def published_extractor(row: Checkpoint) -> Any:
+def published_extractor(row: Checkpoint) -> "ECGFeatureExtractor":
     """The authors' own preprocessing of a checkpoint."""
     return get_method(row.method).extractor_class.for_method(row.method, **row.preprocessing)
 

@@ -66,7 +66,7 @@ _DICTIONARIES = (
 )
 
 
-def stand_in(name: str) -> Any:
+def stand_in(name: str) -> Callable[..., object] | None:
     """What a name in a pickle stands for when it is read: an inert object, a dictionary, or None (refused)."""
     if name == "collections.defaultdict":
         return _empty_dict

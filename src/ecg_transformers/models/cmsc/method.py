@@ -22,8 +22,7 @@ PUBLISHED = Recipe(
             eps=1e-6,
             augmentation="randaugment",
         ),
-        "finetune": recipes.downstream(),
-        "scratch": recipes.downstream(initializer="torch_default"),
+        **recipes.DOWNSTREAM,
     },
 )
 

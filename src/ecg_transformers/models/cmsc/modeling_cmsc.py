@@ -7,7 +7,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
-from ecg_transformers.layers.collapse import alignment, matching_accuracy, relative_spread, uniformity
+from ecg_transformers.layers.collapse import paired_figures
 from ecg_transformers.layers.distributed import gather_rows, gather_rows_with_gradient, world
 from ecg_transformers.layers.objectives import clocs_loss, patient_contrastive_loss
 from ecg_transformers.models.classification import ECGForSequenceClassification
@@ -113,12 +113,7 @@ class CMSCForPreTraining(CMSCPreTrainedModel):
 
     def monitor(self, outputs: ModelOutput) -> dict[str, float]:
         first, second = outputs.embeddings.unbind(dim=1)
-        return {
-            "accuracy": float(matching_accuracy(first, second)),
-            "alignment": float(alignment(first, second)),
-            "uniformity": float(uniformity(first)),
-            "relative_spread": float(relative_spread(first)),
-        }
+        return paired_figures(first, second, spread_of=first)
 
 
 class CMSCForSequenceClassification(ECGForSequenceClassification, CMSCPreTrainedModel):

@@ -1,8 +1,8 @@
 """Registry entry of CPC."""
 
 from dataclasses import replace
-from typing import Any
 
+from ecg_transformers.models import recipes
 from ecg_transformers.models.registry import ECGMethod, Recipe, StageRecipe, Variant
 from ecg_transformers.signal.leads import STANDARD_LEADS
 
@@ -32,34 +32,14 @@ PREPROCESSING = {
 
 PUBLISHED_HEAD = {"classifier_hidden_sizes": [512], "classifier_dropout": 0.5}
 # the other readouts do without it: a linear probe writes its solution into a plain linear head
-LINEAR = StageRecipe(
-    lr=1e-3,
-    batch_size=128,
-    epochs=50,
-    schedule="constant",
-    weight_decay=1e-3,
-    config={"classifier_hidden_sizes": None},
-)
+PLAIN = StageRecipe(lr=1e-3, batch_size=128, epochs=50, schedule="constant", weight_decay=1e-3)
+LINEAR = replace(PLAIN, config={"classifier_hidden_sizes": None})
 ATTENTION = replace(LINEAR, config={**LINEAR.config, "head_pooling": "attention"})
+# the published layer groups: head 1, recurrent layers 0.1, encoder 0.01 of the learning rate
+LAYER_GROUPS = {"ecg_cpc.layers": 0.1, "ecg_cpc.encoder": 0.01}
 FINETUNE = {
-    # the published layer groups: head 1, recurrent layers 0.1, encoder 0.01 of the learning rate
-    "finetune": StageRecipe(
-        lr=1e-4,
-        batch_size=128,
-        epochs=20,
-        schedule="constant",
-        weight_decay=1e-3,
-        lr_factors={"ecg_cpc.layers": 0.1, "ecg_cpc.encoder": 0.01},
-        config=PUBLISHED_HEAD,
-    ),
-    "scratch": StageRecipe(
-        lr=1e-3,
-        batch_size=128,
-        epochs=50,
-        schedule="constant",
-        weight_decay=1e-3,
-        config=PUBLISHED_HEAD,
-    ),
+    "finetune": replace(LINEAR, lr=1e-4, epochs=20, lr_factors=LAYER_GROUPS, config=PUBLISHED_HEAD),
+    "scratch": replace(LINEAR, config=PUBLISHED_HEAD),
     "linear": LINEAR,
     "attention": ATTENTION,
 }
@@ -70,7 +50,7 @@ PUBLISHED = Recipe(
         "fine-tuning takes windows of 250 samples (recipe published_windows)."
     ),
     stages={
-        "pretrain": StageRecipe(lr=1e-4, batch_size=32, epochs=1000, schedule="constant", weight_decay=1e-3),
+        "pretrain": replace(PLAIN, lr=1e-4, batch_size=32, epochs=1000),
         **FINETUNE,
     },
 )
@@ -108,27 +88,14 @@ S4 = Recipe(
     },
     preprocessing={"sampling_rate": 240, "seq_len": 2400},
     stages={
-        "pretrain": StageRecipe(lr=1e-3, batch_size=64, epochs=200, schedule="constant", weight_decay=1e-3),
-        "finetune": StageRecipe(
-            lr=1e-3,
-            batch_size=64,
-            epochs=50,
-            schedule="constant",
-            weight_decay=1e-3,
-            lr_factors={"ecg_cpc.layers": 0.1, "ecg_cpc.encoder": 0.01},
-        ),
-        "scratch": StageRecipe(lr=1e-3, batch_size=64, epochs=50, schedule="constant", weight_decay=1e-3),
+        "pretrain": replace(PLAIN, batch_size=64, epochs=200),
+        "finetune": replace(PLAIN, batch_size=64, lr_factors=LAYER_GROUPS),
+        "scratch": replace(PLAIN, batch_size=64),
         "linear": LINEAR,
         "attention": ATTENTION,
     },
 )
 
-TINY_SCHEDULE: dict[str, Any] = {
-    "schedule": "linear_warmup_cosine",
-    "warmup_fraction": 0.1,
-    "weight_decay": 0.01,
-    "clip_norm": 1.0,
-}
 TINY_SIZES = {
     "sampling_rate": 100,
     "seq_len": 1000,
@@ -145,11 +112,11 @@ TINY_SIZES = {
 TINY = Recipe(
     description="A small S4 form for CPUs: 100 Hz, 10 s, a step every 40 ms, the published horizon of 120 ms.",
     config={**TINY_SIZES, "context": "s4", "context_dropout": 0.1},
-    preprocessing={"highpass": 0.5, "lowpass": 40.0, "filter_order": 2},
+    preprocessing={**recipes.TINY_BAND},
     stages={
-        "pretrain": StageRecipe(lr=2e-3, batch_size=32, max_steps=1000, **TINY_SCHEDULE),
+        "pretrain": StageRecipe(lr=2e-3, batch_size=32, max_steps=1000, **recipes.TINY_SCHEDULE),
         "finetune": StageRecipe(
-            lr=2e-3, batch_size=64, max_steps=200, max_steps_by_fraction={0.1: 80, 0.05: 60}, **TINY_SCHEDULE
+            lr=2e-3, batch_size=64, max_steps=200, max_steps_by_fraction={0.1: 80, 0.05: 60}, **recipes.TINY_SCHEDULE
         ),
         "attention": StageRecipe(
             lr=2e-3,
@@ -157,7 +124,7 @@ TINY = Recipe(
             max_steps=300,
             max_steps_by_fraction={0.1: 150, 0.05: 100},
             config={"head_pooling": "attention"},
-            **TINY_SCHEDULE,
+            **recipes.TINY_SCHEDULE,
         ),
     },
 )

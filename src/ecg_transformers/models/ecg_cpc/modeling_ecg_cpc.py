@@ -134,6 +134,7 @@ class ECGCPCPreTrainedModel(ECGPreTrainedModel):
 
     config: ECGCPCConfig
     base_model_prefix = "ecg_cpc"
+    input_embeddings_name = "encoder"
     _supports_sdpa = False
     _supports_flash_attn = False
     _supports_attention_backend = False
@@ -154,12 +155,6 @@ class ECGCPCPreTrainedModel(ECGPreTrainedModel):
                 init.copy_(getattr(module, name), value)
         elif isinstance(module, S4Layer):
             init.normal_(module.skip)
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.base_model.encoder
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        self.base_model.encoder = value
 
 
 class ECGCPCModel(ECGCPCPreTrainedModel):

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from ecg_transformers.models import recipes
 from ecg_transformers.models.registry import ECGMethod, Recipe, StageRecipe
 
 EIGHT_LEADS = ["I", "II", "V1", "V2", "V3", "V4", "V5", "V6"]
@@ -57,13 +58,11 @@ PUBLISHED_FINETUNE = Recipe(
 )
 
 TINY_PREPROCESSING = {
+    **recipes.TINY_BAND,
     "sampling_rate": 100,
     "seq_len": 500,
     "crop_sampling_rate": None,
     "crop_before_filter": False,
-    "highpass": 0.5,
-    "lowpass": 40.0,
-    "filter_order": 2,
     "normalize": "joint",
     "patch_size": 25,
 }
@@ -74,34 +73,14 @@ TINY = Recipe(
         "with the published initialisation."
     ),
     config={
-        "sampling_rate": 100,
-        "seq_len": 500,
+        **recipes.TINY_JEPA,
         "patch_size": 25,
-        "hidden_size": 64,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 4,
-        "intermediate_size": 256,
-        "predictor_hidden_size": 32,
-        "predictor_num_hidden_layers": 2,
-        "predictor_num_attention_heads": 4,
-        "predictor_intermediate_size": 128,
         "patch_projection_scale": 10.0,
     },
     preprocessing=TINY_PREPROCESSING,
     stages={
         "pretrain": StageRecipe(lr=5e-4, batch_size=32, max_steps=600, weight_decay=0.05, clip_norm=1.0),
-        "finetune": StageRecipe(
-            lr=1e-3,
-            batch_size=32,
-            max_steps=180,
-            max_steps_by_fraction={0.1: 80, 0.05: 80},
-            warmup_fraction=0.1,
-            weight_decay=0.05,
-            clip_norm=1.0,
-            schedule="linear_warmup_cosine",
-            config={"head_norm": "batch_norm"},
-            num_crops=3,
-        ),
+        "finetune": recipes.TINY_FINETUNE,
     },
 )
 
@@ -128,18 +107,9 @@ METHOD = ECGMethod(
     },
     has_official_weights=True,
     tiny_config={
+        **recipes.SMALLEST_JEPA,
         "num_leads": 8,
-        "seq_len": 120,
         "patch_size": 15,
-        "sampling_rate": 100,
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "intermediate_size": 37,
-        "predictor_hidden_size": 16,
-        "predictor_num_hidden_layers": 1,
-        "predictor_num_attention_heads": 2,
-        "predictor_intermediate_size": 32,
         "drop_path_rate": 0.1,
     },
     notes=(

@@ -3,7 +3,6 @@ Architecture", arXiv 2410.08559): encoder with Cross-Pattern Attention, pre-trai
 classification."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,6 @@ from transformers.utils.output_capturing import capture_outputs
 
 from ecg_transformers.layers.collapse import token_figures
 from ecg_transformers.layers.masking import TimeSplit, gather_tokens, split_times
-from ecg_transformers.layers.momentum import copy_state, ema_update, linear_momentum
 from ecg_transformers.layers.patching import patchify
 from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.models.classification import ECGForSequenceClassification
@@ -32,6 +30,7 @@ from ecg_transformers.models.ecg_jepa.layers_ecg_jepa import (
 from ecg_transformers.models.ecg_jepa.masking_ecg_jepa import draw_time_mask, draw_time_masks
 from ecg_transformers.models.leads import LeadIndices, check_input, resolve_lead_indices
 from ecg_transformers.models.outputs import ECGModelOutput
+from ecg_transformers.models.shared.slow_teacher import PredictedTargetsOutput, SlowTeacher
 
 
 class ECGJEPAEmbeddings(nn.Module):
@@ -165,32 +164,10 @@ class ECGJEPATargetEncoder(ECGJEPAModel):
     """The teacher: the same encoder, of another class because a checkpoint of the base model is not its checkpoint."""
 
 
-@dataclass
-class ECGJEPAForPreTrainingOutput(ModelOutput):
-    """Output of ECG-JEPA's pre-training model.
+class ECGJEPAForPreTraining(SlowTeacher, ECGJEPAPreTrainedModel):
+    """Student (the base model), slow teacher (`target_encoder`), which moves after each step, and per-lead predictor."""
 
-    Attributes:
-        loss: mean over batch, leads, masked times and features.
-        predictions, targets: `(B, L · M, D)`, lead-major, masked times ascending.
-        mask: as given or drawn, 1 = masked.
-        last_hidden_state: `(B, L · V, D)` tokens of the student.
-    """
-
-    loss: torch.Tensor | None = None
-    predictions: torch.Tensor | None = None
-    targets: torch.Tensor | None = None
-    mask: torch.Tensor | None = None
-    last_hidden_state: torch.Tensor | None = None
-    hidden_states: tuple[torch.Tensor, ...] | None = None
-    attentions: tuple[torch.Tensor, ...] | None = None
-
-
-class ECGJEPAForPreTraining(ECGJEPAPreTrainedModel):
-    """Student, slow teacher (`target_encoder`) and per-lead predictor.
-
-    The teacher equals the student at the start and after an encoder-only checkpoint is loaded, gets no gradient, and
-    follows the student by `update_target` once per optimiser step.
-    """
+    copy_name = "target_encoder"
 
     def __init__(self, config: ECGJEPAConfig) -> None:
         super().__init__(config)
@@ -199,30 +176,13 @@ class ECGJEPAForPreTraining(ECGJEPAPreTrainedModel):
         self.predictor = JEPAPredictor(config)
         self.post_init()
 
-    def post_init(self) -> None:
-        super().post_init()
-        self.sync_target()
+    def student_and_teacher(self) -> tuple[ECGJEPAModel, ECGJEPAModel]:
+        return self.ecg_jepa, self.target_encoder
 
     def freeze_fixed(self) -> None:
-        self.target_encoder.requires_grad_(False)
+        super().freeze_fixed()
         if self.config.positions == "learnable":
             self.predictor.positions.requires_grad_(self.config.train_predictor_positions)
-
-    def after_loading(self, missing_keys: set[str]) -> None:
-        if any(key.startswith("target_encoder.") for key in missing_keys):
-            self.sync_target()
-
-    def sync_target(self) -> None:
-        """Make the teacher equal to the student."""
-        copy_state(self.target_encoder, self.ecg_jepa)
-
-    def update_target(self, momentum: float) -> None:
-        """One step of the moving average: teacher = momentum · teacher + (1 - momentum) · student."""
-        ema_update(self.target_encoder, self.ecg_jepa, momentum)
-
-    def target_momentum(self, step: int, total_steps: int) -> float:
-        """Momentum after optimiser step `step` (counted from 0) of `total_steps`, as published."""
-        return linear_momentum(step, total_steps, self.config.momentum_start, self.config.momentum_end)
 
     def training_step_finished(self, step: int, total_steps: int) -> None:
         self.update_target(self.target_momentum(step, total_steps))
@@ -285,7 +245,7 @@ class ECGJEPAForPreTraining(ECGJEPAPreTrainedModel):
         lead_indices: LeadIndices | None = None,
         mask: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> ECGJEPAForPreTrainingOutput:
+    ) -> PredictedTargetsOutput:
         """Predictions of the teacher's tokens at hidden times, and the loss.
 
         Args:
@@ -306,7 +266,7 @@ class ECGJEPAForPreTraining(ECGJEPAPreTrainedModel):
         student = self.ecg_jepa(input_values, lead_indices=lead_indices, visible=split.visible, **kwargs)
         indices = resolve_lead_indices(lead_indices, input_values, self.config.num_leads)
         predictions = self.predictor(student.last_hidden_state, indices, split.order, split.num_visible)
-        return ECGJEPAForPreTrainingOutput(
+        return PredictedTargetsOutput(
             loss=self.prediction_loss(predictions, targets),
             predictions=predictions,
             targets=targets,

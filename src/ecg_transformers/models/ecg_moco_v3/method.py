@@ -1,5 +1,7 @@
 """Registry entry of MoCo v3 on ECG."""
 
+from dataclasses import replace
+
 from ecg_transformers.models import recipes
 from ecg_transformers.models.registry import ECGMethod, Recipe, StageRecipe
 
@@ -17,8 +19,7 @@ PUBLISHED = Recipe(
             weight_decay=0.1,
             augmentation="randaugment",
         ),
-        "finetune": recipes.downstream(),
-        "scratch": recipes.downstream(initializer="torch_default"),
+        **recipes.DOWNSTREAM,
     },
 )
 
@@ -32,14 +33,12 @@ TINY = Recipe(
     },
     preprocessing={**recipes.TINY_PREPROCESSING, "patch_size": 30},
     stages={
-        "pretrain": StageRecipe(
-            lr=1e-3,
+        "pretrain": replace(
+            recipes.TINY_PRETRAIN,
             batch_size=128,
             max_steps=1500,
-            warmup_steps=100,
             weight_decay=0.1,
-            clip_norm=1.0,
-            schedule="linear_warmup_cosine",
+            betas=(0.9, 0.999),
             augmentation="randaugment",
         ),
         "finetune": recipes.TINY_FINETUNE,

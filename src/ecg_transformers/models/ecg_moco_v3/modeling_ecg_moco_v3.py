@@ -8,7 +8,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
-from ecg_transformers.layers.collapse import alignment, matching_accuracy, relative_spread, uniformity
+from ecg_transformers.layers.collapse import paired_figures
 from ecg_transformers.layers.heads import ProjectionMLP
 from ecg_transformers.layers.momentum import copy_state, ema_update, freeze, scheduled_momentum
 from ecg_transformers.layers.objectives import moco_v3_loss
@@ -146,12 +146,7 @@ class ECGMoCoV3ForPreTraining(ECGMoCoV3PreTrainedModel):
 
     def monitor(self, outputs: ModelOutput) -> dict[str, float]:
         queries, keys = outputs.embeddings, outputs.targets
-        return {
-            "accuracy": float(matching_accuracy(queries[:, 0], keys[:, 1])),
-            "alignment": float(alignment(queries[:, 0], keys[:, 1])),
-            "uniformity": float(uniformity(keys[:, 0])),
-            "relative_spread": float(relative_spread(keys[:, 0])),
-        }
+        return paired_figures(queries[:, 0], keys[:, 1], spread_of=keys[:, 0])
 
 
 class ECGMoCoV3ForSequenceClassification(ECGForSequenceClassification, ECGMoCoV3PreTrainedModel):

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from ecg_transformers.models import recipes
 from ecg_transformers.models.registry import ECGMethod, Recipe, StageRecipe
 from ecg_transformers.signal.leads import STANDARD_LEADS
 
@@ -63,19 +64,8 @@ TINY = Recipe(
         "chain": ["resample", "pad", "crop", *BAND_AND_BASELINE, "normalize"],
     },
     stages={
-        "finetune": StageRecipe(
-            lr=3e-3,
-            batch_size=64,
-            max_steps=200,
-            max_steps_by_fraction={0.1: 80, 0.05: 60},
-            schedule="one_cycle",
-            weight_decay=0.01,
-            clip_norm=5.0,
-            augmentation="circular_shift",
-            augmentation_options={"max_shift": 100},
-            evaluations=5,
-        ),
-        "linear": StageRecipe(lr=1e-3, batch_size=64, max_steps=200),
+        "finetune": replace(recipes.TINY_SUPERVISED, lr=3e-3),
+        "linear": recipes.TINY_LINEAR,
     },
 )
 

@@ -1,5 +1,8 @@
 """Registry entry of the ResNet baseline."""
 
+from dataclasses import replace
+
+from ecg_transformers.models import recipes
 from ecg_transformers.models.registry import ECGMethod, Recipe, StageRecipe, Variant
 from ecg_transformers.signal.leads import STANDARD_LEADS
 
@@ -50,30 +53,18 @@ PUBLISHED_HEAD = {"classifier_hidden_sizes": [128], "classifier_dropout": 0.5}
 # a linear probe writes its solution into a plain linear head, so it does without the published one
 PLAIN_HEAD = {"classifier_hidden_sizes": None}
 
+SCRATCH = StageRecipe(
+    lr=1e-2, batch_size=128, epochs=50, schedule="one_cycle", weight_decay=1e-2, config=PUBLISHED_HEAD, num_crops=7
+)
+
 PUBLISHED = Recipe(
     description=(
         "xresnet1d101 as in the PTB-XL benchmark (Strodthoff et al. 2021): 2.5 s windows at 100 Hz. The benchmark "
         "takes the maximum over a record's windows; here it is the mean."
     ),
     stages={
-        "scratch": StageRecipe(
-            lr=1e-2,
-            batch_size=128,
-            epochs=50,
-            schedule="one_cycle",
-            weight_decay=1e-2,
-            config=PUBLISHED_HEAD,
-            num_crops=7,
-        ),
-        "finetune": StageRecipe(
-            lr=1e-3,
-            batch_size=128,
-            epochs=50,
-            schedule="one_cycle",
-            weight_decay=1e-2,
-            config=PUBLISHED_HEAD,
-            num_crops=7,
-        ),
+        "scratch": SCRATCH,
+        "finetune": replace(SCRATCH, lr=1e-3),
         "linear": StageRecipe(lr=1e-3, batch_size=128, epochs=50, config=PLAIN_HEAD, num_crops=7),
     },
 )
@@ -90,29 +81,17 @@ TINY = Recipe(
     },
     preprocessing={
         "seq_len": 1000,
-        "highpass": 0.5,
-        "lowpass": 40.0,
-        "filter_order": 2,
+        **recipes.TINY_BAND,
         "normalize": None,
         "mean": None,
         "std": None,
         "scale": 4.0,  # divides by 0.25 mV
     },
     stages={
-        "finetune": StageRecipe(
-            lr=5e-3,
-            batch_size=64,
-            max_steps=200,
-            max_steps_by_fraction={0.1: 80, 0.05: 60},
-            schedule="one_cycle",
-            weight_decay=0.01,
-            clip_norm=5.0,
-            augmentation="circular_shift",
-            augmentation_options={"max_shift": 100},
-            config={"classifier_hidden_sizes": [], "classifier_dropout": 0.5},
-            evaluations=5,
+        "finetune": replace(
+            recipes.TINY_SUPERVISED, lr=5e-3, config={"classifier_hidden_sizes": [], "classifier_dropout": 0.5}
         ),
-        "linear": StageRecipe(lr=1e-3, batch_size=64, max_steps=200, config=PLAIN_HEAD),
+        "linear": replace(recipes.TINY_LINEAR, config=PLAIN_HEAD),
     },
 )
 

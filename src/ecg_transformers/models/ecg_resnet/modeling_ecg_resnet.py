@@ -3,42 +3,19 @@
 import torch
 from torch import Tensor, nn
 from transformers import initialization as init
-from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs
-from transformers.utils.output_capturing import capture_outputs
 
 from ecg_transformers.layers.heads import NormedHead, time_statistics
 from ecg_transformers.layers.resnet1d import XResNetStage1d, XResNetStem1d, ZeroBatchNorm1d
-from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.models.classification import ECGForSequenceClassification
 from ecg_transformers.models.ecg_resnet.configuration_ecg_resnet import ECGResNetConfig
-from ecg_transformers.models.leads import LeadIndices, check_input, to_lead_table
-from ecg_transformers.models.outputs import ECGModelOutput
+from ecg_transformers.models.shared.staged import StagedModel, StagedPreTrainedModel, TokenStage
 
 
-class ECGResNetStage(nn.Module):
-    """A stage that takes and returns tokens `(B, T, D)`, so that recorded hidden states are tokens."""
-
-    def __init__(self, stage: XResNetStage1d) -> None:
-        super().__init__()
-        self.blocks = stage
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        return self.blocks(tokens.transpose(1, 2)).transpose(1, 2)
-
-
-class ECGResNetPreTrainedModel(ECGPreTrainedModel):
+class ECGResNetPreTrainedModel(StagedPreTrainedModel):
     """Initialisation of the ResNet."""
 
     config: ECGResNetConfig
     base_model_prefix = "ecg_resnet"
-    # checkpointing would run the batch norms twice and count every batch twice in their running statistics
-    supports_gradient_checkpointing = False
-    _supports_sdpa = False
-    _supports_flash_attn = False
-    _supports_attention_backend = False
-    _no_split_modules = ["ECGResNetStage"]
-    _can_record_outputs = {"hidden_states": ECGResNetStage}
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -49,14 +26,8 @@ class ECGResNetPreTrainedModel(ECGPreTrainedModel):
         elif isinstance(module, ZeroBatchNorm1d):
             init.zeros_(module.weight)
 
-    def get_input_embeddings(self) -> nn.Module:
-        return self.base_model.stem
 
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        self.base_model.stem = value
-
-
-class ECGResNetModel(ECGResNetPreTrainedModel):
+class ECGResNetModel(ECGResNetPreTrainedModel, StagedModel):
     """The residual network without a head.
 
     Example:
@@ -72,7 +43,7 @@ class ECGResNetModel(ECGResNetPreTrainedModel):
         for index, (dim, depth) in enumerate(zip(config.stage_dims, config.depths)):
             stride = 1 if index == 0 else 2
             stage = XResNetStage1d(width, dim, depth, config.kernel_size, stride=stride, expansion=config.expansion)
-            stages.append(ECGResNetStage(stage))
+            stages.append(TokenStage(stage))
             width = dim * config.expansion
         self.stages = nn.ModuleList(stages)
         self.post_init()
@@ -81,29 +52,9 @@ class ECGResNetModel(ECGResNetPreTrainedModel):
     def feature_size(self) -> int:
         return len(self.config.pooling) * self.config.hidden_size
 
-    @capture_outputs
-    def forward(
-        self,
-        input_values: torch.Tensor,
-        lead_indices: LeadIndices | None = None,
-        **kwargs: Unpack[TransformersKwargs],
-    ) -> ECGModelOutput:
-        """Tokens and features of records.
-
-        Args:
-            input_values: `(B, L, T)`; leads that the model knows and the input lacks are taken as zero.
-            lead_indices: slots of the leads, one list for the batch or one a record.
-
-        Returns:
-            `last_hidden_state (B, T', D)`, one token for every 2 ** (stages + 1) samples, and `pooler_output`, by
-            default the maximum and the mean over time, `(B, 2 D)`.
-        """
-        check_input(input_values)
-        input_values = to_lead_table(lead_indices, input_values, self.config.num_leads)
-        tokens = self.stem(input_values).transpose(1, 2)  # (B, ~T/4, D)
-        for stage in self.stages:
-            tokens = stage(tokens)
-        return ECGModelOutput(last_hidden_state=tokens, pooler_output=time_statistics(tokens, self.config.pooling))
+    def pool(self, tokens: Tensor) -> Tensor:
+        """The named statistics over time, by default maximum and mean: `(B, T', D)` to `(B, 2 D)`."""
+        return time_statistics(tokens, self.config.pooling)
 
 
 class ECGResNetForSequenceClassification(ECGForSequenceClassification, ECGResNetPreTrainedModel):

@@ -1,7 +1,7 @@
 """Registry entry of the plain ECG ViT."""
 
 from ecg_transformers.models import recipes
-from ecg_transformers.models.registry import ECGMethod, Recipe, StageRecipe
+from ecg_transformers.models.registry import ECGMethod, Recipe
 
 PUBLISHED = Recipe(
     description=f"The supervised baseline of the comparison. {recipes.EXAMPLE_SETTINGS}",
@@ -38,18 +38,7 @@ TINY = Recipe(
         "scale": 4.0,  # divides by 0.25 mV
     },
     stages={
-        "finetune": StageRecipe(
-            lr=2e-3,
-            batch_size=64,
-            max_steps=200,
-            max_steps_by_fraction={0.1: 80, 0.05: 60},
-            schedule="one_cycle",
-            weight_decay=0.01,
-            clip_norm=5.0,
-            augmentation="circular_shift",
-            augmentation_options={"max_shift": 100},
-            evaluations=5,
-        ),
+        "finetune": recipes.TINY_SUPERVISED,
     },
 )
 
@@ -60,7 +49,7 @@ METHOD = ECGMethod(
     paper=f"Dosovitskiy et al., An Image Is Worth 16x16 Words, ICLR 2021, arXiv:2010.11929; {recipes.ST_MEM_PAPER}",
     idea="a plain transformer, from labels alone",
     summary="A plain transformer on windows of time over all leads, trained with labels from scratch.",
-    licence="Released code: CC BY-NC 4.0, with a later notice that reserves all rights; no weights were released",
+    licence=recipes.NO_WEIGHTS,
     preprocessing={**recipes.PREPROCESSING, "patch_size": 75},
     recipes={"published": PUBLISHED, "tiny": TINY},
     tiny_config={**recipes.SMALLEST_ENCODER, "attention_head_size": 16, "patch_size": 15},

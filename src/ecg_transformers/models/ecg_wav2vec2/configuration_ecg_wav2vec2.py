@@ -3,13 +3,16 @@
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from huggingface_hub.dataclasses import strict
+from torch import Tensor
 
 from ecg_transformers.models.base import MAX_HIDDEN_SIZE, MAX_LAYERS, MAX_POSITIONS, ECGConfig, check_choice
 from ecg_transformers.models.ecg_wav2vec2.labels_ecg_wav2vec2 import LABELS_BY_MAXIMUM
 from ecg_transformers.models.ecg_wav2vec2.method import MELP_SIZES, METHOD
+
+Count = TypeVar("Count", int, Tensor)
 
 
 @strict
@@ -153,14 +156,14 @@ class ECGWav2Vec2Config(ECGConfig):
         names: dict[int, str] = self.id2label or {}
         return [index for index, name in names.items() if name in LABELS_BY_MAXIMUM]
 
-    def num_tokens(self, num_samples: Any) -> Any:
+    def num_tokens(self, num_samples: Count) -> Count:
         """Tokens of `num_samples` samples (a number or a tensor)."""
         for kernel, stride in zip(self.conv_kernel, self.conv_stride):
             num_samples = (num_samples - kernel) // stride + 1
         return num_samples
 
     @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Self:
         """As in transformers; the `config.json` of MELP's Hub repository becomes a config of this class."""
         if config_dict.get("model_type") == "melp":
             config_dict = from_melp(config_dict)
@@ -195,5 +198,5 @@ class MELPConfig(ECGWav2Vec2Config):
     model_type = "melp"
 
     @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> ECGWav2Vec2Config:
         return ECGWav2Vec2Config.from_dict(config_dict, **kwargs)

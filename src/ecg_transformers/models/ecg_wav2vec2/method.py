@@ -1,8 +1,8 @@
 """Registry entry of wav2vec 2.0 for ECG: ECG-FM, DeepECG-SSL, MELP and D-BETA."""
 
 from dataclasses import replace
-from typing import Any
 
+from ecg_transformers.models import recipes
 from ecg_transformers.models.registry import ECGMethod, Recipe, StageRecipe, Variant
 from ecg_transformers.signal.leads import STANDARD_LEADS
 
@@ -138,25 +138,9 @@ FINETUNING = {**TUNING_DROPOUTS, "feature_grad_mult": 0.0}
 
 def downstream(num_crops: int | None) -> dict[str, StageRecipe]:
     """Fine-tuning as ECG-FM's release had it (1e-6), from scratch as in its generic recipe, and a linear probe."""
-    finetune = StageRecipe(
-        lr=1e-6,
-        batch_size=256,
-        epochs=140,
-        schedule="constant",
-        decay_one_dimensional=True,
-        config=FINETUNING,
-        num_crops=num_crops,
-    )
-    scratch = StageRecipe(
-        lr=5e-5,
-        batch_size=256,
-        epochs=140,
-        schedule="constant",
-        decay_one_dimensional=True,
-        config={**TUNING_DROPOUTS, "feature_grad_mult": 1.0},
-        num_crops=num_crops,
-    )
     linear = StageRecipe(lr=1e-5, batch_size=256, epochs=140, schedule="constant", num_crops=num_crops)
+    finetune = replace(linear, lr=1e-6, decay_one_dimensional=True, config=FINETUNING)
+    scratch = replace(finetune, lr=5e-5, config={**TUNING_DROPOUTS, "feature_grad_mult": 1.0})
     return {"finetune": finetune, "scratch": scratch, "linear": linear}
 
 
@@ -201,12 +185,6 @@ def recipe_of(variant: Variant, name: str, batch_size: int | None = None) -> Rec
     )
 
 
-TINY_SCHEDULE: dict[str, Any] = {
-    "schedule": "linear_warmup_cosine",
-    "warmup_fraction": 0.1,
-    "weight_decay": 0.01,
-    "clip_norm": 1.0,
-}
 TINY = Recipe(
     description="A small model for CPUs: ECG-FM's chain and tokens at 250 Hz, width 64, 1,000 updates.",
     config={
@@ -225,16 +203,10 @@ TINY = Recipe(
     },
     preprocessing={"sampling_rate": 250, "seq_len": 1250},
     stages={
-        "pretrain": StageRecipe(lr=1e-3, batch_size=32, max_steps=1000, config=PRETRAINING_DROPOUTS, **TINY_SCHEDULE),
-        "finetune": StageRecipe(
-            lr=1e-3,
-            batch_size=32,
-            max_steps=200,
-            max_steps_by_fraction={0.1: 80, 0.05: 60},
-            config={"head_norm": "batch_norm"},
-            num_crops=2,
-            **TINY_SCHEDULE,
+        "pretrain": StageRecipe(
+            lr=1e-3, batch_size=32, max_steps=1000, config=PRETRAINING_DROPOUTS, **recipes.TINY_SCHEDULE
         ),
+        "finetune": recipes.TINY_SPEECH_FINETUNE,
     },
 )
 

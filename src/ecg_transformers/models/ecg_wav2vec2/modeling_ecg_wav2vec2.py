@@ -132,6 +132,7 @@ class ECGWav2Vec2PreTrainedModel(ECGPreTrainedModel):
 
     config: ECGWav2Vec2Config
     base_model_prefix = "ecg_wav2vec2"
+    input_embeddings_name = "feature_extractor"
     published_keys = PUBLISHED_KEYS
     _keys_to_ignore_on_load_unexpected = [*PRETRAINING_KEYS, *MELP_UNUSED_KEYS]
     _no_split_modules = ["Wav2Vec2EncoderLayer", "Wav2Vec2EncoderLayerStableLayerNorm"]
@@ -156,12 +157,6 @@ class ECGWav2Vec2PreTrainedModel(ECGPreTrainedModel):
     def freeze_fixed(self) -> None:
         if self.config.feature_grad_mult == 0:
             self.base_model.feature_extractor.requires_grad_(False)
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.base_model.feature_extractor
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        self.base_model.feature_extractor = value
 
     @property
     def feature_size(self) -> int:
@@ -281,7 +276,7 @@ class ECGWav2Vec2ForSequenceClassification(ECGForSequenceClassification, ECGWav2
             init.xavier_uniform_(module.weight)
             init.zeros_(module.bias)
 
-    def pool(self, outputs: Any, num_leads: int) -> Tensor:
+    def pool(self, outputs: ModelOutput, num_leads: int) -> Tensor:
         if self.config.head_pooling == "pooler" and outputs.linear_probe is not None:
             return outputs.linear_probe
         return super().pool(outputs, num_leads)

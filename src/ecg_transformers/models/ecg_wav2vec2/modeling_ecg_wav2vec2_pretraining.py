@@ -1,8 +1,8 @@
 """The pre-training of ECG-FM and DeepECG-SSL: wav2vec 2.0 with CMSC and random lead masking (Oh et al., CHIL 2022, arXiv
 2203.06889), specification ecg_wav2vec2, section 9."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -112,7 +112,7 @@ class ECGWav2Vec2ForPreTraining(ECGWav2Vec2PreTrainedModel):
             "lead_noise": uniform(config.num_leads),
         }
 
-    def draw_batch_noise(self, generator: torch.Generator, batch: Any) -> dict[str, Tensor]:
+    def draw_batch_noise(self, generator: torch.Generator, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The number that rounds the number of masked spans, one for all records of a step."""
         return {"span_noise": torch.rand(1, generator=generator)}
 
@@ -284,7 +284,7 @@ class ECGWav2Vec2ForPreTraining(ECGWav2Vec2PreTrainedModel):
             return embeddings.new_full((), float("nan"))  # one patient can be embedded, but not contrasted
         return patient_contrastive_loss(embeddings, patients, segments, self.config.cmsc_temperature)
 
-    def monitor(self, outputs: Any) -> dict[str, float]:
+    def monitor(self, outputs: ModelOutput) -> dict[str, float]:
         names = ("accuracy", "prob_perplexity", "code_perplexity")
         return {name: getattr(outputs, name).item() for name in names}
 

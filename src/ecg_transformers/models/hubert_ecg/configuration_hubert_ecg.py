@@ -3,7 +3,7 @@
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from huggingface_hub.dataclasses import strict
 
@@ -98,7 +98,7 @@ class HubertECGConfig(ECGConfig):
         return num_samples
 
     @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Self:
         """As in transformers; a `config.json` of the authors, of encoder or classifier, becomes a config of this class.
 
         Raises:
@@ -170,5 +170,5 @@ class HubertECGClassificationConfig(HubertECGConfig):
     model_type = "hubert_ecg_classification"
 
     @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> HubertECGConfig:
         return HubertECGConfig.from_dict(config_dict, **kwargs)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from ecg_transformers.models import recipes
 from ecg_transformers.models.registry import ECGMethod, Recipe, StageRecipe
 from ecg_transformers.signal.leads import STANDARD_LEADS
 
@@ -89,18 +90,7 @@ TINY = Recipe(
         "layerdrop": 0.0,
     },
     stages={
-        "finetune": StageRecipe(
-            lr=1e-3,
-            batch_size=32,
-            max_steps=200,
-            max_steps_by_fraction={0.1: 80, 0.05: 60},
-            schedule="linear_warmup_cosine",
-            warmup_fraction=0.1,
-            weight_decay=0.01,
-            clip_norm=1.0,
-            config={"head_norm": "batch_norm"},
-            num_crops=2,
-        ),
+        "finetune": recipes.TINY_SPEECH_FINETUNE,
     },
 )
 

@@ -28,6 +28,7 @@ class HubertECGPreTrainedModel(ECGPreTrainedModel):
 
     config: HubertECGConfig
     base_model_prefix = "hubert_ecg"
+    input_embeddings_name = "feature_extractor"
     published_keys = {
         **WEIGHT_NORM_KEYS,
         # without an index this is the head of a classifier, with one it belongs to pre-training
@@ -57,12 +58,6 @@ class HubertECGPreTrainedModel(ECGPreTrainedModel):
         self.base_model.masked_spec_embed.requires_grad_(False)
         if self.config.freeze_feature_encoder:
             self.base_model.feature_extractor._freeze_parameters()
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.base_model.feature_extractor
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        self.base_model.feature_extractor = value
 
 
 class HubertECGModel(HubertECGPreTrainedModel):

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from ecg_transformers.models import recipes
 from ecg_transformers.models.registry import ECGMethod, Recipe, StageRecipe
 
 # aVF before aVL: the order of MIMIC-IV-ECG, into which the authors' readers bring every other corpus
@@ -46,17 +47,8 @@ TINY = Recipe(
     config={"sampling_rate": 100, "seq_len": 1000, "stem_dim": 16, "stage_dims": [16, 32, 64], "depths": [1, 1, 1]},
     preprocessing={"sampling_rate": 100, "seq_len": 1000},
     stages={
-        "finetune": StageRecipe(
-            lr=3e-3,
-            batch_size=64,
-            max_steps=200,
-            max_steps_by_fraction={0.1: 80, 0.05: 60},
-            schedule="one_cycle",
-            weight_decay=0.01,
-            clip_norm=5.0,
-            evaluations=5,
-        ),
-        "linear": StageRecipe(lr=1e-3, batch_size=64, max_steps=200),
+        "finetune": replace(recipes.TINY_SUPERVISED, lr=3e-3, augmentation=None, augmentation_options={}),
+        "linear": recipes.TINY_LINEAR,
     },
 )
 
@@ -76,16 +68,10 @@ METHOD = ECGMethod(
     has_official_weights=True,
     stages=(),
     tiny_config={
+        **recipes.SMALLEST_ENCODER,
         "backbone": "vit",
-        "num_leads": 12,
-        "seq_len": 120,
-        "sampling_rate": 100,
         "patch_size": 15,
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
         "attention_head_size": 16,
-        "intermediate_size": 37,
     },
     notes=(
         "Inputs are scaled by the extremes of the whole record, so a lead that is missing cannot be filled with zeros: "

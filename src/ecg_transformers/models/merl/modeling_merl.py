@@ -18,6 +18,7 @@ from ecg_transformers.models.base import ECGEncoder, ECGLayer, ECGPreTrainedMode
 from ecg_transformers.models.classification import ECGForSequenceClassification
 from ecg_transformers.models.leads import LeadIndices, check_input, to_lead_table
 from ecg_transformers.models.merl.configuration_merl import BOTTLENECK_EXPANSION, MERLConfig
+from ecg_transformers.models.shared.staged import TokenStage
 
 
 @dataclass
@@ -39,21 +40,15 @@ class MERLModelOutput(ModelOutput):
     attentions: tuple[torch.Tensor, ...] | None = None
 
 
-class MERLResNetStage(nn.Module):
-    """A stage that takes and returns tokens `(B, T, D)`, so that recorded hidden states are tokens."""
-
-    def __init__(self, config: MERLConfig, index: int) -> None:
-        super().__init__()
-        expansion = BOTTLENECK_EXPANSION if config.bottleneck else 1
-        width = config.stage_dims[index - 1] * expansion if index else config.stem_dim
-        dim, blocks = config.stage_dims[index], []
-        for block in range(config.depths[index]):
-            blocks.append(ResNetBlock1d(width, dim, stride=2 if index and not block else 1, expansion=expansion))
-            width = dim * expansion
-        self.blocks = nn.Sequential(*blocks)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        return self.blocks(tokens.transpose(1, 2)).transpose(1, 2)
+def build_stage(config: MERLConfig, index: int) -> TokenStage:
+    """The blocks of one stage of the ResNet; all but the first stage halve the length."""
+    expansion = BOTTLENECK_EXPANSION if config.bottleneck else 1
+    width = config.stage_dims[index - 1] * expansion if index else config.stem_dim
+    dim, blocks = config.stage_dims[index], []
+    for block in range(config.depths[index]):
+        blocks.append(ResNetBlock1d(width, dim, stride=2 if index and not block else 1, expansion=expansion))
+        width = dim * expansion
+    return TokenStage(nn.Sequential(*blocks))
 
 
 class MERLResNet(nn.Module):
@@ -62,7 +57,7 @@ class MERLResNet(nn.Module):
     def __init__(self, config: MERLConfig) -> None:
         super().__init__()
         self.stem = conv_norm(config.num_leads, config.stem_dim, 7, 2)
-        self.stages = nn.ModuleList(MERLResNetStage(config, index) for index in range(len(config.stage_dims)))
+        self.stages = nn.ModuleList(build_stage(config, index) for index in range(len(config.stage_dims)))
 
     def forward(self, input_values: Tensor, **kwargs: Any) -> tuple[Tensor, Tensor]:
         tokens = torch.relu(self.stem(input_values)).transpose(1, 2)  # (B, ceil(T / 2), D)
@@ -150,8 +145,8 @@ class MERLPreTrainedModel(ECGPreTrainedModel):
     base_model_prefix = "merl"
     # checkpointing would run the batch norms twice and count every batch twice in their running statistics
     supports_gradient_checkpointing = False
-    _no_split_modules = ["MERLResNetStage", "ECGLayer"]
-    _can_record_outputs = {"hidden_states": [MERLResNetStage, ECGLayer], "attentions": SelfAttention}
+    _no_split_modules = ["TokenStage", "ECGLayer"]
+    _can_record_outputs = {"hidden_states": [TokenStage, ECGLayer], "attentions": SelfAttention}
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

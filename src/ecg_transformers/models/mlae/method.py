@@ -6,11 +6,7 @@ from ecg_transformers.models.registry import ECGMethod, Recipe
 PUBLISHED = Recipe(
     description=recipes.EXAMPLE_SETTINGS,
     config={"norm_pix_loss": True},
-    stages={
-        "pretrain": recipes.MASKED_PRETRAIN,
-        "finetune": recipes.downstream(),
-        "scratch": recipes.downstream(initializer="torch_default"),
-    },
+    stages={"pretrain": recipes.MASKED_PRETRAIN, **recipes.DOWNSTREAM},
 )
 
 TINY = Recipe(
@@ -24,13 +20,10 @@ METHOD = ECGMethod(
     name="mlae",
     prefix="MLAE",
     title="MLAE",
-    paper=(
-        "Zhang et al., MaeFE: Masked Autoencoders Family of Electrocardiogram for Self-Supervised Pretraining and "
-        f"Transfer Learning, IEEE Transactions on Instrumentation and Measurement 72, 2023; {recipes.ST_MEM_PAPER}"
-    ),
+    paper=recipes.MAEFE_PAPER,
     idea="rebuilds whole leads from the others",
     summary="Masks whole leads and reconstructs them from the visible ones.",
-    licence="Released code: CC BY-NC 4.0, with a later notice that reserves all rights; no weights were released",
+    licence=recipes.NO_WEIGHTS,
     preprocessing=recipes.PREPROCESSING,
     recipes={"published": PUBLISHED, "tiny": TINY},
     tiny_config={**recipes.SMALLEST_ENCODER, **recipes.SMALLEST_DECODER},

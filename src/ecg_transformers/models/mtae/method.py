@@ -6,11 +6,7 @@ from ecg_transformers.models.registry import ECGMethod, Recipe
 PUBLISHED = Recipe(
     description=recipes.EXAMPLE_SETTINGS,
     config={"norm_pix_loss": True},
-    stages={
-        "pretrain": recipes.MASKED_PRETRAIN,
-        "finetune": recipes.downstream(),
-        "scratch": recipes.downstream(initializer="torch_default"),
-    },
+    stages={"pretrain": recipes.MASKED_PRETRAIN, **recipes.DOWNSTREAM},
 )
 
 PUBLISHED_RLM = Recipe(
@@ -40,13 +36,10 @@ METHOD = ECGMethod(
     name="mtae",
     prefix="MTAE",
     title="MTAE",
-    paper=(
-        "Zhang et al., MaeFE: Masked Autoencoders Family of Electrocardiogram for Self-Supervised Pretraining and "
-        f"Transfer Learning, IEEE Transactions on Instrumentation and Measurement 72, 2023; {recipes.ST_MEM_PAPER}"
-    ),
+    paper=recipes.MAEFE_PAPER,
     idea="rebuilds masked times of all leads",
     summary="Masks windows of time over all leads and reconstructs them; with random lead masking as an option.",
-    licence="Released code: CC BY-NC 4.0, with a later notice that reserves all rights; no weights were released",
+    licence=recipes.NO_WEIGHTS,
     preprocessing={**recipes.PREPROCESSING, "patch_size": 75},
     recipes={"published": PUBLISHED, "published_rlm": PUBLISHED_RLM, "tiny": TINY, "tiny_rlm": TINY_RLM},
     tiny_config={**recipes.SMALLEST_ENCODER, **recipes.SMALLEST_DECODER, "patch_size": 15},

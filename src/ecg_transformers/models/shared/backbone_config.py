@@ -3,7 +3,7 @@
 
 import copy
 from dataclasses import fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
@@ -54,7 +54,7 @@ class BackboneConfig(ECGConfig):
         super().__post_init__(**kwargs)
 
     @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Self:
         """As in transformers; lead, length and size fields among `kwargs` reach the backbone, too."""
         given = {name: kwargs[name] for name in (*GEOMETRY, *SIZES) if name in kwargs}
         saved = config_dict.get("backbone_config") or {}

@@ -12,17 +12,20 @@ from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs
 from transformers.utils.output_capturing import capture_outputs
 
-from ecg_transformers.layers.attention import SelfAttention
 from ecg_transformers.layers.masked_autoencoder import MaskedDecoder
 from ecg_transformers.layers.masking import NoiseRanking, gather_tokens
 from ecg_transformers.layers.patching import PatchEmbedding, time_major_patches
 from ecg_transformers.layers.positions import sincos_1d
-from ecg_transformers.layers.transformer import xavier_qkv_
 from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.models.leads import LeadIndices, check_input, to_lead_table
 from ecg_transformers.models.outputs import ECGModelOutput, MaskedReconstructionOutput
 from ecg_transformers.models.shared.class_token_config import ClassTokenConfig, MaskedClassTokenConfig
-from ecg_transformers.models.shared.masked import MaskedReconstruction, build_decoder_layers, build_encoder
+from ecg_transformers.models.shared.masked import (
+    MaskedReconstruction,
+    build_decoder_layers,
+    build_encoder,
+    init_transformer,
+)
 
 
 def class_token_table(num_tokens: int, hidden_size: int) -> Tensor:
@@ -75,27 +78,15 @@ class ClassTokenPreTrainedModel(ECGPreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         config = self.config
-        torch_default = config.initializer == "torch_default"
-        if isinstance(module, nn.Linear) and torch_default:
-            module.reset_parameters()
-        elif isinstance(module, nn.Linear):
-            init.xavier_uniform_(module.weight)
-            if module.bias is not None:
-                init.zeros_(module.bias)
-        elif isinstance(module, nn.LayerNorm):
-            init.ones_(module.weight)
-            init.zeros_(module.bias)
-        elif isinstance(module, SelfAttention) and config.initializer == "mae":
-            xavier_qkv_(module)
-        elif isinstance(module, ClassTokenEmbeddings):
+        init_transformer(module, config)
+        if isinstance(module, ClassTokenEmbeddings):
             std = {"mae": config.initializer_range, "torch_default": 1.0, "xavier_per_projection": 1e-6}
             init.normal_(module.cls_token, std=std[config.initializer])
-            if torch_default:
+            if config.initializer == "torch_default":
                 init.normal_(module.position_embeddings)
             else:
                 init.copy_(module.position_embeddings, class_token_table(config.num_tokens, config.hidden_size))
         elif isinstance(module, MaskedDecoder):
-            init.normal_(module.mask_token, std=1.0 if torch_default else config.initializer_range)
             table = class_token_table(config.num_tokens, module.position_embeddings.shape[2])
             init.copy_(module.position_embeddings, table)
 
@@ -172,10 +163,6 @@ class ClassTokenForPreTraining(MaskedReconstruction, ClassTokenPreTrainedModel):
         )
         self.post_init()
 
-    def freeze_fixed(self) -> None:
-        table = self.base_model.embeddings.position_embeddings
-        table.requires_grad_(self.config.train_position_embeddings is True)
-
     def draw_sample_noise(self, generator: torch.Generator) -> dict[str, Tensor]:
         return {"noise": torch.rand(self.config.num_tokens, generator=generator)}
 
@@ -191,12 +178,4 @@ class ClassTokenForPreTraining(MaskedReconstruction, ClassTokenPreTrainedModel):
         """Encode what is visible, decode everything, compare with `target_values (B, n, token_dim)`."""
         outputs = self.base_model(input_values, lead_indices=lead_indices, ids_keep=ranking.ids_keep, **kwargs)
         predicted = self.decoder(outputs.last_hidden_state, ranking.ids_restore, rows=rows)  # (B, n, token_dim)
-        return MaskedReconstructionOutput(
-            loss=self.reconstruction_loss(predicted, target_values, ranking.mask),
-            reconstruction=predicted,
-            mask=ranking.mask,
-            ids_restore=ranking.ids_restore,
-            last_hidden_state=outputs.last_hidden_state,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
-        )
+        return self.compared(predicted, target_values, ranking, outputs)

@@ -10,6 +10,7 @@ from ecg_transformers.models.shared.class_token_config import ClassTokenConfig
 from ecg_transformers.models.shared.class_token_model import class_token_table
 from ecg_transformers.models.shared.state_dicts import (
     CheckpointError,
+    Model,
     StateDictReader,
     heads_of,
     is_fixed_table,
@@ -116,7 +117,7 @@ class ClassTokenSource:
         reader.take_duplicates({name: f"{self.prefix}{name}" for name in names})
         return out
 
-    def build(self, config: ClassTokenConfig, classes: Mapping[str, Any]) -> Any:
+    def build(self, config: ClassTokenConfig, classes: Mapping[str, type[Model]]) -> Model:
         """The model that the tensors describe: full file, fine-tuned encoder with a head, or encoder alone.
 
         Raises:

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedConfig
 from transformers import initialization as init
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.models.wav2vec2.modeling_wav2vec2 import (
@@ -37,7 +38,7 @@ class ConvPositionEncoder(nn.Module):
         norm_first: norms before; the encoder's own norm then stands behind the layers instead of before them.
     """
 
-    def __init__(self, config: Any, norm_first: bool = False) -> None:
+    def __init__(self, config: PreTrainedConfig, norm_first: bool = False) -> None:
         super().__init__()
         self.config, self.norm_first = config, norm_first
         self.pos_conv_embed = PositionConvolution(

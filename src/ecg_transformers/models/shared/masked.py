@@ -2,10 +2,15 @@
 
 import torch
 from torch import Tensor, nn
+from transformers import initialization as init
 
+from ecg_transformers.layers.attention import SelfAttention
+from ecg_transformers.layers.masked_autoencoder import MaskedDecoder
 from ecg_transformers.layers.masking import NoiseRanking, masked_mean, no_mask, num_visible, rank_noise
 from ecg_transformers.layers.patching import normalize_patches
-from ecg_transformers.models.base import ECGEncoder, build_layers
+from ecg_transformers.layers.transformer import xavier_qkv_
+from ecg_transformers.models.base import ECGEncoder, ECGPreTrainedModel, build_layers
+from ecg_transformers.models.outputs import ECGModelOutput, MaskedReconstructionOutput
 from ecg_transformers.models.shared.class_token_config import ClassTokenConfig, MaskedClassTokenConfig
 
 
@@ -43,10 +48,37 @@ def build_decoder_layers(config: MaskedClassTokenConfig) -> nn.ModuleList:
     )
 
 
+@torch.no_grad()
+def init_transformer(module: nn.Module, config: ClassTokenConfig) -> None:
+    """Linear layers, norms, vectors and mask token as `config.initializer` says; tables and special tokens are a method's."""
+    torch_default = config.initializer == "torch_default"
+    std = 1.0 if torch_default else config.initializer_range
+    if isinstance(module, nn.Linear) and torch_default:
+        module.reset_parameters()
+    elif isinstance(module, nn.Linear):
+        init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            init.zeros_(module.bias)
+    elif isinstance(module, nn.LayerNorm):
+        init.ones_(module.weight)
+        init.zeros_(module.bias)
+    elif isinstance(module, nn.Embedding):
+        init.normal_(module.weight, std=std)
+    elif isinstance(module, SelfAttention) and config.initializer == "mae":
+        xavier_qkv_(module)
+    elif isinstance(module, MaskedDecoder):
+        init.normal_(module.mask_token, std=std)
+
+
 class MaskedReconstruction:
     """Mixed into a pre-training class: which tokens stay visible, what is to be predicted, and the loss."""
 
     config: MaskedClassTokenConfig
+    base_model: ECGPreTrainedModel
+
+    def freeze_fixed(self) -> None:
+        table: nn.Parameter = self.base_model.embeddings.position_embeddings
+        table.requires_grad_(self.config.train_position_embeddings is True)
 
     def rank(self, values: Tensor, noise: Tensor | None, mask_ratio: float | None) -> NoiseRanking:
         """Which tokens of `values (…, n, values of a token)` stay visible; every sequence is ranked alone."""
@@ -75,3 +107,17 @@ class MaskedReconstruction:
             return None
         errors = (predicted.float() - self.target(values.float())) ** 2
         return masked_mean(errors.mean(dim=-1), mask)
+
+    def compared(
+        self, predicted: Tensor, values: Tensor, ranking: NoiseRanking, encoded: ECGModelOutput
+    ) -> MaskedReconstructionOutput:
+        """The output of a forward pass: `predicted` compared with `values`, and what the encoder gave."""
+        return MaskedReconstructionOutput(
+            loss=self.reconstruction_loss(predicted, values, ranking.mask),
+            reconstruction=predicted,
+            mask=ranking.mask,
+            ids_restore=ranking.ids_restore,
+            last_hidden_state=encoded.last_hidden_state,
+            hidden_states=encoded.hidden_states,
+            attentions=encoded.attentions,
+        )

@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
+
+Model = TypeVar("Model", bound=PreTrainedModel)
 
 BATCH_NORM_TENSORS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
@@ -161,7 +163,7 @@ def is_fixed_table(table: Tensor, formula: Tensor) -> bool:
     return torch.allclose(table.float(), formula, atol=max(1e-5, rounding))
 
 
-def load_converted(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> Any:
+def load_converted(model: Model, tensors: Mapping[str, Tensor]) -> Model:
     """Put converted tensors into a freshly built model, strictly, and return it in eval mode.
 
     Raises:

@@ -10,11 +10,7 @@ PREPROCESSING = {**recipes.PREPROCESSING, "patch_size": 75}
 PUBLISHED = Recipe(
     description=recipes.EXAMPLE_SETTINGS,
     config={"norm_pix_loss": True},
-    stages={
-        "pretrain": recipes.MASKED_PRETRAIN,
-        "finetune": recipes.downstream(),
-        "scratch": recipes.downstream(initializer="torch_default"),
-    },
+    stages={"pretrain": recipes.MASKED_PRETRAIN, **recipes.DOWNSTREAM},
 )
 
 TINY_PREPROCESSING = {**recipes.TINY_PREPROCESSING, "patch_size": 30}

@@ -9,17 +9,20 @@ from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
-from ecg_transformers.layers.attention import SelfAttention
 from ecg_transformers.layers.masked_autoencoder import MaskedDecoder
 from ecg_transformers.layers.masking import gather_tokens
 from ecg_transformers.layers.patching import PatchEmbedding, patchify
 from ecg_transformers.layers.positions import sincos_1d
-from ecg_transformers.layers.transformer import xavier_qkv_
 from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.models.classification import ECGForSequenceClassification
 from ecg_transformers.models.leads import LeadIndices, check_input, resolve_lead_indices
 from ecg_transformers.models.outputs import ECGModelOutput, MaskedReconstructionOutput
-from ecg_transformers.models.shared.masked import MaskedReconstruction, build_decoder_layers, build_encoder
+from ecg_transformers.models.shared.masked import (
+    MaskedReconstruction,
+    build_decoder_layers,
+    build_encoder,
+    init_transformer,
+)
 from ecg_transformers.models.st_mem.configuration_st_mem import STMEMConfig
 
 
@@ -90,13 +93,15 @@ class STMEMPreTrainedModel(ECGPreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         config = self.config
-        if config.initializer == "torch_default":
-            init_as_torch_does(module)
-        else:
-            init_as_mae(module, config.initializer_range)
-        if isinstance(module, STMEMEmbeddings) and config.initializer == "mae":
-            init.copy_(module.position_embeddings, separator_table(config.num_patches, config.hidden_size))
-        if isinstance(module, MaskedDecoder):
+        init_transformer(module, config)
+        if isinstance(module, STMEMEmbeddings):
+            if config.initializer == "mae":
+                init.copy_(module.position_embeddings, separator_table(config.num_patches, config.hidden_size))
+            else:
+                init.normal_(module.position_embeddings)
+            if config.use_sep_embedding:
+                init.normal_(module.sep_token, std=config.initializer_range if config.initializer == "mae" else 1.0)
+        elif isinstance(module, MaskedDecoder):
             init.copy_(module.position_embeddings, separator_table(config.num_patches, config.decoder_hidden_size))
 
     @property
@@ -108,44 +113,6 @@ class STMEMPreTrainedModel(ECGPreTrainedModel):
         """`(B, L·(n + 2), D)` to `(B, L, n, D)`, separators dropped."""
         tokens = last_hidden_state.unflatten(1, (num_leads, -1))
         return tokens[:, :, 1:-1] if self.config.use_sep_embedding else tokens
-
-
-@torch.no_grad()
-def init_as_mae(module: nn.Module, std: float) -> None:
-    """Xavier-uniform linear layers with zero bias, unit norms, special vectors from N(0, std)."""
-    if isinstance(module, nn.Linear):
-        init.xavier_uniform_(module.weight)
-        if module.bias is not None:
-            init.zeros_(module.bias)
-    elif isinstance(module, nn.LayerNorm):
-        init.ones_(module.weight)
-        init.zeros_(module.bias)
-    elif isinstance(module, nn.Embedding):
-        init.normal_(module.weight, std=std)
-    elif isinstance(module, SelfAttention):
-        xavier_qkv_(module)
-    elif isinstance(module, MaskedDecoder):
-        init.normal_(module.mask_token, std=std)
-    elif isinstance(module, STMEMEmbeddings) and hasattr(module, "sep_token"):
-        init.normal_(module.sep_token, std=std)
-
-
-@torch.no_grad()
-def init_as_torch_does(module: nn.Module) -> None:
-    """torch's defaults for linear layers; tables, separators and lead embeddings from N(0, 1)."""
-    if isinstance(module, nn.Linear):
-        module.reset_parameters()
-    elif isinstance(module, nn.LayerNorm):
-        init.ones_(module.weight)
-        init.zeros_(module.bias)
-    elif isinstance(module, nn.Embedding):
-        init.normal_(module.weight)
-    elif isinstance(module, MaskedDecoder):
-        init.normal_(module.mask_token)
-    elif isinstance(module, STMEMEmbeddings):
-        init.normal_(module.position_embeddings)
-        if hasattr(module, "sep_token"):
-            init.normal_(module.sep_token)
 
 
 class STMEMModel(STMEMPreTrainedModel):
@@ -235,9 +202,6 @@ class STMEMForPreTraining(MaskedReconstruction, STMEMPreTrainedModel):
         )
         self.post_init()
 
-    def freeze_fixed(self) -> None:
-        self.st_mem.embeddings.position_embeddings.requires_grad_(self.config.train_position_embeddings is True)
-
     def draw_sample_noise(self, generator: torch.Generator) -> dict[str, Tensor]:
         shape = (self.config.num_leads, self.config.num_patches)
         return {"noise": torch.rand(shape, generator=generator)}
@@ -276,15 +240,7 @@ class STMEMForPreTraining(MaskedReconstruction, STMEMPreTrainedModel):
         ranking = self.rank(patches, noise, mask_ratio)
         outputs = self.st_mem(input_values, lead_indices=lead_indices, ids_keep=ranking.ids_keep, **kwargs)
         predicted = self.decode(outputs.last_hidden_state, ranking.ids_restore)  # (B, L, n, p)
-        return MaskedReconstructionOutput(
-            loss=self.reconstruction_loss(predicted, patches, ranking.mask),
-            reconstruction=predicted,
-            mask=ranking.mask,
-            ids_restore=ranking.ids_restore,
-            last_hidden_state=outputs.last_hidden_state,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
-        )
+        return self.compared(predicted, patches, ranking, outputs)
 
 
 class STMEMForSequenceClassification(ECGForSequenceClassification, STMEMPreTrainedModel):

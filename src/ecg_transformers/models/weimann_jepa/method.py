@@ -4,9 +4,9 @@ import struct
 from dataclasses import replace
 from typing import Any
 
+from ecg_transformers.models import recipes
 from ecg_transformers.models.registry import ECGMethod, Recipe, StageRecipe
-
-LEADS = ["I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"]
+from ecg_transformers.signal.leads import STANDARD_LEADS
 
 
 def half(values: list[float]) -> list[float]:
@@ -21,7 +21,7 @@ STD = half([0.191, 0.166, 0.173, 0.142, 0.149, 0.147, 0.235, 0.338, 0.335, 0.299
 PREPROCESSING: dict[str, Any] = {
     "sampling_rate": 500,
     "seq_len": 5000,
-    "lead_names": LEADS,
+    "lead_names": list(STANDARD_LEADS),
     "resample": "fourier",
     "resample_rounding": "ratio_first",
     "crop": "center",
@@ -104,48 +104,16 @@ PUBLISHED_WINDOWS = Recipe(
 TINY = Recipe(
     description="A small model for CPUs: 5 s at 100 Hz, width 64, standardised crops, 600 updates.",
     config={
-        "sampling_rate": 100,
-        "seq_len": 500,
+        **recipes.TINY_JEPA,
         "patch_size": 10,
-        "hidden_size": 64,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 4,
-        "intermediate_size": 256,
-        "predictor_hidden_size": 32,
-        "predictor_num_hidden_layers": 2,
-        "predictor_num_attention_heads": 4,
-        "predictor_intermediate_size": 128,
         "min_block_size": 4,
         "momentum_start": 0.99,
         "classifier_bias": True,
     },
-    preprocessing={"sampling_rate": 100, "seq_len": 500, "highpass": 0.5, "lowpass": 40.0, "filter_order": 2},
+    preprocessing={"sampling_rate": 100, "seq_len": 500, **recipes.TINY_BAND},
     stages={
-        "pretrain": StageRecipe(
-            lr=1e-3,
-            batch_size=32,
-            max_steps=600,
-            warmup_fraction=0.1,
-            min_lr=1e-6,
-            schedule="warmup_cosine",
-            weight_decay=0.01,
-            final_weight_decay=0.1,
-            no_decay=("registers", "mask_token"),
-            betas=(0.9, 0.99),
-            clip_norm=1.0,
-        ),
-        "finetune": StageRecipe(
-            lr=1e-3,
-            batch_size=32,
-            max_steps=180,
-            max_steps_by_fraction={0.1: 80, 0.05: 80},
-            warmup_fraction=0.1,
-            weight_decay=0.05,
-            clip_norm=1.0,
-            schedule="linear_warmup_cosine",
-            config={"head_norm": "batch_norm"},
-            num_crops=3,
-        ),
+        "pretrain": replace(_PRETRAIN, batch_size=32, max_steps=600, warmup_fraction=0.1, eps=1e-8, clip_norm=1.0),
+        "finetune": recipes.TINY_FINETUNE,
     },
 )
 
@@ -170,18 +138,8 @@ METHOD = ECGMethod(
     },
     file_overrides="ecg_transformers.models.weimann_jepa.convert_weimann_jepa.settings_in_file",
     tiny_config={
-        "num_leads": 12,
-        "seq_len": 120,
+        **recipes.SMALLEST_JEPA,
         "patch_size": 10,
-        "sampling_rate": 100,
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "intermediate_size": 37,
-        "predictor_hidden_size": 16,
-        "predictor_num_hidden_layers": 1,
-        "predictor_num_attention_heads": 2,
-        "predictor_intermediate_size": 32,
         "min_block_size": 2,
     },
     notes=(

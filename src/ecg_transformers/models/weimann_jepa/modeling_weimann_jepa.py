@@ -16,12 +16,12 @@ from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
 from ecg_transformers.layers.masking import gather_tokens, hidden_block_mask, split_times
-from ecg_transformers.layers.momentum import copy_state, ema_update, linear_momentum
 from ecg_transformers.layers.positions import sincos_interleaved
 from ecg_transformers.layers.transformer import LayerScale
 from ecg_transformers.models.base import ECGEncoder, ECGPreTrainedModel, build_layers
 from ecg_transformers.models.classification import ECGForSequenceClassification
 from ecg_transformers.models.leads import LeadIndices, check_input, to_lead_table
+from ecg_transformers.models.shared.slow_teacher import PredictedTargetsOutput, SlowTeacher
 from ecg_transformers.models.weimann_jepa.configuration_weimann_jepa import WeimannJEPAConfig
 
 MAX_SEED = 2**32
@@ -226,33 +226,13 @@ class WeimannJEPAStudentEncoder(WeimannJEPAModel):
     """The student: the same encoder, of another class because a checkpoint of the base model is not its checkpoint."""
 
 
-@dataclass
-class WeimannJEPAForPreTrainingOutput(ModelOutput):
-    """Output of pre-training.
-
-    Attributes:
-        loss: mean absolute error over batch, hidden times and features.
-        predictions, targets: `(B, K, D)`, hidden times ascending.
-        mask: as given or drawn, 1 = hidden.
-        last_hidden_state: `(B, V, D)` tokens of the student.
-    """
-
-    loss: torch.Tensor | None = None
-    predictions: torch.Tensor | None = None
-    targets: torch.Tensor | None = None
-    mask: torch.Tensor | None = None
-    last_hidden_state: torch.Tensor | None = None
-    hidden_states: tuple[torch.Tensor, ...] | None = None
-    attentions: tuple[torch.Tensor, ...] | None = None
-
-
-class WeimannJEPAForPreTraining(WeimannJEPAPreTrainedModel):
+class WeimannJEPAForPreTraining(SlowTeacher, WeimannJEPAPreTrainedModel):
     """Student, slow teacher and predictor.
 
-    The teacher is the base model, because it is what the authors evaluate and fine-tune. It equals the student at the
-    start and after an encoder-only checkpoint is loaded, gets no gradient, and is moved by `update_target` before each
-    step.
+    The teacher is the base model, because it is what the authors evaluate and fine-tune; it moves before each step.
     """
+
+    copy_name = "student"
 
     def __init__(self, config: WeimannJEPAConfig) -> None:
         super().__init__(config)
@@ -261,29 +241,17 @@ class WeimannJEPAForPreTraining(WeimannJEPAPreTrainedModel):
         self.predictor = WeimannJEPAPredictor(config)
         self.post_init()
 
-    def post_init(self) -> None:
-        super().post_init()
-        copy_state(self.student, self.target_encoder)
+    def student_and_teacher(self) -> tuple[WeimannJEPAModel, WeimannJEPAModel]:
+        return self.student, self.target_encoder
 
     @property
     def target_encoder(self) -> WeimannJEPAModel:
         """The teacher."""
         return self.weimann_jepa
 
-    def freeze_fixed(self) -> None:
-        self.target_encoder.requires_grad_(False)
-
-    def after_loading(self, missing_keys: set[str]) -> None:
-        if any(key.startswith("student.") for key in missing_keys):
-            copy_state(self.student, self.target_encoder)
-
-    def update_target(self, momentum: float) -> None:
-        """One step of the moving average: teacher = momentum · teacher + (1 - momentum) · student."""
-        ema_update(self.target_encoder, self.student, momentum)
-
-    def target_momentum(self, step: int, total_steps: int) -> float:
-        """Momentum before optimiser step `step` (counted from 0) of `total_steps`."""
-        return linear_momentum(step, total_steps, self.config.momentum_start, self.config.momentum_end)
+    @property
+    def moves_before_step(self) -> bool:
+        return True
 
     def training_step_started(self, step: int, total_steps: int) -> None:
         self.update_target(self.target_momentum(step, total_steps))
@@ -328,7 +296,7 @@ class WeimannJEPAForPreTraining(WeimannJEPAPreTrainedModel):
         mask: torch.Tensor | None = None,
         mask_seeds: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> WeimannJEPAForPreTrainingOutput:
+    ) -> PredictedTargetsOutput:
         """Predictions of the teacher's tokens at hidden times, and the loss.
 
         Args:
@@ -349,7 +317,7 @@ class WeimannJEPAForPreTraining(WeimannJEPAPreTrainedModel):
         context = self.student(input_values, lead_indices=lead_indices, visible=visible, **kwargs)
         predictions = self.predictor(context.last_hidden_state, order)
         precision = torch.promote_types(predictions.dtype, torch.float32)  # never averaged in half precision
-        return WeimannJEPAForPreTrainingOutput(
+        return PredictedTargetsOutput(
             loss=nn.functional.l1_loss(predictions.to(precision), targets.to(precision)),
             predictions=predictions,
             targets=targets,
@@ -401,7 +369,7 @@ class WeimannJEPAForSequenceClassification(ECGForSequenceClassification, Weimann
         if isinstance(module, WeimannAttentivePooling):
             init.trunc_normal_(module.query_token, std=self.config.initializer_range)
 
-    def pool(self, outputs: Any, num_leads: int) -> Tensor:
+    def pool(self, outputs: ModelOutput, num_leads: int) -> Tensor:
         if self.config.head_pooling != "pooler" or self.config.pooling == "mean":
             return super().pool(outputs, num_leads)
         if self.config.pooling == "register":

@@ -47,7 +47,7 @@ TINY = Recipe(
         "intermediate_size": 128,
         "inner_size": 128,
     },
-    preprocessing={"sampling_rate": 100, "seq_len": 500, "highpass": 0.5, "lowpass": 40.0, "filter_order": 2},
+    preprocessing={"sampling_rate": 100, "seq_len": 500, **recipes.TINY_BAND},
     stages={"finetune": recipes.TINY_FINETUNE},
 )
 

@@ -157,7 +157,7 @@ def _warmup(hyper: StageRecipe, total_steps: int, steps_per_epoch: int) -> float
     return warmup * total_steps / recipe_length(hyper, steps_per_epoch)
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """Values as JSON would give them back (tuples as lists, keys as text), so that two runs can be compared."""
     if isinstance(value, Mapping):
         return {str(key): plain(entry) for key, entry in value.items()}

@@ -92,7 +92,7 @@ def _without_folders(value: Any) -> Any:
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
-def write_result(path: Path, value: Any) -> None:
+def write_result(path: Path, value: object) -> None:
     """Write a JSON file in the order given, in one step; a failure is a `CheckpointWriteError`."""
     with write_errors("a result", path):
         write_text(path, json.dumps(value, indent=2, ensure_ascii=False, default=_plain) + "\n")

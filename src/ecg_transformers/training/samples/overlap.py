@@ -15,7 +15,8 @@ from ecg_transformers.training.samples.splits import Split
 
 def split_fingerprints(split: Split) -> ContentFingerprints:
     """The fingerprints of a split as `load_split` gives it."""
-    return content_fingerprints(getattr(split.records, "dataset", split.records), split.name)
+    records: Any = getattr(split.records, "dataset", split.records)
+    return content_fingerprints(records, split.name)
 
 
 def evaluation_fingerprints(texts: str | None) -> dict[str, ContentFingerprints]:

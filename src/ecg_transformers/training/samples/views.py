@@ -14,11 +14,12 @@ batch. All its randomness comes from the generator it is handed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, cast
+from typing import ClassVar, cast
 
 import numpy as np
 
 from ecg_transformers.features.feature_extraction_ecg import ECGFeatureExtractor
+from ecg_transformers.features.inputs import Signal
 from ecg_transformers.features.protocol import Extractor, Prepared
 from ecg_transformers.models.registry import StageRecipe
 from ecg_transformers.signal.augmentation import bind_augmentation
@@ -43,7 +44,7 @@ class View:
         self.extractor = extractor
         self.augmentation = augmentation
 
-    def prepare(self, record: Any) -> Prepared:
+    def prepare(self, record: Signal) -> Prepared:
         """The part of the work that does not depend on chance; it may be cached."""
         return self.extractor.prepare(record)
 

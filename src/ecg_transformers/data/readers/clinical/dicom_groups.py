@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from ecg_transformers.data.readers.clinical.leads import is_ecg_lead, lead_of_co
 from ecg_transformers.data.readers.clinical.record import Samples
 from ecg_transformers.data.readers.limits import Limits
 from ecg_transformers.data.readers.units import units_per_millivolt
+
+if TYPE_CHECKING:
+    import pydicom
 
 _TYPES = {"SB": "i1", "UB": "u1", "SS": "i2", "US": "u2", "SL": "i4", "UL": "u4"}
 _BEATS = ("MEDIAN", "REPRESENTATIVE", "AVERAGE", "TEMPLATE")
@@ -63,7 +66,7 @@ class Group:
         return any(word in self.label.upper() for word in _BEATS)
 
     @classmethod
-    def read(cls, item: Any, number: int, path: Path, limits: Limits) -> Group:
+    def read(cls, item: pydicom.Dataset, number: int, path: Path, limits: Limits) -> Group:
         """The head of a group; sizes are checked against the limits, nothing is allocated."""
         name = f"multiplex group {number}"
         count, length = _whole(item, "NumberOfWaveformChannels"), _whole(item, "NumberOfWaveformSamples")

@@ -17,7 +17,7 @@ import secrets
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 KEY_NAME = "identity.key"
 KEY_VARIABLE = "ECG_IDENTITY_KEY"
@@ -26,6 +26,7 @@ _LETTERS = str.maketrans(
 )  # no digits: a stand-in never looks like an id or a date
 _EMPTY = {"", "---", "unknown", "none", "anonymous", "anonymized", "x"}
 HIDDEN = "[hidden]"
+Texts = TypeVar("Texts")
 
 
 @dataclass
@@ -69,7 +70,7 @@ class Patient:
             facts["identity"] = {key: value for key, value in identity.items() if value}
         return facts
 
-    def hide_in(self, value: Any) -> Any:
+    def hide_in(self, value: Texts) -> Texts:
         """Texts (and lists and dictionaries of them) with the patient's names, id and birth date taken out."""
         pieces = [part for name in self.names for part in re.split(r"[\s,^/=]+", clean(name))]
         pieces += [clean(self.id), *map(clean, self.others.values()), *birth_spellings(self.birth_date)]
