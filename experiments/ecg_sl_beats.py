@@ -5,6 +5,7 @@ Labels of beats have their own short training loop; `ecg_sl_tasks.py --task mitd
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ BEAT_CLASSES = ["N", "S", "V"]
 """F and Q beats are seen but neither learned nor scored."""
 MATCH_SECONDS = 0.15
 RUNS_PER_STEP = 8
+SECONDS_BETWEEN_LINES = 20
 
 
 def run_beats(args: TaskArguments, sources: Mapping[int, Path | None]) -> dict[str, Any]:
@@ -51,13 +53,13 @@ def run_beats(args: TaskArguments, sources: Mapping[int, Path | None]) -> dict[s
             preprocessing_overrides=f"peak_source=annotations,beat_label_names=[{','.join(BEAT_CLASSES)}]",
         )
         pieces: dict[str, list[Any]] = {name: [] for name in names}
-        for held_out in folds:
+        for number, held_out in enumerate(folds, start=1):
             model, extractor = train_beats(settings, without(records, held_out), seed)
             for name in names:
                 pieces[name] += [predict_beats(model, extractor, record, name) for record in held_out]
+                print(f"seed {seed}, fold {number} of {len(folds)}: predicted, segmentation {name}", flush=True)
         for name in names:
             predictions[name][seed] = pieces[name]
-        print(f"seed {seed}: {len(folds)} folds done", flush=True)
     extractor.peak_source = "detect"  # who loads the model has no annotations
     save_pretrained_atomically(model, extractor, Path(args.output_dir), model.state_dict())
     return beat_metrics(args, judged, folds, predictions)
@@ -114,13 +116,18 @@ def train_beats(settings: FinetuningArguments, records: list[Any], seed: int) ->
     optimizer = build_optimizer(groups, lr=schedule.lr, betas=hyper.betas, eps=hyper.eps)
     seed_global_generators(seed, "dropout")
     model.train()
+    told = time.monotonic()
     for step in range(steps):
         set_learning_rate(optimizer, schedule(step))
         batch = random_runs(extractor, prepared, numpy_generator(seed, "runs", step))
-        model(**batch).loss.backward()
+        loss = model(**batch).loss
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), hyper.clip_norm or float("inf"))
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        if step + 1 == steps or time.monotonic() - told > SECONDS_BETWEEN_LINES:
+            told = time.monotonic()
+            print(f"seed {seed}: update {step + 1} of {steps}, loss {loss.item():.3f}", flush=True)
     return model.eval(), extractor
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
@@ -47,6 +48,42 @@ def check_choice(
         close = nearest(value, choices)
         suggestion = f" (did you mean {close!r}?)" if close else ""
         raise error(f"{what} must be one of {', '.join(map(str, choices))}; got {value!r}{suggestion}.")
+
+
+_ARGUMENT = re.compile(r"""(?<!options )(?<!overrides )(?<!option )\b([a-z][a-z_]*)=(\[[^]]*\]|'[^']*'|"[^"]*"|…|True|False|None|\d[\d.]*\b)""")
+_EXAMPLES = {"sampling_rate": "HZ", "lead_names": "I,II,…"}  # as the metavars of `--help`
+
+
+def in_options(sentence: str, options: Mapping[str, str]) -> str:
+    """A sentence of the library with the options of a command in place of its arguments.
+
+    Args:
+        options: by argument the option, with `{}` for its value. Arguments that are not in it are said to be Python's.
+
+    Example:
+        >>> in_options("its rate is unknown; pass sampling_rate=….", {"sampling_rate": "--sampling_rate {}"})
+        'its rate is unknown; pass --sampling_rate HZ.'
+    """
+    left: list[str] = []
+
+    def said(match: re.Match[str]) -> str:
+        name, value = match[1], match[2]
+        if name not in options:
+            left.extend([name] if name not in left and not value[0].isdigit() else [])
+            return match[0]
+        option = options[name]
+        value = value.strip("'\"")
+        if value.strip("[]") == "…":
+            value = value.replace("…", _EXAMPLES.get(name, "…"))
+        if option.endswith(" {}"):  # a list stands in brackets only where the option is key=value
+            value = value.strip("[]")
+        return option.format(value.lower() if value in ("True", "False") else value)
+
+    text = _ARGUMENT.sub(said, sentence)
+    if not left:
+        return text
+    what = "is an argument" if len(left) == 1 else "are arguments"
+    return f"{text} ({', '.join(left)} {what} of the Python functions; this command has no such option.)"
 
 
 def key_values(text: str) -> dict[str, Any]:

@@ -53,5 +53,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("Interrupted.", file=sys.stderr)
         return 130
     except (ValueError, OSError, ImportError) as error:
-        print(f"ecg-transformers {options.verb}: {in_flags(str(error))}", file=sys.stderr)
+        print(f"ecg-transformers {options.verb}: {in_flags(options, str(error))}", file=sys.stderr)
         return 2

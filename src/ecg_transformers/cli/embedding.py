@@ -12,6 +12,7 @@ from ecg_transformers.cli.output import (
     add_verb,
     check_table,
     for_people,
+    in_flags,
     named_files,
     print_json,
     signal_hints,
@@ -62,7 +63,7 @@ def _embed(options: argparse.Namespace) -> int:
         batch_size=options.batch_size,
         device=options.device,
         progress=_progress,
-        tell=lambda sentence: print(f"ecg-transformers embed: {sentence}", file=sys.stderr),
+        tell=lambda sentence: print(f"ecg-transformers embed: {in_flags(options, sentence)}", file=sys.stderr),
         **signal_hints(options),
     )
     facts = {"output": options.output, "rows": report.rows, "kept": report.kept, "failed": len(report.failed)}

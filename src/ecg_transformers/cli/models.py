@@ -15,6 +15,7 @@ from ecg_transformers.cli.output import (
     add_verb,
     check_table,
     for_people,
+    in_flags,
     named_files,
     print_json,
     print_table,
@@ -111,7 +112,7 @@ def _predict(options: argparse.Namespace) -> int:
             message = str(result) if path in str(result) else f"{path}: {result}"
             if options.on_error == "raise":
                 raise ValueError(message) from result
-            print(f"ecg-transformers predict: {message}", file=sys.stderr)
+            print(f"ecg-transformers predict: {in_flags(options, message)}", file=sys.stderr)
         elif options.output or people:
             rows.append({"file": path} | _answer(result) | {entry["label"]: entry["score"] for entry in result})
         else:

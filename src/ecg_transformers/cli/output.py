@@ -1,8 +1,8 @@
 """How verbs answer: a table for people on a terminal, JSON lines for programs, a file where one is named."""
 
 import argparse
+import dataclasses
 import json
-import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from glob import glob, has_magic
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ecg_transformers.files import replacing
+from ecg_transformers.words import in_options
 
 NOT_A_DEVICE = "Scores are for research. This is not a medical device."
 
@@ -29,6 +30,7 @@ def add_verb(verbs: Verbs, name: str, text: str, example: str) -> argparse.Argum
     parser: argparse.ArgumentParser = verbs.add_parser(
         name, help=text, description=text, epilog=f"example:\n  ecg-transformers {example}", formatter_class=_Formatter
     )
+    parser.set_defaults(parser=parser)  # its options are the words of its messages
     return parser
 
 
@@ -50,21 +52,33 @@ def signal_hints(options: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-_HINT = re.compile(r"\b(sampling_rate|lead_names|units)=(?:'(\w+)'|\[?…\]?)")
-_FLAGS = {"sampling_rate": "--sampling_rate", "lead_names": "--leads", "units": "--units"}
-_ARGUMENT = re.compile(r"\b[a-z_]+=(?:True|False|'\w+'|\[?…)")
+def in_flags(options: argparse.Namespace, sentence: str) -> str:
+    """A sentence of the library in the words of the verb: its options in place of arguments.
 
-
-def in_flags(sentence: str) -> str:
-    """A sentence of the library with the flags of the command line in place of its arguments.
-
-    Arguments that the command line does not have are said to be those of Python.
-
-    >>> in_flags("the file does not say its sampling rate; pass sampling_rate=….")
-    'the file does not say its sampling rate; pass --sampling_rate ….'
+    What a corpus takes is `--option NAME=VALUE`, where the verb is about a corpus or a folder.
     """
-    said = _HINT.sub(lambda match: f"{_FLAGS[match[1]]} {match[2] or '…'}", sentence)
-    return f"{said} (name=value stands for an argument in Python.)" if _ARGUMENT.search(said) else said
+    said = {}
+    for action in getattr(options.parser, "_actions", []):
+        flag = next((one for one in action.option_strings if one.startswith("--")), None)
+        if flag is not None:
+            said[flag[2:]] = flag if action.nargs == 0 else f"{flag} {{}}"
+    if "leads" in said:
+        said["lead_names"] = said["leads"]
+    for name in _corpus_options(options) if "option" in said else ():
+        said.setdefault(name, f"--option {name}={{}}")
+    return in_options(sentence, said)
+
+
+def _corpus_options(options: argparse.Namespace) -> list[str]:
+    """Names of the options of the corpus that the verb is about; of a folder of records where it names none."""
+    from ecg_transformers.data.corpora import CORPORA, corpus_class
+
+    words = [getattr(options, name, None) for name in ("name", "path")] + list(getattr(options, "records", []))
+    named = next((word for word in words if word is not None), "folder")
+    if named not in CORPORA and Path(named).is_file():
+        return []
+    fields = dataclasses.fields(corpus_class(named if named in CORPORA else "folder").options_class)
+    return [*(field.name for field in fields), "max_skipped"]
 
 
 def for_people(options: argparse.Namespace) -> bool:

@@ -1,6 +1,7 @@
 """Verbs on records: `info`, `plot`, `convert-record`. They load neither torch nor transformers."""
 
 import argparse
+import dataclasses
 import sys
 from typing import Any
 
@@ -10,6 +11,7 @@ from ecg_transformers.cli.output import (
     add_signal_hints,
     add_verb,
     for_people,
+    in_flags,
     named_files,
     print_json,
     print_table,
@@ -68,6 +70,9 @@ def _check(options: argparse.Namespace) -> int:
             **signal_hints(options),
             **dict(map(key_value, options.option)),
         )
+    report.problems = [
+        dataclasses.replace(problem, sentence=in_flags(options, problem.sentence)) for problem in report.problems
+    ]
     if for_people(options):
         print(report)
     else:
@@ -118,7 +123,7 @@ def _convert_record(options: argparse.Namespace) -> int:
     for result in convert_records(named_files(options.files), options.output, options.to, **hints):
         failed += result.written is None
         if result.written is None:
-            print(f"ecg-transformers convert-record: {result.problem}", file=sys.stderr)
+            print(f"ecg-transformers convert-record: {in_flags(options, result.problem)}", file=sys.stderr)
         elif for_people(options):
             print(result.written)
         else:

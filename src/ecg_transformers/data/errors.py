@@ -41,7 +41,8 @@ def _rebuild(cls: type[ECGDataError], args: tuple, state: dict) -> ECGDataError:
 
 def brief(error: BaseException) -> str:
     """What another library complained about, short enough for a sentence: it may quote the file."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(said.split())[:160].rstrip(".") or type(error).__name__
 
 
 class RecordNotFoundError(ECGDataError):

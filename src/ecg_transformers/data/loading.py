@@ -98,6 +98,8 @@ def _open(folder: Path, name: str, split: str | None) -> datasets.Dataset | data
     """Memory-map a finished build; nothing is written, so a read-only cache will do."""
     import datasets
 
+    from ecg_transformers.data.printed import printed
+
     info = datasets.DatasetInfo.from_directory(str(folder))
     parts = {}
     for part in SPLIT_ORDER if split is None else (split,):
@@ -106,7 +108,9 @@ def _open(folder: Path, name: str, split: str | None) -> datasets.Dataset | data
             continue
         split_name = datasets.NamedSplit(part)
         pieces = [datasets.Dataset.from_file(str(path), info=info.copy(), split=split_name) for path in files]
-        parts[part] = pieces[0] if len(pieces) == 1 else datasets.concatenate_datasets(pieces, split=split_name)
+        parts[part] = printed(
+            pieces[0] if len(pieces) == 1 else datasets.concatenate_datasets(pieces, split=split_name)
+        )
     if split is None:
         return datasets.DatasetDict(parts)
     if split not in parts:
@@ -145,6 +149,8 @@ def _load_several(
     """Several corpora in turns, split by split."""
     import datasets
 
+    from ecg_transformers.data.printed import printed
+
     if not names or len(set(names)) != len(names):
         raise OptionError(f"a list of corpora names each of them once, not {names}.")
     if isinstance(options.get("folds"), str | PathLike):
@@ -169,7 +175,9 @@ def _load_several(
         aligned = several if common == 1 else [_without_labels(dataset) for dataset in several]
         joined[part] = aligned[0]
         if len(aligned) > 1:
-            joined[part] = datasets.interleave_datasets(aligned, stopping_strategy="all_exhausted_without_replacement")
+            joined[part] = printed(
+                datasets.interleave_datasets(aligned, stopping_strategy="all_exhausted_without_replacement")
+            )
     if split is not None:
         if split not in joined:
             raise OptionError(f"none of the corpora {names} has a record in the split {split!r}.")

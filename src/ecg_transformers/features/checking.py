@@ -285,11 +285,17 @@ def _check_needs(record: ECGRecord, report: CheckReport, needs: Needs | None, wh
         report.add("error", "too short", text, **where)
     if wanted is None:
         return
-    try:
-        missing = "derive" if needs is None else needs.missing_leads
-        lead_tools.plan_leads(lead_tools.canonical_leads(record.lead_names), wanted, missing)
-    except ValueError as error:
-        report.add("note" if needs is None else "error", "missing leads", str(error), **where)
+    missing, names = "derive" if needs is None else needs.missing_leads, lead_tools.canonical_leads(record.lead_names)
+    lost = [
+        name
+        for name in wanted
+        if name not in names and (missing == "error" or lead_tools.derivation(name, names) is None)
+    ]
+    if lost and (missing not in ("drop", "zero") or len(lost) == len(wanted)):
+        derived = " (limb leads follow from any two others)" if missing == "derive" else ""
+        text = f"no lead {', '.join(lost)} among {', '.join(names)}{derived}"
+        text += "." if needs is None else f"; {needs.method} needs {'it' if len(lost) == 1 else 'them'}."
+        report.add("note" if needs is None else "error", "missing leads", text, **where)
 
 
 class _Seen:

@@ -58,9 +58,8 @@ def read_inputs(
     nested = lead_names is not None and len(lead_names) > 0 and not isinstance(lead_names[0], str)
     names = _each(lead_names, len(batch), nested, "lists of lead names")
     unit = _each(units, len(batch), units is not None and not isinstance(units, str), "units")
-    return [
-        _read_input(item, rates[i], names[i], unit[i], default_units, f"record {i}") for i, item in enumerate(batch)
-    ]
+    where = ["the record"] if len(batch) == 1 else [f"record {i}" for i in range(len(batch))]
+    return [_read_input(item, rates[i], names[i], unit[i], default_units, where[i]) for i, item in enumerate(batch)]
 
 
 def as_rows(signal: Signal) -> tuple[Signal, bool]:

@@ -220,7 +220,7 @@ def _prepare(extractor: Any, hints: Mapping[str, Any], named: tuple[str, Any]) -
             return Prepared(name, values, **whose)
         return Prepared(name, _windows(extractor, record, hints), **whose)
     except (ValueError, OSError, ECGDataError) as error:
-        text = (str(error) or type(error).__name__).removeprefix("record 0: ")  # each record is handed on alone
+        text = (str(error) or type(error).__name__).removeprefix("the record: ")  # each record is handed on alone
         return Prepared(name, problem=text if name in text else f"{name}: {text}")
 
 
