@@ -11,32 +11,9 @@ from ecg_transformers.models.ecg_cpc.modeling_ecg_cpc import ECGCPCForPreTrainin
 from ecg_transformers.models.registry import method_of
 from ecg_transformers.models.shared.state_dicts import CheckpointError
 from ecg_transformers.signal.leads import STANDARD_LEADS
+from tests.support.released_files import s4_keys as released_layout
 
 GROUP = "zoo/ecg_cpc_s4"
-
-
-def released_layout(model, head=None):
-    """The tensors of a base model under the released names, with the stored roots of unity."""
-    out = {}
-    for key, value in model.state_dict().items():
-        if key.startswith("encoder."):
-            out[f"ts_encoder.encoder.layers.{key.removeprefix('encoder.')}"] = value
-            continue
-        _, index, name = key.replace(".s4.", ".").split(".", 2) if key.startswith("layers") else ("", "", key)
-        stack = "ts_encoder.predictor.predictor"
-        if name.startswith("norm."):
-            out[f"{stack}.norms.{index}.{name.removeprefix('norm.')}"] = value
-        elif name.startswith("context_map."):
-            out[f"{stack}.encoder.{name.removeprefix('context_map.')}"] = value
-        else:
-            kernel = name.replace("kernel.", "kernel.kernel.").replace("output.", "output_linear.0.")
-            layer = f"{stack}.s4_layers.{index}"
-            value = value[:, None] if kernel == "output_linear.0.bias" else value
-            out[f"{layer}.{'D' if kernel == 'skip' else kernel}"] = value
-            built = model.config.s4_max_length
-            angle = -2 * np.pi / built * torch.arange(built // 2 + 1)
-            out[f"{layer}.kernel.kernel.omega"] = torch.stack([angle.cos(), angle.sin()], -1)
-    return out | ({} if head is None else {"ts_encoder.head_ssl.proj.0.weight": head})
 
 
 def small_model(**overrides):

@@ -9,6 +9,7 @@ from ecg_transformers.models.ecg_resnet.convert_ecg_resnet import convert_ecg_re
 from ecg_transformers.models.ecg_resnet.method import METHOD
 from ecg_transformers.models.ecg_resnet.modeling_ecg_resnet import ECGResNetForSequenceClassification, ECGResNetModel
 from ecg_transformers.models.shared.state_dicts import CheckpointError
+from tests.support.released_files import xresnet_keys as published_keys
 
 
 def small_model(model_class=ECGResNetForSequenceClassification, seed=0, **overrides):
@@ -28,24 +29,6 @@ def test_stages_and_logits_equal_the_published_ones(parity, name):
     torch.testing.assert_close(out.logits, tensors["logits"], atol=1e-5, rtol=0)
     for index, tokens in enumerate(out.hidden_states):  # the stem is module 0 … 2, its pooling 3
         torch.testing.assert_close(tokens[:1].transpose(1, 2), tensors[f"stage{index + 3}"], atol=1e-5, rtol=0)
-
-
-def published_keys(model):
-    """Our state dict under the published names."""
-    kinds, config, state = {"conv": "0", "norm": "1"}, model.config, {}
-    first, head = len(config.stem_dims) + 1, len(config.stem_dims) + 1 + len(config.depths)
-    for key, value in model.state_dict().items():
-        parts = key.removeprefix("ecg_resnet.").split(".")
-        if parts[0] == "stem":
-            name = f"{parts[1]}.{kinds[parts[2]]}"
-        elif parts[0] == "classifier":
-            name = f"{head}.{2 + 4 * int(parts[2]) + (2 if parts[1] == 'linears' else 0)}"
-        elif parts[4] == "path":
-            name = f"{int(parts[1]) + first}.{parts[3]}.convpath.0.{parts[5]}.{kinds[parts[6]]}"
-        else:  # behind the pooling of a strided block
-            name = f"{int(parts[1]) + first}.{parts[3]}.idpath.{int(parts[1] != '0')}.{kinds[parts[5]]}"
-        state[f"{name}.{parts[-1]}"] = value
-    return state
 
 
 @torch.no_grad()

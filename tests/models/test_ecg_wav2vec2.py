@@ -1,7 +1,6 @@
 """Parity with ECG-FM, DeepECG-SSL, MELP and D-BETA, and the properties of the one network behind them."""
 
 import json
-import re
 
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from ecg_transformers.models.ecg_wav2vec2.labels_ecg_wav2vec2 import (
 from ecg_transformers.models.ecg_wav2vec2.method import MELP_SIZES
 from ecg_transformers.models.registry import get_method
 from ecg_transformers.models.shared.state_dicts import CheckpointError
+from tests.support.released_files import fairseq_keys, melp_keys
 
 CASES = [
     *(("ecg_fm", case) for case in "abce"),
@@ -53,33 +53,6 @@ def tiny_variant(variant, **overrides):
     sizes = {"shared_emb_dim": 16, "embed_dim_caption": 32, "n_queries_contrast": 3, "n_queries_caption": 5}
     sizes |= {"attn_pooler_heads": 4, "variant": variant, "lead_names": None}
     return tiny(**{**sizes, **overrides})
-
-
-# the published name of each of our tensors, the other way round than the converter
-PUBLISHED_NAMES = [
-    (r"^feature_extractor\.conv_layers\.(\d+)\.conv\.", r"feature_extractor.conv_layers.\1.0."),
-    (r"^feature_extractor\.conv_layers\.0\.layer_norm\.", "feature_extractor.conv_layers.0.2."),
-    (r"^feature_projection\.layer_norm\.", "layer_norm."),
-    (r"^feature_projection\.projection\.", "post_extract_proj."),
-    (r"^encoder\.pos_conv_embed\.conv\.gain$", "conv_pos.pos_conv.0.weight_g"),
-    (r"^encoder\.pos_conv_embed\.conv\.direction$", "conv_pos.pos_conv.0.weight_v"),
-    (r"^encoder\.pos_conv_embed\.conv\.", "conv_pos.pos_conv.0."),
-    (r"^(encoder\.layers\.\d+)\.layer_norm\.", r"\1.self_attn_layer_norm."),
-    (r"\.attention\.", ".self_attn."),
-    (r"\.feed_forward\.intermediate_dense\.", ".fc1."),
-    (r"\.feed_forward\.output_dense\.", ".fc2."),
-]
-
-
-def published_keys(model):
-    """The state dict of an encoder under fairseq-signals' names, with the old names of a weight-normed convolution."""
-    state = {}
-    for key, value in model.state_dict().items():
-        name = key
-        for pattern, replacement in PUBLISHED_NAMES:
-            name = re.sub(pattern, replacement, name)
-        state[name] = value
-    return state
 
 
 @torch.no_grad()
@@ -203,7 +176,7 @@ def test_absent_leads_are_zeros():
 @pytest.mark.parametrize("prefix", ["", "encoder."])
 def test_an_encoder_in_published_keys_converts(prefix):
     model = tiny()
-    state = {f"{prefix}{key}": value for key, value in published_keys(model).items()}
+    state = {f"{prefix}{key}": value for key, value in fairseq_keys(model).items()}
     sizes = {"num_attention_heads": 2, "seq_len": 320, "sampling_rate": 100}
     again = ecg.convert_checkpoint("ecg_wav2vec2", state, **sizes)
     assert type(again) is ecg.ECGWav2Vec2Model
@@ -212,7 +185,7 @@ def test_an_encoder_in_published_keys_converts(prefix):
 
 
 def test_every_tensor_is_used_or_named():
-    state = published_keys(tiny())
+    state = fairseq_keys(tiny())
     sizes = {"num_attention_heads": 2, "seq_len": 320}
     with pytest.raises(CheckpointError, match="extra"):
         ecg.convert_checkpoint("ecg_wav2vec2", {**state, "extra.weight": torch.zeros(1)}, **sizes)
@@ -225,7 +198,7 @@ def test_every_tensor_is_used_or_named():
 
 def test_a_number_of_heads_that_does_not_divide_the_width_is_asked_for():
     with pytest.raises(ValueError, match="num_attention_heads=12 does not divide 32"):
-        ecg.convert_checkpoint("ecg_wav2vec2", published_keys(tiny()))
+        ecg.convert_checkpoint("ecg_wav2vec2", fairseq_keys(tiny()))
 
 
 def test_released_sizes_have_the_published_number_of_parameters():
@@ -286,7 +259,7 @@ def test_a_training_file_of_fairseq_signals_converts(tmp_path):
     content = {
         "args": None,
         "cfg": {"model": {"_name": "wav2vec2_cmsc", "conv_feature_layers": "[(256, 2, 2)] * 4"}},
-        "model": published_keys(model),
+        "model": fairseq_keys(model),
         "criterion": None,
         "optimizer_history": [{"num_updates": 3}],
         "task_state": {},
@@ -393,20 +366,7 @@ def test_the_pretraining_of_other_variants_is_not_offered():
 
 def melp_folder(folder, model, **fields):
     """A directory laid out as `fuyingw/MELP_Encoder`: bfloat16, published names, a config that names its own code."""
-    state = {}
-    for key, value in published_keys(model).items():
-        key = re.sub(r"^(contrast|caption)_pooler\.ln_out\.", r"ln_\1.", key)
-        key = re.sub(r"^(contrast|caption)_pooler\.", r"attn_pool_\1.", key).replace(
-            "contrast_projection", "proj_contrast"
-        )
-        inner = "" if re.match("attn_pool|ln_con|ln_cap|proj_con", key) else "ecg_encoder."
-        state[f"ecg_encoder.{inner}{key}"] = value.to(torch.bfloat16)
-    state |= {"ecg_encoder.logit_scale": torch.zeros(()), "ecg_encoder.bn.running_mean": torch.zeros(768)}
-    state |= {
-        "ecg_encoder.ecg_encoder.mask_emb": torch.zeros(32),
-        "ecg_encoder.ecg_encoder.quantizer.vars": torch.zeros(1),
-    }
-    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(melp_keys(model), folder / "model.safetensors", metadata={"format": "pt"})
     names = ("shared_emb_dim", "embed_dim_caption", "n_queries_contrast", "n_queries_caption", "attn_pooler_heads")
     config = {name: getattr(model.config, name) for name in names} | {"model_type": "melp", "model_size": "small"}
     config |= {"auto_map": {"AutoModel": "modeling_melp.MELPEncoderModel"}, "torch_dtype": "bfloat16", "num_leads": 12}

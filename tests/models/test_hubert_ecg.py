@@ -14,12 +14,10 @@ from ecg_transformers.models.hubert_ecg.convert_hubert_ecg import convert_hubert
 from ecg_transformers.models.hubert_ecg.labels_hubert_ecg import CARDIO_LEARNING_LABELS
 from ecg_transformers.models.registry import get_method
 from ecg_transformers.models.shared.state_dicts import CheckpointError
+from tests.support.released_files import WEIGHT_NORM_NAMES
+from tests.support.released_files import hubert_keys as published_keys
 
 FOLDER = "zoo/hubert_ecg"
-GENERATIONS = {
-    "old": {"gain": "weight_g", "direction": "weight_v"},
-    "new": {"gain": "parametrizations.weight.original0", "direction": "parametrizations.weight.original1"},
-}
 PUBLISHED_CONFIG = {
     "model_type": "hubert_ecg",
     "architectures": ["HuBERTECG"],
@@ -40,17 +38,6 @@ def tiny(role="base", seed=0, **overrides):
     method = get_method("hubert_ecg")
     torch.manual_seed(seed)
     return method.model_classes[role](method.config_class(**{**method.tiny_config, **overrides})).eval()
-
-
-def published_keys(model, generation="new", prefix=""):
-    """The state dict under the authors' names."""
-    state = {}
-    for key, value in model.state_dict().items():
-        key = key.removeprefix("hubert_ecg.")
-        for ours, theirs in GENERATIONS[generation].items():
-            key = key.replace(f"pos_conv_embed.conv.{ours}", f"pos_conv_embed.conv.{theirs}")
-        state[key if key.startswith("classifier.") else prefix + key] = value
-    return state
 
 
 def published_folder(folder, model, generation="new", classifier=False, **fields):
@@ -134,7 +121,7 @@ def test_a_longer_record_gives_other_values_for_the_same_five_seconds():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("generation", GENERATIONS)
+@pytest.mark.parametrize("generation", WEIGHT_NORM_NAMES)
 def test_a_hub_directory_of_either_generation_loads_without_its_code(tmp_path, generation):
     model = tiny()
     x = torch.randn(2, 12, 60)

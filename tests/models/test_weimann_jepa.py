@@ -18,6 +18,7 @@ from ecg_transformers.models.weimann_jepa.modeling_weimann_jepa import (
     WeimannJEPAModel,
 )
 from ecg_transformers.training.plan.optimization import warmup_cosine
+from tests.support.released_files import weimann_keys as published_layout
 
 GROUP = "zoo/weimann_jepa"
 POOLING = {"attention": "attention", "attention_no_register": "attention_patches"}
@@ -26,26 +27,6 @@ POOLING = {"attention": "attention", "attention_no_register": "attention_patches
 def small_model(model_class=WeimannJEPAForPreTraining, **overrides):
     torch.manual_seed(0)
     return model_class(WeimannJEPAConfig(**{**METHOD.tiny_config, **overrides})).eval()
-
-
-def published_layout(model):
-    """The tensors of a pre-training model under the published names."""
-    names = {"encoder.layer.": "blocks.", "embeddings.projection": "patch_embed.proj"}
-    names |= {"layernorm_before": "norm1", "layernorm_after": "norm2", "layernorm": "norm", "intermediate": "mlp.fc1"}
-    names |= {"attention.output": "attn.proj", "projection": "proj", "blocks.layer.": "blocks."}
-    out, packed = {}, {}
-    for key, value in model.state_dict().items():
-        part, dot, rest = key.partition(".")
-        for ours, theirs in names.items():
-            rest = rest.replace(ours, theirs, 1)
-        part = {"student": "encoder", "weimann_jepa": "target_encoder"}.get(part, part)
-        key = part + dot + rest
-        key = key.replace(".output.", ".mlp.fc2.")
-        if ".attention." in key:
-            packed.setdefault(key.split(".attention.")[0], []).append(value)
-        else:
-            out[key] = value
-    return out | {f"{block}.attn.qkv.weight": torch.cat(parts) for block, parts in packed.items()}
 
 
 def encoder_alone(parity, case):

@@ -73,6 +73,15 @@ class Checkpoint:
         own = method if variant is None else method.with_variant(variant)
         return {**own.recipe("published").config, **self.sizes, **_WITH_THE_FILE.get(self.name, {}), **self.overrides}
 
+    def is_as_wide(self, config: Any) -> bool:
+        """Whether a network has the widths of the released one, as far as it has layers."""
+        if not self.sizes:
+            return False
+        first, stages = next(iter(self.sizes)), self.sizes.get("stage_dims")
+        if getattr(config, first, None) != self.sizes[first]:
+            return False
+        return stages is None or config.stage_dims == stages[: len(config.stage_dims)]
+
     @property
     def access(self) -> str:
         """Where the file comes from, in a word: "Hub", "Hub, gated", or "bring" (the user has to)."""
@@ -326,13 +335,18 @@ _ROWS = (
         "weimann_jepa",
         Source(page="https://github.com/kweimann/ECG-JEPA"),
         "MIT (code)",
-        notes=("No public link to weights is known; a file of the authors' code has its settings inside.",),
+        preprocessing={"seq_len": 1250, "crop": "sliding", "crop_stride": 625},  # as in all of their evaluations
+        notes=(
+            "No public link to weights is known; a file of the authors' code has its settings inside.",
+            "A record is read in windows of 2.5 s, one every 1.25 s, as the authors evaluate it.",
+        ),
     ),
 )
 # sizes that follow from the released file, or from its width, and are no sign of a wrong one
 _WITH_THE_FILE: dict[str, dict[str, Any]] = {
     "hubert-ecg-small": {"num_attention_heads": 8, "intermediate_size": 2048},
     "hubert-ecg-large": {"num_attention_heads": 12, "intermediate_size": 3840},
+    "merl-resnet18": {"backbone": "resnet"},
     "merl-vit-tiny": {"backbone": "vit"},
 }
 _S4_NETWORK = {

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ecg_transformers._version import __version__
 from ecg_transformers.data.building.build import cache_root
+from ecg_transformers.files import temporary_folder
 from ecg_transformers.models.checkpoints import Checkpoint
 from ecg_transformers.models.registry import get_method
 from ecg_transformers.models.shared.state_dicts import CheckpointError
@@ -50,15 +50,19 @@ def converted(row: Checkpoint, file: Path, overrides: Mapping[str, Any]) -> Path
         model.config.label2id = {name: index for index, name in enumerate(names)}
     model.config.converted_from = f"{row.source.repository or row.name}: {file.name}"
     model.config.weights_licence = row.licence
-    making = folder.with_name(f".{folder.name}.{os.getpid()}")
-    try:
-        making.parent.mkdir(parents=True, exist_ok=True)
+    return _keep(model, published_extractor(row), folder)
+
+
+def _keep(model: Any, extractor: Any, folder: Path) -> Path:
+    """Save model and extractor to a folder that appears when it is complete; another process may be the first."""
+    with temporary_folder(folder.parent) as making:
         model.save_pretrained(making)
-        published_extractor(row).save_pretrained(making)
-        if not (folder / "config.json").is_file():  # another process may have been faster
+        extractor.save_pretrained(making)
+        try:
             making.rename(folder)
-    finally:
-        shutil.rmtree(making, ignore_errors=True)
+        except OSError:  # a folder that holds something is never replaced
+            if not (folder / "config.json").is_file():
+                raise
     return folder
 
 
@@ -74,7 +78,7 @@ def check_sizes(row: Checkpoint, config: "PreTrainedConfig") -> None:
     if not differing:
         return
     shown = ", ".join(f"{name} {getattr(config, name, None)} (released: {value})" for name, value in differing.items())
-    if next(iter(row.sizes)) in differing:
+    if not row.is_as_wide(config):
         logger.warning("The file that is loaded as %s has other sizes than the released one: %s.", row.name, shown)
         return
     raise CheckpointError(f"it describes another network: {shown}.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ecg_transformers.hub.official.loading import read_checkpoint
 from ecg_transformers.hub.official.state_dict import convert_unwrapped, has_container, state_dict_of
+from ecg_transformers.models.checkpoints import CHECKPOINTS, Checkpoint
 from ecg_transformers.models.registry import (
     ECGMethod,
     get_method,
@@ -20,6 +21,8 @@ from ecg_transformers.words import did_you_mean
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+DEPTHS = ("num_hidden_layers", "stage_dims", "depths")  # config fields that a file tells by how many tensors it holds
 
 
 def convert_checkpoint(
@@ -67,8 +70,44 @@ def convert_checkpoint(
         raise CheckpointError(f"{source}: {error}") from error
     except StrictDataclassError as error:  # not a ValueError; its text has several lines
         raise ValueError(f"{source}, {entry.title}: {' '.join(str(error).split())}") from error
+    check_depth(model.config, config_overrides, source)
     model.config.converted_from, model.config.weights_licence = name, method_of(model.config).licence
     return model
+
+
+def check_depth(config: Any, given: Mapping[str, Any], source: str) -> None:
+    """Refuse a network as wide as a released one and of another depth: a file that lost layers looks like one.
+
+    Args:
+        given: config fields that the caller states; a depth among them is meant.
+
+    Raises:
+        CheckpointError: with the depth, and that of the released networks of this width.
+    """
+    as_wide = [row for row in CHECKPOINTS.values() if _is_same_network(row, config)]
+    depths = [{name: row.sizes[name] for name in DEPTHS if name in row.sizes and name not in given} for row in as_wide]
+    found = [{name: getattr(config, name, None) for name in depth} for depth in depths]
+    if not depths or any(own == released for own, released in zip(found, depths)):
+        return
+    wanted = "; ".join(f"{row.name} {_fields(depth)}" for row, depth in zip(as_wide, depths))
+    raise CheckpointError(
+        f"{source} describes a network as wide as a released one and of another depth, {_fields(found[0])} (released: "
+        f"{wanted}): it lost a part, or is another model; then say so ({next(iter(depths[0]))}=…)."
+    )
+
+
+def _is_same_network(row: Checkpoint, config: Any) -> bool:
+    """Whether a row is of the same kind of network as a config, and as wide."""
+    method = get_method(row.method)
+    variant = row.preprocessing.get("variant") or method.current_variant
+    if method.name != config.model_type or variant != getattr(config, "variant", None):
+        return False
+    backbone = row.released_config.get("backbone")
+    return row.is_as_wide(config) and backbone in (None, getattr(config, "backbone", None))
+
+
+def _fields(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
 def _variant_in(entry: ECGMethod, content: Mapping[str, Any]) -> str | None:

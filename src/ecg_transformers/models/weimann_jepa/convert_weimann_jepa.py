@@ -29,6 +29,8 @@ HEADS = {"": {192: 4, 384: 6, 768: 12}, "predictor_": {96: 4, 192: 6, 384: 12}}
 STORED_FIELDS = {
     "num_heads": "num_attention_heads",
     "pred_num_heads": "predictor_num_attention_heads",
+    "depth": "num_hidden_layers",
+    "pred_depth": "predictor_num_hidden_layers",
     "channel_size": "seq_len",
     "norm_eps": "norm_eps",
     "min_block_size": "min_block_size",

@@ -13,7 +13,7 @@ PREPROCESSING = {
     "missing_leads": "zero",  # as the authors fill them
     "resample": "fourier",
     "resample_rounding": "round",
-    "crop": "center",
+    "crop": "start",  # published: the end is cut off
     "crop_before_filter": False,
     "pad": "zero",  # millivolts as they are: no filter, no normalisation
     "patch_size": 25,
