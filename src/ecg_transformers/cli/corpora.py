@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import sys
 
 from ecg_transformers.cli.output import Verbs, add_json, add_verb, for_people, print_json, print_table
 from ecg_transformers.words import key_value
@@ -13,14 +14,14 @@ def add_verbs(verbs: Verbs) -> None:
     datasets.add_argument("name", nargs="?", help="corpus (none: a table of all)")
     add_json(datasets)
     datasets.set_defaults(run=_datasets)
-    text = "Read a corpus in its native layout and write parquet shards."
+    text = "Read a corpus in its native layout and write parquet shards. A build that was killed goes on where it was."
     build = add_verb(verbs, "build", text, "build ptb_xl --data_dir PTB_XL --output_dir SHARDS --num_proc 4")
     build.add_argument("name", help="corpus, as `ecg-transformers datasets` lists them")
     build.add_argument("--data_dir", help="folder with the corpus")
-    build.add_argument("--output_dir", required=True, help="folder for the shards")
-    build.add_argument("--engine", choices=("local", "ray"), default="local", help="local is what this version has")
-    build.add_argument("--shard", metavar="I/N", help="build part I of N only, counted from 0")
-    build.add_argument("--num_proc", type=int, help="processes")
+    build.add_argument("--output_dir", required=True, help="folder for the shards; a path or an address (s3://…)")
+    build.add_argument("--engine", choices=("local", "ray"), default="local", help="processes here, or a Ray cluster")
+    build.add_argument("--shard", metavar="I/N", help="only part I of N, counted from 0; all parts write to one folder")
+    build.add_argument("--num_proc", type=int, help="processes, or tasks at once on Ray")
     build.add_argument("--option", action="append", default=[], metavar="K=V", help="builder option (repeatable)")
     add_json(build)
     build.set_defaults(run=_build)
@@ -61,20 +62,18 @@ def _overlap(options: argparse.Namespace) -> int:
 def _build(options: argparse.Namespace) -> int:
     from ecg_transformers.data.building.build import build_corpus
 
-    if options.engine == "ray":
-        raise ValueError(
-            "the engine ray is not available in this version; use --engine local, with --shard for machines."
-        )
     report = build_corpus(
         options.name,
         options.data_dir,
         options.output_dir,
         num_proc=options.num_proc,
+        engine=options.engine,
+        progress=sys.stderr.isatty() or None,
         shard=_shard(options.shard),
         **dict(map(key_value, options.option)),
     )
     if for_people(options):
-        print(report)
+        print(report, *report.notes[-1:] if options.shard else (), sep="\n")
     else:
         print_json([dataclasses.asdict(report)])
     return 0

@@ -129,7 +129,7 @@ def _stream(
     root = cache_root(cache_dir)
     if not writable(root):  # the builder wants a folder for a lock file, although it writes nothing else
         root = Path(tempfile.gettempdir())
-    builder = ECGCorpusBuilder(corpus, plan, None, max_skipped, cache_dir=str(root / "streaming"))
+    builder = ECGCorpusBuilder(corpus, plan, max_skipped, cache_dir=str(root / "streaming"))
     if split is not None and not plan.splits.get(split):
         present = [part for part, items in plan.splits.items() if items]
         raise OptionError(

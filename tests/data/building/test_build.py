@@ -29,27 +29,51 @@ def test_parquet_files_are_readable_without_this_package(mini_ptb_xl, tmp_path):
     assert BuildReport.load(tmp_path / "out").records == report.records
 
 
-def test_shards_together_are_the_corpus(tmp_path):
-    import pyarrow.parquet as pq
+def files_of(folder):
+    return {path.name: path.read_bytes() for path in folder.glob("*.parquet")}
 
-    ids = set()
-    for index in range(3):
-        report = build_corpus("synthetic", None, tmp_path / "out", shard=(index, 3), num_records=20)
-        assert report.read in (6, 7, 8)
-        for path in (tmp_path / "out" / f"part-{index:05d}-of-00003").glob("*.parquet"):
-            found = pq.read_table(path, columns=["record_id"])["record_id"].to_pylist()
-            assert not ids & set(found)
-            ids |= set(found)
-    assert len(ids) == 20
+
+def test_parts_together_are_the_whole_build_byte_for_byte(tmp_path):
+    whole = build_corpus("synthetic", None, tmp_path / "whole", num_records=60)
+    last = [build_corpus("synthetic", None, tmp_path / "out", shard=(index, 3), num_records=60) for index in (2, 0, 1)][
+        -1
+    ]
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
+    assert len(files_of(tmp_path / "whole")) == 5
+    assert {**vars(last), "path": ""} == {**vars(whole), "path": ""}
     with pytest.raises(OptionError, match="0 to 2"):
-        build_corpus("synthetic", None, tmp_path / "out", shard=(3, 3), num_records=20)
+        build_corpus("synthetic", None, tmp_path / "out", shard=(3, 3), num_records=60)
+
+
+def test_a_part_alone_says_how_much_of_the_build_is_there(tmp_path):
+    report = build_corpus("synthetic", None, tmp_path / "out", shard=(0, 2), num_records=60)
+    assert report.notes[-1] == "part 0 of 2; 3 of 5 shards of the build are there"
+    assert 0 < report.read < 60
+    with pytest.raises(ECGDataError, match="no build report"):
+        BuildReport.load(tmp_path / "out")
+
+
+@pytest.mark.parametrize("num_proc", [2, 4])
+def test_any_number_of_processes_writes_the_same_bytes(num_proc, tmp_path):
+    build_corpus("synthetic", None, tmp_path / "one", num_records=60)
+    build_corpus("synthetic", None, tmp_path / "many", num_records=60, num_proc=num_proc)
+    assert files_of(tmp_path / "many") == files_of(tmp_path / "one")
 
 
 def test_large_builds_are_cut_into_files(tmp_path):
-    build_corpus("synthetic", None, tmp_path / "out", num_records=300, max_shard_size="3MB")
+    build_corpus("synthetic", None, tmp_path / "out", num_records=100, records_per_shard=30)
     files = sorted(path.name for path in (tmp_path / "out").glob("synthetic-train-*.parquet"))
-    assert len(files) >= 2
-    assert files[0].endswith(f"-of-{len(files):05d}.parquet")
+    assert files == [f"synthetic-train-{number:05d}-of-00003.parquet" for number in range(3)]
+
+
+def test_a_finished_build_is_not_made_again_and_not_mixed_with_another(tmp_path):
+    build_corpus("synthetic", None, tmp_path / "out", num_records=20)
+    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
+    again = build_corpus("synthetic", None, tmp_path / "out", num_records=20)
+    assert again.read == 20
+    with pytest.raises(ECGDataError, match="not empty: it holds a build that differs in its options"):
+        build_corpus("synthetic", None, tmp_path / "out", num_records=20, seed=1)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == stamps
 
 
 def test_an_output_folder_in_use_is_refused(tmp_path):

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from support.small_runs import exit_code
 
+from ecg_transformers.locks import LOCK_NAME
 from ecg_transformers.training.errors import OutputInUseError, UsageError
-from ecg_transformers.training.process.lock import LOCK_NAME, OutputLock
+from ecg_transformers.training.process.lock import OutputLock
 
 
 def fork(action: Callable[[], None]) -> int:

@@ -1,16 +1,12 @@
-"""The one `datasets` builder behind every corpus.
+"""The one `datasets` builder behind every corpus that is streamed from its native layout, without a build.
 
 `datasets` no longer runs dataset scripts, but a `GeneratorBasedBuilder` subclass inside a package, instantiated
-directly, works fully: Arrow and parquet files, several processes, streaming. This one turns any `Corpus` into rows and
-keeps a list of what it had to skip.
+directly, streams as one did.
 """
 
 from __future__ import annotations
 
-import json
-import uuid
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import datasets
@@ -27,25 +23,14 @@ class ECGCorpusBuilder(datasets.GeneratorBasedBuilder):
     Args:
         corpus: the corpus with its options.
         plan: its plan.
-        failures_dir: folder into which each process writes what it skipped; None (streaming) raises at the end
-            instead.
-        max_skipped: share of records that may fail when streaming.
+        max_skipped: share of records that may fail.
     """
 
     VERSION = datasets.Version("1.0.0")
-    DEFAULT_WRITER_BATCH_SIZE = 64  # keeps memory flat; long records make large batches otherwise
 
-    def __init__(
-        self,
-        corpus: Corpus,
-        plan: CorpusPlan,
-        failures_dir: Path | None = None,
-        max_skipped: float = 0.01,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, corpus: Corpus, plan: CorpusPlan, max_skipped: float = 0.01, **kwargs: Any) -> None:
         self.corpus = corpus
         self.plan = plan
-        self.failures_dir = failures_dir
         self.max_skipped = max_skipped
         self.streamed_failures: dict[str, dict[str, str]] = {}
         super().__init__(dataset_name=corpus.facts.name, config_name=corpus.facts.name, **kwargs)
@@ -69,19 +54,14 @@ class ECGCorpusBuilder(datasets.GeneratorBasedBuilder):
 
     def _generate_examples(self, split: str, positions: list[int]) -> Iterator[tuple[str, dict[str, Any]]]:
         items = self.plan.splits[split]
-        failures: list[dict[str, str]] = []
         for position in positions:
             item = items[position]
             try:
                 for number, row in enumerate(self.corpus.rows(item, self.plan)):
                     yield f"{split}-{position}-{number}", row
             except ECGDataError as error:
-                failures.append({"record": item.record_id, "kind": type(error).__name__, "reason": str(error)})
-                if self.failures_dir is None and not isinstance(error, EmptyRecordError):
+                if not isinstance(error, EmptyRecordError):
                     self._check_streamed(split, item.record_id, str(error))
-        if failures and self.failures_dir is not None:
-            path = Path(self.failures_dir) / f"{split}-{uuid.uuid4().hex}.jsonl"
-            path.write_text("".join(json.dumps(failure) + "\n" for failure in failures), encoding="utf-8")
 
     def _check_streamed(self, split: str, record: str, reason: str) -> None:
         """A stream has no end to wait for: it stops as soon as too many records of the split have failed."""

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ecg_transformers.data.building.shards import ShardFacts
+from ecg_transformers.data.building.store import Store
 from ecg_transformers.data.corpora.base import Corpus, CorpusPlan
-from ecg_transformers.data.errors import ECGDataError, SkippedRecordsError
+from ecg_transformers.data.errors import ECGDataError, EmptyRecordError, SkippedRecordsError
 
 REPORT_NAME = "build_report.json"
 SKIPPED_NAME = "skipped.jsonl"
@@ -48,20 +50,21 @@ class BuildReport:
     label_counts: dict[str, dict[str, int]] = field(default_factory=dict)
     path: str = ""
 
-    def save(self, folder: Path) -> None:
-        """Write `build_report.json` and `skipped.jsonl`."""
-        text = json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False, default=str)
-        (folder / REPORT_NAME).write_text(text + "\n", encoding="utf-8")
+    def save(self, store: Store) -> None:
+        """Write `skipped.jsonl` and `build_report.json`."""
         lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in self.skipped)
-        (folder / SKIPPED_NAME).write_text(lines, encoding="utf-8")
+        store.write_text(SKIPPED_NAME, lines)
+        text = json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False, default=str)
+        store.write_text(REPORT_NAME, text + "\n")
 
     @classmethod
-    def load(cls, folder: str | Path) -> BuildReport:
+    def load(cls, folder: str | Path | Store) -> BuildReport:
         """The report of a finished build."""
-        path = Path(folder) / REPORT_NAME
-        if not path.is_file():
-            raise ECGDataError("there is no build report here.", path=path)
-        return cls(**json.loads(path.read_text(encoding="utf-8")))
+        store = folder if isinstance(folder, Store) else Store(folder)
+        text = store.read_text(REPORT_NAME)
+        if text is None:
+            raise ECGDataError("there is no build report here.", path=store.url(REPORT_NAME))
+        return cls(**json.loads(text))
 
     def __str__(self) -> str:
         parts = ", ".join(f"{split} {count}" for split, count in self.records.items())
@@ -100,62 +103,40 @@ def check_splits(plan: CorpusPlan, report: BuildReport) -> None:
 
 
 def make_report(
-    corpus: Corpus,
-    plan: CorpusPlan,
-    data: Path,
-    skipped: list[dict[str, str]],
-    folder: Path,
-    empty: Sequence[dict[str, str]] = (),
+    corpus: Corpus, plan: CorpusPlan, facts: Sequence[ShardFacts], folder: str, *, whole: bool = True
 ) -> BuildReport:
-    """The report of a build; `empty` are records without any signal, which were left out."""
+    """The report of the shards of a build, or (`whole=False`) of a part of it."""
+    failed = [entry for one in facts for entry in one.failed]
+    empty = [entry for entry in failed if entry["kind"] == EmptyRecordError.__name__]
+    failed = [entry for entry in failed if entry["kind"] != EmptyRecordError.__name__]
+    listed = plan.skipped if whole else []
+    skipped = [{"record": name, "kind": "Listed", "reason": reason} for name, reason in listed] + failed
     report = BuildReport(
         corpus=corpus.facts.name,
         options=dataclasses.asdict(corpus.options),
+        read=sum(one.records for one in facts) - len(empty) - len(failed),
         skipped=skipped,
         reasons=dict(Counter(entry["kind"] for entry in skipped)),
-        excluded=dict(plan.excluded),
+        excluded=dict(plan.excluded) if whole else {},
         notes=[*plan.notes, *plan.warnings],
-        path=str(folder),
+        path=folder,
     )
-    if empty:
+    if empty:  # left out by the corpus's own rule: no failures
         report.excluded["no signal at all"] = len(empty)
         report.notes.append(
             f"records without any signal, left out: {', '.join(entry['record'] for entry in empty[:50])}"
         )
     flags: Counter[str] = Counter()
-    for split in plan.splits:
-        table = _light_columns(data, corpus.facts.name, split)
-        if table is None:
-            continue
-        labels, metadata = table
-        report.records[split] = len(metadata)
-        counted = Counter(label for row in labels for label in row or [])
+    for split in dict.fromkeys(one.split for one in facts):
+        own = [one for one in facts if one.split == split]
+        report.records[split] = sum(one.rows for one in own)
+        counted: Counter[str] = Counter()
+        for one in own:
+            counted.update(one.labels)
+            flags.update(one.flags)
         report.label_counts[split] = {name: counted.get(name, 0) for name in plan.label_names or sorted(counted)}
-        flags.update(flag for text in metadata for flag in json.loads(text).get("flags", []))
     report.flags = dict(flags)
-    report.read = plan.num_items - len(empty) - sum(entry["kind"] != "Listed" for entry in skipped)
     return report
-
-
-def _light_columns(data: Path, name: str, split: str) -> tuple[list, list[str]] | None:
-    """Labels and metadata of a split, without its signals."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    labels: list = []
-    metadata: list[str] = []
-    found = False
-    for path in split_files(data, name, split):
-        found = True
-        if path.suffix == ".parquet":
-            table = pq.read_table(path, columns=["labels", "metadata"])
-        else:
-            with pa.memory_map(str(path)) as source:
-                table = pa.ipc.open_stream(source).read_all().select(["labels", "metadata"])
-                table = pa.table({key: table[key].combine_chunks() for key in table.column_names})
-        labels += table["labels"].to_pylist()
-        metadata += table["metadata"].to_pylist()
-    return (labels, metadata) if found else None
 
 
 def split_files(folder: Path, name: str, split: str) -> list[Path]:
