@@ -283,7 +283,7 @@ def to_millivolt(samples: np.ndarray, gain: np.ndarray, offset: np.ndarray) -> n
     """
     gain, offset = np.asarray(gain, dtype=np.float64), np.asarray(offset, dtype=np.float64)
     gains, offsets = set(gain.tolist()), set(offset.tolist())
-    exact = all(float(np.float32(g)) == g for g in gains) and all(abs(o) < 2**23 and o == int(o) for o in offsets)
+    exact = _exact_in_float32(tuple(gains), tuple(offsets))
     dtype = np.float32 if exact else np.float64
     signal: Any = samples.astype(dtype)
     if offsets != {0.0}:
@@ -292,9 +292,14 @@ def to_millivolt(samples: np.ndarray, gain: np.ndarray, offset: np.ndarray) -> n
         signal /= dtype(gains.pop())
     else:
         _by_lead(np.divide, signal, gain.astype(dtype))
-    if samples.size and samples.min() == INVALID:
+    if samples.size and np.minimum.reduce(samples, axis=None) == INVALID:
         signal[samples == INVALID] = np.nan
     return signal if exact else signal.astype(np.float32)
+
+
+@lru_cache(maxsize=1024)
+def _exact_in_float32(gains: tuple[float, ...], offsets: tuple[float, ...]) -> bool:
+    return all(float(np.float32(g)) == g for g in gains) and all(abs(o) < 2**23 and o == int(o) for o in offsets)
 
 
 def _by_lead(operation: np.ufunc, signal: np.ndarray, values: np.ndarray) -> None:
@@ -377,13 +382,21 @@ def check_layout(signal: np.ndarray, lead_names: Sequence[str], sampling_rate: f
         )
     if not 1 <= float(sampling_rate) <= 100_000:  # also refuses NaN
         raise HeaderError(f"the sampling rate {sampling_rate} Hz lies outside 1 to 100,000 Hz.", record=record_id)
+    twice = _named_twice(tuple(lead_names))
+    if twice is not None:
+        raise DuplicateLeadError(
+            "two signals carry this lead name; a lead may occur once.", record=record_id, lead=twice
+        )
+
+
+@lru_cache(maxsize=1024)
+def _named_twice(lead_names: tuple[str, ...]) -> str | None:
     seen: set[str] = set()
-    for name in lead_names if len({name.lower() for name in lead_names}) < len(lead_names) else ():
+    for name in lead_names:
         if name.lower() in seen:
-            raise DuplicateLeadError(
-                "two signals carry this lead name; a lead may occur once.", record=record_id, lead=name
-            )
+            return name
         seen.add(name.lower())
+    return None
 
 
 def _as_list(values: Any) -> list | None:

@@ -155,7 +155,7 @@ def pick(names: list[str], wanted: list[str], path: Path, record: str) -> list[i
     return [known.index(name) for name in asked]
 
 
-def agreed_rate(hints: Hints, own: float | None, path: Path) -> float | None:
+def agreed_rate(hints: Hints, own: float | None, path: str | Path) -> float | None:
     """The rate of the file, or the hint where it has none; a contradiction is an error."""
     if own is not None and hints.sampling_rate is not None and abs(own - hints.sampling_rate) > 1e-6 * own:
         raise OptionError(

@@ -53,6 +53,9 @@ class Limits:
             )
 
 
+DEFAULT_LIMITS = Limits()
+
+
 def safe_file(
     path: str | os.PathLike,
     root: str | os.PathLike | None = None,
@@ -148,10 +151,9 @@ def read_bytes(
 def read_array(descriptor: int, dtype: str, count: int, byte_offset: int = 0) -> np.ndarray:
     """`count` values of an open file from `byte_offset` on, fewer where it ends (numpy's `fromfile` starts slowly)."""
     array = np.empty(count, dtype=dtype)
-    view = memoryview(array.view(np.uint8).data)
-    if byte_offset:
-        os.lseek(descriptor, byte_offset, os.SEEK_SET)
-    filled = 0
-    while filled < len(view) and (got := os.readv(descriptor, [view[filled:]])):
-        filled += got
+    filled = os.preadv(descriptor, [array.data], byte_offset) if count else 0
+    if filled < array.nbytes:  # beyond 2 GiB, a signal, or the end
+        view = memoryview(array.view(np.uint8).data)
+        while filled < len(view) and (got := os.preadv(descriptor, [view[filled:]], byte_offset + filled)):
+            filled += got
     return array[: filled // array.itemsize]

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from ecg_transformers.data.errors import HeaderError, LimitError
-from ecg_transformers.data.readers.limits import Limits, read_bytes
+from ecg_transformers.data.readers.limits import DEFAULT_LIMITS, Limits, read_bytes
 
 FORMATS = frozenset({"0", "8", "16", "24", "32", "61", "80", "160", "212", "310", "311", "508", "516", "524"})
 DEFAULT_GAIN = 200.0
@@ -24,11 +24,7 @@ _RATE = re.compile(r"(?P<fs>[^/()\s]+)(?:/(?P<counter>[^()\s]+)(?:\((?P<base>[^(
 _FORMAT = re.compile(r"(?P<fmt>\d{1,9})(?:x(?P<spf>\d{1,9}))?(?::(?P<skew>\d{1,9}))?(?:\+(?P<offset>\d{1,18}))?\Z")
 _GAIN = re.compile(r"(?P<gain>[^()/\s]+)(?:\((?P<baseline>[+-]?[0-9]{1,10})\))?(?:/(?P<units>\S+))?\Z")
 _SEGMENTS = re.compile(r"\d{1,9}\Z")
-# A signal line with all nine fields: file, format, gain, resolution, zero, first value, checksum, block size, name.
-_NUMBER = r"[+-]?\d{1,18}"
-_WHOLE_LINE = re.compile(
-    rf"([^\s/\\\x00]+)\s+(\S+)\s+(\S+)\s+{_NUMBER}\s+({_NUMBER})\s+({_NUMBER})\s+({_NUMBER})\s+{_NUMBER}\s+(.+)\Z"
-)
+_NUMBERS = re.compile(r"[+-]?\d{1,18}(?: [+-]?\d{1,18})*\Z")
 
 PathLike = str | os.PathLike
 
@@ -44,10 +40,10 @@ class Signal(NamedTuple):
     gain: float
     baseline: int
     units: str
+    gain_defaulted: bool
     initial_value: int | None
     checksum: int | None
     name: str
-    gain_defaulted: bool
 
 
 class Header(NamedTuple):
@@ -71,13 +67,13 @@ def read_header(
     follow_links: bool = False,
 ) -> Header:
     """The header in a file that may not lie outside `root` (default: its own folder)."""
-    limits = limits or Limits()
+    limits = limits or DEFAULT_LIMITS
     return parse_header(read_bytes(path, limits.max_header_bytes, root, follow_links=follow_links), path, limits)
 
 
 def parse_header(content: bytes, path: PathLike, limits: Limits | None = None) -> Header:
     """The header in some bytes; `path` is only named in errors."""
-    limits = limits or Limits()
+    limits = limits or DEFAULT_LIMITS
     text, flags = _decode(content)
     if text.startswith("version https://git-lfs"):
         raise HeaderError("this is a Git LFS pointer, not the header; fetch the file with `git lfs pull`.", path=path)
@@ -85,12 +81,12 @@ def parse_header(content: bytes, path: PathLike, limits: Limits | None = None) -
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     lines = [line.strip() for line in text.split("\n")]
     body = [line for line in lines if line and line[0] != "#"]
-    comments = tuple(line.lstrip("#").strip() for line in lines if line[:1] == "#") if "#" in text else ()
+    comments = tuple([line.lstrip("#").strip() for line in lines if line[:1] == "#"]) if "#" in text else ()
     if not body:
         raise HeaderError("the header holds no record line.", path=path)
     if "\0" in text:
         raise HeaderError("the header holds NUL bytes, so it is not a text file.", path=path)
-    flat = [_FOLDER.sub("", line) for line in body]
+    flat = [_FOLDER.sub("", line) if "/" in line[: line.find(" ")] else line for line in body]
     if flat != body:  # the file of that name beside the header is meant, as in PTB-XL+ 1.0.1
         body, flags = flat, (*flags, "header_folder_ignored")
     name, num_segments, num_signals, rate, rate_defaulted, num_samples = _record_line(body[0], path, limits)
@@ -103,7 +99,7 @@ def parse_header(content: bytes, path: PathLike, limits: Limits | None = None) -
             path=path,
             record=name,
         )
-    signals = tuple(_signal_line(line, index, path, name) for index, line in enumerate(body[1 : num_signals + 1]))
+    signals = _signals(body[1 : num_signals + 1], path, name)
     _check_rates(rate, signals, path, name)
     return Header(name, rate, num_samples, signals, comments, (), rate_defaulted, flags)
 
@@ -111,7 +107,7 @@ def parse_header(content: bytes, path: PathLike, limits: Limits | None = None) -
 def _decode(content: bytes) -> tuple[str, tuple[str, ...]]:
     """UTF-8 with or without a byte-order mark; older files are Latin-1, where every byte is a character."""
     try:
-        return content.decode("utf-8-sig"), ()
+        return content.decode().removeprefix("\ufeff"), ()
     except UnicodeDecodeError:
         return content.decode("latin-1"), ("header_latin1",)
 
@@ -148,16 +144,33 @@ def _record_line(line: str, path: PathLike, limits: Limits) -> tuple[str, int, i
 
 
 def _rate(text: str, path: PathLike, record: str) -> tuple[float, bool]:
-    match = _RATE.match(text)
-    rate = _float(match["fs"] if match else text, "sampling rate", path, record)
+    rate = _rate_of(text)
+    if rate is None:
+        raise HeaderError(f"the sampling rate {_rate_text(text)[:40]!r} is not a number.", path=path, record=record)
     if not 0 < rate <= 100_000:
         raise HeaderError(f"the sampling rate {text} Hz lies outside 0 to 100,000 Hz.", path=path, record=record)
     return rate, False
 
 
+def _rate_text(text: str) -> str:
+    """`500` of `500/360(0)`: what stands behind the slash is a counter."""
+    match = _RATE.match(text)
+    return match["fs"] if match else text
+
+
+@lru_cache(maxsize=256)
+def _rate_of(text: str) -> float | None:
+    rate = _rate_text(text)
+    try:
+        value = float(rate)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and "_" not in rate else None
+
+
 def _check_rates(rate: float, signals: tuple[Signal, ...], path: PathLike, record: str) -> None:
     """Frames may be rarer than one a second when each holds several samples."""
-    fastest = rate * max(signal.samples_per_frame for signal in signals)
+    fastest = rate * max([signal.samples_per_frame for signal in signals])
     if not 1 <= fastest <= 100_000:
         raise HeaderError(f"the sampling rate {fastest:g} Hz lies outside 1 to 100,000 Hz.", path=path, record=record)
 
@@ -177,17 +190,46 @@ def _segments(lines: list[str], count: int, path: PathLike, record: str) -> tupl
     return tuple(segments)
 
 
-def _signal_line(line: str, index: int, path: PathLike, record: str) -> Signal:
-    """One signal; a line with all its fields in order is taken apart at once, others field by field."""
-    whole = _WHOLE_LINE.match(line)
-    if whole is not None:
-        file_name, layout_text, gain_text, zero, initial, checksum, name = whole.groups()
+def _signals(lines: list[str], path: PathLike, record: str) -> tuple[Signal, ...]:
+    """The signal lines, column by column: what the lines of a corpus have in common is taken apart once.
+
+    A record with a line that lacks a field, or holds one that is none, is read field by field.
+    """
+    rows = [line.split(None, 8) for line in lines]
+    columns = tuple(zip(*rows)) if min(map(len, rows)) == 9 else ()
+    if columns:
+        files, layouts, gains, resolutions, zeros, initials, checksums, blocks, names = columns
+        common = _common_columns(layouts, gains, resolutions, zeros, blocks)
+        numbers = " ".join(initials + checksums)
+        if common is not None and _NUMBERS.match(numbers) and all(map(_is_name, set(files))):
+            found = zip(files, *common, map(int, initials), map(int, checksums), names, strict=True)
+            return tuple(map(Signal._make, found))
+    return tuple([_signal_by_fields(row, index, path, record) for index, row in enumerate(rows)])
+
+
+@lru_cache(maxsize=256)
+def _is_name(text: str) -> bool:
+    """Whether this may be the name of a signal file, which the signals of a record mostly share."""
+    return _NAME.match(text) is not None
+
+
+@lru_cache(maxsize=1024)
+def _common_columns(
+    layouts: tuple[str, ...],
+    gains: tuple[str, ...],
+    resolutions: tuple[str, ...],
+    zeros: tuple[str, ...],
+    blocks: tuple[str, ...],
+) -> tuple[tuple, ...] | None:
+    """Format, samples per frame, skew, byte offset, gain, baseline, units, default gain: a column each; None if one fails."""
+    rows = []
+    for layout_text, gain_text, zero in zip(layouts, gains, zeros, strict=True):
         layout, scale = _layout(layout_text), _gain_parts(gain_text)
-        if layout is not None and scale is not None:
-            gain, baseline, units, defaulted = scale
-            baseline = int(zero) if baseline is None else baseline
-            return Signal(file_name, *layout, gain, baseline, units, int(initial), int(checksum), name, defaulted)
-    return _signal_by_fields(line.split(maxsplit=8), index, path, record)
+        if layout is None or scale is None or not _NUMBERS.match(zero):
+            return None
+        gain, baseline, units, defaulted = scale
+        rows.append((*layout, gain, int(zero) if baseline is None else baseline, units, defaulted))
+    return tuple(zip(*rows, strict=True)) if _NUMBERS.match(" ".join(resolutions + blocks)) else None
 
 
 def _signal_by_fields(fields: list[str], index: int, path: PathLike, record: str) -> Signal:
@@ -217,7 +259,7 @@ def _signal_by_fields(fields: list[str], index: int, path: PathLike, record: str
         baseline = numbers[1] if len(numbers) > 1 else 0
     initial, checksum = [*numbers[2:4], None, None][:2]
     name = fields[8].strip() if len(fields) > 8 else f"signal {index}"
-    return Signal(fields[0], *layout, gain, baseline, units, initial, checksum, name, defaulted)
+    return Signal(fields[0], *layout, gain, baseline, units, defaulted, initial, checksum, name)
 
 
 @lru_cache(maxsize=256)
@@ -253,14 +295,4 @@ def _integer(text: str, what: str, path: PathLike, record: str) -> int:
         value = None
     if value is None or "_" in text:
         raise HeaderError(f"the {what} {text[:40]!r} is not an integer.", path=path, record=record)
-    return value
-
-
-def _float(text: str, what: str, path: PathLike, record: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value) or "_" in text:
-        raise HeaderError(f"the {what} {text[:40]!r} is not a number.", path=path, record=record)
     return value

@@ -16,12 +16,13 @@ import numpy as np
 
 from ecg_transformers.data.errors import HeaderError, LimitError, TruncatedError, UnsafePathError, brief
 from ecg_transformers.data.readers.arrays import pick
-from ecg_transformers.data.readers.limits import Limits
+from ecg_transformers.data.readers.limits import DEFAULT_LIMITS, Limits
 from ecg_transformers.data.readers.wfdb.frames import read_frames
 from ecg_transformers.data.readers.wfdb.header import Header, PathLike, read_header
 from ecg_transformers.data.readers.wfdb.samples import (
     ChecksumPolicy,
     Request,
+    beside,
     lead_names_of,
     open_signal_file,
     read_format_16,
@@ -65,7 +66,7 @@ def read_wfdb(
     Raises:
         ECGDataError: a subclass that says what is wrong with the record.
     """
-    limits = limits or Limits()
+    limits = limits or DEFAULT_LIMITS
     header_path = _header_path(path)
     header = read_header(header_path, limits, root, follow_links=follow_links)
     flags = list(header.flags) + (["rate_defaulted"] if header.rate_defaulted else [])
@@ -108,7 +109,9 @@ def _header_path(path: PathLike) -> str:
 def _is_simple(header: Header) -> bool:
     first = header.signals[0]
     where = first[:5]  # file, format, samples per frame, skew, byte offset
-    return where[1] in ("16", "212") and where[2:4] == (1, 0) and all(s[:5] == where for s in header.signals)
+    if where[1] not in ("16", "212") or where[2:4] != (1, 0):
+        return False
+    return [signal[:5] for signal in header.signals].count(where) == len(header.signals)
 
 
 def _read_unusual(
@@ -132,14 +135,13 @@ def _read_simple(
 ) -> tuple[np.ndarray, bool]:
     """int16 samples `(T, L)`, invalid values as -32768, and whether their checksums can be compared."""
     first, num_leads, record = header.signals[0], len(header.signals), header.record_name
-    folder, own_name = os.path.split(path)
-    signal_path = os.path.join(folder, first.file_name)  # the name holds no slash, so the folder is that of the header
     descriptor, size = open_signal_file(path, first.file_name, root, record, follow_links)
     try:
-        if first.file_name == own_name:
+        if first.file_name == os.path.basename(path):
             raise HeaderError("the header names itself as the signal file.", path=path, record=record)
         if size > limits.max_file_bytes:
-            raise LimitError(f"the file has {size} bytes, more than the limit.", path=signal_path, record=record)
+            big = f"the file has {size} bytes, more than the limit."
+            raise LimitError(big, path=beside(path, first.file_name), record=record)
         size -= first.byte_offset  # WFDB's own MATLAB files are format 16 behind a header of 24 bytes
         if size < 0:
             beyond = f"the byte offset {first.byte_offset} lies beyond the end of the signal file."
@@ -149,15 +151,16 @@ def _read_simple(
         num_samples = min(promised, available // num_leads)
         if num_samples < promised:
             if not allow_truncated or num_samples == 0:
-                raise _too_short(promised, num_samples, num_leads, signal_path, record)
+                raise _too_short(promised, num_samples, num_leads, beside(path, first.file_name), record)
             flags.append("truncated")
         read = read_format_16 if first.fmt == "16" else read_format_212
         samples = read(descriptor, num_samples * num_leads, first.byte_offset)
         if samples.size < num_samples * num_leads:  # it has become shorter since it was opened
-            raise _too_short(promised, samples.size // num_leads, num_leads, signal_path, record)
+            raise _too_short(promised, samples.size // num_leads, num_leads, beside(path, first.file_name), record)
         return samples.reshape(num_samples, num_leads), num_samples == promised
     except OSError as error:
-        raise UnsafePathError(f"the file cannot be read ({brief(error)}).", path=signal_path, record=record) from error
+        unread = f"the file cannot be read ({brief(error)})."
+        raise UnsafePathError(unread, path=beside(path, first.file_name), record=record) from error
     finally:
         os.close(descriptor)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -71,9 +72,6 @@ def verify_checksums(
     Args:
         samples: `(T, L)` as stored; int16 samples of format 212 have their invalid values as -32768.
     """
-    if not any(signal.checksum for signal in signals):
-        flags.append("checksum_absent")
-        return
     sums = sums_16_bit(samples) if samples.dtype == np.int16 else samples.sum(axis=0, dtype=np.int64)
     if samples.dtype == np.int16 and signals[0].fmt == "212" and samples.min() == INVALID:
         sums += (samples == INVALID).sum(axis=0) * (INVALID_212 - INVALID)
@@ -89,10 +87,14 @@ def compare_checksums(
     flags: list[str],
 ) -> None:
     """The sums of the samples `(L,)` against those of the header, modulo 65536."""
-    if not any(signal.checksum for signal in signals):
+    stated = [signal.checksum for signal in signals]
+    if not any(stated):
         flags.append("checksum_absent")
         return
-    for signal, total in zip(signals, sums.tolist()):
+    totals = sums.tolist()
+    if totals == stated:
+        return
+    for signal, total in zip(signals, totals):
         if signal.checksum is None or (total - signal.checksum) % 65536 == 0:
             continue
         if policy == "warn":
@@ -110,17 +112,33 @@ def compare_checksums(
 def sums_16_bit(samples: np.ndarray) -> np.ndarray:
     """Sum of each lead of int16 samples `(T, L)`, right modulo 65536; int64 `(L,)`."""
     words = np.ascontiguousarray(samples).view(np.uint16)  # sums modulo 65536 need no wider numbers
-    block = 64 if len(words) > 2000 else 16 if len(words) >= 16 else 1  # long inner loops
-    whole = len(words) // block * block
-    total = np.add.reduce(words[:whole].reshape(whole // block, -1), axis=0, dtype=np.uint16).astype(np.int64)
-    if block > 1:
-        total = total.reshape(block, -1).sum(axis=0) + words[whole:].sum(axis=0, dtype=np.int64)
-    return total
+    length, leads = words.shape
+    if length <= 2000:
+        return np.einsum("ij->j", words).astype(np.int64)
+    block = 64  # long inner loops
+    whole = length // block * block
+    total = np.add.reduce(words[:whole].reshape(-1, block * leads), axis=0, dtype=np.uint16)
+    rest = words[whole:].reshape(-1)
+    total[: rest.size] += rest
+    return np.add.reduce(total.reshape(block, leads), axis=0, dtype=np.uint16).astype(np.int64)
 
 
 def lead_names_of(signals: tuple[Signal, ...], flags: list[str]) -> list[str]:
     """The names of the signals in their usual spelling; later ones of a kind are numbered (`ECG`, `ECG 2`)."""
-    return distinct_names(standard_lead_names([signal.name for signal in signals]), flags)
+    names, numbered = _names_of(tuple([signal.name for signal in signals]))
+    flags += numbered
+    return list(names)
+
+
+@lru_cache(maxsize=1024)
+def _names_of(texts: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    flags: list[str] = []
+    return distinct_names(standard_lead_names(texts), flags), flags
+
+
+def beside(header_path: PathLike, name: str) -> str:
+    """The file of some name, which holds no slash, in the folder of a header."""
+    return os.path.join(os.path.dirname(os.fspath(header_path)), name)
 
 
 def open_signal_file(
@@ -131,8 +149,7 @@ def open_signal_file(
     Raises:
         RecordNotFoundError: it is not there; the sentence names the header, and a file that may be meant.
     """
-    folder, own_name = os.path.split(os.fspath(header_path))
-    path = os.path.join(folder, name)
+    path = beside(header_path, name)
     try:
         return open_file(path, root, follow_links=follow_links, folder_is_safe=True)
     except RecordNotFoundError as error:
@@ -142,7 +159,7 @@ def open_signal_file(
             packed = likely[0].endswith(".gz")
             meant = f"; there is {likely[0]}, {'which has to be unpacked' if packed else 'is it that?'}"
         raise RecordNotFoundError(
-            f"the header {own_name} names the signal file {name!r}, which is not there{meant}; lead_names=[…] reads leads of "
+            f"the header {os.path.basename(header_path)} names the signal file {name!r}, which is not there{meant}; lead_names=[…] reads leads of "
             "other files alone.",
             path=header_path,
             record=record,
@@ -158,28 +175,33 @@ def scale_of(
     strict: bool,
     flags: list[str],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Gain (units per millivolt) and offset of the chosen signals."""
-    gains, offsets = [], []
-    for index in chosen:
-        signal = signals[index]
-        if signal.gain_defaulted:
-            if strict:
-                raise HeaderError("the header gives no gain (strict=True).", path=path, record=record, lead=signal.name)
-            flags.append("gain_defaulted")
-        if signal.gain < 0:
-            flags.append("inverted_gain")
-        per_millivolt = units_per_millivolt(units or signal.units)
-        if per_millivolt is None:
-            raise UnitError(
-                f"the unit {signal.units!r} is not a voltage (V, mV, uV or nV); pass lead_names=[…] to read only the "
-                "ECG leads, or units='mV' if the header is wrong.",
-                path=path,
-                record=record,
-                lead=signal.name,
-            )
-        gain = signal.gain * per_millivolt
-        if not 1e-9 <= abs(gain) <= 1e12:
-            raise HeaderError(f"the gain {signal.gain} is absurd.", path=path, record=record, lead=signal.name)
-        gains.append(gain)
-        offsets.append(float(signal.baseline))
-    return np.array(gains), np.array(offsets)
+    """Gain (units per millivolt) and offset of the chosen signals; what many share is checked at the first of them."""
+    wanted = [signals[index] for index in chosen]
+    scales = [(signal.gain, signal.units, signal.gain_defaulted) for signal in wanted]
+    known = {
+        scale: _gain_of(wanted[scales.index(scale)], units, path, record, strict, flags)
+        for scale in dict.fromkeys(scales)
+    }
+    return np.array([known[scale] for scale in scales]), np.array([float(signal.baseline) for signal in wanted])
+
+
+def _gain_of(signal: Signal, units: str | None, path: PathLike, record: str, strict: bool, flags: list[str]) -> float:
+    if signal.gain_defaulted:
+        if strict:
+            raise HeaderError("the header gives no gain (strict=True).", path=path, record=record, lead=signal.name)
+        flags.append("gain_defaulted")
+    if signal.gain < 0:
+        flags.append("inverted_gain")
+    per_millivolt = units_per_millivolt(units or signal.units)
+    if per_millivolt is None:
+        raise UnitError(
+            f"the unit {signal.units!r} is not a voltage (V, mV, uV or nV); pass lead_names=[…] to read only the "
+            "ECG leads, or units='mV' if the header is wrong.",
+            path=path,
+            record=record,
+            lead=signal.name,
+        )
+    gain = signal.gain * per_millivolt
+    if not 1e-9 <= abs(gain) <= 1e12:
+        raise HeaderError(f"the gain {signal.gain} is absurd.", path=path, record=record, lead=signal.name)
+    return gain
