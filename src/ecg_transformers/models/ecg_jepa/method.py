@@ -127,6 +127,7 @@ METHOD = ECGMethod(
         "tiny": TINY,
     },
     has_official_weights=True,
+    labels_tokens=True,
     tiny_config={
         "num_leads": 8,
         "seq_len": 120,

@@ -57,5 +57,6 @@ METHOD = ECGMethod(
     preprocessing=PREPROCESSING,
     recipes={"published": PUBLISHED, "tiny": TINY, "tiny_wide": TINY_WIDE},
     has_official_weights=True,
+    labels_tokens=True,
     tiny_config={**recipes.SMALLEST_ENCODER, **recipes.SMALLEST_DECODER, "patch_size": 15},
 )

@@ -20,6 +20,7 @@ from ecg_transformers.models.classification import ECGForSequenceClassification
 from ecg_transformers.models.leads import LeadIndices, check_input, resolve_lead_indices
 from ecg_transformers.models.outputs import ECGModelOutput, MaskedReconstructionOutput
 from ecg_transformers.models.shared.masked import MaskedReconstruction, build_decoder_layers, build_encoder
+from ecg_transformers.models.shared.token_classification import ECGForTokenClassification
 from ecg_transformers.models.st_mem.configuration_st_mem import STMEMConfig
 
 
@@ -294,4 +295,17 @@ class STMEMForSequenceClassification(ECGForSequenceClassification, STMEMPreTrain
     base_class = STMEMModel
 
 
-__all__ = ["STMEMForPreTraining", "STMEMForSequenceClassification", "STMEMModel", "STMEMPreTrainedModel"]
+class STMEMForTokenClassification(ECGForTokenClassification, STMEMPreTrainedModel):
+    """ST-MEM with a head that labels every sample (or patch) of every lead: where the waves are."""
+
+    config: STMEMConfig
+    base_class = STMEMModel
+
+
+__all__ = [
+    "STMEMForPreTraining",
+    "STMEMForSequenceClassification",
+    "STMEMForTokenClassification",
+    "STMEMModel",
+    "STMEMPreTrainedModel",
+]
