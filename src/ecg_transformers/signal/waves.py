@@ -88,22 +88,47 @@ def patch_classes(labels: ArrayLike, patch_size: int) -> Int:
     return np.where(counts.any(axis=-1), counts.argmax(axis=-1), IGNORED)
 
 
-def vote(probabilities: ArrayLike, starts: Sequence[int], length: int) -> Float:
-    """One probability for each place of a record from overlapping windows: `(k, L, w, C)` to `(L, length, C)`.
+def delineate(
+    probabilities: ArrayLike,
+    signals: ArrayLike,
+    starts: Sequence[int],
+    length: int,
+    places_per_second: float,
+    shift: float = 0.0,
+) -> tuple[list[list[Wave]], Float]:
+    """The waves of every lead from overlapping windows of a record, and the voted probabilities `(L, length, C)`.
+
+    Args:
+        probabilities: of the places of k windows, `(k, L, w, C)`.
+        signals: the windows themselves, `(k, L, w)`: peaks are looked for in them.
+        starts: the place at which each window starts.
+        length: places of the whole record.
+        places_per_second, shift: a time t lies at place `places_per_second · t + shift`.
+    """
+    voted = vote(probabilities, starts, length)
+    signal = vote(np.asarray(signals)[..., None], starts, length)[..., 0]
+    leads = [
+        place_peaks(find_waves(of_lead, places_per_second, shift), values, places_per_second, shift)
+        for of_lead, values in zip(voted, signal, strict=True)
+    ]
+    return leads, voted
+
+
+def vote(windows: ArrayLike, starts: Sequence[int], length: int) -> Float:
+    """One value for each place of a record from overlapping windows: `(k, L, w, C)` to `(L, length, C)`.
 
     A window's vote counts by the distance from its ends, where it sees one side only. Places that no window reaches
-    are of class "none".
+    are 0.
     """
-    windows = np.asarray(probabilities, dtype=np.float64)
-    width = windows.shape[2]
+    values = np.asarray(windows, dtype=np.float64)
+    width = values.shape[2]
     weight = np.minimum(np.arange(1, width + 1), np.arange(width, 0, -1))[:, None]
-    total = np.zeros((windows.shape[1], length, windows.shape[3]))
+    total = np.zeros((values.shape[1], length, values.shape[3]))
     seen = np.zeros((length, 1))
-    for window, start in zip(windows, starts, strict=True):
+    for window, start in zip(values, starts, strict=True):
         stop = min(start + width, length)
         total[:, start:stop] += (window * weight)[:, : stop - start]
         seen[start:stop] += weight[: stop - start]
-    total[:, seen[:, 0] == 0, 0] = 1.0
     return total / np.maximum(seen, 1)
 
 
@@ -135,14 +160,16 @@ def _runs(here: NDArray[np.bool_], bridge: int) -> list[tuple[int, int]]:
     return runs
 
 
-def place_peaks(waves: Iterable[Wave], signal: ArrayLike, sampling_rate: float) -> list[Wave]:
+def place_peaks(
+    waves: Iterable[Wave], signal: ArrayLike, places_per_second: float, shift: float = 0.0
+) -> list[Wave]:
     """The waves with their peaks: where `signal (T,)` is farthest from the line between a wave's onset and offset."""
     values = np.asarray(signal, dtype=np.float64)
     placed = []
     for wave in waves:
-        assert wave.onset_s is not None and wave.offset_s is not None
-        first, last = (min(max(round(time * sampling_rate), 0), len(values) - 1) for time in (wave.onset_s, wave.offset_s))
+        ends = (round(time * places_per_second + shift) for time in (wave.times[0], wave.times[-1]))
+        first, last = (min(max(end, 0), len(values) - 1) for end in ends)
         part = values[first : last + 1]
-        height = np.abs(part - np.linspace(part[0], part[-1], len(part)))
-        placed.append(replace(wave, peak_s=(first + int(np.nan_to_num(height).argmax())) / sampling_rate))
+        height = np.nan_to_num(np.abs(part - np.linspace(part[0], part[-1], len(part))))
+        placed.append(replace(wave, peak_s=(first + int(height.argmax()) - shift) / places_per_second))
     return placed

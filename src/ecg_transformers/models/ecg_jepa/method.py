@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from ecg_transformers.models import recipes
 from ecg_transformers.models.registry import ECGMethod, Recipe, StageRecipe
 
 EIGHT_LEADS = ["I", "II", "V1", "V2", "V3", "V4", "V5", "V6"]
@@ -39,7 +40,7 @@ _FINETUNE = StageRecipe(
     decay_one_dimensional=True,
     augmentation="randaugment",
 )
-_DOWNSTREAM = {"finetune": _FINETUNE, "linear": _LINEAR}
+_DOWNSTREAM = {"finetune": _FINETUNE, "linear": _LINEAR, "delineation": recipes.DELINEATION}
 
 PUBLISHED = Recipe(
     description="Multi-block masking with the settings of the released command.",
@@ -102,6 +103,7 @@ TINY = Recipe(
             config={"head_norm": "batch_norm"},
             num_crops=3,
         ),
+        "delineation": recipes.DELINEATION,
     },
 )
 

@@ -14,6 +14,7 @@ PUBLISHED = Recipe(
         "pretrain": recipes.MASKED_PRETRAIN,
         "finetune": recipes.downstream(),
         "scratch": recipes.downstream(initializer="torch_default"),
+        "delineation": recipes.DELINEATION,
     },
 )
 
@@ -24,7 +25,7 @@ TINY = Recipe(
     description="A small model for CPUs: 3 s crops at 100 Hz, width 64, 2,000 updates.",
     config={**recipes.TINY_ENCODER, **recipes.TINY_DECODER, "patch_size": 30, "norm_pix_loss": True},
     preprocessing=TINY_PREPROCESSING,
-    stages={"pretrain": replace(recipes.TINY_PRETRAIN, batch_size=32), "finetune": TINY_FINETUNE},
+    stages={"pretrain": replace(recipes.TINY_PRETRAIN, batch_size=32), "finetune": TINY_FINETUNE, "delineation": recipes.DELINEATION},
 )
 
 TINY_WIDE = Recipe(
@@ -40,6 +41,7 @@ TINY_WIDE = Recipe(
     stages={
         "pretrain": replace(recipes.TINY_PRETRAIN, lr=1.5e-3, max_steps=3000, warmup_steps=200),
         "finetune": TINY_FINETUNE,
+        "delineation": recipes.DELINEATION,
     },
 )
 
