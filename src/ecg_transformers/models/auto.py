@@ -15,6 +15,7 @@ AUTO_CLASS_OF_ROLE = {
     "base": "AutoModel",
     "pretraining": "AutoModelForPreTraining",
     "classification": "AutoModelForSequenceClassification",
+    "token_classification": "AutoModelForTokenClassification",
 }
 
 

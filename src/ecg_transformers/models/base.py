@@ -37,6 +37,8 @@ UPLOAD = "ecg_transformers.hub.upload.upload_checkpoint"
 # inputs that hold a signal, and follow the precision of the model
 SIGNALS = frozenset({"input_values", "beats", "rr"})
 
+LABEL_RESOLUTIONS = ("samples", "patches")  # of a class that labels tokens
+
 MAX_HIDDEN_SIZE, MAX_LAYERS, MAX_POSITIONS, MAX_LEADS = 16_384, 256, 1_000_000, 1_024
 MAX_LABELS, MAX_PARAMETERS = 100_000, 20_000_000_000
 

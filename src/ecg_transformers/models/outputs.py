@@ -57,3 +57,20 @@ class ECGClassifierOutput(ModelOutput):
     probabilities: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
+
+
+@dataclass
+class ECGTokenClassifierOutput(ModelOutput):
+    """Output of a model that labels every sample, or every patch, of every lead.
+
+    Attributes:
+        loss: mean over the labelled places (those that are not -100), when labels were given.
+        logits: `(B, L, T', C)`.
+        num_loss_terms: number of places the loss is a mean of.
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    num_loss_terms: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None

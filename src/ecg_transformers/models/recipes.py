@@ -158,6 +158,19 @@ TINY_JEPA: dict[str, Any] = {
     "predictor_intermediate_size": 128,
 }
 
+# not published: where the waves are, by every sample of every lead
+DELINEATION = StageRecipe(
+    lr=1e-3,
+    batch_size=8,
+    max_steps=600,
+    max_steps_by_fraction={0.2: 400, 0.05: 300},
+    warmup_fraction=0.1,
+    weight_decay=0.05,
+    clip_norm=1.0,
+    schedule="linear_warmup_cosine",
+    evaluations=6,
+)
+
 # for tests: two layers, a few tokens
 SMALLEST_ENCODER: dict[str, Any] = {
     "num_leads": 12,

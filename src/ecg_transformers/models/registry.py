@@ -132,7 +132,7 @@ class Recipe:
 
 
 class LazyClasses(Mapping[str, Any]):
-    """Role ("base", "pretraining", "classification") to class, imported when asked for."""
+    """Role ("base", "pretraining", "classification", "token_classification") to class, imported when asked for."""
 
     def __init__(self, dotted: Mapping[str, str]) -> None:
         self._dotted = dict(dotted)
@@ -150,7 +150,12 @@ class LazyClasses(Mapping[str, Any]):
         return f"LazyClasses({self._dotted})"
 
 
-_ENDINGS = {"base": "Model", "pretraining": "ForPreTraining", "classification": "ForSequenceClassification"}
+_ENDINGS = {
+    "base": "Model",
+    "pretraining": "ForPreTraining",
+    "classification": "ForSequenceClassification",
+    "token_classification": "ForTokenClassification",
+}
 
 
 @dataclass(frozen=True)
@@ -184,7 +189,8 @@ class ECGMethod:
         name: the `model_type`, and the folder below `models/`.
         package: where the modules of its classes are; for a method of another package, its own `__package__`.
         prefix: what the names of its classes begin with, `STMEM` say. With it they follow: `STMEMConfig`, `STMEMModel`,
-            `STMEMForPreTraining` where there are stages of pre-training, `STMEMForSequenceClassification`.
+            `STMEMForPreTraining` where there are stages of pre-training, `STMEMForSequenceClassification`, and
+            `STMEMForTokenClassification` where `labels_tokens` says so.
         title: as the paper writes it.
         paper: authors, title, year, identifier.
         idea: the method in at most eight words, for tables.
@@ -200,6 +206,7 @@ class ECGMethod:
         file_overrides: dotted name of `f(content) -> config fields` for files that hold settings beside their tensors.
         tiny_config: config arguments small enough for tests.
         stages: pre-training stages in order; empty for supervised methods.
+        labels_tokens: there is a `…ForTokenClassification`, which labels every sample of every lead.
         has_official_weights: the authors released weights that `convert` reads.
         notes: what the card says about faithfulness.
         containers: keys of a checkpoint's dictionary under which its published files keep the weights, beside the usual
@@ -228,6 +235,7 @@ class ECGMethod:
     file_overrides: str | None = None
     tiny_config: Mapping[str, Any] = field(default_factory=dict)
     stages: tuple[str, ...] = ("pretrain",)
+    labels_tokens: bool = False
     has_official_weights: bool = False
     notes: str = ""
     containers: tuple[str, ...] = ()
@@ -237,7 +245,8 @@ class ECGMethod:
 
     def __post_init__(self) -> None:
         folder, name = self.package or f"{__package__}.{self.name}", self.name
-        roles = [role for role in _ENDINGS if role != "pretraining" or self.stages]
+        absent = {"pretraining": not self.stages, "token_classification": not self.labels_tokens}
+        roles = [role for role in _ENDINGS if not absent.get(role, False)]
         has_converter = not self.package and (Path(__file__).parent / name / f"convert_{name}.py").is_file()
         by_convention = {
             "config": f"{folder}.configuration_{name}.{self.prefix}Config",

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from ecg_transformers.hub.cards import write_card
-from ecg_transformers.models.classification import ECGForSequenceClassification
+from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.training.arguments import FinetuningArguments, parse_arguments
 from ecg_transformers.training.checkpoints.folder import Checkpoint
 from ecg_transformers.training.checkpoints.freezing import FrozenGuard, freeze_encoder, train_head_only
@@ -24,19 +24,13 @@ from ecg_transformers.training.checkpoints.saving import Saving, checkpoint_to_r
 from ecg_transformers.training.checkpoints.tensors import model_tensors
 from ecg_transformers.training.classifier.job import SEEDS, Job, SeedPlan, prepare_job, run_identity
 from ecg_transformers.training.classifier.linear_probe import fit_linear_probe
-from ecg_transformers.training.classifier.results import (
-    describe_data,
-    metrics_of_seeds,
-    thresholds_from_validation,
-    untrained_classes,
-    write_predictions,
-)
 from ecg_transformers.training.classifier.scores import Evaluator
-from ecg_transformers.training.classifier.selection import Best, evaluation_steps, validation_figures
+from ecg_transformers.training.classifier.selection import Best, evaluation_steps
+from ecg_transformers.training.delineation.job import DelineationJob
 from ecg_transformers.training.loop import train
 from ecg_transformers.training.plan.settings import plain, resolve_schedule
 from ecg_transformers.training.process.signals import StopRequest
-from ecg_transformers.training.process.start import on_main_process, say, started
+from ecg_transformers.training.process.start import on_main_process, started
 from ecg_transformers.training.process.threads import fix_threads
 from ecg_transformers.training.report.log import Reporter
 from ecg_transformers.training.report.model_folder import quiet_loading, save_folder, save_model
@@ -50,8 +44,8 @@ from ecg_transformers.training.samples.overlap import (
     say_flags,
     split_fingerprints,
 )
-from ecg_transformers.training.samples.splits import Split, load_split, longest_record
-from ecg_transformers.training.samples.views import build_augmentation, classifier_view
+from ecg_transformers.training.samples.splits import Split, load_split
+from ecg_transformers.training.samples.views import build_augmentation
 
 
 def main(arguments: list[str] | None = None, **shown: str) -> None:
@@ -63,10 +57,11 @@ def main(arguments: list[str] | None = None, **shown: str) -> None:
     summary = finetune(args)
     if summary.is_main_process:
         write_card(args.output_dir)
-        auroc = summary.metrics["test"]["macro_auroc"]
-        bounds = " to ".join("?" if bound is None else f"{bound:.3f}" for bound in auroc["ci95"] or ())
-        value = "undefined" if auroc["mean"] is None else f"{auroc['mean']:.3f}, 95 % interval {bounds}"
-        print(f"saved {summary.model_class} to {args.output_dir}; test macro AUROC {value}")
+        test = summary.metrics["test"]
+        name, figure = ("AUROC", test["macro_auroc"]) if "macro_auroc" in test else ("F1", test["macro_f1"])
+        bounds = " to ".join("?" if bound is None else f"{bound:.3f}" for bound in figure["ci95"] or ())
+        value = "undefined" if figure["mean"] is None else f"{figure['mean']:.3f}, 95 % interval {bounds}"
+        print(f"saved {summary.model_class} to {args.output_dir}; test macro {name} {value}")
 
 
 def finetune(args: FinetuningArguments) -> RunSummary:
@@ -81,8 +76,8 @@ def finetune(args: FinetuningArguments) -> RunSummary:
     with started(args) as (accelerator, stop):
         checkpoint = checkpoint_to_resume(args)
         fix_threads(args, accelerator, state_before(args, checkpoint))
-        job = prepare_job(args, accelerator)
-        on_main_process(accelerator, lambda: tell_untrained(job))
+        job = prepare_job(args, accelerator, kind_of_job(args))
+        on_main_process(accelerator, job.tell_untrained)
         train_all_seeds(job, stop, checkpoint)
         return evaluate_all_seeds(job, stop)
 
@@ -95,13 +90,10 @@ def state_before(args: FinetuningArguments, checkpoint: Checkpoint | None) -> Ma
     return json.loads(finished[0].read_text(encoding="utf-8")) if finished else None
 
 
-def tell_untrained(job: Job) -> None:
-    """Name the classes that cannot be learned, before any step."""
-    for name in untrained_classes(job.train):
-        say(
-            f"warning: the label {name!r} has no record in the training part: its figures measure nothing and are left "
-            "out of the averages."
-        )
+def kind_of_job(args: FinetuningArguments) -> type[Job]:
+    """What the labels of the corpus ask for: classes of records, or where the waves are."""
+    kind = load_split(args, "train", task=args.task).task_kind
+    return DelineationJob if kind == "delineation" else Job
 
 
 def train_all_seeds(job: Job, stop: StopRequest, checkpoint: Checkpoint | None) -> None:
@@ -132,7 +124,7 @@ def train_all_seeds(job: Job, stop: StopRequest, checkpoint: Checkpoint | None) 
 
 def train_seed(job: Job, seed: SeedPlan, reporter: Reporter, stop: StopRequest, checkpoint: Checkpoint | None) -> None:
     """One gradient-trained repetition, from a fresh model (or its checkpoint) to its folder."""
-    best = Best(job.args.selection_metric)
+    best = Best(job.criterion)
     run = seed_run(job, seed, best, checkpoint)
     guard = FrozenGuard(run.plain_model) if job.frozen else None
     evaluator = job.evaluator(job.validation)
@@ -140,7 +132,7 @@ def train_seed(job: Job, seed: SeedPlan, reporter: Reporter, stop: StopRequest, 
 
     def evaluate(done: int) -> None:
         if done in moments:
-            figures = validation_figures(job.validation, *evaluator.probabilities(run.plain_model))
+            figures = job.validate(evaluator, run.plain_model)
             best.note(done, figures, run.plain_model)
             reporter.validation(seed.offset + done, figures)
 
@@ -163,7 +155,7 @@ def seed_run(job: Job, seed: SeedPlan, best: Best, checkpoint: Checkpoint | None
         freeze_encoder(model)
         hyper = dataclasses.replace(hyper, no_decay=(), lr_factors={})  # their patterns are about the encoder
     schedule = resolve_schedule(hyper, seed.total_steps, plan.steps_per_epoch, plan.global_batch_size)
-    view = classifier_view(classifier.method.view, classifier.extractor, build_augmentation(hyper))
+    view = job.view_of(classifier, build_augmentation(hyper))
     data = TrainingData.of(args, seed.train, view, plan)
     wrapped, optimizer = prepare_model(args, job.accelerator, model, hyper, schedule.lr, checkpoint)
     saving = Saving.of(args, run_identity(job), seed.total_steps)
@@ -194,21 +186,11 @@ def probe_seed(job: Job, seed: SeedPlan, reporter: Reporter, stop: StopRequest) 
 
 
 def finish_seed(
-    job: Job, seed: SeedPlan, model: ECGForSequenceClassification, evaluator: Evaluator, facts: Mapping[str, Any]
+    job: Job, seed: SeedPlan, model: ECGPreTrainedModel, evaluator: Evaluator, facts: Mapping[str, Any]
 ) -> None:
     """Write the chosen model of a seed and what is known of it from the validation split, all at once."""
-    probabilities, loss = evaluator.probabilities(model)
-    thresholds = thresholds_from_validation(job.validation, probabilities)
-    # whoever applies the checkpoint applies the predictor that is evaluated here
-    model.config.evaluation_crops, model.config.decision_thresholds = job.num_crops, thresholds
-    model.config.evaluation_seconds = longest_record(job.train)
-    selection = {
-        "seed": seed.seed,
-        "validation": validation_figures(job.validation, probabilities, loss),
-        "thresholds": thresholds,
-        "label_subset": seed.subset,
-        **facts,
-    }
+    settled = job.settle(evaluator, model)
+    selection = {"seed": seed.seed, **settled, "label_subset": seed.subset, **facts}
     tensors = {name: value.to("cpu") for name, value in model_tensors(model).items()}
     objects = {"selection.json": selection, IDENTITY: run_identity(job), "run.json": summarize(job, seed).to_dict()}
     extractor, folder = job.classifier.extractor, job.folder(seed.seed)
@@ -222,21 +204,19 @@ def evaluate_all_seeds(job: Job, stop: StopRequest) -> RunSummary:
         seed.seed: json.loads((job.folder(seed.seed) / "selection.json").read_text(encoding="utf-8"))
         for seed in job.seeds
     }
-    record = {"metric": args.selection_metric, "seeds": {str(seed): facts for seed, facts in selections.items()}}
+    record = {"metric": job.criterion, "seeds": {str(seed): facts for seed, facts in selections.items()}}
     on_main_process(accelerator, lambda: write_result(job.output_dir / "selection.json", record))
-    test = usable_records(args, load_split(args, "test", task=args.task, labelled=True), job.bad_in_test)
+    test = usable_records(args, job.load(args, "test"), job.bad_in_test)
     evaluator = job.evaluator(test, stop)
-    scores: dict[int, np.ndarray] = {}
-    for seed in job.seeds:
-        scores[seed.seed] = evaluator.probabilities(load_seed(job, seed.seed))[0]
-    metrics = job_metrics(job, test, scores, selections)
+    answers = {seed.seed: job.predict(evaluator, load_seed(job, seed.seed)) for seed in job.seeds}
+    metrics = job_metrics(job, test, answers, selections)
     on_main_process(accelerator, lambda: say_flags(metrics["data"].get("overlap_with_pretraining", [])))
     summary = summarize(job, *job.seeds)
     summary.metrics, summary.skipped = metrics, job.skipped
     save_model(accelerator, load_seed(job, job.seeds[0].seed), extractor, job.output_dir)
 
     def finish() -> None:
-        write_predictions(job.output_dir / "predictions.parquet", test, scores)
+        job.write_predictions(job.output_dir / "predictions.parquet", test, answers)
         write_result(job.output_dir / "metrics.json", metrics)
         summary.finish(job.output_dir)
 
@@ -244,31 +224,31 @@ def evaluate_all_seeds(job: Job, stop: StopRequest) -> RunSummary:
     return summary
 
 
-def load_seed(job: Job, seed: int) -> ECGForSequenceClassification:
+def load_seed(job: Job, seed: int) -> ECGPreTrainedModel:
     """The chosen model of a finished seed, on the device."""
     with quiet_loading():
-        model = job.classifier.method.model_classes["classification"].from_pretrained(job.folder(seed))
+        model = job.classifier.method.model_classes[job.classifier.role].from_pretrained(job.folder(seed))
     return model.to(job.accelerator.device)  # type: ignore[no-any-return]
 
 
 def job_metrics(
-    job: Job, test: Split, scores: Mapping[int, np.ndarray], selections: Mapping[int, Mapping[str, Any]]
+    job: Job, test: Split, answers: Mapping[int, Any], selections: Mapping[int, Mapping[str, Any]]
 ) -> dict[str, Any]:
     """The content of `metrics.json`."""
     args, classifier = job.args, job.classifier
-    thresholds = {seed: facts["thresholds"] for seed, facts in selections.items()}
+    judged = job.judge(test, answers, selections)
     return {
-        "test": metrics_of_seeds(test, scores, thresholds, args.n_boot, untrained_classes(job.train)),
-        "validation": validation_summary(selections),
+        "test": judged["test"],
+        "validation": validation_summary(selections, job.headline),
         "mode": args.mode,
         "label_fraction": args.label_fraction,
         "label_subsets": {str(seed.seed): seed.subset for seed in job.seeds},
         "leads": list(classifier.extractor.lead_names or []),
         "num_crops": job.num_crops,
         "readout": classifier.config.head_pooling,
-        "selection_metric": args.selection_metric,
+        "selection_metric": job.criterion,
         "best_steps": {str(seed): facts["best_step"] for seed, facts in selections.items()},
-        "data": {**describe_data([job.train, job.validation, test]), **pretraining_overlap(args, test)},
+        "data": {**judged["data"], **pretraining_overlap(args, test)},
     }
 
 
@@ -281,11 +261,11 @@ def pretraining_overlap(args: FinetuningArguments, test: Split) -> dict[str, Any
     return {"overlap_with_pretraining": flags}
 
 
-def validation_summary(selections: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
-    """The chosen models' figures on the validation split."""
-    values = [facts["validation"]["macro_auroc"] for facts in selections.values()]
+def validation_summary(selections: Mapping[int, Mapping[str, Any]], figure: str) -> dict[str, Any]:
+    """A figure of the chosen models on the validation split."""
+    values = [facts["validation"][figure] for facts in selections.values()]
     known = [value for value in values if value is not None]
-    return {"macro_auroc": {"per_seed": values, "mean": float(np.mean(known)) if len(known) == len(values) else None}}
+    return {figure: {"per_seed": values, "mean": float(np.mean(known)) if len(known) == len(values) else None}}
 
 
 def summarize(job: Job, first: SeedPlan, *others: SeedPlan) -> RunSummary:
@@ -295,7 +275,7 @@ def summarize(job: Job, first: SeedPlan, *others: SeedPlan) -> RunSummary:
     return RunSummary(
         kind="finetuning",
         method=job.classifier.method.name,
-        model_class=job.classifier.method.model_classes["classification"].__name__,
+        model_class=job.classifier.method.model_classes[job.classifier.role].__name__,
         dataset=job.train.facts,
         recipe={"name": job.classifier.recipe_name, "stage": job.args.mode, **plain(vars(hyper))},
         arguments=vars(job.args),

@@ -5,7 +5,7 @@ from typing import Any
 
 from huggingface_hub.dataclasses import strict
 
-from ecg_transformers.models.base import ECGConfig, check_choice
+from ecg_transformers.models.base import LABEL_RESOLUTIONS, ECGConfig, check_choice
 from ecg_transformers.models.ecg_jepa.method import EIGHT_LEADS
 
 PUBLISHED_MASK_RATIOS = {"block": [0.175, 0.225], "random": [0.6, 0.7]}
@@ -57,6 +57,7 @@ class ECGJEPAConfig(ECGConfig):
             deviations, whose only effect is a rare weight of exactly 2; None does not reproduce that.
         patch_projection_scale: factor of the patch projection's initial weights. With 1 (published) tiny models on
             millivolts collapse onto their positions; 10 avoids it.
+        label_resolution: what `ECGJEPAForTokenClassification` labels: "samples" or "patches".
     """
 
     model_type = "ecg_jepa"
@@ -100,6 +101,7 @@ class ECGJEPAConfig(ECGConfig):
     initializer_range: float = 0.02
     init_truncation: float | int | None = None
     patch_projection_scale: float | int = 1.0
+    label_resolution: str = "samples"
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.lead_names is None and self.num_leads == len(EIGHT_LEADS) and self.sampling_rate is not None:
@@ -117,6 +119,7 @@ class ECGJEPAConfig(ECGConfig):
             "loss": ("smooth_l1", "l1"),
             "target": ("latent", "signal"),
             "export": ("student", "target"),
+            "label_resolution": LABEL_RESOLUTIONS,
         }
         for name, allowed in choices.items():
             check_choice(self, name, allowed)

@@ -40,7 +40,7 @@ _FINETUNE = StageRecipe(
     decay_one_dimensional=True,
     augmentation="randaugment",
 )
-_DOWNSTREAM = {"finetune": _FINETUNE, "linear": _LINEAR}
+_DOWNSTREAM = {"finetune": _FINETUNE, "linear": _LINEAR, "delineation": recipes.DELINEATION}
 
 PUBLISHED = Recipe(
     description="Multi-block masking with the settings of the released command.",
@@ -81,6 +81,7 @@ TINY = Recipe(
     stages={
         "pretrain": StageRecipe(lr=5e-4, batch_size=32, max_steps=600, weight_decay=0.05, clip_norm=1.0),
         "finetune": recipes.TINY_FINETUNE,
+        "delineation": recipes.DELINEATION,
     },
 )
 
@@ -106,6 +107,7 @@ METHOD = ECGMethod(
         "tiny": TINY,
     },
     has_official_weights=True,
+    labels_tokens=True,
     tiny_config={
         **recipes.SMALLEST_JEPA,
         "num_leads": 8,

@@ -31,6 +31,7 @@ from ecg_transformers.models.ecg_jepa.masking_ecg_jepa import draw_time_mask, dr
 from ecg_transformers.models.leads import LeadIndices, check_input, resolve_lead_indices
 from ecg_transformers.models.outputs import ECGModelOutput
 from ecg_transformers.models.shared.slow_teacher import PredictedTargetsOutput, SlowTeacher
+from ecg_transformers.models.shared.token_classification import ECGForTokenClassification
 
 
 class ECGJEPAEmbeddings(nn.Module):
@@ -293,9 +294,17 @@ class ECGJEPAForSequenceClassification(ECGForSequenceClassification, ECGJEPAPreT
     base_class = ECGJEPAModel
 
 
+class ECGJEPAForTokenClassification(ECGForTokenClassification, ECGJEPAPreTrainedModel):
+    """ECG-JEPA with a head that labels every sample (or patch) of every lead: where the waves are."""
+
+    config: ECGJEPAConfig
+    base_class = ECGJEPAModel
+
+
 __all__ = [
     "ECGJEPAForPreTraining",
     "ECGJEPAForSequenceClassification",
+    "ECGJEPAForTokenClassification",
     "ECGJEPAModel",
     "ECGJEPAPreTrainedModel",
 ]

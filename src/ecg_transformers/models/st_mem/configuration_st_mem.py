@@ -5,7 +5,7 @@ from typing import Any
 
 from huggingface_hub.dataclasses import strict
 
-from ecg_transformers.models.base import check_choice
+from ecg_transformers.models.base import LABEL_RESOLUTIONS, check_choice
 from ecg_transformers.models.shared.class_token_config import MaskedClassTokenConfig
 
 
@@ -26,6 +26,7 @@ class STMEMConfig(MaskedClassTokenConfig):
             "official_broadcast" copies a single lead onto all embeddings and averages 22 separators in, as released.
         strict_length: refuse an input one patch longer than the table; the released code silently gives the extra patch
             the right separator's row.
+        label_resolution: what `STMEMForTokenClassification` labels: "samples" or "patches".
     """
 
     model_type = "st_mem"
@@ -35,12 +36,14 @@ class STMEMConfig(MaskedClassTokenConfig):
     decoder_mode: str = "lead_wise"
     lead_mode: str = "first_n"
     strict_length: bool = False
+    label_resolution: str = "samples"
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
         check_choice(self, "decoder_mode", ("lead_wise", "joint"))
         check_choice(self, "initializer", ("mae", "torch_default"))
         check_choice(self, "lead_mode", ("first_n", "official_broadcast"))
+        check_choice(self, "label_resolution", LABEL_RESOLUTIONS)
 
     @property
     def num_patches(self) -> int:

@@ -10,7 +10,7 @@ PREPROCESSING = {**recipes.PREPROCESSING, "patch_size": 75}
 PUBLISHED = Recipe(
     description=recipes.EXAMPLE_SETTINGS,
     config={"norm_pix_loss": True},
-    stages={"pretrain": recipes.MASKED_PRETRAIN, **recipes.DOWNSTREAM},
+    stages={"pretrain": recipes.MASKED_PRETRAIN, **recipes.DOWNSTREAM, "delineation": recipes.DELINEATION},
 )
 
 TINY_PREPROCESSING = {**recipes.TINY_PREPROCESSING, "patch_size": 30}
@@ -20,7 +20,7 @@ TINY = Recipe(
     description="A small model for CPUs: 3 s crops at 100 Hz, width 64, 2,000 updates.",
     config={**recipes.TINY_ENCODER, **recipes.TINY_DECODER, "patch_size": 30, "norm_pix_loss": True},
     preprocessing=TINY_PREPROCESSING,
-    stages={"pretrain": replace(recipes.TINY_PRETRAIN, batch_size=32), "finetune": TINY_FINETUNE},
+    stages={"pretrain": replace(recipes.TINY_PRETRAIN, batch_size=32), "finetune": TINY_FINETUNE, "delineation": recipes.DELINEATION},
 )
 
 TINY_WIDE = Recipe(
@@ -36,6 +36,7 @@ TINY_WIDE = Recipe(
     stages={
         "pretrain": replace(recipes.TINY_PRETRAIN, lr=1.5e-3, max_steps=3000, warmup_steps=200),
         "finetune": TINY_FINETUNE,
+        "delineation": recipes.DELINEATION,
     },
 )
 
@@ -53,5 +54,6 @@ METHOD = ECGMethod(
     preprocessing=PREPROCESSING,
     recipes={"published": PUBLISHED, "tiny": TINY, "tiny_wide": TINY_WIDE},
     has_official_weights=True,
+    labels_tokens=True,
     tiny_config={**recipes.SMALLEST_ENCODER, **recipes.SMALLEST_DECODER, "patch_size": 15},
 )

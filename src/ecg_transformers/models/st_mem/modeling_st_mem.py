@@ -23,6 +23,7 @@ from ecg_transformers.models.shared.masked import (
     build_encoder,
     init_transformer,
 )
+from ecg_transformers.models.shared.token_classification import ECGForTokenClassification
 from ecg_transformers.models.st_mem.configuration_st_mem import STMEMConfig
 
 
@@ -250,4 +251,17 @@ class STMEMForSequenceClassification(ECGForSequenceClassification, STMEMPreTrain
     base_class = STMEMModel
 
 
-__all__ = ["STMEMForPreTraining", "STMEMForSequenceClassification", "STMEMModel", "STMEMPreTrainedModel"]
+class STMEMForTokenClassification(ECGForTokenClassification, STMEMPreTrainedModel):
+    """ST-MEM with a head that labels every sample (or patch) of every lead: where the waves are."""
+
+    config: STMEMConfig
+    base_class = STMEMModel
+
+
+__all__ = [
+    "STMEMForPreTraining",
+    "STMEMForSequenceClassification",
+    "STMEMForTokenClassification",
+    "STMEMModel",
+    "STMEMPreTrainedModel",
+]

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 from accelerate import Accelerator
 
 from ecg_transformers.evaluation.subsets import label_subset
+from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.training.arguments import FinetuningArguments
 from ecg_transformers.training.checkpoints.identity import as_json, model_facts
-from ecg_transformers.training.classifier.network import ClassifierPlan, plan_classifier
+from ecg_transformers.training.classifier.network import ClassifierPlan, HeadKind, plan_classifier
+from ecg_transformers.training.classifier.results import (
+    describe_data,
+    metrics_of_seeds,
+    thresholds_from_validation,
+    untrained_classes,
+    write_predictions,
+)
 from ecg_transformers.training.classifier.scores import Evaluator
+from ecg_transformers.training.classifier.selection import validation_figures
 from ecg_transformers.training.errors import usage_errors
 from ecg_transformers.training.plan.batches import BatchPlan
 from ecg_transformers.training.plan.settings import plain, resolve_batches, resolve_length
 from ecg_transformers.training.process.signals import StopRequest
+from ecg_transformers.training.process.start import say
 from ecg_transformers.training.samples.checking import BadRecord, check_all
-from ecg_transformers.training.samples.splits import Split, check_split_has_records, load_split
-from ecg_transformers.training.samples.views import View, classifier_view
+from ecg_transformers.training.samples.splits import Split, check_split_has_records, load_split, longest_record
+from ecg_transformers.training.samples.views import Augmentation, View, classifier_view
 
 SEEDS = "seeds"
 
@@ -43,7 +55,10 @@ class SeedPlan:
 
 @dataclass
 class Job:
-    """A fine-tuning run."""
+    """A fine-tuning run: of a classifier of records, unless a subclass says otherwise."""
+
+    head: ClassVar[HeadKind] = HeadKind()
+    headline: ClassVar[str] = "macro_auroc"
 
     args: FinetuningArguments
     accelerator: Accelerator
@@ -54,6 +69,65 @@ class Job:
     seeds: list[SeedPlan]
     skipped: dict[str, int]
     bad_in_test: list[BadRecord]
+
+    @classmethod
+    def load(cls, args: FinetuningArguments, name: str) -> Split:
+        """A split with its labels."""
+        return load_split(args, name, task=args.task, labelled=True)
+
+    @staticmethod
+    def class_table(split: Split) -> np.ndarray:
+        """What few-label subsets are drawn by: which class stands in which record, `(N, C)`."""
+        return split.multi_hot()
+
+    @staticmethod
+    def view_of(classifier: ClassifierPlan, augmentation: Augmentation | None = None) -> View:
+        """What a classifier sees of a record."""
+        return classifier_view(classifier.method.view, classifier.extractor, augmentation)
+
+    @property
+    def criterion(self) -> str:
+        """The validation figure that chooses."""
+        return self.args.selection_metric
+
+    def tell_untrained(self) -> None:
+        """Name the classes that cannot be learned, before any step."""
+        for name in untrained_classes(self.train):
+            say(
+                f"warning: the label {name!r} has no record in the training part: its figures measure nothing and are left "
+                "out of the averages."
+            )
+
+    def validate(self, evaluator: Evaluator, model: ECGPreTrainedModel) -> dict[str, float | None]:
+        """Figures on the validation split; "loss" is one of them."""
+        return validation_figures(self.validation, *evaluator.probabilities(model))
+
+    def settle(self, evaluator: Evaluator, model: ECGPreTrainedModel) -> dict[str, Any]:
+        """What is decided on the validation split once a model is chosen: put into its config, and given for the record."""
+        probabilities, loss = evaluator.probabilities(model)
+        thresholds = thresholds_from_validation(self.validation, probabilities)
+        # whoever applies the checkpoint applies the predictor that is evaluated here
+        model.config.evaluation_crops, model.config.decision_thresholds = self.num_crops, thresholds
+        model.config.evaluation_seconds = longest_record(self.train)
+        return {"validation": validation_figures(self.validation, probabilities, loss), "thresholds": thresholds}
+
+    def predict(self, evaluator: Evaluator, model: ECGPreTrainedModel) -> Any:
+        """The answer of a seed's model for all records of a split."""
+        return evaluator.probabilities(model)[0]
+
+    def judge(
+        self, test: Split, answers: Mapping[int, Any], selections: Mapping[int, Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        """The figures of the test split, by seed and over seeds; and what the data are."""
+        thresholds = {seed: facts["thresholds"] for seed, facts in selections.items()}
+        return {
+            "test": metrics_of_seeds(test, answers, thresholds, self.args.n_boot, untrained_classes(self.train)),
+            "data": describe_data([self.train, self.validation, test], self.class_table),
+        }
+
+    def write_predictions(self, path: Path, test: Split, answers: Mapping[int, Any]) -> None:
+        """The answers of all seeds as a table."""
+        write_predictions(path, test, answers)
 
     @property
     def output_dir(self) -> Path:
@@ -76,44 +150,44 @@ class Job:
 
     def evaluator(self, split: Split, stop: StopRequest | None = None) -> Evaluator:
         """Runs classifiers over a split; a stop request ends it there where nothing is lost by that."""
-        view = view_of(self.classifier)
+        view = self.view_of(self.classifier)
         batch_size = max(1, 2 * self.seeds[0].plan.per_device_batch_size // self.num_crops)
         arguments, cache_mb = self.classifier.forward_arguments, self.args.cache_mb
         return Evaluator(self.accelerator, split, view, self.num_crops, batch_size, arguments, cache_mb, stop)
 
 
-def view_of(classifier: ClassifierPlan) -> View:
-    """What a classifier sees of a record, as it is."""
-    return classifier_view(classifier.method.view, classifier.extractor)
-
-
-def prepare_job(args: FinetuningArguments, accelerator: Accelerator) -> Job:
+def prepare_job(args: FinetuningArguments, accelerator: Accelerator, kind: type[Job] = Job) -> Job:
     """Load training and validation split, look at all records, plan the classifier and the seeds.
 
     Of the test records only the signals are looked at: their labels are loaded when the models are chosen.
     """
-    train_split = load_split(args, "train", task=args.task, labelled=True)
-    validation = load_split(args, "validation", task=args.task, labelled=True)
+    train_split, validation = kind.load(args, "train"), kind.load(args, "validation")
     check_split_has_records(args, "test", args.task)
-    classifier = plan_classifier(args, train_split)
+    classifier = plan_classifier(args, train_split, kind.head)
     splits = [train_split, validation, load_split(args, "test", task=args.task)]
-    (train_split, validation, _), skipped, found = check_all(args, splits, view_of(classifier), accelerator)
+    (train_split, validation, _), skipped, found = check_all(args, splits, kind.view_of(classifier), accelerator)
     seeds, offset = [], 0
     for seed in args.seed_list():
-        seeds.append(plan_seed(args, classifier, train_split, accelerator.num_processes, seed, offset))
+        table = kind.class_table(train_split)
+        seeds.append(plan_seed(args, classifier, train_split, table, accelerator.num_processes, seed, offset))
         offset += seeds[-1].total_steps
     crops = args.num_crops or classifier.settings.hyper.num_crops or 1
-    return Job(args, accelerator, train_split, validation, classifier, crops, seeds, skipped, found[2])
+    return kind(args, accelerator, train_split, validation, classifier, crops, seeds, skipped, found[2])
 
 
 def plan_seed(
-    args: FinetuningArguments, classifier: ClassifierPlan, train_split: Split, processes: int, seed: int, offset: int
+    args: FinetuningArguments,
+    classifier: ClassifierPlan,
+    train_split: Split,
+    class_table: np.ndarray,
+    processes: int,
+    seed: int,
+    offset: int,
 ) -> SeedPlan:
     """The labelled subset of a seed (nested over label fractions, drawn by patient) and its batches."""
-    assert train_split.labels is not None
     with usage_errors():
         subset = label_subset(
-            train_split.multi_hot(), args.label_fraction, seed, train_split.patient_ids, train_split.record_ids
+            class_table, args.label_fraction, seed, train_split.patient_ids, train_split.record_ids
         )
     chosen = train_split.select(subset.indices.tolist())
     hyper = classifier.settings.hyper
@@ -146,7 +220,7 @@ def run_identity(job: Job) -> dict[str, Any]:
         "seeds": job.args.seed_list(),
         "global_batch_size": job.seeds[0].plan.global_batch_size,
         "num_crops": job.num_crops,
-        "selection_metric": job.args.selection_metric,
+        "selection_metric": job.criterion,
         "precision": job.accelerator.mixed_precision,
         "total_steps": job.total_steps,
     }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,7 @@ from transformers import PreTrainedConfig
 from ecg_transformers.features.protocol import Extractor
 from ecg_transformers.hub.checkpoints import checkpoint_folder
 from ecg_transformers.models.base import ECGConfig
-from ecg_transformers.models.classification import ECGForSequenceClassification
-from ecg_transformers.models.registry import ECGMethod, get_method, is_method
+from ecg_transformers.models.registry import ECGMethod, get_method, is_method, list_methods
 from ecg_transformers.training.arguments import (
     FinetuningArguments,
     check_keys,
@@ -41,6 +41,7 @@ class ClassifierPlan:
         forward_arguments: `lead_indices`, where the run's leads are not the model's own.
         recipe_name: the recipe that is used.
         mode: of the run.
+        role: of the class in the registry.
     """
 
     settings: Settings
@@ -50,15 +51,16 @@ class ClassifierPlan:
     forward_arguments: dict[str, Any]
     recipe_name: str
     mode: str
+    role: str = "classification"
 
     @property
     def method(self) -> ECGMethod:
         """The registry entry."""
         return self.settings.method
 
-    def build(self, seed: int) -> ECGForSequenceClassification:
+    def build(self, seed: int) -> Any:
         """The classifier of one seed: the head (in mode scratch everything) is drawn anew, keyed by the seed."""
-        cls = self.method.model_classes["classification"]
+        cls = self.method.model_classes[self.role]
         config = type(self.config).from_dict(self.config.to_dict())
         seed_global_generators(seed, "initial weights")
         with usage_errors(RuntimeError), quiet_loading():
@@ -76,8 +78,20 @@ class ClassifierPlan:
         return model
 
 
-def plan_classifier(args: FinetuningArguments, train: Split) -> ClassifierPlan:
+@dataclass(frozen=True)
+class HeadKind:
+    """What kind of head a run trains: its role in the registry, its stage in a recipe, what it changes in the extractor."""
+
+    role: str = "classification"
+    stage: str | None = None
+    preprocessing: Mapping[str, Any] = field(default_factory=dict)
+
+
+def plan_classifier(args: FinetuningArguments, train: Split, kind: HeadKind = HeadKind()) -> ClassifierPlan:
     """Resolve model, recipe, head and leads.
+
+    Args:
+        kind: the stage that it names takes the place of the run's mode; its preprocessing stands behind the user's.
 
     Raises:
         UsageError: no such model, a lead it does not know, or settings that it refuses.
@@ -87,30 +101,33 @@ def plan_classifier(args: FinetuningArguments, train: Split) -> ClassifierPlan:
         source = checkpoint_folder(name) if args.mode != "scratch" or not is_method(name) else name
     leads = [lead.strip() for lead in args.leads.split(",") if lead.strip()] if args.leads else None
     if is_method(name) and not Path(source).is_dir():
-        return _plan_from_method(args, get_method(name), train, leads)
-    return _plan_from_checkpoint(args, source, train, leads)
+        return _plan_from_method(args, get_method(name), train, leads, kind)
+    return _plan_from_checkpoint(args, source, train, leads, kind)
 
 
 def _plan_from_method(
-    args: FinetuningArguments, method: ECGMethod, train: Split, leads: list[str] | None
+    args: FinetuningArguments, method: ECGMethod, train: Split, leads: list[str] | None, kind: HeadKind
 ) -> ClassifierPlan:
     if args.mode != "scratch":
         raise UsageError(
             f"{method.name} is a method, not a checkpoint: mode {args.mode} needs a pre-trained model (a folder or a "
             "Hub repository)."
         )
+    _check_role(method, kind.role)
     recipe = args.recipe or "published"
-    settings = resolve_settings(method, args.mode, args, recipe_name=recipe)
+    settings = resolve_settings(method, kind.stage or args.mode, args, recipe_name=recipe)
+    given = parse_overrides(args.preprocessing_overrides, "preprocessing_overrides")
+    settings.preprocessing.update({key: value for key, value in kind.preprocessing.items() if key not in given})
     if leads is not None:
         settings.preprocessing["lead_names"] = leads
         settings.config.update(lead_names=leads, num_leads=len(leads))
     extractor = build_extractor(settings)
     config = _with_head(args, settings, dict(settings.config), train)
-    return ClassifierPlan(settings, None, config, extractor, {}, recipe, args.mode)
+    return ClassifierPlan(settings, None, config, extractor, {}, recipe, args.mode, kind.role)
 
 
 def _plan_from_checkpoint(
-    args: FinetuningArguments, source: str, train: Split, leads: list[str] | None
+    args: FinetuningArguments, source: str, train: Split, leads: list[str] | None, kind: HeadKind
 ) -> ClassifierPlan:
     check_source(source)
     with usage_errors():
@@ -120,15 +137,20 @@ def _plan_from_checkpoint(
     with usage_errors():
         method = get_method(saved["model_type"]).with_variant(saved.get("variant"))
     recipe = args.recipe or _recipe_of(source) or "published"
-    settings = resolve_settings(method, args.mode, args, recipe_name=recipe)
-    if "classification" not in method.model_classes:
-        raise UsageError(f"{method.title} has no classification model.")
+    _check_role(method, kind.role)
+    settings = resolve_settings(method, kind.stage or args.mode, args, recipe_name=recipe)
     with usage_errors():
         base = method.config_class.from_pretrained(source).to_dict()
-    extractor = _extractor_of(args, source, settings, base, leads)
+    extractor = _extractor_of(args, source, settings, base, leads, kind.preprocessing)
     config = _with_head(args, settings, base, train)
     arguments = _lead_arguments(extractor, config, leads)
-    return ClassifierPlan(settings, source, config, extractor, arguments, recipe, args.mode)
+    return ClassifierPlan(settings, source, config, extractor, arguments, recipe, args.mode, kind.role)
+
+
+def _check_role(method: ECGMethod, role: str) -> None:
+    if role not in method.model_classes:
+        others = ", ".join(name for name in list_methods() if role in get_method(name).model_classes)
+        raise UsageError(f"{method.title} has no model for {role.replace('_', ' ')}; these have one: {others}.")
 
 
 def check_source(source: str) -> None:
@@ -152,10 +174,15 @@ def _recipe_of(source: str) -> str | None:
 
 
 def _extractor_of(
-    args: FinetuningArguments, source: str, settings: Settings, config: dict[str, Any], leads: list[str] | None
+    args: FinetuningArguments,
+    source: str,
+    settings: Settings,
+    config: dict[str, Any],
+    leads: list[str] | None,
+    preprocessing: Mapping[str, Any],
 ) -> Extractor:
     """The extractor that lies beside the checkpoint, else the method's own with the config's sizes."""
-    changes = parse_overrides(args.preprocessing_overrides, "preprocessing_overrides")
+    changes = {**preprocessing, **parse_overrides(args.preprocessing_overrides, "preprocessing_overrides")}
     if leads is not None:
         changes["lead_names"] = leads
     cls = settings.method.extractor_class

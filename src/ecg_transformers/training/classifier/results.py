@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -128,8 +128,11 @@ def _class_figures(name: str, reports: Mapping[int, Mapping[str, Any]]) -> dict[
     return figures
 
 
-def describe_data(splits: Sequence[Split]) -> dict[str, Any]:
-    """The corpus, its splits with sizes, patients and fingerprints, and the support of the classes."""
+def describe_data(splits: Sequence[Split], class_table: Callable[[Split], np.ndarray]) -> dict[str, Any]:
+    """The corpus, its splits with sizes, patients and fingerprints, and the support of the classes.
+
+    `class_table` gives how often each class stands in each record, `(N, C)`.
+    """
     return {
         "dataset": splits[0].facts["name"],
         "task": splits[0].facts["task"],
@@ -140,7 +143,7 @@ def describe_data(splits: Sequence[Split]) -> dict[str, Any]:
             split.name: {
                 "records": len(split),
                 "patients": len(set(split.patient_ids)) if None not in split.patient_ids else None,
-                "support": dict(zip(split.label_names, split.multi_hot().sum(axis=0).tolist(), strict=True)),
+                "support": dict(zip(split.label_names, class_table(split).sum(axis=0).tolist(), strict=True)),
                 "fingerprint": split.facts["fingerprint"],
             }
             for split in splits

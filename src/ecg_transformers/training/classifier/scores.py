@@ -15,6 +15,7 @@ from transformers.utils import ModelOutput
 
 from ecg_transformers.data.errors import ECGDataError
 from ecg_transformers.layers.frozen import eval_mode
+from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.models.classification import ECGForSequenceClassification
 from ecg_transformers.training.errors import Interrupted, UsageError, one_sentence
 from ecg_transformers.training.process.signals import StopRequest
@@ -50,9 +51,15 @@ class Evaluator:
     def __post_init__(self) -> None:
         self._prepared = PreparedRecords(self.split.records, self.view.prepare, self.cache_mb)
 
-    def apply(
-        self, model: ECGForSequenceClassification, function: Callable[[Mapping[str, Tensor]], Tensor]
-    ) -> np.ndarray:
+    def prepared(self, index: int) -> Any:
+        """A record as the view prepared it."""
+        return self._prepared[index]
+
+    def apply(self, model: ECGPreTrainedModel, function: Callable[[Mapping[str, Tensor]], Tensor]) -> np.ndarray:
+        """The rows of `rows`, which must be of one shape, as one array."""
+        return np.stack(self.rows(model, function))
+
+    def rows(self, model: ECGPreTrainedModel, function: Callable[[Mapping[str, Tensor]], Tensor]) -> list[np.ndarray]:
         """`function(batch)` of all records in evaluation mode: one row a record, in order, on every process.
 
         Raises:
@@ -74,7 +81,7 @@ class Evaluator:
                 "Stopped during an evaluation; continue with --resume_from_checkpoint latest.", exit_code=code
             )
         rows.sort(key=lambda row: row[0])  # every record is in exactly one process's share: no padding to drop
-        return np.stack([row for _, row in rows])
+        return [row for _, row in rows]
 
     def probabilities(self, model: ECGForSequenceClassification) -> tuple[np.ndarray, float]:
         """Mean probabilities of the crops `(N, C)`, and the mean loss of their mean logits."""

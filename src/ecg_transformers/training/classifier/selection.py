@@ -33,16 +33,16 @@ def validation_figures(split: Split, probabilities: np.ndarray, loss: float) -> 
 
 
 def selection_score(figures: Mapping[str, float | None], criterion: str) -> float:
-    """Higher is better; without a defined AUROC the loss decides."""
-    auroc, loss = figures["macro_auroc"], figures["loss"]
-    if criterion == "macro_auroc" and auroc is not None:
-        return float(auroc)
+    """Higher is better; where the figure is not defined the loss decides."""
+    value, loss = figures[criterion], figures["loss"]
+    if criterion != "loss" and value is not None:
+        return float(value)
     return -float(loss) if loss is not None else -math.inf
 
 
 @dataclass
 class Best:
-    """The best state of a seed so far, by the criterion "macro_auroc" or "loss"."""
+    """The best state of a seed so far, by one of the validation figures ("loss": the least)."""
 
     criterion: str
     score: float = -math.inf

@@ -1,0 +1,175 @@
+"""Waves of one lead: an expert's marks, a class for every sample, and the way between the two.
+
+P, QRS and T have an onset, a peak and an offset, in seconds from the start of the record. A mark stands on the first or
+the last sample of its wave: both belong to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+WAVES = ("P", "QRS", "T")
+CLASSES = ("none", *WAVES)
+IGNORED = -100
+"""The class of a sample that nobody has judged."""
+
+PEAK_SYMBOLS = {"p": "P", "N": "QRS", "t": "T"}
+SPARSE_GAP_S = 2.0
+"""Between waves further apart than this an expert may have left out beats: what lies there is not known."""
+SHORTEST_S = {"P": 0.03, "QRS": 0.03, "T": 0.04}
+BRIDGED_S = 0.02
+
+Float = NDArray[np.float64]
+Int = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Wave:
+    """One wave: its name (P, QRS or T) and its times in seconds, None where they are not known."""
+
+    wave: str
+    onset_s: float | None
+    peak_s: float | None
+    offset_s: float | None
+
+    def to_dict(self) -> dict[str, str | float | None]:
+        """As pipelines and tables give it."""
+        return dict(vars(self))
+
+    @property
+    def times(self) -> list[float]:
+        """The times that are known, in their order."""
+        return [time for time in (self.onset_s, self.peak_s, self.offset_s) if time is not None]
+
+
+def waves_from_marks(samples: Sequence[int], symbols: Sequence[str], sampling_rate: float) -> list[Wave]:
+    """The waves of one lead from its marks: `(` onset, `p` `N` `t` peak, `)` offset; an onset or offset may be missing."""
+    waves: list[Wave] = []
+    onset: float | None = None
+    for sample, symbol in sorted(zip(samples, symbols), key=lambda mark: mark[0]):
+        time = int(sample) / sampling_rate
+        if symbol == "(":
+            onset = time
+        elif symbol in PEAK_SYMBOLS:
+            waves.append(Wave(PEAK_SYMBOLS[symbol], onset, time, None))
+            onset = None
+        elif symbol == ")" and waves and waves[-1].offset_s is None:
+            waves[-1] = replace(waves[-1], offset_s=time)
+    return waves
+
+
+def wave_classes(waves: Iterable[Wave], places_per_second: float, shift: float, length: int) -> Int:
+    """A class for each of `length` places, the wave at time t lying at place `places_per_second · t + shift`.
+
+    What comes before the first and after the last mark is `IGNORED` (experts often leave out the first and last beat),
+    and so are stretches of more than `SPARSE_GAP_S` without a wave, and the sides of a wave that lack their border.
+    """
+    labels = np.full(length, IGNORED, dtype=np.int64)
+    before: Wave | None = None
+    for wave in waves:
+        first, last = (round(places_per_second * time + shift) for time in (wave.times[0], wave.times[-1]))
+        if before is not None and before.offset_s is not None and wave.onset_s is not None:
+            if wave.onset_s - before.offset_s <= SPARSE_GAP_S:
+                gap = round(places_per_second * before.offset_s + shift) + 1
+                labels[max(gap, 0) : max(first, 0)] = 0
+        labels[max(first, 0) : max(last + 1, 0)] = CLASSES.index(wave.wave)
+        before = wave
+    return labels
+
+
+def patch_classes(labels: ArrayLike, patch_size: int) -> Int:
+    """The class that most judged samples of each patch have: `(…, T)` to `(…, T / patch_size)`; `IGNORED` without any."""
+    patches = np.asarray(labels).reshape(*np.shape(labels)[:-1], -1, patch_size)
+    counts = np.stack([(patches == index).sum(axis=-1) for index in range(len(CLASSES))], axis=-1)
+    return np.where(counts.any(axis=-1), counts.argmax(axis=-1), IGNORED)
+
+
+def delineate(
+    probabilities: ArrayLike,
+    signals: ArrayLike,
+    starts: Sequence[int],
+    length: int,
+    places_per_second: float,
+    shift: float = 0.0,
+) -> tuple[list[list[Wave]], Float]:
+    """The waves of every lead from overlapping windows of a record, and the voted probabilities `(L, length, C)`.
+
+    Args:
+        probabilities: of the places of k windows, `(k, L, w, C)`.
+        signals: the windows themselves, `(k, L, w)`: peaks are looked for in them.
+        starts: the place at which each window starts.
+        length: places of the whole record.
+        places_per_second, shift: a time t lies at place `places_per_second · t + shift`.
+    """
+    voted = vote(probabilities, starts, length)
+    signal = vote(np.asarray(signals)[..., None], starts, length)[..., 0]
+    leads = [
+        place_peaks(find_waves(of_lead, places_per_second, shift), values, places_per_second, shift)
+        for of_lead, values in zip(voted, signal, strict=True)
+    ]
+    return leads, voted
+
+
+def vote(windows: ArrayLike, starts: Sequence[int], length: int) -> Float:
+    """One value for each place of a record from overlapping windows: `(k, L, w, C)` to `(L, length, C)`.
+
+    A window's vote counts by the distance from its ends, where it sees one side only. Places that no window reaches
+    are 0.
+    """
+    values = np.asarray(windows, dtype=np.float64)
+    width = values.shape[2]
+    weight = np.minimum(np.arange(1, width + 1), np.arange(width, 0, -1))[:, None]
+    total = np.zeros((values.shape[1], length, values.shape[3]))
+    seen = np.zeros((length, 1))
+    for window, start in zip(values, starts, strict=True):
+        stop = min(start + width, length)
+        total[:, start:stop] += (window * weight)[:, : stop - start]
+        seen[start:stop] += weight[: stop - start]
+    return total / np.maximum(seen, 1)
+
+
+def find_waves(probabilities: ArrayLike, places_per_second: float, shift: float = 0.0) -> list[Wave]:
+    """The waves of one lead from the class probabilities `(T, C)` of its places, peaks not yet placed.
+
+    The most probable class of every place; gaps of up to `BRIDGED_S` within a wave are bridged, and what is then shorter
+    than `SHORTEST_S` is no wave.
+    """
+    classes = np.asarray(probabilities).argmax(axis=-1)
+    found = []
+    for index, wave in enumerate(WAVES, 1):
+        for first, last in _runs(classes == index, round(BRIDGED_S * places_per_second)):
+            onset, offset = ((place - shift) / places_per_second for place in (first, last))
+            if (last - first + 1) / places_per_second >= SHORTEST_S[wave]:
+                found.append(Wave(wave, onset, None, offset))
+    return sorted(found, key=lambda wave: wave.times[0])
+
+
+def _runs(here: NDArray[np.bool_], bridge: int) -> list[tuple[int, int]]:
+    """First and last places of the runs of True, those at most `bridge` places apart joined."""
+    edges = np.flatnonzero(np.diff(here.astype(np.int8), prepend=0, append=0))
+    runs: list[tuple[int, int]] = []
+    for first, stop in edges.reshape(-1, 2).tolist():
+        if runs and first - runs[-1][1] - 1 <= bridge:
+            runs[-1] = (runs[-1][0], stop - 1)
+        else:
+            runs.append((first, stop - 1))
+    return runs
+
+
+def place_peaks(
+    waves: Iterable[Wave], signal: ArrayLike, places_per_second: float, shift: float = 0.0
+) -> list[Wave]:
+    """The waves with their peaks: where `signal (T,)` is farthest from the line between a wave's onset and offset."""
+    values = np.asarray(signal, dtype=np.float64)
+    placed = []
+    for wave in waves:
+        ends = (round(time * places_per_second + shift) for time in (wave.times[0], wave.times[-1]))
+        first, last = (min(max(end, 0), len(values) - 1) for end in ends)
+        part = values[first : last + 1]
+        height = np.nan_to_num(np.abs(part - np.linspace(part[0], part[-1], len(part))))
+        placed.append(replace(wave, peak_s=(first + int(height.argmax()) - shift) / places_per_second))
+    return placed

@@ -1,0 +1,1 @@
+"""A fine-tuning run that learns where the waves are."""

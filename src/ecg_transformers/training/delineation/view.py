@@ -1,0 +1,76 @@
+"""What of a record a delineating model sees: a crop, and the wave classes of every place of every lead in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+
+from ecg_transformers.features.feature_extraction_ecg import ECGFeatureExtractor
+from ecg_transformers.features.wave_labels import marked_waves, sample_map, wave_labels
+from ecg_transformers.signal.waves import IGNORED, patch_classes
+from ecg_transformers.training.errors import UsageError
+from ecg_transformers.training.samples.views import Augmentation, Sample, View
+
+
+@dataclass
+class PreparedWaves:
+    """A record before its crop: the prepared signal, and its classes `(L, N)` at the extractor's own rate."""
+
+    signal: np.ndarray
+    labels: np.ndarray
+
+
+class WavesView(View):
+    """A random crop `(L, T)` with `labels (L, T')`; in evaluation overlapping windows `(k, L, T)` that cover the record.
+
+    Args:
+        extractor: cuts crops of `seq_len` samples.
+        augmentation: one that leaves time as it is.
+        patch_size: samples that share a label; 1 labels samples.
+    """
+
+    def __init__(self, extractor: Any, augmentation: Augmentation | None = None, patch_size: int = 1) -> None:
+        super().__init__(extractor, augmentation)
+        self.crops = cast("ECGFeatureExtractor", extractor)
+        self.patch_size = patch_size
+
+    def prepare(self, record: Any) -> PreparedWaves:
+        rate = float(record.sampling_rate)
+        places = sample_map(self.crops, record.num_samples, rate)
+        waves = marked_waves(record.annotations, rate)
+        labels = wave_labels(waves, self.crops.lead_names or [], places, rate)
+        return PreparedWaves(self.extractor.prepare(record), labels.astype(np.int16))
+
+    def sample(self, prepared: PreparedWaves, patch_key: int, generator: np.random.Generator) -> Sample:
+        starts = self.crops.sliding_crop_starts(prepared.signal, stride=1)
+        start = starts[int(generator.integers(len(starts)))]
+        crop = np.asarray(self.extractor.finish(prepared.signal, crop_start=start))
+        return {"input_values": self.augment(crop, generator), "labels": self.crop_labels(prepared, start)}
+
+    def crop_labels(self, prepared: PreparedWaves, start: int) -> np.ndarray:
+        """Classes `(L, T')` int64 of the crop that starts at `start`, at the extractor's own rate."""
+        width = self.crops.seq_len or prepared.labels.shape[1]
+        labels = prepared.labels[:, start : start + width].astype(np.int64)
+        short = width - labels.shape[1]  # a rounded rate may miss the last sample
+        labels = np.pad(labels, ((0, 0), (0, max(0, short))), constant_values=IGNORED)
+        return patch_classes(labels, self.patch_size) if self.patch_size > 1 else labels
+
+    def evaluation_sample(self, prepared: PreparedWaves, num_crops: int) -> Sample:
+        starts = self.starts(prepared)
+        return {"input_values": np.asarray(self.extractor.finish(prepared.signal, crop_start=starts))}
+
+    def starts(self, prepared: PreparedWaves) -> list[int]:
+        """Starts of the windows that vote, at the extractor's own rate."""
+        return self.crops.sliding_crop_starts(prepared.signal, stride=window_stride(self.crops))
+
+    def check(self, prepared: PreparedWaves) -> None:
+        super().check(prepared)
+        if (prepared.labels == IGNORED).all():
+            raise UsageError("no lead that the model sees has wave marks.")
+
+
+def window_stride(extractor: ECGFeatureExtractor) -> int:
+    """Half a crop: every place of a long record but those at its ends is seen twice."""
+    return max(1, (extractor.seq_len or 2) // 2)
