@@ -167,6 +167,7 @@ class ECGJEPATargetEncoder(ECGJEPAModel):
 class ECGJEPAForPreTraining(SlowTeacher, ECGJEPAPreTrainedModel):
     """Student (the base model), slow teacher (`target_encoder`), which moves after each step, and per-lead predictor."""
 
+    config: ECGJEPAConfig
     copy_name = "target_encoder"
 
     def __init__(self, config: ECGJEPAConfig) -> None:
