@@ -23,9 +23,7 @@ from ecg_transformers.models.ecg_jepa.layers_ecg_jepa import (
     JEPAPredictor,
     PositionTable,
     check_length,
-    initial_scale,
     rotary_angles,
-    scale_initial_weight,
 )
 from ecg_transformers.models.ecg_jepa.masking_ecg_jepa import draw_time_mask, draw_time_masks
 from ecg_transformers.models.leads import LeadIndices, check_input, resolve_lead_indices
@@ -40,7 +38,6 @@ class ECGJEPAEmbeddings(nn.Module):
         super().__init__()
         self.config = config
         self.projection = nn.Linear(config.patch_size, config.hidden_size)
-        scale_initial_weight(self.projection, config.patch_projection_scale)
         self.positions = PositionTable(config, config.num_leads, config.hidden_size)
 
     def forward(self, patches: Tensor, visible: Tensor | None) -> Tensor:
@@ -75,7 +72,7 @@ class ECGJEPAPreTrainedModel(ECGPreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         std = self.config.initializer_range
         if isinstance(module, nn.Linear):
-            self._init_matrix(module.weight, std * initial_scale(module))
+            self._init_matrix(module.weight, std * self.initial_scale(module))
             if module.bias is not None:
                 init.zeros_(module.bias)
         elif isinstance(module, nn.LayerNorm):
@@ -88,6 +85,15 @@ class ECGJEPAPreTrainedModel(ECGPreTrainedModel):
                 init.uniform_(module.table, -0.02, 0.02)
         elif isinstance(module, JEPAPredictor):
             self._init_matrix(module.mask_token, std)
+
+    def initial_scale(self, linear: nn.Linear) -> float:
+        """Factor of the standard deviation of a map's initial weights."""
+        for module in self.modules():
+            if isinstance(module, ECGJEPAEmbeddings) and linear is module.projection:
+                return float(self.config.patch_projection_scale)
+            if isinstance(module, JEPABlocks) and linear in (scales := module.initial_scales()):
+                return scales[linear]
+        return 1.0
 
     def _init_matrix(self, weight: Tensor, std: float) -> None:
         cut = self.config.init_truncation
