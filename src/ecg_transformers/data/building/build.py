@@ -14,7 +14,6 @@ import json
 import logging
 import os
 import shutil
-import tempfile
 import uuid
 from collections import Counter
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ecg_transformers.data.building.report import REPORT_NAME, BuildReport, check_skipped, check_splits, make_report
+from ecg_transformers.data.cache import cache_root
 from ecg_transformers.data.corpora import corpus_class, make_corpus
 from ecg_transformers.data.corpora.base import Corpus, CorpusPlan
 from ecg_transformers.data.errors import DuplicateRecordError, ECGDataError, EmptyRecordError, OptionError
@@ -103,27 +103,6 @@ def _stamp(path: Path, base: Path) -> bytes:
         status = path.stat()
         return f"{name}|{status.st_size}|{status.st_mtime_ns}\n".encode(errors="surrogateescape")
     return b""
-
-
-def cache_root(cache_dir: str | Path | None = None) -> Path:
-    """Where builds are kept: the argument, `ECG_CACHE_DIR`, the home cache, or a temporary folder without a home."""
-    if cache_dir is not None:
-        return Path(cache_dir)
-    if os.environ.get("ECG_CACHE_DIR"):
-        return Path(os.environ["ECG_CACHE_DIR"])
-    candidates = [Path(os.environ["XDG_CACHE_HOME"]) / "ecg_transformers"] if os.environ.get("XDG_CACHE_HOME") else []
-    with contextlib.suppress(RuntimeError):
-        candidates.append(Path.home() / ".cache" / "ecg_transformers")
-    for candidate in candidates:
-        if writable(candidate):
-            return candidate
-    return Path(tempfile.gettempdir()) / f"ecg_transformers-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
-
-
-def writable(folder: Path) -> bool:
-    """Whether a folder is, or could be made, writable."""
-    existing = next((p for p in (folder, *folder.parents) if p.exists()), None)
-    return existing is not None and existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
 
 
 def prepare(

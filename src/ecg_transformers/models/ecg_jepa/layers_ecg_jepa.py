@@ -156,9 +156,10 @@ class JEPABlocks(nn.Module):
 
     def initial_scales(self) -> dict[nn.Module, float]:
         """Factors of the standard deviation of initial weights: the branches of deeper blocks start smaller."""
+        layers: Any = self.layer
         return {
             linear: 1.0 / math.sqrt(2.0 * number)
-            for number, layer in enumerate(self.layer, start=1)
+            for number, layer in enumerate(layers, start=1)
             for linear in (layer.attention.output, layer.output)
         }
 
