@@ -8,11 +8,10 @@ import torch
 from torch import Tensor, nn
 from transformers import initialization as init
 from transformers.processing_utils import Unpack
-from transformers.utils import ModelOutput, TransformersKwargs
+from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
-from ecg_transformers.layers.collapse import token_figures
 from ecg_transformers.layers.masking import TimeSplit, gather_tokens, split_times
 from ecg_transformers.layers.patching import patchify
 from ecg_transformers.models.base import ECGPreTrainedModel
@@ -282,15 +281,6 @@ class ECGJEPAForPreTraining(SlowTeacher, ECGJEPAPreTrainedModel):
             hidden_states=student.hidden_states,
             attentions=student.attentions,
         )
-
-    def monitor(self, outputs: ModelOutput) -> dict[str, float]:
-        """Content, token effective rank and mean pairwise cosine of the targets, to show a collapse onto positions."""
-        mask = outputs.mask.to(torch.uint8)  # (n,) or (B, n)
-        num_patches, num_masked = mask.shape[-1], int(mask.reshape(-1, mask.shape[-1])[0].sum())
-        times = mask.argsort(dim=-1, stable=True, descending=True)[..., :num_masked]
-        leads = torch.arange(outputs.targets.shape[1] // num_masked, device=times.device)
-        positions = leads[:, None] * num_patches + times[..., None, :]  # (L, M) or (B, L, M)
-        return token_figures(outputs.targets, positions.flatten(-2))
 
 
 class ECGJEPAForSequenceClassification(ECGForSequenceClassification, ECGJEPAPreTrainedModel):
