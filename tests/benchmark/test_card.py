@@ -110,11 +110,11 @@ def test_a_pretraining_of_another_seed_or_an_unfinished_one_is_refused(
 
 
 def test_predictions_about_other_records_are_refused(measured: tuple[Any, dict[str, Any], str]) -> None:
-    from ecg_transformers.training.arguments import RunArguments
+    from ecg_transformers.training.arguments import DataArguments
     from ecg_transformers.training.samples.splits import load_split
 
     path = next(Path(measured[0].output_dir).glob("classifiers/*/predictions.parquet"))
-    test = load_split(RunArguments(dataset_options="num_records=80,seed=3"), "test", labelled=True)
+    test = load_split(DataArguments(dataset_options="num_records=80,seed=3"), "test", labelled=True)
     assert next(iter(card_command.read_predictions(path, test).values())).shape == (len(test), len(test.label_names))
     with pytest.raises(UsageError, match="other records"):
         card_command.read_predictions(path, test.select(range(3)))

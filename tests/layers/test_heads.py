@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ecg_transformers.layers.collapse import alignment, matching_accuracy, relative_spread, uniformity
+from ecg_transformers.layers.collapse import alignment, matching_accuracy, rank_me, relative_spread, uniformity
 from ecg_transformers.layers.heads import ProjectionMLP
 
 
@@ -42,3 +42,14 @@ def test_figures_of_collapsed_and_of_spread_embeddings():
     assert alignment(spread, -spread) == pytest.approx(4.0)
     assert matching_accuracy(spread, spread) == 1
     assert matching_accuracy(spread, spread.roll(1, 0)) == 0
+
+
+def test_rank_me_counts_the_dimensions_that_embeddings_use():
+    generator = torch.Generator().manual_seed(0)
+    full = torch.linalg.qr(torch.randn(64, 16, generator=generator)).Q
+    assert rank_me(full) == pytest.approx(16)
+    assert rank_me(torch.randn(64, 1, generator=generator) @ torch.ones(1, 16)) == pytest.approx(1, abs=0.01)
+    assert rank_me(full[:, :4] @ torch.linalg.qr(torch.randn(16, 4, generator=generator)).Q.T) == pytest.approx(
+        4, abs=0.01
+    )
+    assert torch.isnan(rank_me(torch.full((4, 4), torch.nan)))

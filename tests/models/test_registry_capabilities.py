@@ -296,3 +296,16 @@ def test_the_attention_of_a_copy_is_its_own(name):
     assert len(run(other, output_attentions=True).attentions) > 0
     assert model.config._attn_implementation != "eager"
     assert_equal(run(other), run(model), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "role"), [case for case in CLASSES if case[1] == "pretraining"])
+def test_a_model_that_moves_parameters_before_a_step_says_so(name, role):
+    """Training then brings them back when the step fails."""
+    model = build(name, role)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * parameter.requires_grad)  # a teacher that equals its student would not move
+    before = copy.deepcopy(model.state_dict())
+    model.training_step_started(0, 10)
+    moved = any(not torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert moved == model.moves_before_step

@@ -30,9 +30,9 @@ from ecg_transformers.hub.cards import write_card
 from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.models.registry import ECGMethod, get_method
 from ecg_transformers.training.arguments import (
+    DataArguments,
     FinetuningArguments,
     PretrainingArguments,
-    RunArguments,
     parse_arguments,
 )
 from ecg_transformers.training.checkpoints.saving import continued
@@ -61,7 +61,7 @@ def make_card(args: CardArguments) -> Path:
     seeds, fractions, readouts = args.seed_list(), args.fraction_list(args.fractions), args.readout_list()
     folder = Path(args.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    reader = RunArguments(dataset=args.dataset, data_dir=args.data_dir, dataset_options=args.dataset_options)
+    reader = DataArguments(dataset=args.dataset, data_dir=args.data_dir, dataset_options=args.dataset_options)
     splits = {name: load_split(reader, name, task=args.task, labelled=True) for name in SPLITS}
     cells: Cells = {}
     checkpoints: dict[int, Path] = {}

@@ -44,7 +44,7 @@ def collect() -> dict[str, Any]:
     """Versions, devices, threads, cache."""
     import torch
 
-    from ecg_transformers.data.building.build import cache_root
+    from ecg_transformers.data.cache import cache_root
     from ecg_transformers.hub.official.cache import cache_size, converted_root
     from ecg_transformers.hub.official.fetch import official_root
 

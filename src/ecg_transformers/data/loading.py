@@ -14,8 +14,9 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ecg_transformers.data.building.build import MAX_SKIPPED, cache_root, plan_of, prepare, writable
+from ecg_transformers.data.building.build import MAX_SKIPPED, plan_of, prepare
 from ecg_transformers.data.building.report import BuildReport, check_skipped, split_files
+from ecg_transformers.data.cache import cache_root, writable
 from ecg_transformers.data.corpora import CORPORA, corpus_class, make_corpus
 from ecg_transformers.data.corpora.base import Corpus, CorpusPlan
 from ecg_transformers.data.errors import ECGDataError, OptionError
@@ -27,7 +28,10 @@ from ecg_transformers.words import did_you_mean
 if TYPE_CHECKING:
     import datasets
 
-AnyDataset: TypeAlias = "datasets.Dataset | datasets.IterableDataset | Mapping[str, datasets.Dataset] | Mapping[str, datasets.IterableDataset]"
+AnyDataset: TypeAlias = (
+    "datasets.Dataset | datasets.IterableDataset"
+    " | Mapping[str, datasets.Dataset] | Mapping[str, datasets.IterableDataset]"
+)
 DataDir = str | PathLike[str] | Mapping[str, str | PathLike[str]] | Sequence[str | PathLike[str] | None] | None
 
 SPLIT_ORDER = ("train", "validation", "test")

@@ -44,13 +44,35 @@ def matching_accuracy(first: Tensor, second: Tensor) -> Tensor:
     return (cosines.argmax(dim=1) == own).float().mean()
 
 
+@torch.no_grad()
+def rank_me(embeddings: Tensor) -> Tensor:
+    """How many dimensions embeddings `(N, D)` use: exp(entropy of the singular values), from 1 to min(N, D).
+
+    RankMe (Garrido et al., ICML 2023). NaN where an embedding is not finite.
+    """
+    values = embeddings.float()
+    if not bool(values.isfinite().all()):
+        return values.new_full((), torch.nan)
+    singular = torch.linalg.svdvals(values)
+    shares = singular / singular.sum().clamp(min=1e-12)
+    return torch.special.entr(shares).sum().exp()
+
+
+def record_figures(embeddings: Tensor) -> dict[str, float]:
+    """How far the embeddings of records `(N, D)` lie apart."""
+    return {
+        "uniformity": float(uniformity(embeddings)),
+        "relative_spread": float(relative_spread(embeddings)),
+        "rank_me": float(rank_me(embeddings)),
+    }
+
+
 def paired_figures(first: Tensor, second: Tensor, spread_of: Tensor) -> dict[str, float]:
     """Figures of positive pairs, rows of `first` and `second (N, D)`, and of how far rows of `spread_of (N, D)` lie apart."""
     return {
         "accuracy": float(matching_accuracy(first, second)),
         "alignment": float(alignment(first, second)),
-        "uniformity": float(uniformity(spread_of)),
-        "relative_spread": float(relative_spread(spread_of)),
+        **record_figures(spread_of),
     }
 
 

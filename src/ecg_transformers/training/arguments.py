@@ -33,10 +33,9 @@ def option(default: T, text: str) -> T:
 
 
 @dataclass
-class RunArguments:
-    """What pre-training and fine-tuning have in common."""
+class DataArguments:
+    """Which records, and what happens to those that cannot be used."""
 
-    output_dir: str = option("", "Folder for the model, logs and checkpoints; one run writes to it at a time.")
     dataset: str = option("synthetic", "Corpus name of load_ecg_dataset, or several separated by commas.")
     data_dir: str | None = option(
         None, "Folder of the corpus in its native layout (for several corpora: separated by commas)."
@@ -54,6 +53,12 @@ class RunArguments:
     )
     allow_changed_data: bool = option(False, "Go on from a checkpoint although the records have changed since.")
     max_records: int | None = option(None, "Train on the first N records only (to try things out).")
+
+
+@dataclass
+class RecipeArguments:
+    """With which hyper-parameters, and for how long."""
+
     recipe: str = option("published", "Named set of hyper-parameters of the method; 'tiny' runs on a CPU.")
     config_overrides: str = option(
         "", "Fields of the model config, key=value,…, e.g. hidden_size=64,num_hidden_layers=4."
@@ -62,6 +67,12 @@ class RunArguments:
     recipe_overrides: str = option("", "Hyper-parameters of the recipe's stage, key=value,…, e.g. lr=1e-3,clip_norm=1.")
     max_steps: int | None = option(None, "Length of the run in optimiser steps (default: as the recipe says).")
     num_epochs: float | None = option(None, "Length of the run in epochs, when --max_steps is not given.")
+
+
+@dataclass
+class BatchArguments:
+    """How a step gets its records."""
+
     per_device_batch_size: int | None = option(
         None, "Records of one forward pass of one process (default: so that the global batch is the recipe's)."
     )
@@ -69,6 +80,12 @@ class RunArguments:
     drop_last: bool = option(True, "Leave out the incomplete batch at the end of an epoch, as published.")
     num_workers: int = option(0, "Processes that prepare batches; they cannot change a result.")
     cache_mb: int = option(1024, "Memory for prepared records (shared out over the workers).")
+
+
+@dataclass
+class CheckpointArguments:
+    """What is kept on the way, and from where a run goes on."""
+
     save_steps: int | None = option(
         None, "Optimiser steps between checkpoints (default: a twentieth of the run, at most 1000)."
     )
@@ -79,6 +96,12 @@ class RunArguments:
     stop_after_step: int | None = option(
         None, "Save and stop after this optimiser step; the schedule is that of the whole run."
     )
+
+
+@dataclass
+class MachineArguments:
+    """What of the machine is used."""
+
     mixed_precision: str | None = option(
         None, "no, bf16 or fp16 (default: what accelerate is configured for, else no)."
     )
@@ -89,6 +112,13 @@ class RunArguments:
         None, "Threads of torch in each process (default: those of the run that goes on, else what torch has)."
     )
     tensorboard: bool = option(True, "Write TensorBoard events to OUTPUT_DIR/tensorboard.")
+
+
+@dataclass
+class RunArguments(MachineArguments, CheckpointArguments, BatchArguments, RecipeArguments, DataArguments):
+    """What pre-training and fine-tuning have in common."""
+
+    output_dir: str = option("", "Folder for the model, logs and checkpoints; one run writes to it at a time.")
 
     def check(self) -> None:
         """Raise `UsageError` for values that cannot be meant."""

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.models.registry import StageRecipe
-from ecg_transformers.training.arguments import RunArguments
+from ecg_transformers.training.arguments import MachineArguments
 from ecg_transformers.training.checkpoints.folder import Checkpoint
 from ecg_transformers.training.checkpoints.saving import MODEL, Saving, leave_later_steps, restore_optimizer
 from ecg_transformers.training.checkpoints.tensors import load_model_tensors
@@ -102,7 +102,7 @@ class Run:
 
 
 def prepare_model(
-    args: RunArguments,
+    args: MachineArguments,
     accelerator: Accelerator,
     model: ECGPreTrainedModel,
     hyper: StageRecipe,

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from ecg_transformers.data.building.build import BuildReport, build_corpus, cache_root
+from ecg_transformers.data.building.build import BuildReport, build_corpus
+from ecg_transformers.data.cache import cache_root
 from ecg_transformers.data.errors import ECGDataError, OptionError, SkippedRecordsError
 from ecg_transformers.data.loading import load_ecg_dataset
 

@@ -40,6 +40,7 @@ from ecg_transformers.data.building.shards import (
     write_shard,
 )
 from ecg_transformers.data.building.store import Store
+from ecg_transformers.data.cache import cache_root
 from ecg_transformers.data.corpora import corpus_class, make_corpus
 from ecg_transformers.data.corpora.base import Corpus, CorpusPlan
 from ecg_transformers.data.errors import DuplicateRecordError, ECGDataError, OptionError, SkippedRecordsError
@@ -79,27 +80,6 @@ def plan_of(corpus: Corpus, folds: Folds | None = None) -> CorpusPlan:
 def cache_key(corpus: Corpus, plan: CorpusPlan, max_skipped: float) -> str:
     """Digest of code version, options and the names, sizes and times of all files."""
     return items_key(build_head(corpus, plan, max_skipped), corpus, plan)
-
-
-def cache_root(cache_dir: str | Path | None = None) -> Path:
-    """Where builds are kept: the argument, `ECG_CACHE_DIR`, the home cache, or a temporary folder without a home."""
-    if cache_dir is not None:
-        return Path(cache_dir)
-    if os.environ.get("ECG_CACHE_DIR"):
-        return Path(os.environ["ECG_CACHE_DIR"])
-    candidates = [Path(os.environ["XDG_CACHE_HOME"]) / "ecg_transformers"] if os.environ.get("XDG_CACHE_HOME") else []
-    with contextlib.suppress(RuntimeError):
-        candidates.append(Path.home() / ".cache" / "ecg_transformers")
-    for candidate in candidates:
-        if writable(candidate):
-            return candidate
-    return Path(tempfile.gettempdir()) / f"ecg_transformers-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
-
-
-def writable(folder: Path) -> bool:
-    """Whether a folder is, or could be made, writable."""
-    existing = next((p for p in (folder, *folder.parents) if p.exists()), None)
-    return existing is not None and existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
 
 
 def prepare(

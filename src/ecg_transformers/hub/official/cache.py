@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecg_transformers._version import __version__
-from ecg_transformers.data.building.build import cache_root
+from ecg_transformers.data.cache import cache_root
 from ecg_transformers.files import temporary_folder
 from ecg_transformers.models.checkpoints import Checkpoint
 from ecg_transformers.models.registry import get_method

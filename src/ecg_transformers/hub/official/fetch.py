@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from ecg_transformers.data.building.build import cache_root
+from ecg_transformers.data.cache import cache_root
 from ecg_transformers.models.checkpoints import Checkpoint
 from ecg_transformers.models.shared.state_dicts import CheckpointError
 

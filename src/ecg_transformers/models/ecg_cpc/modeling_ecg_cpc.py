@@ -12,6 +12,7 @@ from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
+from ecg_transformers.layers.collapse import record_figures
 from ecg_transformers.layers.distributed import gather_rows_with_gradient, world
 from ecg_transformers.layers.heads import NormedHead, time_statistics
 from ecg_transformers.layers.objectives import cpc_loss, same_sequence_negative_indices
@@ -302,7 +303,7 @@ class ECGCPCForPreTraining(ECGCPCPreTrainedModel):
         )
 
     def monitor(self, outputs: ModelOutput) -> dict[str, float]:
-        return {"accuracy": float(outputs.accuracy)}
+        return {"accuracy": float(outputs.accuracy), **record_figures(outputs.last_hidden_state.mean(dim=1))}
 
 
 class ECGCPCForSequenceClassification(ECGForSequenceClassification, ECGCPCPreTrainedModel):

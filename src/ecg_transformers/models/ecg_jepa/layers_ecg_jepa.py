@@ -130,16 +130,6 @@ def select_jepa_attention(config: ECGJEPAConfig, cross_pattern: bool) -> Attenti
     return attend
 
 
-def scale_initial_weight(linear: nn.Module, factor: float) -> None:
-    """Note a factor of the standard deviation, which `_init_weights` reads (`initial_scale`)."""
-    vars(linear)["_initial_scale"] = float(factor)
-
-
-def initial_scale(linear: nn.Module) -> float:
-    """The factor noted by `scale_initial_weight`, 1 without one."""
-    return float(vars(linear).get("_initial_scale", 1.0))
-
-
 class JEPABlocks(nn.Module):
     """Pre-norm blocks; the position code is added before each of them, as in the released code."""
 
@@ -162,10 +152,16 @@ class JEPABlocks(nn.Module):
             )
             for rate in drop_path_rates(drop_path, depth)
         ]
-        for number, layer in enumerate(layers, start=1):  # the branches of deeper blocks start smaller
-            for linear in (layer.attention.output, layer.output):
-                scale_initial_weight(linear, 1.0 / math.sqrt(2.0 * number))
         self.layer = nn.ModuleList(layers)
+
+    def initial_scales(self) -> dict[nn.Module, float]:
+        """Factors of the standard deviation of initial weights: the branches of deeper blocks start smaller."""
+        layers: Any = self.layer
+        return {
+            linear: 1.0 / math.sqrt(2.0 * number)
+            for number, layer in enumerate(layers, start=1)
+            for linear in (layer.attention.output, layer.output)
+        }
 
     def forward(self, hidden_states: Tensor, positions: Tensor | None, **kwargs: Any) -> Tensor:
         for index, layer in enumerate(self.layer):

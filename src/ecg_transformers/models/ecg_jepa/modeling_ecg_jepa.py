@@ -8,11 +8,10 @@ import torch
 from torch import Tensor, nn
 from transformers import initialization as init
 from transformers.processing_utils import Unpack
-from transformers.utils import ModelOutput, TransformersKwargs
+from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
-from ecg_transformers.layers.collapse import token_figures
 from ecg_transformers.layers.masking import TimeSplit, gather_tokens, split_times
 from ecg_transformers.layers.patching import patchify
 from ecg_transformers.models.base import ECGPreTrainedModel
@@ -23,9 +22,7 @@ from ecg_transformers.models.ecg_jepa.layers_ecg_jepa import (
     JEPAPredictor,
     PositionTable,
     check_length,
-    initial_scale,
     rotary_angles,
-    scale_initial_weight,
 )
 from ecg_transformers.models.ecg_jepa.masking_ecg_jepa import draw_time_mask, draw_time_masks
 from ecg_transformers.models.leads import LeadIndices, check_input, resolve_lead_indices
@@ -41,7 +38,6 @@ class ECGJEPAEmbeddings(nn.Module):
         super().__init__()
         self.config = config
         self.projection = nn.Linear(config.patch_size, config.hidden_size)
-        scale_initial_weight(self.projection, config.patch_projection_scale)
         self.positions = PositionTable(config, config.num_leads, config.hidden_size)
 
     def forward(self, patches: Tensor, visible: Tensor | None) -> Tensor:
@@ -76,7 +72,7 @@ class ECGJEPAPreTrainedModel(ECGPreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         std = self.config.initializer_range
         if isinstance(module, nn.Linear):
-            self._init_matrix(module.weight, std * initial_scale(module))
+            self._init_matrix(module.weight, std * self.initial_scale(module))
             if module.bias is not None:
                 init.zeros_(module.bias)
         elif isinstance(module, nn.LayerNorm):
@@ -89,6 +85,15 @@ class ECGJEPAPreTrainedModel(ECGPreTrainedModel):
                 init.uniform_(module.table, -0.02, 0.02)
         elif isinstance(module, JEPAPredictor):
             self._init_matrix(module.mask_token, std)
+
+    def initial_scale(self, linear: nn.Linear) -> float:
+        """Factor of the standard deviation of a map's initial weights."""
+        for module in self.modules():
+            if isinstance(module, ECGJEPAEmbeddings) and linear is module.projection:
+                return float(self.config.patch_projection_scale)
+            if isinstance(module, JEPABlocks) and linear in (scales := module.initial_scales()):
+                return scales[linear]
+        return 1.0
 
     def _init_matrix(self, weight: Tensor, std: float) -> None:
         cut = self.config.init_truncation
@@ -168,6 +173,7 @@ class ECGJEPATargetEncoder(ECGJEPAModel):
 class ECGJEPAForPreTraining(SlowTeacher, ECGJEPAPreTrainedModel):
     """Student (the base model), slow teacher (`target_encoder`), which moves after each step, and per-lead predictor."""
 
+    config: ECGJEPAConfig
     copy_name = "target_encoder"
 
     def __init__(self, config: ECGJEPAConfig) -> None:
@@ -276,15 +282,6 @@ class ECGJEPAForPreTraining(SlowTeacher, ECGJEPAPreTrainedModel):
             hidden_states=student.hidden_states,
             attentions=student.attentions,
         )
-
-    def monitor(self, outputs: ModelOutput) -> dict[str, float]:
-        """Content, token effective rank and mean pairwise cosine of the targets, to show a collapse onto positions."""
-        mask = outputs.mask.to(torch.uint8)  # (n,) or (B, n)
-        num_patches, num_masked = mask.shape[-1], int(mask.reshape(-1, mask.shape[-1])[0].sum())
-        times = mask.argsort(dim=-1, stable=True, descending=True)[..., :num_masked]
-        leads = torch.arange(outputs.targets.shape[1] // num_masked, device=times.device)
-        positions = leads[:, None] * num_patches + times[..., None, :]  # (L, M) or (B, L, M)
-        return token_figures(outputs.targets, positions.flatten(-2))
 
 
 class ECGJEPAForSequenceClassification(ECGForSequenceClassification, ECGJEPAPreTrainedModel):

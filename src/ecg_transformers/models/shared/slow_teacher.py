@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch
 from transformers.utils import ModelOutput
 
+from ecg_transformers.layers.collapse import record_figures, token_figures
 from ecg_transformers.layers.momentum import copy_state, ema_update, linear_momentum
 from ecg_transformers.models.base import ECGPreTrainedModel
 
@@ -67,3 +68,13 @@ class SlowTeacher(ECGPreTrainedModel):
     def target_momentum(self, step: int, total_steps: int) -> float:
         """Momentum of optimiser step `step` (counted from 0) of `total_steps`, linear in the step as published."""
         return linear_momentum(step, total_steps, self.config.momentum_start, self.config.momentum_end)
+
+    def monitor(self, outputs: ModelOutput) -> dict[str, float]:
+        """Figures of the targets: of tokens, to show a collapse onto positions, and of records (their mean token)."""
+        mask = outputs.mask.to(torch.uint8)  # (n,) or (B, n)
+        num_patches, num_masked = mask.shape[-1], int(mask.reshape(-1, mask.shape[-1])[0].sum())
+        times = mask.argsort(dim=-1, stable=True, descending=True)[..., :num_masked]
+        leads = torch.arange(outputs.targets.shape[1] // num_masked, device=times.device)
+        positions = leads[:, None] * num_patches + times[..., None, :]  # (L, M) or (B, L, M), one row without leads
+        figures = token_figures(outputs.targets, positions.flatten(-2))
+        return {**figures, **record_figures(outputs.targets.mean(dim=1))}

@@ -232,6 +232,7 @@ class WeimannJEPAForPreTraining(SlowTeacher, WeimannJEPAPreTrainedModel):
     The teacher is the base model, because it is what the authors evaluate and fine-tune; it moves before each step.
     """
 
+    config: WeimannJEPAConfig
     copy_name = "student"
 
     def __init__(self, config: WeimannJEPAConfig) -> None:

@@ -13,7 +13,8 @@ from ecg_transformers.features.protocol import Extractor
 from ecg_transformers.models.base import ECGConfig
 from ecg_transformers.models.registry import ECGMethod, Recipe, StageRecipe
 from ecg_transformers.training.arguments import (
-    RunArguments,
+    BatchArguments,
+    RecipeArguments,
     check_keys,
     field_names,
     none_as_text,
@@ -37,7 +38,9 @@ class Settings:
     preprocessing: dict[str, Any]
 
 
-def resolve_settings(method: ECGMethod, stage: str, args: RunArguments, *, recipe_name: str | None = None) -> Settings:
+def resolve_settings(
+    method: ECGMethod, stage: str, args: RecipeArguments, *, recipe_name: str | None = None
+) -> Settings:
     """Lay command line over recipe over the method's presets; config and extractor are kept consistent.
 
     Raises:
@@ -87,7 +90,13 @@ def build_extractor(settings: Settings) -> Extractor:
 
 
 def resolve_batches(
-    args: RunArguments, hyper: StageRecipe, num_records: int, num_processes: int, seed: int, *, few_labels: bool = False
+    args: BatchArguments,
+    hyper: StageRecipe,
+    num_records: int,
+    num_processes: int,
+    seed: int,
+    *,
+    few_labels: bool = False,
 ) -> BatchPlan:
     """Per-device batch from the command line, else so that all processes together make up the recipe's batch.
 
@@ -104,7 +113,7 @@ def resolve_batches(
 
 
 def resolve_length(
-    args: RunArguments, hyper: StageRecipe, steps_per_epoch: int, label_fraction: float | None = None
+    args: RecipeArguments, hyper: StageRecipe, steps_per_epoch: int, label_fraction: float | None = None
 ) -> int:
     """Optimiser steps of the run: the command line's, else the recipe's."""
     if args.max_steps is not None:

@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from ecg_transformers.training.arguments import RunArguments
+from ecg_transformers.training.arguments import MachineArguments, RunArguments
 from ecg_transformers.training.errors import (
     CheckpointWriteError,
     OutputInUseError,
@@ -46,7 +46,7 @@ def started(args: RunArguments) -> Iterator[tuple[Accelerator, StopRequest]]:
                 lock.release()
 
 
-def start_accelerator(args: RunArguments) -> Accelerator:
+def start_accelerator(args: MachineArguments) -> Accelerator:
     """The accelerator of the run; prints processes, device and precision on the main process.
 
     Raises:

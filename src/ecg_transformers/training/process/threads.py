@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from ecg_transformers.training.arguments import RunArguments
+from ecg_transformers.training.arguments import MachineArguments
 
 POLICY = "OMP_WAIT_POLICY"
 
 
-def fix_threads(args: RunArguments, accelerator: Accelerator, before: Mapping[str, Any] | None = None) -> None:
+def fix_threads(args: MachineArguments, accelerator: Accelerator, before: Mapping[str, Any] | None = None) -> None:
     """Set the number of threads of each process, and say it.
 
     Args:
@@ -49,7 +49,7 @@ def threads_wait_passively() -> bool:
     return os.environ.get(POLICY, "").lower() == "passive"
 
 
-def _origin(args: RunArguments, known: int | None) -> str:
+def _origin(args: MachineArguments, known: int | None) -> str:
     if args.threads and known and args.threads != known:
         return f" (the run before had {known}: the last digits may differ from an uninterrupted run)"
     return ", as before" if known and not args.threads else ""

@@ -17,7 +17,7 @@ from accelerate.utils import gather_object
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ecg_transformers.data.building.build import cache_root
+from ecg_transformers.data.cache import cache_root
 from ecg_transformers.data.errors import ECGDataError
 from ecg_transformers.data.fingerprint import dataset_fingerprint
 from ecg_transformers.data.rows import RecordTable

@@ -12,7 +12,7 @@ from ecg_transformers.data.errors import ECGDataError
 from ecg_transformers.data.fingerprint import dataset_fingerprint
 from ecg_transformers.data.loading import RecordTable, build_report, label_names, load_ecg_dataset, task_kind
 from ecg_transformers.evaluation.readouts import Records
-from ecg_transformers.training.arguments import RunArguments, parse_overrides
+from ecg_transformers.training.arguments import DataArguments, parse_overrides
 from ecg_transformers.training.errors import UsageError, usage_errors
 from ecg_transformers.training.plan.randomness import stream_key
 
@@ -102,7 +102,7 @@ def longest_record(split: Split) -> float | None:
     return max(length / rate for length, rate in zip(table("num_samples"), table("sampling_rate"), strict=True))
 
 
-def load_split(args: RunArguments, split: str, *, task: str | None = None, labelled: bool = False) -> Split:
+def load_split(args: DataArguments, split: str, *, task: str | None = None, labelled: bool = False) -> Split:
     """Load one split of the corpus that the arguments name.
 
     Raises:
@@ -139,7 +139,7 @@ def load_split(args: RunArguments, split: str, *, task: str | None = None, label
     return result
 
 
-def unread_records(args: RunArguments, task: str | None = None) -> list[tuple[str, str]]:
+def unread_records(args: DataArguments, task: str | None = None) -> list[tuple[str, str]]:
     """Id and reason of every record of the corpora that could not be read at all."""
     names, data_dir, options = _source(args, task)
     folders = data_dir if isinstance(data_dir, list) else [data_dir] * len(names)
@@ -150,7 +150,7 @@ def unread_records(args: RunArguments, task: str | None = None) -> list[tuple[st
     return [(entry["record"], entry["reason"]) for report in reports for entry in report.skipped]
 
 
-def check_split_has_records(args: RunArguments, split: str, task: str | None = None) -> None:
+def check_split_has_records(args: DataArguments, split: str, task: str | None = None) -> None:
     """Tell from the build report, without a look at the records, that a split is not empty: before a long training.
 
     Raises:
@@ -166,7 +166,7 @@ def check_split_has_records(args: RunArguments, split: str, task: str | None = N
         raise UsageError(f"The {split} split of {args.dataset} holds no record (it has {held or 'none at all'}).")
 
 
-def _source(args: RunArguments, task: str | None) -> tuple[list[str], Any, dict[str, Any]]:
+def _source(args: DataArguments, task: str | None) -> tuple[list[str], Any, dict[str, Any]]:
     """Corpora, their folder or folders, and options that the arguments name."""
     options = parse_overrides(args.dataset_options, "dataset_options")
     if task is not None:

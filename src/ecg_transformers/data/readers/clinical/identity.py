@@ -19,6 +19,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ecg_transformers.data.cache import cache_folders
+
 KEY_NAME = "identity.key"
 KEY_VARIABLE = "ECG_IDENTITY_KEY"
 _LETTERS = str.maketrans(
@@ -105,7 +107,7 @@ def identity_key() -> bytes:
     given = os.environ.get(KEY_VARIABLE)
     if given:
         return hashlib.sha256(given.encode()).digest()
-    for folder in _folders():
+    for folder in cache_folders():
         if folder in _KEYS:
             return _KEYS[folder]
         with contextlib.suppress(OSError):
@@ -137,16 +139,6 @@ def _key_in(folder: Path) -> bytes:
     if len(content) < 32:
         raise OSError(f"{path} holds no key.")
     return hashlib.sha256(content).digest()
-
-
-def _folders() -> list[Path]:
-    """Where the key may lie, as the builds do (`data.building.cache_root`)."""
-    if os.environ.get("ECG_CACHE_DIR"):
-        return [Path(os.environ["ECG_CACHE_DIR"])]
-    folders = [Path(os.environ["XDG_CACHE_HOME"]) / "ecg_transformers"] if os.environ.get("XDG_CACHE_HOME") else []
-    with contextlib.suppress(RuntimeError):
-        folders.append(Path.home() / ".cache" / "ecg_transformers")
-    return folders
 
 
 def clean(text: str) -> str:
