@@ -40,6 +40,14 @@ KINDS = {
     "RecordNotFoundError": "label without file",
     "DuplicateRecordError": "twice",
 }
+# what a plan says of rows that it leaves out
+KINDS_OF_ROWS = {
+    "no such file": "label without file",
+    "the same record": "twice",
+    "its patient": "patient in two splits",
+    "is empty": "no label",
+    "label": "label unreadable",
+}
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,12 @@ class CheckReport:
                 if len(found) > len(shown):
                     lines.append(f"  … and {len(found) - len(shown)} more (`.problems`, --json)")
         return "\n".join(lines)
+
+
+def kind_of(error: str, reason: str) -> str:
+    """The kind of a record that could not be read, from the name of the error class and its sentence."""
+    known = None if "no readable" in reason else KINDS.get(error)  # a known format, damaged
+    return known or next((kind for text, kind in KINDS_OF_ROWS.items() if text in reason), "unreadable")
 
 
 def _by_kind(problems: Sequence[Problem], severity: str) -> dict[str, list[Problem]]:
@@ -158,7 +172,7 @@ def check(
     report, needs = CheckReport(str(path_or_name)), None if method is None else Needs.of(method)
     path = Path(path_or_name)
     # patients in two splits are told here, all of them, and not by the plan, which stops at the first
-    of_folder = {"patients_may_repeat": True, **hints, **builder_options}
+    of_folder = {"patients_may_repeat": True, "bad_rows": "skip", **hints, **builder_options}
     if str(path_or_name) in CORPORA:
         given = of_folder if str(path_or_name) == "folder" else builder_options
         _check_corpus(make_corpus(str(path_or_name), data_dir, given), report, needs, progress)
@@ -192,7 +206,7 @@ def _check_corpus(
             _check_files(corpus, report, needs)
         return
     for record_id, reason in plan.skipped:
-        report.add("error", "unreadable", reason, record_id=record_id)
+        report.add("error", kind_of("", reason), reason, record_id=record_id)
     for reason, count in plan.excluded.items():
         report.add("note", "left out", f"{count} records are left out: {reason}.")
     for sentence in plan.notes:
@@ -228,7 +242,7 @@ def _rows(corpus: Corpus, plan: CorpusPlan, item: Item, report: CheckReport) -> 
 
 
 def _add_error(report: CheckReport, error: ECGDataError, file: str | None = None, record_id: str | None = None) -> None:
-    kind = KINDS.get(type(error).__name__, "unreadable")
+    kind = kind_of(type(error).__name__, error.reason)
     where = {"file": error.path or file, "record_id": error.record or record_id, "lead": error.lead}
     report.add("error", kind, error.reason, **where)
 
