@@ -18,12 +18,13 @@ import numpy as np
 from ecg_transformers.data.corpora import CORPORA, make_corpus
 from ecg_transformers.data.corpora.base import Corpus, CorpusPlan, Item
 from ecg_transformers.data.corpora.folder.files import FileIndex
-from ecg_transformers.data.errors import ECGDataError, EmptyRecordError, RecordNotFoundError
+from ecg_transformers.data.errors import ECGDataError, EmptyRecordError, OptionError, RecordNotFoundError
 from ecg_transformers.data.readers import read_record
 from ecg_transformers.data.record import ECGRecord
 from ecg_transformers.models.registry import get_method
 from ecg_transformers.signal import leads as lead_tools
 from ecg_transformers.signal.units import unit_suspicion
+from ecg_transformers.words import did_you_mean
 
 Severity = Literal["error", "note"]
 FEW_RECORDS = 10
@@ -179,6 +180,9 @@ def check(
     elif path.is_dir():
         _check_corpus(make_corpus("folder", path, of_folder), report, needs, progress)
     elif path.exists() or path.with_suffix(".hea").exists():
+        for name in builder_options:
+            known = ("method", "sampling_rate", "lead_names", "units")
+            raise OptionError(f"a single file is checked without {name!r}, an option of corpora{did_you_mean(name, known)}")
         _check_file(path, hints, report, needs)
     else:
         raise RecordNotFoundError(f"there is no file, folder or corpus of this name ({', '.join(CORPORA)}).", path=path)

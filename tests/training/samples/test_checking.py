@@ -106,6 +106,14 @@ def test_bad_records_of_splits_that_are_not_trained_on_are_told_too(tmp_path: Pa
         run("pretrain", tmp_path / "out", data)
 
 
+def test_advice_is_in_the_words_of_the_command(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    np.save(tmp_path / "data" / "bare.npy", np.random.default_rng(0).standard_normal((1000, 12)))
+    np.savez(tmp_path / "data" / "sound.npz", signal=np.eye(1000, 12), sampling_rate=100, lead_names=LEADS)
+    with pytest.raises(UsageError, match=r"pass --dataset_options sampling_rate=HZ,lead_names=\[I,II,…\]"):
+        run("pretrain", tmp_path / "out", tmp_path / "data")
+
+
 def test_a_patient_in_two_splits_loses_the_records_of_the_second(tmp_path: Path, records: Path) -> None:
     data = tmp_path / "records"
     shutil.copytree(records, data)
