@@ -77,7 +77,7 @@ def in_options(sentence: str, options: Mapping[str, str]) -> str:
             value = value.replace("…", _EXAMPLES.get(name, "…"))
         if option.endswith(" {}"):  # a list stands in brackets only where the option is key=value
             value = value.strip("[]")
-        return option.format(value.lower() if value in ("True", "False") else value)
+        return option.format(value.lower() if value in ("True", "False", "None") else value)
 
     text = _ARGUMENT.sub(said, sentence)
     if not left:

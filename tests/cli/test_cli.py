@@ -126,6 +126,36 @@ def test_info_and_plot_take_what_a_file_does_not_say(tmp_path, capsys):
     assert main(["plot", str(tmp_path / "bare.npy"), "-o", str(tmp_path / "bare.png"), *hints]) == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (["info", "bare.npy"], "pass --sampling_rate HZ, --leads I,II"),
+        (["plot", "bare.npy", "-o", "a.png"], "pass --sampling_rate HZ, --leads I,II"),
+        (["check", "bare.npy"], "pass --sampling_rate HZ, --leads I,II"),
+        (["check", "."], "pass --sampling_rate HZ, --leads I,II"),
+        (["convert-record", "bare.npy", "-o", "out"], "pass --sampling_rate HZ, --leads I,II"),
+        (["build", "folder", "--data_dir", ".", "--output_dir", "out"], "--option sampling_rate=HZ"),
+        (["info", "damaged.hea"], "is an argument of the Python functions"),
+        (["check", "damaged"], "--option checksum=ignore"),
+    ],
+)
+def test_advice_is_in_the_words_of_the_verb(words, advice, tmp_path, monkeypatch, capsys):
+    import wfdb
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ECG_CACHE_DIR", str(tmp_path / "cache"))
+    np.save("bare.npy", np.random.default_rng(0).standard_normal((1000, 12)))
+    (tmp_path / "damaged").mkdir()
+    for folder in (".", "damaged"):
+        wfdb.wrsamp("damaged", 100, ["mV"], ["II"], np.sin(np.arange(900.0))[:, None], fmt=["16"], write_dir=folder)
+        with open(f"{folder}/damaged.dat", "r+b") as stream:
+            stream.write(b"other")
+    assert main(words) > 0
+    printed = "".join(capsys.readouterr())
+    assert advice in printed
+    assert "sampling_rate=…" not in printed
+
+
 @pytest.mark.parametrize(("suffix", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
 def test_plot_writes_a_picture(record, tmp_path, capsys, suffix, start):
     assert main(["plot", record, "-o", str(tmp_path / f"a picture.{suffix}")]) == 0
@@ -265,13 +295,17 @@ def test_predict_writes_a_table(record, tmp_path, capsys):
         decision_thresholds=[0.0, 1.0, 1.0],
     )
     method.model_classes["classification"](config).save_pretrained(tmp_path / "model")
+    np.save(tmp_path / "bare.npy", np.zeros((1000, 12)))
+    bad = [str(tmp_path / "missing.npz"), str(tmp_path / "bare.npy")]
     for name in ("scores.csv", "scores.parquet"):
-        words = ["predict", record, str(tmp_path / "missing.npz"), "--model", str(tmp_path / "model")]
+        words = ["predict", record, *bad, "--model", str(tmp_path / "model")]
         assert main([*words, "-o", str(tmp_path / name)]) == 1
         read = pd.read_csv if name.endswith("csv") else pd.read_parquet
         table = read(tmp_path / name)
         assert list(table["file"]) == [record]
         assert list(table["answer"]) == ["AF"]
         assert {"AF", "sinus", "other"} <= set(table)
-    assert "missing.npz" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert "missing.npz" in printed
+    assert "pass --sampling_rate HZ, --leads I,II" in printed
     assert not list(tmp_path.glob(".*"))

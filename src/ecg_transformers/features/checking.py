@@ -18,12 +18,13 @@ import numpy as np
 from ecg_transformers.data.corpora import CORPORA, make_corpus
 from ecg_transformers.data.corpora.base import Corpus, CorpusPlan, Item
 from ecg_transformers.data.corpora.folder.files import FileIndex
-from ecg_transformers.data.errors import ECGDataError, EmptyRecordError, RecordNotFoundError
+from ecg_transformers.data.errors import ECGDataError, EmptyRecordError, OptionError, RecordNotFoundError
 from ecg_transformers.data.readers import read_record
 from ecg_transformers.data.record import ECGRecord
 from ecg_transformers.models.registry import get_method
 from ecg_transformers.signal import leads as lead_tools
 from ecg_transformers.signal.units import unit_suspicion
+from ecg_transformers.words import did_you_mean
 
 Severity = Literal["error", "note"]
 FEW_RECORDS = 10
@@ -39,6 +40,14 @@ KINDS = {
     "MissingHintError": "says too little",
     "RecordNotFoundError": "label without file",
     "DuplicateRecordError": "twice",
+}
+# what a plan says of rows that it leaves out
+KINDS_OF_ROWS = {
+    "no such file": "label without file",
+    "the same record": "twice",
+    "its patient": "patient in two splits",
+    "is empty": "no label",
+    "label": "label unreadable",
 }
 
 
@@ -94,6 +103,12 @@ class CheckReport:
                 if len(found) > len(shown):
                     lines.append(f"  … and {len(found) - len(shown)} more (`.problems`, --json)")
         return "\n".join(lines)
+
+
+def kind_of(error: str, reason: str) -> str:
+    """The kind of a record that could not be read, from the name of the error class and its sentence."""
+    known = None if "no readable" in reason else KINDS.get(error)  # a known format, damaged
+    return known or next((kind for text, kind in KINDS_OF_ROWS.items() if text in reason), "unreadable")
 
 
 def _by_kind(problems: Sequence[Problem], severity: str) -> dict[str, list[Problem]]:
@@ -158,13 +173,16 @@ def check(
     report, needs = CheckReport(str(path_or_name)), None if method is None else Needs.of(method)
     path = Path(path_or_name)
     # patients in two splits are told here, all of them, and not by the plan, which stops at the first
-    of_folder = {"patients_may_repeat": True, **hints, **builder_options}
+    of_folder = {"patients_may_repeat": True, "bad_rows": "skip", **hints, **builder_options}
     if str(path_or_name) in CORPORA:
         given = of_folder if str(path_or_name) == "folder" else builder_options
         _check_corpus(make_corpus(str(path_or_name), data_dir, given), report, needs, progress)
     elif path.is_dir():
         _check_corpus(make_corpus("folder", path, of_folder), report, needs, progress)
     elif path.exists() or path.with_suffix(".hea").exists():
+        for name in builder_options:
+            known = ("method", "sampling_rate", "lead_names", "units")
+            raise OptionError(f"a single file is checked without {name!r}, an option of corpora{did_you_mean(name, known)}")
         _check_file(path, hints, report, needs)
     else:
         raise RecordNotFoundError(f"there is no file, folder or corpus of this name ({', '.join(CORPORA)}).", path=path)
@@ -192,7 +210,7 @@ def _check_corpus(
             _check_files(corpus, report, needs)
         return
     for record_id, reason in plan.skipped:
-        report.add("error", "unreadable", reason, record_id=record_id)
+        report.add("error", kind_of("", reason), reason, record_id=record_id)
     for reason, count in plan.excluded.items():
         report.add("note", "left out", f"{count} records are left out: {reason}.")
     for sentence in plan.notes:
@@ -228,7 +246,7 @@ def _rows(corpus: Corpus, plan: CorpusPlan, item: Item, report: CheckReport) -> 
 
 
 def _add_error(report: CheckReport, error: ECGDataError, file: str | None = None, record_id: str | None = None) -> None:
-    kind = KINDS.get(type(error).__name__, "unreadable")
+    kind = kind_of(type(error).__name__, error.reason)
     where = {"file": error.path or file, "record_id": error.record or record_id, "lead": error.lead}
     report.add("error", kind, error.reason, **where)
 

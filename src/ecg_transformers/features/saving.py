@@ -1,5 +1,6 @@
 """Saving that a Hub repository can be loaded from, with and without `import ecg_transformers`."""
 
+import difflib
 import inspect
 import json
 import os
@@ -24,6 +25,14 @@ def refuse_unknown(extractor: object, given: Mapping[str, Any], what: str = "arg
         known = [p.name for p in inspect.signature(function).parameters.values() if p.kind != p.VAR_KEYWORD]
         name = sorted(given)[0]
         raise ValueError(f"{cls.__name__} has no {what} {name!r}{did_you_mean(name, known[1:])}")
+
+
+def refuse_misspelt(extractor: type, given: Mapping[str, Any]) -> None:
+    """Raise a ValueError for a keyword of a load that is nearly a setting; others are for the Hub, or for the model."""
+    known = list(inspect.signature(extractor).parameters)
+    for name in given:
+        if name not in known and difflib.get_close_matches(name, known, n=1, cutoff=0.75):
+            refuse_unknown(extractor, {name: None}, "setting")
 
 
 class SavedFeatureExtractor(SequenceFeatureExtractor):
@@ -51,6 +60,12 @@ class SavedFeatureExtractor(SequenceFeatureExtractor):
         content = json.loads(self.to_json_string())
         content["auto_map"] = {"AutoFeatureExtractor": f"hub_shim.{type(self).__name__}"}
         write_json(json_file_path, content)
+
+    @classmethod
+    def from_dict(cls, feature_extractor_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """As transformers' own; a misspelt setting is refused."""
+        refuse_misspelt(cls, kwargs)
+        return super().from_dict(feature_extractor_dict, **kwargs)
 
     @classmethod
     def register_for_auto_class(cls, auto_class: str | type = "AutoFeatureExtractor") -> None:

@@ -88,12 +88,15 @@ def _load_folder(name: str, overrides: dict[str, Any], **options: Any) -> "tuple
     from transformers import AutoConfig, AutoFeatureExtractor
 
     from ecg_transformers.hub.folders import extractor_for
+    from ecg_transformers.hub.official.conversion import check_overrides
+    from ecg_transformers.models.registry import method_of
 
     config = AutoConfig.from_pretrained(name, **options)
     if getattr(config, "model_type", None) not in known_model_types():
         raise CheckpointError(
             f"{name} holds a {getattr(config, 'model_type', None)!r} model, which is no method of this package."
         )
+    check_overrides(method_of(config), overrides)
     model = model_class_of(config).from_pretrained(name, **options, **overrides)
     try:
         extractor = AutoFeatureExtractor.from_pretrained(name, **options)

@@ -1,5 +1,6 @@
 """`embed`: one vector a record, from any record and any checkpoint, in one line."""
 
+import inspect
 import multiprocessing
 import os
 from collections import deque
@@ -18,6 +19,7 @@ from ecg_transformers.data.errors import ECGDataError
 from ecg_transformers.features.inputs import Signal
 from ecg_transformers.hub.checkpoints import load_checkpoint
 from ecg_transformers.models.checkpoints import CHECKPOINTS, RESTING_ECG_SECONDS
+from ecg_transformers.words import did_you_mean
 
 Readout = Literal["pooler", "mean", "max"]
 READOUTS = ("pooler", "mean", "max")
@@ -125,6 +127,7 @@ def embed(
     windows: bool = False,
     num_proc: int | None = None,
     on_error: Literal["raise", "skip"] = "raise",
+    **unknown: Any,
 ) -> np.ndarray | list[np.ndarray]:
     """The embeddings of records, float32 `(N, D)` in their order.
 
@@ -152,6 +155,9 @@ def embed(
         >>> embed(["a.hea", "b.hea"], "ecgfounder").shape  # doctest: +SKIP
         (2, 1024)
     """
+    for name in unknown:
+        known = [one.name for one in inspect.signature(embed).parameters.values() if one.kind is not one.VAR_KEYWORD]
+        raise ValueError(f"embed has no argument {name!r}{did_you_mean(name, known)}")
     if on_error not in ("raise", "skip"):
         raise ValueError(f'on_error must be "raise" or "skip", got {on_error!r}.')
     encoder = Encoder.load(checkpoint, readout=readout, device=device, batch_size=batch_size)

@@ -225,8 +225,8 @@ def plan_leads(available: Sequence[str], wanted: Sequence[str], missing: str = "
     if lost:
         hint = " (limb leads follow from any two others)" if missing == "derive" else ""
         raise ValueError(
-            f"no lead {', '.join(lost)} among {', '.join(available)}{hint}. Ask for leads that are there with "
-            'lead_names=[…], or set missing_leads="drop" or "zero".'
+            f"no lead {', '.join(lost)} among {', '.join(available)}{hint}. Ask for leads that are "
+            'there, or set missing_leads="drop" or "zero".'
         )
     if not plan.leads or len(plan.zero_filled) == len(plan.leads):
         raise ValueError(f"none of the leads {', '.join(wanted)} is among {', '.join(available)}.")

@@ -11,14 +11,22 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
+from functools import cache
+from inspect import signature
 from pathlib import Path
 
 from safetensors import SafetensorError
 
+from ecg_transformers.data.corpora import CORPORA, corpus_class
 from ecg_transformers.data.errors import ECGDataError
+from ecg_transformers.features.feature_extraction_beats import ECGSLFeatureExtractor
+from ecg_transformers.features.feature_extraction_ecg import ECGFeatureExtractor
+from ecg_transformers.words import in_options
 
 
 class TrainingError(RuntimeError):
@@ -85,7 +93,7 @@ def usage_errors(*kinds: type[Exception]) -> Iterator[None]:
         raise
     except Exception as error:
         if isinstance(error, (ValueError, OSError, KeyError, NotImplementedError, *kinds)):
-            raise UsageError(one_sentence(error)) from error
+            raise UsageError(in_training_options(one_sentence(error))) from error
         raise
 
 
@@ -108,14 +116,32 @@ def one_sentence(error: BaseException) -> str:
     return " ".join(message.split()) or type(error).__name__
 
 
+def in_training_options(sentence: str) -> str:
+    """A sentence of readers, corpora or extractors in the words of the two training commands."""
+    said = in_options(sentence, _options())
+    return re.sub(r"(--(?:dataset_options|preprocessing_overrides)) (\S+), \1 ", r"\1 \2,", said)  # one list of pairs
+
+
+@cache
+def _options() -> dict[str, str]:
+    """What the commands call the arguments of extractors and the options of corpora."""
+    extractors = {name for one in (ECGFeatureExtractor, ECGSLFeatureExtractor) for name in signature(one).parameters}
+    corpora = {field.name for name in CORPORA for field in fields(corpus_class(name).options_class)}
+    return {
+        **{name: f"--preprocessing_overrides {name}={{}}" for name in extractors},
+        **{name: f"--dataset_options {name}={{}}" for name in corpora},
+        "data_dir": "--data_dir {}",
+    }
+
+
 def run_command(main: Callable[[], None]) -> int:
     """Call `main()` and return the exit code; a foreseen error prints one sentence instead of a traceback."""
     try:
         main()
     except TrainingError as error:
-        print(f"error: {one_sentence(error)}" if error.exit_code else one_sentence(error), file=sys.stderr)
+        print(f"error: {error}" if error.exit_code else str(error), file=sys.stderr)
         return error.exit_code
     except ECGDataError as error:
-        print(f"error: {one_sentence(error)}", file=sys.stderr)
+        print(f"error: {in_training_options(one_sentence(error))}", file=sys.stderr)
         return UsageError.exit_code
     return 0

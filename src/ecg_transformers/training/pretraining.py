@@ -46,7 +46,7 @@ from ecg_transformers.training.samples.overlap import (
     say_flags,
     split_fingerprints,
 )
-from ecg_transformers.training.samples.splits import Split, load_split
+from ecg_transformers.training.samples.splits import Split, load_split, other_splits
 from ecg_transformers.training.samples.views import build_augmentation, build_view
 
 
@@ -84,7 +84,7 @@ def _pretrain(args: PretrainingArguments, accelerator: Accelerator, stop: StopRe
     extractor = build_extractor(settings)
     loaded = load_split(args, args.split)
     view = build_view(settings.method.view, extractor)
-    (split,), skipped, _ = check_all(args, [loaded], view, accelerator)
+    (split,), skipped, _ = check_all(args, [loaded], view, accelerator, lambda: other_splits(args, args.split))
     before = {} if checkpoint is None else checkpoint.json().get("identity", {}).get("data", {})
     note_changed_data(checkpoint if args.allow_changed_data else None, split.facts, before)
     prints = split_fingerprints(split)

@@ -14,12 +14,23 @@ from ecg_transformers.training import finetuning, pretraining
 from ecg_transformers.training.errors import Interrupted, UsageError
 
 LEADS = ["I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"]
-BAD = {3: "r03", 7: "r07", 11: "r11", 15: "r15", 19: "r19.npz", 23: "r23"}
+BAD = {
+    3: "r03",
+    5: "no such file 'r05.npz'",
+    7: "r07",
+    11: "r11",
+    13: "r13.docx",
+    15: "r15",
+    19: "r19.npz",
+    23: "r23",
+    27: "row 29 names the same record as row 28",
+    29: "row 31: its column 'label' is empty",
+}
 OWN = {"dataset": "folder", "dataset_options": "", "max_steps": 2, "recipe_overrides": "batch_size=4"}
 
 
 def write_folder(folder: Path) -> Path:
-    """Forty records in ten folds; six of them cannot be used, each for another reason."""
+    """Forty records in ten folds; ten of them cannot be used, each for another reason."""
     folder.mkdir()
     rng = np.random.default_rng(0)
     rows = []
@@ -39,7 +50,13 @@ def write_folder(folder: Path) -> Path:
         np.savez(folder / name, signal=signal, sampling_rate=100, lead_names=leads)
         if index == 19:
             (folder / name).write_bytes(b"broken")
-        rows.append((name, "AF" if index % 2 else "N", f"p{index}", index // 4 + 1))
+        if index in (5, 13, 27):
+            (folder / name).unlink()
+        if index == 13:
+            name = "r13.docx"
+            (folder / name).write_bytes(b"words")
+        label = "" if index == 29 else "AF" if index % 2 else "N"
+        rows.append(("r26.npz" if index == 27 else name, label, f"p{index}", index // 4 + 1))
     pd.DataFrame(rows, columns=["file", "label", "patient_id", "fold"]).to_csv(folder / "labels.csv", index=False)
     return folder
 
@@ -66,6 +83,7 @@ def test_all_bad_records_are_told_before_the_first_step(verb: str, tmp_path: Pat
     sentence = str(caught.value)
     assert all(name in sentence for name in BAD.values()), sentence
     assert "--on_bad_record skip" in sentence
+    assert "lead_names=" not in sentence
     assert not list((tmp_path / "out").glob("*log*"))
 
 
@@ -80,6 +98,34 @@ def test_skipped_records_are_counted_in_the_summary_and_the_card(verb: str, tmp_
         assert sum(split["records"] for split in splits.values()) == 40 - len(BAD)
 
 
+def test_bad_records_of_splits_that_are_not_trained_on_are_told_too(tmp_path: Path, records: Path) -> None:
+    data = tmp_path / "records"
+    shutil.copytree(records, data)
+    np.savez(data / "r38.npz", signal=np.zeros((1000, 12)), sampling_rate=100, lead_names=LEADS)  # in the test fold
+    with pytest.raises(UsageError, match=rf"{len(BAD) + 1} records (.|\n)*r38.*flat"):
+        run("pretrain", tmp_path / "out", data)
+
+
+def test_advice_is_in_the_words_of_the_command(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    np.save(tmp_path / "data" / "bare.npy", np.random.default_rng(0).standard_normal((1000, 12)))
+    np.savez(tmp_path / "data" / "sound.npz", signal=np.eye(1000, 12), sampling_rate=100, lead_names=LEADS)
+    with pytest.raises(UsageError, match=r"pass --dataset_options sampling_rate=HZ,lead_names=\[I,II,…\]"):
+        run("pretrain", tmp_path / "out", tmp_path / "data")
+
+
+def test_a_patient_in_two_splits_loses_the_records_of_the_second(tmp_path: Path, records: Path) -> None:
+    data = tmp_path / "records"
+    shutil.copytree(records, data)
+    table = pd.read_csv(data / "labels.csv")
+    table = table[~table.index.isin(BAD)]
+    table.loc[table["file"] == "r38.npz", "patient_id"] = "p0"
+    table.to_csv(data / "labels.csv", index=False)
+    with pytest.raises(UsageError, match=r"r38: its patient 'p0' has records in 'train'"):
+        run("finetune", tmp_path / "out", data)
+    assert run("pretrain", tmp_path / "pre", data, on_bad_record="skip").skipped == {"patient in two splits": 1}
+
+
 def test_a_run_goes_on_after_the_bad_records_are_taken_out(tmp_path: Path, records: Path) -> None:
     data = tmp_path / "records"
     shutil.copytree(records, data)
@@ -88,7 +134,7 @@ def test_a_run_goes_on_after_the_bad_records_are_taken_out(tmp_path: Path, recor
     table = pd.read_csv(data / "labels.csv")
     table[~table.index.isin(BAD)].to_csv(data / "labels.csv", index=False)
     for index in BAD:
-        (data / f"r{index:02}.npz").unlink()
+        (data / f"r{index:02}.npz").unlink(missing_ok=True)
     assert run("pretrain", tmp_path / "out", data, resume_from_checkpoint="latest").steps == 2
 
 

@@ -73,8 +73,14 @@ def plan_of(corpus: Corpus, folds: Folds | None = None) -> CorpusPlan:
             path=corpus.data_dir if corpus.needs_data_dir else None,
         )
     for sentence in plan.warnings:
-        logger.warning("%s: %s", corpus.facts.name, sentence)
+        _say(corpus.facts.name, str(corpus.data_dir), sentence)
     return plan if folds is None else apply_folds(plan, folds, corpus.data_dir)
+
+
+@functools.cache
+def _say(name: str, data_dir: str, sentence: str) -> None:
+    """Log a sentence about a corpus; a program that plans it for each of its splits says it once."""
+    logger.warning("%s: %s", name, sentence)
 
 
 def cache_key(corpus: Corpus, plan: CorpusPlan, max_skipped: float) -> str:

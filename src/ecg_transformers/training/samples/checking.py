@@ -7,7 +7,7 @@ import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from ecg_transformers.data.fingerprint import dataset_fingerprint
 from ecg_transformers.data.rows import RecordTable
 from ecg_transformers.files import write_text
 from ecg_transformers.training.arguments import RunArguments
-from ecg_transformers.training.errors import UsageError, one_sentence
+from ecg_transformers.training.errors import UsageError, in_training_options, one_sentence
 from ecg_transformers.training.process.signals import ignore_stop_signals_in_worker
 from ecg_transformers.training.samples.splits import Split, unread_records
 from ecg_transformers.training.samples.views import View
@@ -34,16 +34,20 @@ SHOWN = 40
 
 @dataclass(frozen=True)
 class BadRecord:
-    """A record that the run cannot use: its place in the split, its id, and the sentence why."""
+    """A record that the run cannot use: its place in the split, its id, the sentence why, and what was unreadable."""
 
     index: int
     record_id: str
     reason: str
+    unread: str | None = None
 
     @property
     def kind(self) -> str:
         """A word for the log and the card."""
-        return next((kind for kind, word in KINDS.items() if word in self.reason), "unusable")
+        return self.unread or next((kind for kind, word in KINDS.items() if word in self.reason), "unusable")
+
+    def __str__(self) -> str:
+        return self.reason if self.record_id in self.reason else f"{self.record_id}: {self.reason}"
 
 
 # what the sentences of readers and extractors hold, by kind
@@ -71,7 +75,7 @@ class _Records:
         try:
             self._view.check(self._view.prepare(self._records[index]))
         except (ECGDataError, UsageError, ValueError) as error:
-            return index, one_sentence(error)
+            return index, in_training_options(one_sentence(error))
         return index, None
 
 
@@ -144,9 +148,15 @@ def usable_records(args: RunArguments, split: Split, bad: Sequence[BadRecord]) -
 
 
 def check_all(
-    args: RunArguments, splits: Sequence[Split], view: View, accelerator: Accelerator
+    args: RunArguments,
+    splits: Sequence[Split],
+    view: View,
+    accelerator: Accelerator,
+    unused: Callable[[], Sequence[Split]] = tuple,
 ) -> tuple[list[Split], dict[str, int], list[list[BadRecord]]]:
     """The usable records of all splits, how many of the corpus were left out by kind, and the bad ones of each split.
+
+    `unused` are splits that the run does not need: where it stops, their bad records are told with the others.
 
     Raises:
         UsageError: with `--on_bad_record stop`, all bad records, each with its reason.
@@ -155,23 +165,19 @@ def check_all(
     found = [find_bad_records(args, split, view, accelerator) for split in splits]
     everything = [*unread, *(record for part in found for record in part)]
     if everything and args.on_bad_record == "stop":
+        everything += [record for split in unused() for record in find_bad_records(args, split, view, accelerator)]
         raise UsageError(_told(everything))
-    counts = Counter("unreadable" if record in unread else record.kind for record in everything)
+    counts = Counter(record.kind for record in everything)
     if everything and accelerator.is_main_process:
         kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items())
         logger.warning("%d records cannot be used and are left out (%s).", len(everything), kinds)
         for record in everything[:SHOWN]:
-            logger.warning("left out: %s", record.reason)
+            logger.warning("left out: %s", record)
     usable = [usable_records(args, split, bad) for split, bad in zip(splits, found, strict=True)]
     return usable, dict(counts), found
 
 
 def _told(bad: Sequence[BadRecord]) -> str:
-    lines = [
-        record.reason if record.record_id in record.reason else f"{record.record_id}: {record.reason}" for record in bad
-    ]
-    more = f" … and {len(lines) - SHOWN} more." if len(lines) > SHOWN else ""
-    return (
-        f"{len(lines)} records cannot be used: {' | '.join(lines[:SHOWN])}{more} Mend or remove them, or leave them out "
-        "with --on_bad_record skip."
-    )
+    more = [f"… and {len(bad) - SHOWN} more"] if len(bad) > SHOWN else []
+    lines = [f"{len(bad)} records cannot be used:", *(f"  {record}" for record in bad[:SHOWN]), *more]
+    return "\n".join([*lines, "Mend or remove them, or leave them out with --on_bad_record skip."])

@@ -12,8 +12,9 @@ from ecg_transformers.data.errors import ECGDataError
 from ecg_transformers.data.fingerprint import dataset_fingerprint
 from ecg_transformers.data.loading import RecordTable, build_report, label_names, load_ecg_dataset, task_kind
 from ecg_transformers.evaluation.readouts import Records
+from ecg_transformers.features.checking import kind_of
 from ecg_transformers.training.arguments import DataArguments, parse_overrides
-from ecg_transformers.training.errors import UsageError, usage_errors
+from ecg_transformers.training.errors import UsageError, in_training_options, usage_errors
 from ecg_transformers.training.plan.randomness import stream_key
 
 
@@ -109,7 +110,7 @@ def load_split(args: DataArguments, split: str, *, task: str | None = None, labe
         UsageError: no such corpus, folder, option or task, an empty split, or no labels where they are needed.
     """
     names, data_dir, options = _source(args, task)
-    reading = {**options, "max_skipped": 1.0}  # what cannot be read is told by `unread_records`, all of it
+    reading = _reading(names, options)
     with usage_errors(ECGDataError, TypeError):
         dataset = load_ecg_dataset(names if len(names) > 1 else names[0], data_dir=data_dir, split=split, **reading)
         if args.max_records is not None and split == "train":
@@ -139,15 +140,25 @@ def load_split(args: DataArguments, split: str, *, task: str | None = None, labe
     return result
 
 
-def unread_records(args: DataArguments, task: str | None = None) -> list[tuple[str, str]]:
-    """Id and reason of every record of the corpora that could not be read at all."""
+def _reading(names: list[str], options: dict[str, Any]) -> dict[str, Any]:
+    """Options under which nothing stops the reading: what cannot be read is told by `unread_records`, all of it."""
+    folder = {"bad_rows": "skip"} if "folder" in names else {}
+    return {**folder, **options, "max_skipped": 1.0}
+
+
+def unread_records(args: DataArguments, task: str | None = None) -> list[tuple[str, str, str]]:
+    """Id, reason and kind of every record of the corpora that could not be read at all."""
     names, data_dir, options = _source(args, task)
     folders = data_dir if isinstance(data_dir, list) else [data_dir] * len(names)
     with usage_errors(ECGDataError, TypeError):
         reports = [
-            build_report(name, folder, **options, max_skipped=1.0) for name, folder in zip(names, folders, strict=True)
+            build_report(name, folder, **_reading([name], options)) for name, folder in zip(names, folders, strict=True)
         ]
-    return [(entry["record"], entry["reason"]) for report in reports for entry in report.skipped]
+    return [
+        (entry["record"], in_training_options(entry["reason"]), kind_of(entry["kind"], entry["reason"]))
+        for report in reports
+        for entry in report.skipped
+    ]
 
 
 def check_split_has_records(args: DataArguments, split: str, task: str | None = None) -> None:
@@ -156,14 +167,25 @@ def check_split_has_records(args: DataArguments, split: str, task: str | None = 
     Raises:
         UsageError: no record of the corpus is in the split.
     """
-    names, data_dir, options = _source(args, task)
-    if len(names) > 1:
-        return  # each may have its own splits; loading them says so
-    with usage_errors(ECGDataError, TypeError):
-        records = build_report(names[0], data_dir, **options, max_skipped=1.0).records
-    if not records.get(split):
+    records = _records_by_split(args, task)
+    if records is not None and not records.get(split):
         held = ", ".join(f"{name} {count}" for name, count in records.items() if count)
         raise UsageError(f"The {split} split of {args.dataset} holds no record (it has {held or 'none at all'}).")
+
+
+def other_splits(args: DataArguments, split: str) -> list[Split]:
+    """The splits of a corpus that a run does not use."""
+    records = _records_by_split(args, None) or {}
+    return [load_split(args, name) for name, count in records.items() if count and name != split]
+
+
+def _records_by_split(args: DataArguments, task: str | None) -> dict[str, int] | None:
+    """From the build report; None for several corpora, each of which may have its own splits."""
+    names, data_dir, options = _source(args, task)
+    if len(names) > 1:
+        return None
+    with usage_errors(ECGDataError, TypeError):
+        return build_report(names[0], data_dir, **_reading(names, options)).records
 
 
 def _source(args: DataArguments, task: str | None) -> tuple[list[str], Any, dict[str, Any]]:

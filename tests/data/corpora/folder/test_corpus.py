@@ -121,7 +121,7 @@ def test_a_patient_in_two_parts_is_refused_unless_accepted(folder):
         (lambda r: [x.update(wo=x.pop("file")) for x in r], {}, TableError, "no column names the records"),
         (lambda r: r[3].update(file="r99"), {}, SkippedRecordsError, r"'r99'.*no such file"),
         (lambda r: r[3].update(file="../r03"), {}, ECGDataError, "outside the folder"),
-        (lambda r: r[3].update(file="r04"), {}, DuplicateRecordError, "rows 5 and 6 name the same record"),
+        (lambda r: r[3].update(file="r04"), {}, DuplicateRecordError, "row 6 names the same record as row 5"),
         (
             lambda r: [x.update(split="training" if x["file"] != "r05" else "tset") for x in r],
             {},

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,14 @@ from ecg_transformers.data.corpora.splits import (
     split_of_name,
     split_patients,
 )
-from ecg_transformers.data.errors import DuplicateRecordError, OptionError, SkippedRecordsError, TableError
+from ecg_transformers.data.errors import (
+    DuplicateRecordError,
+    ECGDataError,
+    LabelError,
+    OptionError,
+    SkippedRecordsError,
+    TableError,
+)
 from ecg_transformers.data.options import check_choice
 from ecg_transformers.data.readers import read_digital, read_parts
 from ecg_transformers.data.tables import integer, number, read_table
@@ -56,6 +64,8 @@ class FolderOptions:
         validation_fraction, test_fraction, seed: the split by patient where the table has none.
         validation_folds, test_folds: which folds are which part.
         patients_may_repeat: accept a table that puts one patient into two parts.
+        bad_rows: a row of the table that cannot be used (a label that cannot be read or, where each record has one, none; a
+            record twice; a patient in a second part): "stop" refuses the table, "skip" counts the record as unreadable.
         gaps: "nan" keeps a discontinuous recording (EDF+D, BDF+D) as one record whose gaps are "no value", "split" makes
             a record of each part.
         keep_identity: put the files' own patient ids, names and birth dates into the rows.
@@ -81,6 +91,7 @@ class FolderOptions:
     validation_folds: tuple[int, ...] | None = None
     test_folds: tuple[int, ...] | None = None
     patients_may_repeat: bool = False
+    bad_rows: str = "stop"
     gaps: str = "nan"
     keep_identity: bool = False
 
@@ -95,6 +106,7 @@ class FolderOptions:
             check_choice("folder: the task", self.task, ("labels", "all"))
         check_choice("folder: uncertain", self.uncertain, ("error", "negative", "drop"))
         check_choice("folder: checksum", self.checksum, ("error", "warn", "ignore"))
+        check_choice("folder: bad_rows", self.bad_rows, ("stop", "skip"))
         check_choice("folder: gaps", self.gaps, ("nan", "split"))
         fractions = (self.validation_fraction, self.test_fraction)
         if min(fractions) < 0 or sum(fractions) > 1:
@@ -136,26 +148,32 @@ class FolderCorpus(Corpus):
         parts: list[str] = []  # what the table says of every row, used ones or not
         used: dict[Path, int] = {}
         for position, row in enumerate(rows):
-            name, labels = row[columns.record], rule.labels_of(row, position, table)
-            path = index.find(name, table, position + 2)
-            column = columns.split or columns.fold
+            name, column = row[columns.record], columns.split or columns.fold
             parts.append(row[column] if column else "")
-            if path is None:
-                skipped.append((name or f"row {position + 2}", f"row {position + 2}: {index.why_not(name)}"))
-                continue
-            if used.setdefault(path, position) != position:
-                raise DuplicateRecordError(
-                    f"the rows {used[path] + 2} and {position + 2} name the same record; keep one of them.",
-                    path=table,
-                    record=name,
-                )
-            if labels is None:
-                excluded["a label that is neither 0 nor 1"] += 1
-            elif rule.names and not labels and (options.drop_unlabelled or rule.kind == "multiclass"):
-                excluded["no label"] += 1
-            else:
-                items.append(self._item(row, path, index.name_of(path), labels or (), columns, table))
-        splits, notes = self._split(items, columns, parts, table)
+            with self._listed(skipped, name, f"row {position + 2}"):
+                path = index.find(name, table, position + 2)
+                if path is None:
+                    skipped.append((name or f"row {position + 2}", f"row {position + 2}: {index.why_not(name)}"))
+                    continue
+                if used.setdefault(path, position) != position:
+                    raise DuplicateRecordError(
+                        f"row {position + 2} names the same record as row {used[path] + 2}; keep one of them.",
+                        path=table,
+                        record=name,
+                    )
+                labels = rule.labels_of(row, position, table)
+                if labels is None:
+                    excluded["a label that is neither 0 nor 1"] += 1
+                elif rule.names and not labels and (options.drop_unlabelled or rule.kind == "multiclass"):
+                    if options.bad_rows == "skip" and not options.drop_unlabelled:
+                        raise LabelError(
+                            f"its column {rule.column!r} is empty: give it a label, or pass drop_unlabelled=True (or "
+                            "task=None, where labels are not needed)."
+                        )
+                    excluded["no label"] += 1
+                else:
+                    items.append(self._item(row, path, index.name_of(path), labels or (), columns, table))
+        splits, notes = self._split(items, columns, parts, table, skipped)
         plan = CorpusPlan(splits, list(rule.names), rule.kind, [table, *index.others], skipped, dict(excluded), notes)
         plan.notes += columns.notes
         plan.warnings = [*self._doubts(items, columns, rule, excluded), *index.left_alone(set(used))]
@@ -227,31 +245,69 @@ class FolderCorpus(Corpus):
             hints={} if rate is None else {"sampling_rate": rate},
         )
 
+    @contextmanager
+    def _listed(self, skipped: list[tuple[str, str]], name: str, where: str = "") -> Iterator[None]:
+        """With `bad_rows="skip"` an error inside becomes an entry of `skipped`."""
+        try:
+            yield
+        except ECGDataError as error:
+            if self.options.bad_rows == "stop":
+                raise
+            skipped.append((name, error.reason if not where or where in error.reason else f"{where}: {error.reason}"))
+
     def _split(
-        self, items: list[Item], columns: Columns, parts: list[str], table: Path
+        self,
+        items: list[Item],
+        columns: Columns,
+        parts: list[str],
+        table: Path,
+        skipped: list[tuple[str, str]],
     ) -> tuple[dict[str, list[Item]], list[str]]:
         """The items by part; `parts` are the cells of all rows, those whose file is not there among them."""
         options: FolderOptions = self.options
+        part_of: dict[str, str] = {}
+        promised = set()
         if columns.split is not None:
-            assigned = [split_of_name(item.metadata["split"], item.record_id, table) for item in items]
+            for item in items:
+                with self._listed(skipped, item.record_id):
+                    part_of[item.record_id] = split_of_name(item.metadata["split"], item.record_id, table)
             notes = [f"parts as in the column {columns.split!r}"]
-            promised = {split_of_name(part, f"row {n}", table) for n, part in enumerate(parts, 2)}
+            for n, part in enumerate(parts, 2):
+                with self._listed([], f"row {n}"):  # what is used was told above
+                    promised.add(split_of_name(part, f"row {n}", table))
         elif columns.fold is not None:
-            folds = {fold for text in parts if (fold := integer(text, columns.fold, table)) is not None}
-            role_of = roles_of_folds(folds, options.validation_folds, options.test_folds)
-            assigned = split_of_fold(items, role_of, columns.fold, table)
+            folds = set()
+            for text in parts:
+                with self._listed([], text):
+                    folds.add(integer(text, columns.fold, table))
+            role_of = roles_of_folds(folds - {None}, options.validation_folds, options.test_folds)
+            for item in items:
+                with self._listed(skipped, item.record_id):
+                    part_of[item.record_id] = split_of_fold([item], role_of, columns.fold, table)[0]
             notes = [f"parts by the column {columns.fold!r}: {said_of_folds(role_of)}"]
             promised = set(role_of.values())
         else:
-            assigned = split_patients(items, options.validation_fraction, options.test_fraction, options.seed)
+            drawn = split_patients(items, options.validation_fraction, options.test_fraction, options.seed)
+            part_of = {item.record_id: part for item, part in zip(items, drawn, strict=True)}
             whom = "patient" if columns.patient is not None else "record"
             notes = [f"parts drawn by {whom} with seed {options.seed}"]
             if columns.patient is not None:
                 notes.append(f"patients as in the column {columns.patient!r}")
-            promised = set()
         splits: dict[str, list[Item]] = {"train": [], "validation": [], "test": []}
-        for item, part in zip(items, assigned):
+        home: dict[str, str] = {}  # the part of each patient's first record
+        for item in items:
             item.metadata.pop("split", None)
+            part = part_of.get(item.record_id)
+            if part is None:
+                continue
+            first = home.setdefault(item.patient_id, part) if item.patient_id is not None else part
+            if first != part and options.bad_rows == "skip" and not options.patients_may_repeat:
+                reason = (
+                    f"its patient {item.patient_id!r} has records in {first!r}, and it stands in {part!r}: results would be "
+                    "too good (patients_may_repeat=True accepts it)."
+                )
+                skipped.append((item.record_id, reason))
+                continue
             splits[part].append(item)
         for part in sorted(promised):
             if not splits[part]:

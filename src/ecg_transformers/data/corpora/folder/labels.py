@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ class LabelRule:
         columns: the 0/1 columns; in those of `marked` a blank cell is a 0, because they hold no 0 at all.
         uncertain: what a cell that is neither 0 nor 1 is: "error", "negative", or "drop" for the record.
         unread: columns of the table that are no labels and mean nothing else either.
+        wrong: by position the rows whose cell cannot be read, and why.
     """
 
     names: tuple[str, ...] = ()
@@ -39,11 +40,14 @@ class LabelRule:
     marked: frozenset[str] = frozenset()
     uncertain: str = "error"
     unread: tuple[str, ...] = ()
+    wrong: Mapping[int, str] = field(default_factory=dict)
 
     def labels_of(self, row: dict[str, str], position: int, table: Path) -> tuple[str, ...] | None:
         """Labels of a row, checked against the label names; None for one that is to be dropped."""
         if self.kind == "unlabelled":
             return ()
+        if position in self.wrong:
+            raise LabelError(self.wrong[position], path=table)
         found = self.raw_labels(row, position, table)
         for label in found or ():
             if label not in self.names:
@@ -101,19 +105,24 @@ def _rule_of_names(rows: list[dict[str, str]], options: Any, column: str, column
     """One column of names: a single one (`label`), or several with a separator (`labels`)."""
     kind = "multilabel" if column.lower() == "labels" else "multiclass"
     rule = LabelRule((), kind, column, (), options.separator)
-    _check_separators(rows, rule, options.label_names, table)
-    counts = Counter(label for n, row in enumerate(rows) for label in rule.raw_labels(row, n, table) or ())
+    wrong = dict(_several_in_a_cell(rows, rule, options.label_names))
+    usable = [(n, row) for n, row in enumerate(rows) if n not in wrong]
+    counts = Counter(label for n, row in usable for label in rule.raw_labels(row, n, table) or ())
     names = tuple(options.label_names or sorted(counts))
     if not names:
-        raise LabelError(f"the column {column!r} is empty in every row.", path=table)
+        raise LabelError(next(iter(wrong.values()), f"the column {column!r} is empty in every row."), path=table)
     if options.label_names is None:
-        check_spelling(counts, table)
+        misspelt = check_spelling(counts, table)
+        wrong |= {n: why for n, row in usable for name, why in misspelt.items() if name in (rule.raw_labels(row, n, table) or ())}
+        names = tuple(name for name in names if name not in misspelt)
     unread = tuple(name for name in columns.others if name != column)
-    return LabelRule(names, kind, column, (), options.separator, unread=unread)
+    return LabelRule(names, kind, column, (), options.separator, unread=unread, wrong=wrong)
 
 
-def _check_separators(rows: list[dict[str, str]], rule: LabelRule, known: Sequence[str] | None, table: Path) -> None:
-    """Refuse a cell that holds several labels with another separator than the one in force."""
+def _several_in_a_cell(
+    rows: list[dict[str, str]], rule: LabelRule, known: Sequence[str] | None
+) -> Iterator[tuple[int, str]]:
+    """Rows whose cell holds several labels with another separator than the one in force."""
     assert rule.column is not None
     cells = [row[rule.column] for row in rows]
     whole = {part for cell in cells for part in (cell.split(rule.separator) if rule.kind == "multilabel" else [cell])}
@@ -124,11 +133,12 @@ def _check_separators(rows: list[dict[str, str]], rule: LabelRule, known: Sequen
             if len(parts) < 2 or cell in (known or ()) or (rule.kind == "multilabel" and separator == rule.separator):
                 continue
             if separator == rule.separator:
-                raise LabelError(
+                yield (
+                    position,
                     f"row {position + 2}: the column {rule.column!r} holds several labels in one cell; call the column "
                     "'labels' for that.",
-                    path=table,
                 )
+                break
             is_list = rule.kind == "multilabel" and separator in ",|"
             if is_list or (all(parts) and any(part.casefold() in whole for part in parts)):
                 way_out = (
@@ -136,11 +146,12 @@ def _check_separators(rows: list[dict[str, str]], rule: LabelRule, known: Sequen
                     if rule.kind == "multilabel"
                     else f"call the column 'labels' and write {rule.separator.join(parts)!r}"
                 )
-                raise LabelError(
+                yield (
+                    position,
                     f"row {position + 2}, column {rule.column!r} holds {cell[:60]!r}, several labels in one cell it "
                     f"seems: {way_out} (label_names=[…] says so where it is one label).",
-                    path=table,
                 )
+                break
 
 
 def _rule_of_columns(
@@ -183,8 +194,12 @@ def _is_meant_binary(rows: list[dict[str, str]], name: str) -> bool:
     return odd <= _UNCERTAIN or 2 * good >= len(cells)
 
 
-def check_spelling(counts: Counter[str], table: Path) -> None:
-    """Labels that differ in case only, or occur once and look like a common one, are taken for typing errors."""
+def check_spelling(counts: Counter[str], table: Path) -> dict[str, str]:
+    """Labels that occur once and look like a common one, with the sentence about the typing error that they seem to be.
+
+    Raises:
+        LabelError: two labels differ in case only.
+    """
     by_case: dict[str, str] = {}
     for label in counts:
         other = by_case.setdefault(label.casefold(), label)
@@ -192,14 +207,15 @@ def check_spelling(counts: Counter[str], table: Path) -> None:
             raise LabelError(f"the labels {other!r} and {label!r} differ in case only; write them alike.", path=table)
     bar = min(10, max(2, counts.total() // 4))  # a common label of this folder, however small it is
     common = [label for label, count in counts.items() if count >= bar]
+    misspelt = {}
     for label, count in counts.items():
         alike = _like(label, common) if count == 1 and len(label) >= 4 else []
         if alike and _letters(alike[0]) != _letters(label):
-            raise LabelError(
+            misspelt[label] = (
                 f"the label {label!r} occurs once and looks like {alike[0]!r} ({counts[alike[0]]} records); correct "
-                "it, or pass label_names=[…] with every label that is meant.",
-                path=table,
+                "it, or pass label_names=[…] with every label that is meant."
             )
+    return misspelt
 
 
 def _like(label: str, common: list[str]) -> list[str]:
