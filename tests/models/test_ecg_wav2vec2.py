@@ -258,7 +258,14 @@ def test_a_training_file_of_fairseq_signals_converts(tmp_path):
     model = tiny()
     content = {
         "args": None,
-        "cfg": {"model": {"_name": "wav2vec2_cmsc", "conv_feature_layers": "[(256, 2, 2)] * 4"}},
+        "cfg": {
+            "model": {
+                "_name": "wav2vec2_cmsc",
+                "conv_feature_layers": "[(256, 2, 2)] * 4",
+                "encoder_attention_heads": 2,
+                "encoder_layers": 12,
+            }
+        },
         "model": fairseq_keys(model),
         "criterion": None,
         "optimizer_history": [{"num_updates": 3}],
@@ -267,10 +274,11 @@ def test_a_training_file_of_fairseq_signals_converts(tmp_path):
         "last_optimizer_state": {"state": {0: {"exp_avg": torch.zeros(3)}}},
     }
     torch.save(content, tmp_path / "mimic.pt")
-    again = ecg.convert_checkpoint("ecg_wav2vec2", tmp_path / "mimic.pt", num_attention_heads=2)
+    again = ecg.convert_checkpoint("ecg_wav2vec2", tmp_path / "mimic.pt")
     x = torch.randn(2, 12, 320)
     assert torch.equal(again(x).pooler_output, model(x).pooler_output)
     assert again.config.converted_from == "mimic.pt"
+    assert again.config.completed_updates == 3
 
 
 # pre-training

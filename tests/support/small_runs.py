@@ -22,7 +22,7 @@ def small_pretraining(output_dir: Path, method: str = "st_mem", **changes: Any) 
     settings: dict[str, Any] = {
         "method": method,
         "dataset_options": "num_records=60",
-        "config_overrides": overrides(dict(get_method(method).tiny_config)),
+        "config_overrides": overrides(dict(get_method(method).tiny_config if method else {})),
         "max_steps": 8,
         "per_device_batch_size": 4,
         "save_steps": 2,

@@ -112,7 +112,7 @@ def build_prober(
 def random_encoder(args: CardArguments, method: ECGMethod, seed: int) -> ECGPreTrainedModel:
     """The network of a seed as it was before its first update."""
     settings = pretraining_arguments(args, seed)
-    return build_model(settings, resolve_settings(method, method.stages[-1], settings)).base_model.eval()
+    return build_model(settings, resolve_settings(method, method.stages[-1], settings), None).base_model.eval()
 
 
 def pretrained_folder(args: CardArguments, method: ECGMethod, folder: Path, seed: int) -> Path:

@@ -60,14 +60,24 @@ def load_checkpoint(
     return _load_repository(name, token, config_overrides)
 
 
-def checkpoint_folder(name: str, token: str | bool | None = None, **config_overrides: Any) -> str:
-    """The folder that a name of the table stands for, converted now where that was not done yet; other names unchanged.
+def checkpoint_folder(
+    name: str, token: str | bool | None = None, *, method: str | None = None, **config_overrides: Any
+) -> str:
+    """The folder that a name of the table, or a file of the authors, stands for; converted now where that was not done.
+
+    Folders and repositories are returned as they are.
+
+    Args:
+        method: whose layout a file has, where several could be meant.
 
     Raises:
         ValueError: as `load_checkpoint`; also where a model's folder of that name lies here, so that both could be meant.
     """
+    from ecg_transformers.hub.official.fetch import SUFFIXES
+
     if name not in CHECKPOINTS:
-        return name
+        is_file = Path(name).suffix in SUFFIXES and Path(name).is_file()
+        return str(_folder_of_file(Path(name), method, config_overrides)) if is_file else name
     from ecg_transformers.hub.official.cache import converted
     from ecg_transformers.hub.official.fetch import checkpoint_file
 
@@ -137,21 +147,32 @@ def _load_repository(name: str, token: Any, overrides: dict[str, Any]) -> "tuple
         ) from error
 
 
-def _load_file(path: Path, overrides: dict[str, Any]) -> "tuple[ECGPreTrainedModel, Any]":
-    """The only method whose layout a file of the authors has."""
+def _folder_of_file(path: Path, method: str | None, overrides: dict[str, Any]) -> Path:
+    """The folder in the cache that a file of the authors becomes."""
+    from ecg_transformers.hub.official.cache import conversion_key, converted_root, keep
+
+    folder = converted_root() / "files" / conversion_key(path, {"method": method, **overrides})
+    if not (folder / "config.json").is_file():
+        keep(*_load_file(path, overrides, method), folder)
+    return folder
+
+
+def _load_file(path: Path, overrides: dict[str, Any], method: str | None = None) -> "tuple[ECGPreTrainedModel, Any]":
+    """By the layout of `method`, or of the only method that the file fits."""
     from ecg_transformers.hub.folders import extractor_for
     from ecg_transformers.hub.official.conversion import convert_checkpoint
     from ecg_transformers.hub.official.loading import read_checkpoint
 
     content = read_checkpoint(path)
     fitting: dict[str, Any] = {}
-    for method in list_methods():
-        if get_method(method).convert is None:
+    for candidate in [method] if method else list_methods():
+        if get_method(candidate).convert is None:
             continue
         try:
-            fitting[method] = convert_checkpoint(method, content, **overrides)
-        except ValueError:  # strict: every tensor must fit
-            continue
+            fitting[candidate] = convert_checkpoint(candidate, content, **overrides)
+        except ValueError as error:  # strict: every tensor must fit
+            if method:
+                raise CheckpointError(f"{path}: {error}") from error
     if len(fitting) != 1:
         what = f"fits {' and '.join(fitting)}" if fitting else "fits no method of this package"
         raise CheckpointError(

@@ -143,7 +143,9 @@ class PretrainingArguments(RunArguments):
     method: str = option("", "Name of the method, e.g. st_mem; `ecg-transformers methods` lists them.")
     stage: str | None = option(None, "Stage of a method that has several (default: its first).")
     model_name_or_path: str | None = option(
-        None, "Start from the weights of this checkpoint, e.g. those of the stage before."
+        None,
+        "Go on from this checkpoint, with its sizes and preprocessing: a folder (the stage before, say), a Hub repository, a "
+        "name that `ecg-transformers checkpoints` lists, or a file of the authors.",
     )
     split: str = option("train", "Part of the corpus.")
     overlap_with: str | None = option(
@@ -155,7 +157,7 @@ class PretrainingArguments(RunArguments):
 
     def check(self) -> None:
         super().check()
-        if not self.method:
+        if not self.method and not self.model_name_or_path:
             raise UsageError("--method is missing: name the method to pre-train, e.g. --method st_mem.")
         check_seed(self.seed)
 
@@ -166,8 +168,8 @@ class FinetuningArguments(RunArguments):
 
     model_name_or_path: str = option(
         "",
-        "Pre-trained model: a folder, a Hub repository, or a name that `ecg-transformers checkpoints` lists; in mode scratch "
-        "also a method's name.",
+        "Pre-trained model: a folder, a Hub repository, a file of the authors, or a name that `ecg-transformers checkpoints` "
+        "lists; in mode scratch also a method's name.",
     )
     task: str | None = option(None, "Task of the corpus, e.g. superclass for ptb_xl.")
     mode: str = option(

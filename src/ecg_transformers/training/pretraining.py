@@ -10,9 +10,15 @@ from accelerate import Accelerator
 from ecg_transformers.data.overlap import FINGERPRINTS
 from ecg_transformers.features.protocol import Extractor
 from ecg_transformers.hub.cards import write_card
+from ecg_transformers.hub.checkpoints import checkpoint_folder
 from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.models.registry import get_method
-from ecg_transformers.training.arguments import PretrainingArguments, parse_arguments
+from ecg_transformers.training.arguments import (
+    PretrainingArguments,
+    field_names,
+    parse_arguments,
+    parse_overrides,
+)
 from ecg_transformers.training.checkpoints.folder import Checkpoint
 from ecg_transformers.training.checkpoints.identity import as_json, check_identity, model_facts, note_changed_data
 from ecg_transformers.training.checkpoints.saving import Saving, checkpoint_to_resume
@@ -25,12 +31,15 @@ from ecg_transformers.training.plan.settings import (
     Settings,
     build_config,
     build_extractor,
+    extractor_arguments,
+    extractor_beside,
     plain,
     resolve_batches,
     resolve_length,
     resolve_schedule,
     resolve_settings,
 )
+from ecg_transformers.training.plan.start import sizes_of_start
 from ecg_transformers.training.process.signals import StopRequest
 from ecg_transformers.training.process.start import on_main_process, started
 from ecg_transformers.training.process.threads import fix_threads
@@ -77,11 +86,13 @@ def pretrain(args: PretrainingArguments) -> RunSummary:
 
 
 def _pretrain(args: PretrainingArguments, accelerator: Accelerator, stop: StopRequest) -> RunSummary:
-    settings = pretraining_settings(args)
+    with usage_errors():
+        source = checkpoint_folder(args.model_name_or_path, method=args.method) if args.model_name_or_path else None
+    settings = pretraining_settings(args, source)
     checkpoint = checkpoint_to_resume(args)
     fix_threads(args, accelerator, None if checkpoint is None else checkpoint.json())
     evaluations = evaluation_fingerprints(args.overlap_with)
-    extractor = build_extractor(settings)
+    extractor = run_extractor(args, settings, source)
     loaded = load_split(args, args.split)
     view = build_view(settings.method.view, extractor)
     (split,), skipped, _ = check_all(args, [loaded], view, accelerator, lambda: other_splits(args, args.split))
@@ -90,7 +101,7 @@ def _pretrain(args: PretrainingArguments, accelerator: Accelerator, stop: StopRe
     prints = split_fingerprints(split)
     flags = overlap_flags(prints, evaluations)
     on_main_process(accelerator, lambda: say_flags(flags))
-    run = prepare_run(args, settings, split, extractor, accelerator, checkpoint)
+    run = prepare_run(args, settings, split, extractor, accelerator, checkpoint, source)
     output_dir = run.saving.output_dir
     first_step = 0 if checkpoint is None else checkpoint.step
     title, is_main = settings.method.title, accelerator.is_main_process
@@ -105,10 +116,14 @@ def _pretrain(args: PretrainingArguments, accelerator: Accelerator, stop: StopRe
     return summary
 
 
-def pretraining_settings(args: PretrainingArguments) -> Settings:
-    """Method, stage and hyper-parameters of the run."""
-    with usage_errors():
-        method = get_method(args.method)
+def pretraining_settings(args: PretrainingArguments, source: str | None = None) -> Settings:
+    """Method, stage and hyper-parameters of the run; its sizes are those of the checkpoint in `source`, if there is one."""
+    start = None
+    if source is None:
+        with usage_errors():
+            method = get_method(args.method)
+    else:
+        method, start = sizes_of_start(source, args.method)
     if "pretraining" not in method.model_classes or not method.stages:
         raise UsageError(
             f"{method.title} is a supervised method without pre-training: use finetune_classification.py --mode scratch."
@@ -116,7 +131,19 @@ def pretraining_settings(args: PretrainingArguments) -> Settings:
     stage = args.stage or method.stages[0]
     if stage not in method.stages:
         raise UsageError(f"{method.title} has no stage {stage!r}; it has {', '.join(method.stages)}.")
-    return resolve_settings(method, stage, args)
+    return resolve_settings(method, stage, args, start=start)
+
+
+def run_extractor(args: PretrainingArguments, settings: Settings, source: str | None) -> Extractor:
+    """The method's own extractor, or the one beside the checkpoint in `source`, with the lengths that the model has."""
+    beside = None if source is None else extractor_beside(source, settings, {})
+    if source is None or beside is None:
+        return build_extractor(settings)
+    common = field_names(settings.method.config_class) & extractor_arguments(settings.method)
+    sizes = {name: settings.config[name] for name in common if settings.config.get(name) is not None}
+    changes = {name: value for name, value in sizes.items() if getattr(beside, name, None) != value}
+    changes |= parse_overrides(args.preprocessing_overrides, "preprocessing_overrides")
+    return extractor_beside(source, settings, changes) or beside
 
 
 def prepare_run(
@@ -126,13 +153,14 @@ def prepare_run(
     extractor: Extractor,
     accelerator: Accelerator,
     checkpoint: Checkpoint | None,
+    source: str | None,
 ) -> Run:
     """Everything that the loop needs, checked before anything is trained."""
     hyper = settings.hyper
     plan = resolve_batches(args, hyper, len(split), accelerator.num_processes, args.seed)
     total_steps = resolve_length(args, hyper, plan.steps_per_epoch)
     schedule = resolve_schedule(hyper, total_steps, plan.steps_per_epoch, plan.global_batch_size)
-    model = build_model(args, settings)
+    model = build_model(args, settings, source)
     check_passes(model, plan)
     identity = run_identity(args, settings, split, extractor, model, plan, accelerator.mixed_precision, total_steps)
     if checkpoint is not None:
@@ -153,15 +181,13 @@ def prepare_run(
     return run
 
 
-def build_model(args: PretrainingArguments, settings: Settings) -> ECGPreTrainedModel:
-    """A fresh pre-training model, keyed by the seed, or one from a checkpoint."""
+def build_model(args: PretrainingArguments, settings: Settings, source: str | None) -> ECGPreTrainedModel:
+    """A fresh pre-training model, keyed by the seed, or one from a checkpoint; what an encoder alone lacks is drawn."""
     config = build_config(settings)
     cls = settings.method.model_classes["pretraining"]
     seed_global_generators(args.seed, "initial weights")
     with usage_errors(RuntimeError), quiet_loading():
-        if args.model_name_or_path is None:
-            return cls(config)
-        return cls.from_pretrained(args.model_name_or_path, config=config)
+        return cls(config) if source is None else cls.from_pretrained(source, config=config)
 
 
 def run_identity(

@@ -37,7 +37,7 @@ def converted(row: Checkpoint, file: Path, overrides: Mapping[str, Any]) -> Path
     Raises:
         ValueError: see `convert_checkpoint`.
     """
-    folder = converted_root() / row.name / _key(file, overrides)
+    folder = converted_root() / row.name / conversion_key(file, overrides)
     if (folder / "config.json").is_file():
         return folder
     from ecg_transformers.hub.official.conversion import convert_checkpoint
@@ -50,10 +50,10 @@ def converted(row: Checkpoint, file: Path, overrides: Mapping[str, Any]) -> Path
         model.config.label2id = {name: index for index, name in enumerate(names)}
     model.config.converted_from = f"{row.source.repository or row.name}: {file.name}"
     model.config.weights_licence = row.licence
-    return _keep(model, published_extractor(row), folder)
+    return keep(model, published_extractor(row), folder)
 
 
-def _keep(model: Any, extractor: Any, folder: Path) -> Path:
+def keep(model: Any, extractor: Any, folder: Path) -> Path:
     """Save model and extractor to a folder that appears when it is complete; another process may be the first."""
     with temporary_folder(folder.parent) as making:
         model.save_pretrained(making)
@@ -89,7 +89,7 @@ def published_extractor(row: Checkpoint) -> "ECGFeatureExtractor":
     return get_method(row.method).extractor_class.for_method(row.method, **row.preprocessing)
 
 
-def _key(file: Path, overrides: Mapping[str, Any]) -> str:
+def conversion_key(file: Path, overrides: Mapping[str, Any]) -> str:
     """Changes with the file (its place, size and time), the overrides and the version of this package."""
     real = file.resolve()
     status = real.stat()

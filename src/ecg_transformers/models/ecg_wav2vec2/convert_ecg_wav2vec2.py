@@ -59,6 +59,26 @@ def convert_ecg_wav2vec2(state_dict: Mapping[str, Tensor], **config_overrides: A
     raise CheckpointError(f"This is no wav2vec 2.0 (ECG) checkpoint: no tensor ends in {CONV0!r} (it has {some}, …).")
 
 
+def settings_in_file(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Config fields that fairseq-signals stores beside the tensors of a pre-training file: heads, norms, steps done.
+
+    Sizes are not read: in fine-tuned files they are those of the classifier's defaults, whatever the encoder has.
+    """
+    config, history = content.get("cfg"), content.get("optimizer_history")
+    model = config.get("model") if isinstance(config, Mapping) else None
+    if not isinstance(model, Mapping) or model.get("_name") != "wav2vec2_cmsc":
+        return {}
+    found: dict[str, Any] = {}
+    if isinstance(heads := model.get("encoder_attention_heads"), int):
+        found["num_attention_heads"] = heads
+    if isinstance(norm_first := model.get("layer_norm_first"), bool):
+        found["norm_first"] = norm_first
+    last = history[-1] if isinstance(history, list) and history else None
+    if isinstance(last, Mapping) and isinstance(steps := last.get("num_updates"), int):
+        found["completed_updates"] = steps
+    return found
+
+
 def _pretrained(tensors: dict[str, Tensor], overrides: dict[str, Any]) -> ECGWav2Vec2PreTrainedModel:
     renamed = {our_name(key, PUBLISHED_KEYS): tensor for key, tensor in tensors.items()}
     sizes = _core_sizes(renamed, overrides)

@@ -241,6 +241,7 @@ METHOD = ECGMethod(
         "tiny": TINY,
     },
     view="adjacent_segments",
+    file_overrides=f"{_FOLDER}.convert_ecg_wav2vec2.settings_in_file",
     model_types={"melp": f"{_FOLDER}.configuration_ecg_wav2vec2.MELPConfig"},
     has_official_weights=True,
     tiny_config={

@@ -64,7 +64,14 @@ _FINETUNE = StageRecipe(
     evaluations=100,
 )
 _LINEAR = StageRecipe(
-    lr=1e-3, batch_size=128, max_steps=5_000, schedule="constant", weight_decay=0.1, clip_norm=1.0, num_crops=7
+    lr=1e-3,
+    batch_size=128,
+    max_steps=5_000,
+    schedule="constant",
+    weight_decay=0.1,
+    clip_norm=1.0,
+    config={"classifier_bias": True},  # the published head has none; a linear probe writes its intercept into it
+    num_crops=7,
 )
 _ATTENTION = replace(_LINEAR, config={"head_pooling": "attention"})
 _DOWNSTREAM = {"finetune": _FINETUNE, "linear": _LINEAR, "attention": _ATTENTION}

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
-from transformers import PreTrainedConfig
 
 from ecg_transformers.features.protocol import Extractor
 from ecg_transformers.hub.checkpoints import checkpoint_folder
@@ -24,7 +23,14 @@ from ecg_transformers.training.arguments import (
 )
 from ecg_transformers.training.errors import UsageError, usage_errors
 from ecg_transformers.training.plan.randomness import seed_global_generators
-from ecg_transformers.training.plan.settings import Settings, build_extractor, extractor_arguments, resolve_settings
+from ecg_transformers.training.plan.settings import (
+    Settings,
+    build_extractor,
+    extractor_arguments,
+    extractor_beside,
+    resolve_settings,
+)
+from ecg_transformers.training.plan.start import saved_config
 from ecg_transformers.training.report.model_folder import quiet_loading
 from ecg_transformers.training.samples.splits import Split
 
@@ -129,18 +135,10 @@ def _plan_from_method(
 def _plan_from_checkpoint(
     args: FinetuningArguments, source: str, train: Split, leads: list[str] | None, kind: HeadKind
 ) -> ClassifierPlan:
-    check_source(source)
-    with usage_errors():
-        saved, _ = PreTrainedConfig.get_config_dict(source)
-    if "model_type" not in saved:
-        raise UsageError(f"{source} holds no config.json of a model (it names no model_type).")
-    with usage_errors():
-        method = get_method(saved["model_type"]).with_variant(saved.get("variant"))
+    method, base = saved_config(source)
     recipe = args.recipe or _recipe_of(source) or "published"
     _check_role(method, kind.role)
     settings = resolve_settings(method, kind.stage or args.mode, args, recipe_name=recipe)
-    with usage_errors():
-        base = method.config_class.from_pretrained(source).to_dict()
     extractor = _extractor_of(args, source, settings, base, leads, kind.preprocessing)
     config = _with_head(args, settings, base, train)
     arguments = _lead_arguments(extractor, config, leads)
@@ -151,17 +149,6 @@ def _check_role(method: ECGMethod, role: str) -> None:
     if role not in method.model_classes:
         others = ", ".join(name for name in list_methods() if role in get_method(name).model_classes)
         raise UsageError(f"{method.title} has no model for {role.replace('_', ' ')}; these have one: {others}.")
-
-
-def check_source(source: str) -> None:
-    """A path that is not there is told apart from a Hub repository before anything is asked of the network."""
-    path = Path(source)
-    if path.exists():
-        if not (path / "config.json").is_file():
-            raise UsageError(f"{source} is not a model folder: it has no config.json.")
-        return
-    if path.is_absolute() or source.startswith((".", "~")) or source.count("/") != 1:
-        raise UsageError(f"There is no model folder {source}.")
 
 
 def _recipe_of(source: str) -> str | None:
@@ -185,13 +172,12 @@ def _extractor_of(
     changes = {**preprocessing, **parse_overrides(args.preprocessing_overrides, "preprocessing_overrides")}
     if leads is not None:
         changes["lead_names"] = leads
-    cls = settings.method.extractor_class
-    has_own = (Path(source) / "preprocessor_config.json").is_file() if Path(source).is_dir() else True
+    beside = extractor_beside(source, settings, changes)
+    if beside is not None:
+        return beside
+    common = field_names(settings.method.config_class) & extractor_arguments(settings.method)
+    shared = {key: config[key] for key in common if config.get(key) is not None}
     with usage_errors(TypeError):
-        if has_own:
-            return cls.from_pretrained(source, **changes)
-        common = field_names(settings.method.config_class) & extractor_arguments(settings.method)
-        shared = {key: config[key] for key in common if config.get(key) is not None}
         return settings.method.make_extractor(**{**settings.recipe.preprocessing, **shared, **changes})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
@@ -39,9 +40,17 @@ class Settings:
 
 
 def resolve_settings(
-    method: ECGMethod, stage: str, args: RecipeArguments, *, recipe_name: str | None = None
+    method: ECGMethod,
+    stage: str,
+    args: RecipeArguments,
+    *,
+    recipe_name: str | None = None,
+    start: Mapping[str, Any] | None = None,
 ) -> Settings:
     """Lay command line over recipe over the method's presets; config and extractor are kept consistent.
+
+    Args:
+        start: config fields of the checkpoint that the run goes on from, in place of the recipe's sizes.
 
     Raises:
         UsageError: an unknown recipe or stage, or an unknown key (named with the nearest known one).
@@ -59,7 +68,7 @@ def resolve_settings(
     check_keys(preprocessing_overrides, extractor_fields, method.extractor_class.__name__)
     if stage in method.stages and len(method.stages) > 1 and "stage" in config_fields:
         config_overrides = {"stage": stage, **config_overrides}
-    config = {**recipe.config, **hyper.config, **config_overrides}
+    config = {**(recipe.config if start is None else start), **hyper.config, **config_overrides}
     preprocessing = {**recipe.preprocessing, **preprocessing_overrides}
     sources = (config_overrides, preprocessing_overrides, config, preprocessing, method.preprocessing)
     for field in config_fields & extractor_fields:  # sampling rate, lead names, lengths: model and extractor must agree
@@ -87,6 +96,20 @@ def build_extractor(settings: Settings) -> Extractor:
     """The feature extractor of the method with the run's settings."""
     with usage_errors(TypeError):
         return settings.method.make_extractor(**settings.preprocessing)
+
+
+def extractor_beside(source: str, settings: Settings, changes: Mapping[str, Any]) -> Extractor | None:
+    """The extractor that lies beside a checkpoint's weights, with some settings changed; None where none does."""
+    if Path(source).is_dir() and not (Path(source) / "preprocessor_config.json").is_file():
+        return None
+    with usage_errors(TypeError):
+        try:
+            beside: Extractor = settings.method.extractor_class.from_pretrained(source, **changes)
+        except OSError:  # repositories of the authors hold none
+            if Path(source).is_dir():
+                raise
+            return None
+        return beside
 
 
 def resolve_batches(

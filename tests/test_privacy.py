@@ -1,0 +1,109 @@
+"""Nothing that identifies a patient is in what any verb writes or says by default, training and its cache included."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from ecg_transformers.cli import main
+from ecg_transformers.data.loading import load_ecg_dataset
+from tests.support.xecg_files import small_model
+
+PATIENTS = 12
+
+
+@pytest.fixture
+def hospital(monkeypatch, tmp_path):
+    """The writers of small hospital files; a patient is given by `of_patient`."""
+    pytest.importorskip("pydicom", reason="hospital formats need the extra [clinical]")
+    pytest.importorskip("defusedxml", reason="hospital formats need the extra [clinical]")
+    monkeypatch.setenv("ECG_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("ECG_IDENTITY_KEY", raising=False)
+    place = Path(__file__).resolve().parent / "data" / "readers" / "hospital_files.py"
+    spec = importlib.util.spec_from_file_location("hospital_files_of_many", place)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def of_patient(hospital, number):
+    """Let the writers write for another invented patient; the words that identify this one."""
+    hospital.ID, hospital.LAST, hospital.FIRST = (
+        f"Zx-809{number:02d}",
+        f"Brombach{number:02d}",
+        f"Wendeline{number:02d}",
+    )
+    hospital.BIRTH = f"1943{number:02d}11"
+    hospital.STATEMENTS = ["Sinus rhythm", f"Old infarct of {hospital.LAST}"]
+    dates = [f"1943-{number:02d}-11", f"{number:02d}-11-1943", f"11.{number:02d}.1943", f"{number:02d}/11/1943"]
+    return [hospital.ID, hospital.LAST, hospital.FIRST, hospital.BIRTH, *dates, "Dr. Kasimir"]
+
+
+@pytest.fixture
+def folder(hospital, tmp_path):
+    """A folder of mixed formats with a table of labels, and every word that must not appear anywhere."""
+    target, words, rows = tmp_path / "records", [], ["file,label"]
+    target.mkdir()
+    for number in range(1, PATIENTS + 1):
+        words += of_patient(hospital, number)
+        files = hospital.cart_files(1000)
+        for name, content, *_ in [files[number % len(files)], files[(number + 1) % len(files)]]:
+            (target / f"{number:02d}_{name}").write_bytes(content)
+            rows.append(f"{number:02d}_{name},{'sinus' if number % 2 else 'other'}")
+    (target / "labels.csv").write_text("\n".join(rows) + "\n")
+    return target, sorted(set(words))
+
+
+def written_under(root):
+    """Everything that lies in a folder as text, tables opened (parquet is compressed); the records themselves left out."""
+    for path in sorted(root.rglob("*")):
+        if path.is_file() and "records" not in path.relative_to(root).parts:
+            text = path.read_bytes().decode("utf-8", "replace")
+            yield (
+                path,
+                text + (json.dumps(pq.read_table(path).to_pylist(), default=str) if path.suffix == ".parquet" else ""),
+            )
+
+
+def test_no_verb_writes_or_says_who_the_patient_is(folder, hospital, tmp_path, capfd, caplog):
+    records, words = folder
+    one = sorted(map(str, records.glob("01_*")))
+    (records / "12_broken.dcm").write_bytes(hospital.dicom(hospital.ecg_counts(1000))[:-5000])
+    encoder, tuned, out = tmp_path / "encoder", tmp_path / "tuned", tmp_path / "out"
+    small_model(patch_size=25).save_pretrained(encoder)
+    caplog.set_level("INFO")
+
+    assert main(["check", str(records), "--json"]) == 1  # the broken one
+    (records / "12_broken.dcm").unlink()
+    common = ["--dataset", "folder", "--data_dir", str(records), "--max_steps", "2", "--per_device_batch_size", "4"]
+    common += ["--no_tensorboard", "--threads", "1", "--cpu"]
+    tuning = ["finetune", "--model_name_or_path", str(encoder), *common, "--output_dir", str(tuned), "--n_boot", "10"]
+    assert main([*tuning, "--evaluations", "1"]) == 0
+    assert main(["info", one[0], "--json"]) == 0
+    for index, path in enumerate(one):
+        assert main(["plot", path, "-o", str(tmp_path / f"{index}.svg")]) == 0
+    assert main(["predict", *one, "--model", str(tuned), "-o", str(tmp_path / "answers.csv")]) == 0
+    assert main(["predict", *one, "--model", str(tuned), "--json"]) == 0
+    assert main(["embed", str(records), "--model", str(encoder), "-o", str(tmp_path / "features.parquet")]) == 0
+    assert main(["convert-record", *one, "-o", str(out)]) == 0
+    rows = [dict(row) for row in load_ecg_dataset("folder", records)["train"]]
+    said = json.dumps(rows, default=str) + caplog.text + "".join(capfd.readouterr())
+
+    found = {word for word in words if word in said}
+    found |= {
+        (str(path.relative_to(tmp_path)), word)
+        for path, text in written_under(tmp_path)
+        for word in words
+        if word in text
+    }
+    assert found == set()
+    names = {path.name for path, _ in written_under(tmp_path)}
+    assert {"predictions.parquet", "run.json", "README.md", "train_log.jsonl", "metrics.json", "0.svg"} <= names
+    assert main(["convert-record", *one, "-o", str(tmp_path / "kept"), "--keep_identity"]) == 0
+    kept = "".join(text for _, text in written_under(tmp_path / "kept"))
+    assert words[0] in kept  # it can be found where it is
+    stand_ins = pq.read_table(tuned / "predictions.parquet").column("patient_id").to_pylist()
+    assert all(stand_ins)
