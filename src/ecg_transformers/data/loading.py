@@ -20,7 +20,7 @@ from ecg_transformers.data.corpora import CORPORA, corpus_class, make_corpus
 from ecg_transformers.data.corpora.base import Corpus, CorpusPlan
 from ecg_transformers.data.errors import ECGDataError, OptionError
 from ecg_transformers.data.folds import take_folds
-from ecg_transformers.data.prepared import is_prepared, load_prepared, shards_by_split
+from ecg_transformers.data.prepared import is_prepared, load_prepared, manifest_of
 from ecg_transformers.data.rows import RecordTable
 from ecg_transformers.data.sheets import corpus_sheet
 from ecg_transformers.words import did_you_mean
@@ -86,7 +86,7 @@ def load_ecg_dataset(
             {"cache_dir": cache_dir, "num_proc": num_proc, "max_skipped": max_skipped},
         )
     if name not in CORPORA and is_prepared(name):
-        _take_no_options(name, data_dir, builder_options)
+        _check_options(name, data_dir, builder_options)
         return load_prepared(name, split, streaming, cache_root(cache_dir))
     folds = take_folds(builder_options, _options_of(name))
     corpus = make_corpus(name, data_dir, builder_options)
@@ -96,13 +96,15 @@ def load_ecg_dataset(
     return _open(folder, name, split)
 
 
-def _take_no_options(name: str, data_dir: Any, options: Mapping[str, Any]) -> None:
-    """A prepared corpus is as it was built."""
-    if data_dir is not None or options:
-        given = ["data_dir"] if data_dir is not None else []
+def _check_options(name: str, data_dir: Any, options: Mapping[str, Any]) -> None:
+    """A prepared corpus is as it was built: options may be repeated, not changed."""
+    built = manifest_of(name)["options"]
+    given = {**({} if data_dir is None else {"data_dir": data_dir}), **options}
+    differing = [key for key, value in given.items() if key not in built or built[key] != value]
+    if differing:
         raise OptionError(
-            f"{name!r} is a prepared corpus, whose options are those it was built with; leave out "
-            f"{', '.join([*given, *options])}."
+            f"{name!r} is a prepared corpus, built with {', '.join(f'{key}={value}' for key, value in built.items())}; "
+            f"leave out {', '.join(differing)}, or build it anew."
         )
 
 
@@ -251,8 +253,7 @@ def build_report(
 ) -> BuildReport:
     """The report of the build that `load_ecg_dataset` with the same arguments uses (building it if need be)."""
     if name not in CORPORA and is_prepared(name):
-        _take_no_options(name, data_dir, builder_options)
-        shards_by_split(name)
+        _check_options(name, data_dir, builder_options)
         return BuildReport.load(name)
     folds = take_folds(builder_options, _options_of(name))
     corpus = make_corpus(name, data_dir, builder_options)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from huggingface_hub.errors import StrictDataclassError
 
 from ecg_transformers.features.protocol import Extractor
@@ -87,12 +88,20 @@ def build_extractor(settings: Settings) -> Extractor:
 
 
 def resolve_batches(
-    args: RunArguments, hyper: StageRecipe, num_records: int, num_processes: int, seed: int, *, few_labels: bool = False
+    args: RunArguments,
+    hyper: StageRecipe,
+    num_records: int,
+    num_processes: int,
+    seed: int,
+    *,
+    few_labels: bool = False,
+    groups: np.ndarray | None = None,
 ) -> BatchPlan:
     """Per-device batch from the command line, else so that all processes together make up the recipe's batch.
 
     Args:
         few_labels: the default batch is no larger than the training set, which is one batch where it is smaller.
+        groups: see `BatchPlan`.
     """
     accumulation, per_device, drop_last = args.gradient_accumulation_steps, args.per_device_batch_size, args.drop_last
     if per_device is None:
@@ -100,7 +109,7 @@ def resolve_batches(
         per_device = max(1, wanted // (num_processes * accumulation))
     if few_labels and num_records < per_device * accumulation * num_processes:
         drop_last = False
-    return BatchPlan(num_records, per_device, accumulation, num_processes, seed, drop_last)
+    return BatchPlan(num_records, per_device, accumulation, num_processes, seed, drop_last, groups)
 
 
 def resolve_length(
