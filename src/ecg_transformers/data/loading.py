@@ -21,6 +21,7 @@ from ecg_transformers.data.corpora import CORPORA, corpus_class, make_corpus
 from ecg_transformers.data.corpora.base import Corpus, CorpusPlan
 from ecg_transformers.data.errors import ECGDataError, OptionError
 from ecg_transformers.data.folds import take_folds
+from ecg_transformers.data.prepared import is_prepared, load_prepared, manifest_of
 from ecg_transformers.data.rows import RecordTable
 from ecg_transformers.data.sheets import corpus_sheet
 from ecg_transformers.words import did_you_mean
@@ -51,12 +52,15 @@ def load_ecg_dataset(
     """A corpus as a dataset of rows (see `data.record`).
 
     Args:
-        name: a corpus (`describe_corpora` lists them), or a list of corpora, whose records alternate until each has
-            given all of its own. A list whose corpora have different labels comes without labels, for pre-training;
+        name: a corpus (`describe_corpora` lists them), the folder or address of a prepared corpus (what
+            `ecg-transformers build` wrote), or a list of corpora, whose records alternate until each has given all of its
+            own. A list whose corpora have different labels comes without labels, for pre-training;
             leads, rates and lengths may differ, the feature extractor levels them.
         data_dir: the folder in the publisher's layout; for a list of corpora a mapping by name, or a list.
         split: "train", "validation" or "test"; None gives all parts that the corpus has.
-        streaming: read record by record, without building files first.
+        streaming: read record by record, without building files first. Of a prepared corpus shard by shard, in shares
+            for many nodes (`datasets.distributed.split_dataset_by_node`), shuffled (`.shuffle(seed=…)`) and with a state
+            to go on from (`.state_dict()`).
         cache_dir: where builds are kept (default: `ECG_CACHE_DIR`, or the user's cache folder).
         num_proc: processes that build.
         max_skipped: share of records that may be unreadable before the build fails.
@@ -88,6 +92,9 @@ def load_ecg_dataset(
             builder_options,
             {"cache_dir": cache_dir, "num_proc": num_proc, "max_skipped": max_skipped},
         )
+    if name not in CORPORA and is_prepared(name):
+        _check_options(name, data_dir, builder_options)
+        return load_prepared(name, split, streaming, cache_root(cache_dir))
     if not isinstance(data_dir, str | PathLike | None):
         raise OptionError(f"data_dir of the one corpus {name!r} is one folder, not a {type(data_dir).__name__}.")
     folds = take_folds(builder_options, _options_of(name))
@@ -96,6 +103,18 @@ def load_ecg_dataset(
         return _stream(corpus, plan_of(corpus, folds), split, max_skipped, cache_dir)
     folder = prepare(corpus, cache_dir=cache_dir, num_proc=num_proc, max_skipped=max_skipped, folds=folds)
     return _open(folder, name, split)
+
+
+def _check_options(name: str, data_dir: Any, options: Mapping[str, Any]) -> None:
+    """A prepared corpus is as it was built: options may be repeated, not changed."""
+    built = manifest_of(name)["options"]
+    given = {**({} if data_dir is None else {"data_dir": data_dir}), **options}
+    differing = [key for key, value in given.items() if key not in built or built[key] != value]
+    if differing:
+        raise OptionError(
+            f"{name!r} is a prepared corpus, built with {', '.join(f'{key}={value}' for key, value in built.items())}; "
+            f"leave out {', '.join(differing)}, or build it anew."
+        )
 
 
 def _open(folder: Path, name: str, split: str | None) -> datasets.Dataset | datasets.DatasetDict:
@@ -250,6 +269,9 @@ def build_report(
     **builder_options: Any,
 ) -> BuildReport:
     """The report of the build that `load_ecg_dataset` with the same arguments uses (building it if need be)."""
+    if name not in CORPORA and is_prepared(name):
+        _check_options(name, data_dir, builder_options)
+        return BuildReport.load(name)
     folds = take_folds(builder_options, _options_of(name))
     corpus = make_corpus(name, data_dir, builder_options)
     folder = prepare(corpus, cache_dir=cache_dir, max_skipped=max_skipped, num_proc=num_proc, folds=folds)

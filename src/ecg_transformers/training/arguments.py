@@ -48,6 +48,11 @@ class DataArguments:
     )
     test_folds: str | None = option(None, "Folds of the test part, e.g. 9,10 (default: the highest).")
     validation_folds: str | None = option(None, "Folds of the validation part (default: the one below the test part).")
+    streaming: bool = option(
+        False,
+        "Read a prepared corpus from its shards as records are drawn, without unpacking it first; records that lie together "
+        "are drawn near each other.",
+    )
     on_bad_record: str = option(
         "stop", "Records that cannot be used: stop before the first step and name them all, or skip and count them."
     )

@@ -157,7 +157,7 @@ def prepare_run(
 ) -> Run:
     """Everything that the loop needs, checked before anything is trained."""
     hyper = settings.hyper
-    plan = resolve_batches(args, hyper, len(split), accelerator.num_processes, args.seed)
+    plan = resolve_batches(args, hyper, len(split), accelerator.num_processes, args.seed, groups=split.groups)
     total_steps = resolve_length(args, hyper, plan.steps_per_epoch)
     schedule = resolve_schedule(hyper, total_steps, plan.steps_per_epoch, plan.global_batch_size)
     model = build_model(args, settings, source)

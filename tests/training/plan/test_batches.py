@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ecg_transformers.training.errors import UsageError
-from ecg_transformers.training.plan.batches import BatchPlan, StepSampler
+from ecg_transformers.training.plan.batches import BatchPlan, StepSampler, near_order
 from ecg_transformers.training.plan.randomness import numpy_generator, permutation, stream_key, torch_generator
 
 
@@ -87,3 +87,33 @@ def test_generators_depend_on_every_part_of_their_name() -> None:
     assert len({numpy_generator(*name).random() for name in names}) == 4
     assert len({float(torch_generator(*name).initial_seed()) for name in names}) == 4
     assert np.array_equal(numpy_generator(0, "a").random(3), numpy_generator(0, "a").random(3))
+
+
+GROUPS = np.repeat(np.arange(30), 8)[:237]
+
+
+def test_an_order_that_stays_near_holds_every_record_once_and_differs_by_epoch() -> None:
+    orders = [near_order(GROUPS, 12, seed=0, epoch=epoch) for epoch in range(3)]
+    assert all(sorted(order) == list(range(237)) for order in orders)
+    assert len({tuple(order) for order in orders}) == 3
+
+
+def test_a_batch_comes_from_many_groups_and_a_process_reads_each_of_its_groups_once() -> None:
+    plan = BatchPlan(237, per_device_batch_size=6, num_processes=2, groups=GROUPS)
+    assert len(set(GROUPS[plan.global_batch(0)])) >= 10
+    for rank in (0, 1):
+        kept: list[int] = []
+        read = 0
+        for step in range(plan.steps_per_epoch):
+            for index in plan.micro_batches(step, rank)[0].indices:
+                group = int(GROUPS[index])
+                read += group not in kept
+                kept = [*(other for other in kept if other != group), group][-7:]
+        assert read <= 30 / 2 + 6  # half of the groups, and those that two lanes share
+
+
+def test_the_global_batch_of_shards_is_the_same_however_it_is_divided() -> None:
+    whole = BatchPlan(237, per_device_batch_size=8, seed=1, groups=GROUPS)
+    divided = BatchPlan(237, per_device_batch_size=2, accumulation=2, num_processes=2, seed=1, groups=GROUPS)
+    for step in range(2 * whole.steps_per_epoch):
+        assert sorted(records_of_step(divided, step)) == sorted(records_of_step(whole, step))

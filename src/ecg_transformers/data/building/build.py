@@ -18,11 +18,11 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ecg_transformers.data.building.engines import Engine, run_jobs
+from ecg_transformers.data.building.engines import Engine, run_jobs, start_ray
 from ecg_transformers.data.building.report import REPORT_NAME, BuildReport, check_skipped, check_splits, make_report
 from ecg_transformers.data.building.shards import (
     FACTS,
@@ -187,8 +187,8 @@ def build_into(
         for facts in run_jobs(write_shard, jobs, engine=engine, num_proc=num_proc):
             done[facts.file] = facts
             bar.update(facts.records)
-    everything = [done.get(shard.file) or read_facts(store, shard.file) for shard in shards]
-    present = [facts for facts in everything if facts is not None]
+    done |= _finished(store, [shard for shard in shards if shard.file not in done])
+    present = [done[shard.file] for shard in shards if shard.file in done]
     if len(present) < len(shards):
         report = make_report(corpus, plan, [done[shard.file] for shard in own], store.address, whole=False)
         report.notes.append(
@@ -243,16 +243,18 @@ def _key_of(corpus: Corpus, plan: CorpusPlan, store: Store, head: str, shard: Sh
     return shard_key(job_of(corpus, plan, shard, store, head))
 
 
-def _finished(store: Store, shards: Sequence[Shard], key_of: Any) -> dict[str, ShardFacts]:
-    """The shards that an earlier run finished and whose records have not changed since."""
-    there = store.sizes(FACTS)
+def _finished(
+    store: Store, shards: Sequence[Shard], key_of: Callable[[Shard], str] | None = None
+) -> dict[str, ShardFacts]:
+    """The shards that are finished, and whose records have not changed since where `key_of` is given."""
+    there = store.sizes(FACTS) if shards else {}
     sizes = store.sizes() if there else {}
     found = {}
     for shard in shards:
         facts = read_facts(store, shard.file) if Path(facts_name(shard.file)).name in there else None
         if facts is None:
             continue
-        if sizes.get(shard.file) == facts.size and key_of(shard) == facts.key:
+        if sizes.get(shard.file) == facts.size and (key_of is None or key_of(shard) == facts.key):
             found[shard.file] = facts
         else:
             logger.warning("%s: its records or the file itself have changed; it is built again.", store.url(shard.file))
@@ -381,6 +383,8 @@ def build_corpus(
         raise OptionError(f"records_per_shard must be at least 1, not {records_per_shard}.")
     folds = take_folds(options, [option.name for option in dataclasses.fields(corpus_class(name).options_class)])
     store = Store(output_dir)
+    if engine == "ray":
+        start_ray()  # that it is there is known before anything is written
     if store.address.startswith("memory://") and (engine == "ray" or (num_proc or 1) > 1):
         raise OptionError("memory:// is the memory of one process: build there without num_proc and engine.")
     corpus = make_corpus(name, data_dir, options)

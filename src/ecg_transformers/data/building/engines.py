@@ -116,6 +116,7 @@ def start_ray() -> Any:
     except ImportError as error:
         raise MissingDependencyError('the engine ray needs Ray: pip install "ecg_transformers[ray]".') from error
     if not ray.is_initialized():
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
         try:
             ray.init(log_to_driver=False)
         except (ConnectionError, RuntimeError) as error:

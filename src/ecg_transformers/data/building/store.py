@@ -83,7 +83,7 @@ class Store:
             if self.local is not None:
                 return (self.local / name).read_text(encoding="utf-8")
             return str(self._fs.cat_file(self.url(name)).decode())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def remove(self, name: str) -> None:

@@ -191,7 +191,7 @@ def plan_seed(
         )
     chosen = train_split.select(subset.indices.tolist())
     hyper = classifier.settings.hyper
-    plan = resolve_batches(args, hyper, len(chosen), processes, seed, few_labels=True)
+    plan = resolve_batches(args, hyper, len(chosen), processes, seed, few_labels=True, groups=chosen.groups)
     fraction = args.label_fraction
     total = 1 if args.mode == "linear" else resolve_length(args, hyper, plan.steps_per_epoch, fraction)
     facts = {

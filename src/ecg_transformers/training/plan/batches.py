@@ -8,7 +8,7 @@ batch `b` and two accumulated pieces) therefore train on the same records at eve
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -16,11 +16,32 @@ import numpy as np
 from ecg_transformers.training.errors import UsageError
 from ecg_transformers.training.plan.randomness import permutation
 
+MOST_LANES = 64
+
 
 @lru_cache(maxsize=2)
 def epoch_order(num_records: int, seed: int, epoch: int) -> np.ndarray:
     """The order of the records in one epoch: int64 `(num_records,)`."""
     return permutation(num_records, seed, "order", epoch)
+
+
+def near_order(groups: np.ndarray, batch_size: int, seed: int, epoch: int) -> np.ndarray:
+    """The order of an epoch that reads records group by group: int64 `(num_records,)`.
+
+    All groups, in random order and with their records in random order, are laid end to end and cut into lanes of equal
+    length; every batch takes the next records of each lane, in the order of the lanes. So a batch is drawn from up to
+    `MOST_LANES` groups, a process whose share are the lanes beside each other reads its groups once, and the order
+    depends on the size of the global batch, but not on how many processes share it.
+
+    Args:
+        groups: of each record, `(num_records,)`.
+    """
+    number = permutation(int(groups.max()) + 1, seed, "groups", epoch)[groups]
+    sequence = np.lexsort((permutation(len(groups), seed, "order", epoch), number))
+    lanes = next(count for count in range(min(MOST_LANES, batch_size), 0, -1) if batch_size % count == 0)
+    steps = len(sequence) // batch_size
+    whole = sequence[: steps * batch_size].reshape(lanes, steps, batch_size // lanes)
+    return np.concatenate([whole.transpose(1, 0, 2).reshape(-1), sequence[steps * batch_size :]])
 
 
 @dataclass(frozen=True)
@@ -47,6 +68,7 @@ class BatchPlan:
         seed: key of the order.
         drop_last: leave out the incomplete batch at the end of an epoch (another order each epoch, so other records
             each time).
+        groups: where records are read from shards, which of them are read together, `(num_records,)`.
 
     Raises:
         UsageError: no step fits into an epoch, or a size is not positive.
@@ -58,6 +80,8 @@ class BatchPlan:
     num_processes: int = 1
     seed: int = 0
     drop_last: bool = True
+    groups: np.ndarray | None = field(default=None, compare=False)
+    _orders: dict[int, np.ndarray] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("per_device_batch_size", "accumulation", "num_processes"):
@@ -91,7 +115,15 @@ class BatchPlan:
         """Indices of all records of one optimiser step, in order."""
         epoch, position = divmod(step, self.steps_per_epoch)
         start = position * self.global_batch_size
-        return epoch_order(self.num_records, self.seed, epoch)[start : start + self.global_batch_size]
+        return self._order(epoch)[start : start + self.global_batch_size]
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if self.groups is None:
+            return epoch_order(self.num_records, self.seed, epoch)
+        if epoch not in self._orders:
+            self._orders.clear()
+            self._orders[epoch] = near_order(self.groups, self.global_batch_size, self.seed, epoch)
+        return self._orders[epoch]
 
     def pieces(self, step: int) -> list[np.ndarray]:
         """The global batch of a step cut into forward passes; piece `micro * num_processes + rank` is that rank's."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from huggingface_hub.errors import StrictDataclassError
 
 from ecg_transformers.features.protocol import Extractor
@@ -120,11 +121,13 @@ def resolve_batches(
     seed: int,
     *,
     few_labels: bool = False,
+    groups: np.ndarray | None = None,
 ) -> BatchPlan:
     """Per-device batch from the command line, else so that all processes together make up the recipe's batch.
 
     Args:
         few_labels: the default batch is no larger than the training set, which is one batch where it is smaller.
+        groups: see `BatchPlan`.
     """
     accumulation, per_device, drop_last = args.gradient_accumulation_steps, args.per_device_batch_size, args.drop_last
     if per_device is None:
@@ -132,7 +135,7 @@ def resolve_batches(
         per_device = max(1, wanted // (num_processes * accumulation))
     if few_labels and num_records < per_device * accumulation * num_processes:
         drop_last = False
-    return BatchPlan(num_records, per_device, accumulation, num_processes, seed, drop_last)
+    return BatchPlan(num_records, per_device, accumulation, num_processes, seed, drop_last, groups)
 
 
 def resolve_length(

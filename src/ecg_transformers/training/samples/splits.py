@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from ecg_transformers.data.corpora import CORPORA
 from ecg_transformers.data.errors import ECGDataError
 from ecg_transformers.data.fingerprint import dataset_fingerprint
 from ecg_transformers.data.loading import RecordTable, build_report, label_names, load_ecg_dataset, task_kind
+from ecg_transformers.data.prepared import ShardRecords, manifest_of
 from ecg_transformers.evaluation.readouts import Records
 from ecg_transformers.features.checking import kind_of
 from ecg_transformers.training.arguments import DataArguments, parse_overrides
@@ -31,6 +33,7 @@ class Split:
         task_kind: "multilabel", "multiclass", … as the corpus says.
         facts: corpus, options, number of records, fingerprint.
         sources: the corpus of each record; patients of two corpora may have the same id. Not given: all of one corpus.
+        groups: where records are read from shards, which of them are read together: int32 `(N,)`.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Split:
     task_kind: str = "unlabelled"
     facts: dict[str, Any] = field(default_factory=dict)
     sources: list[str] = field(default_factory=list)
+    groups: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         self.sources = self.sources or [""] * len(self.record_ids)
@@ -80,6 +84,7 @@ class Split:
             task_kind=self.task_kind,
             facts={**self.facts, "records_used": len(chosen)},
             sources=[self.sources[index] for index in chosen],
+            groups=None if self.groups is None else self.groups[chosen],
         )
 
 
@@ -110,6 +115,8 @@ def load_split(args: DataArguments, split: str, *, task: str | None = None, labe
         UsageError: no such corpus, folder, option or task, an empty split, or no labels where they are needed.
     """
     names, data_dir, options = _source(args, task)
+    if args.streaming:
+        return _streamed(args, names, data_dir, options, split, labelled)
     reading = _reading(names, options)
     with usage_errors(ECGDataError, TypeError):
         dataset = load_ecg_dataset(names if len(names) > 1 else names[0], data_dir=data_dir, split=split, **reading)
@@ -137,6 +144,41 @@ def load_split(args: DataArguments, split: str, *, task: str | None = None, labe
         )
         if labelled:
             result.labels = _labels(table, kind, result)
+    return result
+
+
+def _streamed(
+    args: DataArguments, names: list[str], data_dir: Any, options: dict[str, Any], split: str, labelled: bool
+) -> Split:
+    """One split of a prepared corpus, whose records are read from its shards as they are drawn."""
+    if len(names) != 1 or names[0] in CORPORA:
+        raise UsageError("--streaming reads one prepared corpus: name the folder or address that `build` wrote to.")
+    with usage_errors(ECGDataError):
+        build_report(names[0], data_dir, **options)  # that the options are those it was built with
+        manifest, records = manifest_of(names[0]), ShardRecords(names[0], split)
+    sources = records.column("source")
+    result = Split(
+        name=split,
+        records=records,
+        record_ids=records.column("record_id"),
+        patient_ids=records.column("patient_id"),
+        label_names=manifest["label_names"],
+        task_kind=manifest["task_kind"],
+        facts={
+            "name": args.dataset,
+            "split": split,
+            "task": options.get("task"),
+            "options": options,
+            "records": len(records),
+            "fingerprint": records.fingerprint,
+        },
+        sources=sources,
+        groups=records.groups,
+    )
+    if labelled:
+        result.labels = _labels(records, result.task_kind, result)
+    if args.max_records is not None and split == "train":
+        result = result.select(range(min(args.max_records, len(result))))
     return result
 
 

@@ -1,0 +1,171 @@
+"""Prepared corpora: the parquet shards that `ecg-transformers build` wrote, opened from a folder or any address of fsspec."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ecg_transformers.data.building.build import MANIFEST_NAME
+from ecg_transformers.data.building.report import REPORT_NAME
+from ecg_transformers.data.building.shards import FACTS
+from ecg_transformers.data.building.store import Store
+from ecg_transformers.data.errors import ECGDataError, OptionError
+from ecg_transformers.data.record import ECGRecord
+
+
+def is_prepared(name: str) -> bool:
+    """Whether a name means a prepared corpus and not a corpus by its name: an address, or the folder of a build."""
+    return "://" in name or any((Path(name) / what).exists() for what in (MANIFEST_NAME, FACTS))
+
+
+def shards_by_split(address: str) -> dict[str, list[dict[str, Any]]]:
+    """The shards of a prepared corpus as its manifest lists them, by split.
+
+    Raises:
+        ECGDataError: there is no finished build, or a shard is missing or not as it was written.
+    """
+    store = Store(address)
+    text = store.read_text(MANIFEST_NAME)
+    if text is None or store.read_text(REPORT_NAME) is None:
+        finished = sum(name.endswith(".json") for name in store.sizes(FACTS)) - 1
+        what = "there is no prepared corpus here"
+        if finished >= 0:
+            what = f"this build is not finished ({finished} shards are there): the same `build` command goes on with it"
+        raise ECGDataError(f"{what}.", path=store.address)
+    sizes = store.sizes()
+    splits: dict[str, list[dict[str, Any]]] = {}
+    for shard in json.loads(text)["shards"]:
+        if sizes.get(shard["file"]) != shard["size"]:
+            raise ECGDataError(
+                f"the shard has {sizes.get(shard['file'], 0)} bytes and not the {shard['size']} it was written with: "
+                "fetch it again, or build anew.",
+                path=store.url(shard["file"]),
+            )
+        splits.setdefault(shard["split"], []).append(shard)
+    return splits
+
+
+def load_prepared(address: str, split: str | None, streaming: bool, cache_dir: Path) -> Any:
+    """A prepared corpus as a dataset.
+
+    Args:
+        address: a folder, or what fsspec opens.
+        split: one part, or None for all.
+        streaming: read shard by shard; else the shards are unpacked to memory-mapped files in the cache first.
+        cache_dir: where to.
+
+    Raises:
+        ECGDataError: see `shards_by_split`.
+        OptionError: there is no such split.
+    """
+    import datasets
+
+    from ecg_transformers.data.streams import ShardStream
+
+    splits = shards_by_split(address)
+    if split is not None and split not in splits:
+        raise OptionError(f"{address!r} has no record in the split {split!r}; it has {list(splits)}.")
+    store = Store(address)
+    files = {part: [store.url(shard["file"]) for shard in shards] for part, shards in splits.items()}
+    cache = str(cache_dir / "prepared")
+    if streaming:
+        streams = datasets.load_dataset("parquet", data_files=files, streaming=True, cache_dir=cache)
+        parts = {part: ShardStream.of(stream) for part, stream in streams.items()}
+        return datasets.IterableDatasetDict(parts) if split is None else parts[split]
+    quiet = sum(shard["rows"] for shards in splits.values() for shard in shards) < 5000
+    bars_off = quiet and not datasets.utils.are_progress_bars_disabled()  # seconds
+    if bars_off:
+        datasets.disable_progress_bars()
+    try:
+        loaded = datasets.load_dataset("parquet", data_files=files, cache_dir=cache)
+    finally:
+        if bars_off:
+            datasets.enable_progress_bars()
+    return loaded if split is None else loaded[split]
+
+
+def manifest_of(address: str) -> dict[str, Any]:
+    """What a prepared corpus was built from: `corpus`, `version`, `options`, `label_names`, `task_kind`, `shards`.
+
+    Raises:
+        ECGDataError: see `shards_by_split`.
+    """
+    shards_by_split(address)
+    manifest: dict[str, Any] = json.loads(Store(address).read_text(MANIFEST_NAME) or "{}")
+    return manifest
+
+
+class ShardRecords:
+    """The records of a split by index, read from the shards as they are asked for: nothing is unpacked first.
+
+    A row group (64 records) is read at a time, and the ones that were used last are kept, so an order that stays near
+    (`groups` tells which records lie together) reads each group once.
+
+    Args:
+        address: the prepared corpus.
+        split: its part.
+        keep: row groups in memory, a few megabytes each.
+
+    Attributes:
+        groups: the row group of each record, int32 `(N,)`.
+        fingerprint: 16 hexadecimal digits of the content of the files.
+    """
+
+    def __init__(self, address: str, split: str, keep: int = 64) -> None:
+        shards = shards_by_split(address).get(split)
+        if shards is None:
+            raise OptionError(f"{address!r} has no record in the split {split!r}.")
+        store = Store(address)
+        self._urls = [store.url(shard["file"]) for shard in shards]
+        self.fingerprint = hashlib.sha256("".join(shard["sha256"] for shard in shards).encode()).hexdigest()[:16]
+        self._keep = keep
+        sizes = [self._file(url).metadata for url in self._urls]
+        rows = [data.row_group(number).num_rows for data in sizes for number in range(data.num_row_groups)]
+        self._place = [(url, number) for url, data in zip(self._urls, sizes) for number in range(data.num_row_groups)]
+        self._first = np.cumsum([0, *rows])
+        self.groups = np.repeat(np.arange(len(rows), dtype=np.int32), rows)
+        self._tables: OrderedDict[int, Any] = OrderedDict()
+
+    @staticmethod
+    def _file(url: str) -> Any:
+        import fsspec
+        import pyarrow.parquet as pq
+
+        system, path = fsspec.core.url_to_fs(url)
+        return pq.ParquetFile(path, filesystem=system)
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_tables": OrderedDict()}
+
+    def __getitem__(self, index: int) -> ECGRecord:
+        group = int(self.groups[index])
+        if group not in self._tables:
+            while len(self._tables) >= self._keep:
+                self._tables.popitem(last=False)
+            url, number = self._place[group]
+            with self._file(url) as file:
+                self._tables[group] = file.read_row_group(number)
+        self._tables.move_to_end(group)
+        row = self._tables[group].slice(index - int(self._first[group]), 1)
+        return ECGRecord.from_row(row.to_pylist()[0])
+
+    def column(self, name: str) -> list[Any]:
+        """A column in the order of the records, as Python values; not for `signal`."""
+        values: list[Any] = []
+        for url in self._urls:
+            with self._file(url) as file:
+                values += file.read([name]).column(0).to_pylist()
+        return values
+
+    def label_matrix(self) -> np.ndarray:
+        """0/1 labels, int8 `(records, classes)`."""
+        rows = self.column("label_vector")
+        return np.asarray(rows, dtype=np.int8).reshape(len(rows), -1)

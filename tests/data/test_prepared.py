@@ -1,0 +1,129 @@
+"""Prepared corpora: the rows of the build, in exact shares for any number of nodes, and resumed without loss."""
+
+import json
+
+import pytest
+from datasets.distributed import split_dataset_by_node
+
+from ecg_transformers.data.building.build import build_corpus
+from ecg_transformers.data.errors import ECGDataError, OptionError
+from ecg_transformers.data.fingerprint import dataset_fingerprint
+from ecg_transformers.data.loading import build_report, label_names, load_ecg_dataset, task_kind
+
+OPTIONS = {"num_records": 90, "duration": 2.0, "records_per_shard": 13}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prepared") / "out"
+    build_corpus("synthetic", None, folder, **OPTIONS)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _no_pause(monkeypatch):
+    """`datasets` waits five seconds at the end of a shuffled stream of parquet."""
+    monkeypatch.setattr("datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)
+
+
+def ids(stream):
+    return [row["record_id"] for row in stream]
+
+
+def test_it_holds_what_the_corpus_itself_gives(prepared, tmp_path):
+    direct = load_ecg_dataset("synthetic", num_records=90, duration=2.0, cache_dir=tmp_path)
+    loaded = load_ecg_dataset(str(prepared), cache_dir=tmp_path)
+    streamed = load_ecg_dataset(f"file://{prepared}", streaming=True, cache_dir=tmp_path)
+    assert dataset_fingerprint(loaded) == dataset_fingerprint(direct)
+    assert {part: list(stream) for part, stream in streamed.items()} == {part: list(rows) for part, rows in direct.items()}
+    assert label_names(streamed) == label_names(direct)
+    assert task_kind(streamed) == "multilabel"
+    assert build_report(str(prepared)).read == 90
+
+
+@pytest.mark.parametrize("nodes", [2, 3, 5])
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_every_record_is_given_to_one_node(prepared, nodes, shuffled, tmp_path):
+    stream = load_ecg_dataset(str(prepared), split="train", streaming=True, cache_dir=tmp_path)
+    everything = sorted(ids(stream))
+    assert stream.num_shards == 5
+    stream = stream.shuffle(seed=1, buffer_size=20) if shuffled else stream
+    shares = [ids(split_dataset_by_node(stream, rank, nodes)) for rank in range(nodes)]
+    assert sorted(name for share in shares for name in share) == everything
+    assert max(map(len, shares)) - min(map(len, shares)) <= (13 if nodes == 5 else 1)
+
+
+@pytest.mark.parametrize("nodes", [1, 3, 5])
+@pytest.mark.parametrize("shuffled", [False, True])
+@pytest.mark.parametrize("taken", [0, 11])
+def test_a_stream_goes_on_behind_the_last_record(prepared, nodes, shuffled, taken, tmp_path):
+    def stream():
+        whole = load_ecg_dataset(str(prepared), split="train", streaming=True, cache_dir=tmp_path)
+        return split_dataset_by_node(whole.shuffle(seed=1, buffer_size=20) if shuffled else whole, nodes - 1, nodes)
+
+    first = stream()
+    rows = iter(first)
+    before = [next(rows)["record_id"] for _ in range(taken)]
+    state = json.loads(json.dumps(first.state_dict()))
+    second = stream()
+    second.load_state_dict(state)
+    assert before + ids(second) == ids(stream())
+
+
+def test_shuffling_mixes_shards_and_epochs_differ(prepared, tmp_path):
+    stream = load_ecg_dataset(str(prepared), split="train", streaming=True, cache_dir=tmp_path)
+    order = ids(stream)
+    shuffled = stream.shuffle(seed=1, buffer_size=20)
+    first = ids(shuffled)
+    assert len({order.index(name) // 13 for name in first[:20]}) >= 3
+    assert first == ids(stream.shuffle(seed=1, buffer_size=20)) != ids(stream.shuffle(seed=2, buffer_size=20))
+    shuffled.set_epoch(1)
+    assert sorted(ids(shuffled)) == sorted(first) != first
+    assert ids(shuffled) != first
+    with pytest.raises(OptionError, match="needs seed"):
+        stream.shuffle()
+
+
+def test_what_is_missing_or_damaged_is_named(prepared, tmp_path):
+    import shutil
+
+    build_corpus("synthetic", None, tmp_path / "two", num_records=20, test_fraction=0.0)
+    with pytest.raises(OptionError, match=r"no record in the split 'test'"):
+        load_ecg_dataset(str(tmp_path / "two"), split="test", streaming=True)
+    with pytest.raises(OptionError, match=r"built with num_records=90, .*; leave out data_dir, seed, or build it anew"):
+        load_ecg_dataset(str(prepared), "somewhere", task="all", seed=1)
+    build_corpus("synthetic", None, tmp_path / "part", shard=(0, 2), **OPTIONS)
+    with pytest.raises(ECGDataError, match=r"not finished \(\d+ shards are there\)"):
+        load_ecg_dataset(str(tmp_path / "part"))
+    with pytest.raises(ECGDataError, match="no prepared corpus here"):
+        load_ecg_dataset("memory://nowhere", streaming=True)
+    copy = shutil.copytree(prepared, tmp_path / "copy")
+    shard = next(copy.glob("*.parquet"))
+    shard.write_bytes(shard.read_bytes()[:-10])
+    with pytest.raises(ECGDataError, match=rf"{shard.name}.*bytes and not the"):
+        load_ecg_dataset(str(copy), streaming=True)
+
+
+def test_records_are_read_from_the_shards_by_index(prepared, tmp_path):
+    import numpy as np
+
+    from ecg_transformers.data.prepared import ShardRecords
+    from ecg_transformers.data.rows import RecordTable
+
+    table = RecordTable(load_ecg_dataset(str(prepared), split="train", cache_dir=tmp_path))
+    records = ShardRecords(str(prepared), "train", keep=2)
+    assert len(records) == len(table)
+    for index in (61, 0, 13, 12, 40, 0):
+        own, other = records[index], table[index]
+        assert (own.record_id, own.patient_id, own.labels) == (other.record_id, other.patient_id, other.labels)
+        np.testing.assert_array_equal(own.signal, other.signal)
+    assert records.column("record_id") == table.record_ids
+    np.testing.assert_array_equal(records.label_matrix(), table.label_matrix())
+    assert np.bincount(records.groups).tolist() == [13, 13, 13, 13, len(table) - 52]
+
+
+def test_an_address_streams_too(tmp_path):
+    build_corpus("synthetic", None, "memory://streamed/here", **OPTIONS)
+    direct = load_ecg_dataset("synthetic", split="train", num_records=90, duration=2.0, cache_dir=tmp_path)
+    stream = load_ecg_dataset("memory://streamed/here", split="train", streaming=True, cache_dir=tmp_path)
+    assert list(stream) == list(direct)
