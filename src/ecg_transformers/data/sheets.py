@@ -20,8 +20,11 @@ def corpus_sheet(name: str) -> dict[str, Any]:
     """
     cls = corpus_class(name)
     options = {option.name: option.default for option in dataclasses.fields(cls.options_class)}
+    facts = dataclasses.asdict(cls.facts)
+    known = cls.about_known_records()
     return {
-        **dataclasses.asdict(cls.facts),
+        **facts,
+        "notes": (*facts["notes"], *([known] if known else [])),
         "available": True,
         "options": options,
         "options_help": inspect.getdoc(cls.options_class) or "",

@@ -12,6 +12,7 @@ from ecg_transformers.data.corpora.shared.snomed import label_names_of, labels_o
 from ecg_transformers.data.errors import ECGDataError, OptionError, RecordNotFoundError
 from ecg_transformers.data.loading import build_report, load_ecg_dataset
 from ecg_transformers.data.record import ECGRecord
+from ecg_transformers.data.sheets import corpus_sheet, sheet_text
 
 _spec = importlib.util.spec_from_file_location("corpus_layouts", Path(__file__).with_name("layouts.py"))
 layouts = importlib.util.module_from_spec(_spec)
@@ -201,19 +202,32 @@ def test_samples_without_value_are_nan_and_flat_leads_are_flagged(tmp_path):
     samples[10:20, 1] = -32768
     samples[:, 7] = 0
     write_challenge(tmp_path, "JS10765", samples=samples)
-    row = rows_of("ningbo", tmp_path)["JS10765"]
+    row = rows_of("ningbo", tmp_path, bad_records="keep")["JS10765"]
     assert np.isnan(signal_of(row)[10:20, 1]).all()
-    report = build_report("ningbo", tmp_path)
+    report = build_report("ningbo", tmp_path, bad_records="keep")
     assert report.flags == {"missing_samples": 1, "flat_lead": 1, "known_signal": 1}
 
 
-def test_known_records_without_signal_are_skipped_counted_or_kept(tmp_path):
+def test_known_bad_records_are_skipped_and_counted_or_kept_and_flagged(tmp_path):
     for name in ("Q0001", "Q0400", "Q0063", "Q0051"):
         write_challenge(tmp_path, name)
-    assert set(rows_of("cpsc_extra", tmp_path)) == {"Q0001", "Q0063", "Q0051"}
-    assert set(rows_of("cpsc_extra", tmp_path, bad_records="keep")) == {"Q0001", "Q0400", "Q0063", "Q0051"}
-    assert set(rows_of("cpsc_extra", tmp_path, bad_records="skip_all")) == {"Q0001", "Q0051"}
-    assert build_report("cpsc_extra", tmp_path).excluded == {"known bad record (signal)": 1}
+    assert set(rows_of("cpsc_extra", tmp_path)) == {"Q0001", "Q0051"}
+    report = build_report("cpsc_extra", tmp_path)
+    assert report.excluded == {"known bad record (duplicate)": 1, "known bad record (signal)": 1}
+    assert any("left out (duplicate): Q0063" in note for note in report.notes)
+    kept = rows_of("cpsc_extra", tmp_path, bad_records="keep")
+    flags = {
+        name: [f for f in json.loads(row["metadata"]).get("flags", []) if "known" in f] for name, row in kept.items()
+    }
+    assert flags == {"Q0001": [], "Q0051": [], "Q0063": ["known_duplicate"], "Q0400": ["known_signal"]}
+
+
+@pytest.mark.parametrize(
+    "name", ["ptb_xl", "cinc2020", "cinc2021", "chapman", "ningbo", "georgia", "cpsc2018", "cpsc_extra"]
+)
+def test_fact_sheets_say_that_known_bad_records_are_left_out_and_how_to_keep_them(name):
+    assert "left out and counted" in sheet_text(corpus_sheet(name))
+    assert "bad_records='keep'" in sheet_text(corpus_sheet(name))
 
 
 def test_known_copies_of_a_recording_stay_in_one_part(tmp_path):
@@ -222,7 +236,7 @@ def test_known_copies_of_a_recording_stay_in_one_part(tmp_path):
     for name in ("Q0063", "Q0051"):
         write_challenge(tmp_path, name, samples=microvolts(7, 50), codes="164889003" if name == "Q0063" else "59118001")
     for seed in range(3):
-        rows = rows_of("cpsc_extra", tmp_path, seed=seed)
+        rows = rows_of("cpsc_extra", tmp_path, seed=seed, bad_records="keep")
         assert rows["Q0063"]["fold"] == rows["Q0051"]["fold"]
 
 

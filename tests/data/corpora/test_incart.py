@@ -72,7 +72,7 @@ def test_windows_carry_their_own_beats(incartdb, rows_of):
 
 
 def test_records_with_a_railed_lead_are_flagged_or_left_out(incartdb, rows_of):
-    assert build_report("incart", incartdb).flags == {"known_signal": 2}
+    assert build_report("incart", incartdb).flags == {"known_lead": 2}
     assert set(rows_of("incart", incartdb, bad_records="skip_all")) == {"I01", "I49"}
 
 

@@ -128,6 +128,11 @@ class Corpus(ABC):
         if found is not None:
             self.data_dir = found.parent
 
+    @classmethod
+    def about_known_records(cls) -> str:
+        """A sentence for the fact sheet where records that public sources name as bad are left out."""
+        return ""
+
     @abstractmethod
     def plan(self) -> CorpusPlan:
         """List the records, without reading signals."""

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from ecg_transformers.data.corpora.base import CorpusFacts, CorpusPlan, Item
-from ecg_transformers.data.corpora.shared.challenge import FIRST_OF_NINGBO, ChallengeCorpus, source_of
+from ecg_transformers.data.corpora.shared.challenge import FIRST_OF_NINGBO, ChallengeCorpus, known_of_sources, source_of
 from ecg_transformers.data.corpora.shared.finishing import finished_row, note_of_count
 from ecg_transformers.data.corpora.shared.folds import assign_folds, split_by_folds
 from ecg_transformers.data.corpora.shared.headers import age_in_years, sex_of
-from ecg_transformers.data.corpora.shared.known import POLICIES, apply_known, known_records
+from ecg_transformers.data.corpora.shared.known import POLICIES, apply_known, known_records, sentence_of_known
 from ecg_transformers.data.corpora.shared.packaged import packaged_table
 from ecg_transformers.data.corpora.shared.search import find_file, walk_files
 from ecg_transformers.data.corpora.shared.snomed import label_names_of, labels_of_codes, snomed_rows
@@ -46,7 +46,7 @@ class ChapmanOptions:
             paper), "scored" and "superclass" (as in the Challenge), or None for no labels.
         signals: of the figshare deposit, "recorded" (ECGData) or "denoised" (ECGDataDenoised); None takes the recorded
             ones where they are there.
-        bad_records: "skip", "skip_all" or "keep", as for the Challenges.
+        bad_records: "skip" or "keep", as for the Challenges.
         correct_gain: as for the Challenges.
         seed: of the ten folds.
     """
@@ -117,6 +117,10 @@ class ChapmanCorpus(ChallengeCorpus):
             return labels_of_codes(codes, task)
         acronyms = [label_of_snomed(code) for code in codes]
         return labels_of_acronyms([acronym for acronym in acronyms if acronym], task)
+
+    @classmethod
+    def about_known_records(cls) -> str:
+        return sentence_of_known({**known_of_sources(cls.sources), **known_records("chapman_figshare")})
 
     def unknown_codes(self, codes: Sequence[str]) -> list[str]:
         return [code for code in codes if label_of_snomed(code) is None]

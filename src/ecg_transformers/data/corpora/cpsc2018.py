@@ -40,7 +40,7 @@ class CPSC2018Options:
         protocol: "folds" (ten folds by label with a seed, copies together) or "merl_split" (the random split of Liu et al.,
             4,950 / 551 / 1,376).
         seed: of the folds.
-        bad_records: "skip", "skip_all" or "keep", as for the Challenges.
+        bad_records: "skip" or "keep", as for the Challenges.
     """
 
     task: str | None = "all"

@@ -26,7 +26,7 @@ class GeorgiaCorpus(ChallengeCorpus):
         layout="E00001.hea and E00001.mat …, at any depth",
         notes=(
             "The first edition of 2020 states 4880 units per millivolt; put right to 1000 (correct_gain=False keeps it).",
-            "Six records hold huge values at R peaks (flag known_signal), 92 groups of records are identical.",
+            "Six records hold huge values at R peaks, 92 groups of records are identical.",
         ),
     )
     sources = ("georgia",)

@@ -39,7 +39,7 @@ class INCARTOptions:
         task: "beats" (AAMI class of each beat), or None for no labels.
         window_s: cut the half hours into consecutive windows of this many seconds; None keeps them whole.
         seed: of the ten folds, drawn by patient.
-        bad_records: "skip", "skip_all" (leaves out records with a lead at the rail) or "keep".
+        bad_records: "skip_all" leaves out the records with a lead at the rail; "skip" and "keep" keep them, flagged.
         correct_gain: as for the Challenges, for their copy.
     """
 
@@ -78,7 +78,7 @@ class INCARTCorpus(ChallengeCorpus):
         notes=(
             "The gain differs by record (240 to 1063 per mV).",
             "Beat classes were corrected by hand, positions are those of the automatic detector.",
-            "Four records have a lead at the 16-bit rail: flagged known_signal.",
+            "Four records have a lead at the 16-bit rail: kept for their beats and other leads, flagged known_lead.",
         ),
     )
     options_class = INCARTOptions

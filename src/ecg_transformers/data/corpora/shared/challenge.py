@@ -22,6 +22,7 @@ from ecg_transformers.data.corpora.shared.known import (
     apply_known,
     copies_of,
     known_records,
+    sentence_of_known,
     withdrawn_ptb_xl,
 )
 from ecg_transformers.data.corpora.shared.search import some_of, walk_files
@@ -73,8 +74,9 @@ class ChallengeOptions:
     Attributes:
         task: "all" (every code of the table, by abbreviation), "scored" (classes of the metric, equivalent codes as
             one), "superclass", or None for no labels.
-        bad_records: "skip" leaves out known records without any signal and withdrawn ones, "skip_all" also those with
-            a damaged part and copies, "keep" none. All that are kept carry a flag.
+        bad_records: "skip" leaves out, and counts, the records that public sources name as bad: signals damaged or
+            missing, copies of other records, withdrawn ones; "skip_all" also records of which one lead is bad (INCART);
+            "keep" keeps all, with a flag.
         correct_gain: put the wrong gains of the first edition of 2020 right (1000 per millivolt).
         seed: of the ten folds.
     """
@@ -96,6 +98,11 @@ class ChallengeCorpus(Corpus):
     options_class: ClassVar[type] = ChallengeOptions
     edition: ClassVar[int] = 2021
     sources: ClassVar[tuple[str, ...]] = ()
+    code_version: ClassVar[int] = 2  # since then all that is publicly known as bad is left out
+
+    @classmethod
+    def about_known_records(cls) -> str:
+        return sentence_of_known(known_of_sources(cls.sources))
 
     def wanted_sources(self) -> tuple[str, ...]:
         """The sources that are read; an edition has options for them."""

@@ -1,7 +1,6 @@
 """Records that public sources name as bad: left out, or kept with a flag, and counted either way.
 
-The table `known_records` says the kind of each and whether the record is *unusable*, that is holds no signal at all.
-It lists what public sources name, not everything there is.
+The table `known_records` says the kind of each. It lists what public sources name, not everything there is.
 """
 
 from __future__ import annotations
@@ -15,33 +14,34 @@ from ecg_transformers.data.corpora.shared.packaged import packaged_table
 from ecg_transformers.data.corpora.shared.search import some_of
 
 POLICIES = ("skip", "skip_all", "keep")
-"""`skip` leaves out records without any signal and withdrawn ones, `skip_all` also those with a damaged part and
-copies of other records, `keep` none."""
+"""`skip` leaves out records whose signal is bad, copies of others and withdrawn ones, `skip_all` also half hours of
+which one lead is bad (INCART: the beats and the other leads are sound), `keep` none."""
 
-_PARTLY_BAD = ("signal", "header", "duplicate")
+_LEFT_OUT = {"skip": ("signal", "duplicate", "withdrawn"), "skip_all": ("signal", "duplicate", "withdrawn", "lead")}
 
 
 @dataclass(frozen=True)
 class KnownRecord:
-    """What is known of a record. `kind` is "signal", "header", "duplicate", "withdrawn", "amplitude", …"""
+    """What is known of a record. `kind` is "signal", "duplicate", "withdrawn", "lead" or, of what stays, "header"
+    (which the loaders put right), "amplitude", "length", "metadata", "unverified", …
+    """
 
     kind: str
-    unusable: bool
     other_copy: str = ""
 
 
 def known_records(*corpora: str) -> dict[str, list[KnownRecord]]:
     """Known records of some corpora (names of the table), by record id."""
     known: dict[str, list[KnownRecord]] = defaultdict(list)
-    for row in packaged_table("known_records"):
+    for row in packaged_table("known_records", 2):
         if row["corpus"] in corpora:
-            known[row["record"]].append(KnownRecord(row["kind"], row["unusable"] == "1", row["other_copy"]))
+            known[row["record"]].append(KnownRecord(row["kind"], row["other_copy"]))
     return known
 
 
 def withdrawn_ptb_xl() -> dict[str, list[KnownRecord]]:
     """The 38 records of PTB-XL 1.0.1 that 1.0.3 withdrew, by their names in the Challenges (`HR00137`)."""
-    return {row["challenge_record"]: [KnownRecord("withdrawn", True)] for row in packaged_table("ptb_xl_withdrawn_ids")}
+    return {row["challenge_record"]: [KnownRecord("withdrawn")] for row in packaged_table("ptb_xl_withdrawn_ids")}
 
 
 def apply_known(
@@ -56,7 +56,7 @@ def apply_known(
         if not entries:
             kept.append(item)
             continue
-        reason = next((entry.kind for entry in entries if _leaves_out(entry, policy)), None)
+        reason = next((entry.kind for entry in entries if entry.kind in _LEFT_OUT.get(policy, ())), None)
         if reason is not None:
             left[reason].append(item.record_id)
             continue
@@ -77,7 +77,11 @@ def copies_of(known: dict[str, list[KnownRecord]]) -> dict[str, str]:
     return {name: entry.other_copy for name, entries in known.items() for entry in entries if entry.other_copy}
 
 
-def _leaves_out(entry: KnownRecord, policy: str) -> bool:
-    if policy == "keep":
-        return False
-    return entry.unusable or (policy == "skip_all" and entry.kind in _PARTLY_BAD)
+def sentence_of_known(known: dict[str, list[KnownRecord]]) -> str:
+    """For a fact sheet: how many records are left out by default; empty where none are."""
+    kinds = Counter(next((e.kind for e in entries if e.kind in _LEFT_OUT["skip"]), "") for entries in known.values())
+    kinds.pop("", None)
+    if not kinds:
+        return ""
+    listed = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+    return f"Records that public sources name as bad are left out and counted ({listed}); bad_records='keep' keeps them, flagged."

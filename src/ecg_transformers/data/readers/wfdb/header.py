@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 from ecg_transformers.data.errors import HeaderError, LimitError
@@ -41,9 +41,12 @@ class Signal(NamedTuple):
     baseline: int
     units: str
     gain_defaulted: bool
+    name: str
     initial_value: int | None
     checksum: int | None
-    name: str
+
+
+_signal = partial(tuple.__new__, Signal)  # `Signal._make` without its count of the fields
 
 
 class Header(NamedTuple):
@@ -202,8 +205,8 @@ def _signals(lines: list[str], path: PathLike, record: str) -> tuple[Signal, ...
         common = _common_columns(layouts, gains, resolutions, zeros, blocks)
         numbers = " ".join(initials + checksums)
         if common is not None and _NUMBERS.match(numbers) and all(map(_is_name, set(files))):
-            found = zip(files, *common, map(int, initials), map(int, checksums), names, strict=True)
-            return tuple(map(Signal._make, found))
+            found = zip(files, *common, names, map(int, initials), map(int, checksums), strict=True)
+            return tuple(map(_signal, found))
     return tuple([_signal_by_fields(row, index, path, record) for index, row in enumerate(rows)])
 
 
@@ -259,7 +262,7 @@ def _signal_by_fields(fields: list[str], index: int, path: PathLike, record: str
         baseline = numbers[1] if len(numbers) > 1 else 0
     initial, checksum = [*numbers[2:4], None, None][:2]
     name = fields[8].strip() if len(fields) > 8 else f"signal {index}"
-    return Signal(fields[0], *layout, gain, baseline, units, defaulted, initial, checksum, name)
+    return Signal(fields[0], *layout, gain, baseline, units, defaulted, name, initial, checksum)
 
 
 @lru_cache(maxsize=256)
