@@ -91,3 +91,8 @@ def wave_labels(
     for row, name in enumerate(lead_names):
         labels[row] = wave_classes(waves.get(name, ()), places.scale * sampling_rate, places.shift, places.length)
     return labels
+
+
+def window_stride(extractor: ECGFeatureExtractor) -> int:
+    """Places between windows that vote: half a crop, so that all of a long record but its ends is seen twice."""
+    return max(1, (extractor.seq_len or 2) // 2)
