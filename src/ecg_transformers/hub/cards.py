@@ -56,15 +56,18 @@ def _run_description(folder: Path, summary: Any) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
-def _is_classifier(config: Mapping[str, Any]) -> bool:
-    return any("Classification" in name for name in config.get("architectures") or [])
+def _task(config: Mapping[str, Any]) -> str:
+    """The pipeline of a model's class."""
+    tasks = {"ForSequenceClassification": "ecg-classification", "ForTokenClassification": "ecg-delineation"}
+    names = config.get("architectures") or []
+    return next((task for end, task in tasks.items() if any(end in name for name in names)), "ecg-feature-extraction")
 
 
 def _front_matter(method: ECGMethod, config: Mapping[str, Any], run: Mapping[str, Any], name: str) -> str:
     dataset = str((run.get("dataset") or {}).get("name") or "")
     results = [
         EvalResult(
-            task_type="ecg-classification",
+            task_type=_task(config),
             dataset_type=dataset or "unknown",
             dataset_name=dataset or "unknown",
             metric_type=metric,
@@ -77,8 +80,7 @@ def _front_matter(method: ECGMethod, config: Mapping[str, Any], run: Mapping[str
         license="other" if config.get("weights_licence") else "apache-2.0",
         library_name="transformers",
         pipeline_tag=None,
-        tags=["ecg", "electrocardiogram", "ecg_transformers", method.name]
-        + (["ecg-classification"] if _is_classifier(config) else ["ecg-feature-extraction"]),
+        tags=["ecg", "electrocardiogram", "ecg_transformers", method.name, _task(config)],
         datasets=[dataset] if dataset and "/" in dataset else None,
         model_name=name if results else None,
         eval_results=results or None,
@@ -208,12 +210,28 @@ def _results_section(run: Mapping[str, Any]) -> str:
         for name, entry in test["per_class"].items():
             figures = (_figure((entry.get(key) or {}).get("mean")) for key in PER_CLASS)
             lines.append(f"| {name} | {entry['support']:.0f} | {' | '.join(figures)} |")
+    if test.get("waves"):
+        lines += _wave_lines(test)
     lines += [f"\n**{sentence}**" for sentence in doubts(test)]
     if len(run.get("seeds") or []) > 1:
         seeds = [f"| {seed} | {_figures_of_seed(run, index)} |" for index, seed in enumerate(run["seeds"])]
         head = [f"| seed | {' | '.join(test_means(run))} |", "|---" * (len(test_means(run)) + 1) + "|"]
         lines += ["\n<details><summary>Each seed</summary>\n", *head, *seeds, "\n</details>"]
     return "\n".join(lines) + "\n"
+
+
+def _wave_lines(test: Mapping[str, Any]) -> list[str]:
+    """Borders of waves: how many were found, and how far off."""
+    lines = [
+        f"\nBorders within {test['tolerance_ms']:.0f} ms of the expert's, all leads; an error below 0 is too early.\n",
+        "| border | marked | F1 | sensitivity | PPV | mean error, ms | SD of the error, ms |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for wave, edges in test["waves"].items():
+        for edge, entry in edges.items():
+            figures = (_figure(entry[key]) for key in ("f1", "sensitivity", "ppv", "mean_ms", "sd_ms"))
+            lines.append(f"| {wave} {edge} | {entry['reference']} | {' | '.join(figures)} |")
+    return lines
 
 
 PER_CLASS = ("auroc", "auprc", "f1", "sensitivity", "specificity")
@@ -245,7 +263,14 @@ def _usage_section(config: Mapping[str, Any], reference: str) -> str:
     leads, rate = config.get("num_leads", 12), config.get("sampling_rate") or 250
     names = f", lead_names={config['lead_names']}" if config.get("lead_names") else ""
     call = f"record, sampling_rate={rate}{names}"
-    if _is_classifier(config):
+    if _task(config) == "ecg-delineation":
+        imports = "from transformers import pipeline"
+        lines = [
+            'find_waves = pipeline("ecg-delineation", model=MODEL)  # windows that overlap, as evaluated',
+            f"for lead, waves in find_waves({call}).items():",
+            "    print(lead, waves[:3])",
+        ]
+    elif _task(config) == "ecg-classification":
         imports = "from transformers import pipeline"
         lines = [
             'classify = pipeline("ecg-classification", model=MODEL)  # crops and thresholds as evaluated',
