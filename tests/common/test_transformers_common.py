@@ -100,7 +100,9 @@ class CommonTests(common.ModelTesterMixin):
                 rows = value.repeat(len(first), *[1] * (value.ndim - 1))[: len(first)] if len(value) == 2 else value
                 inputs[key] = rows.to(first) if rows.is_floating_point() else rows.to(first.device)
         if return_labels and "labels" in parameters:
-            inputs["labels"] = torch.zeros(len(first), dtype=torch.long, device=first.device)
+            by_sample = model_class is self.model_tester.method.model_classes.get("token_classification")
+            shape = first.shape if by_sample else first.shape[:1]  # one class a sample of each lead, or a record
+            inputs["labels"] = torch.zeros(shape, dtype=torch.long, device=first.device)
         return inputs
 
     def test_config(self) -> None:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ecg_transformers.analysis.figures import INK, MUTED, NOT_A_MEDICAL_DEVICE, new_figure
+from ecg_transformers.analysis.figures import COLOURS, INK, MUTED, NOT_A_MEDICAL_DEVICE, new_figure
 from ecg_transformers.signal.leads import STANDARD_LEADS
+from ecg_transformers.signal.wave_intervals import in_words, wave_intervals
+from ecg_transformers.signal.waves import WAVES, Wave
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 MM_PER_SECOND, MM_PER_MILLIVOLT = 25.0, 10.0
 PAGE_SECONDS = 10.0
+WAVE_COLOURS = dict(zip(WAVES, COLOURS))
 
 _MINOR, _MAJOR, _PAPER = "#f7d9d6", "#eeb0aa", "#fffaf9"
 _MARGIN_MM, _HEAD_MM, _FOOT_MM, _PULSE_MM = 6.0, 12.0, 8.0, 9.0
@@ -56,6 +59,7 @@ def plot_ecg(
     rhythm_lead: str = "II",
     title: str | None = None,
     predictions: Mapping[str, float] | None = None,
+    waves: Mapping[str, Sequence[Wave]] | None = None,
 ) -> Figure:
     """An ECG as cardiologists read it.
 
@@ -71,6 +75,7 @@ def plot_ecg(
         rhythm_lead: lead of the rhythm strip.
         title: above the paper; the record's id where not given.
         predictions: label to probability, written under the title with a note that this is no medical device.
+        waves: of the leads that were delineated, drawn in colour; rate, PR, QRS and QT are written as predictions are.
 
     Raises:
         ValueError: no samples in the chosen stretch, or names and signal do not agree.
@@ -96,10 +101,16 @@ def plot_ecg(
         values = centred[strip.start : strip.stop, strip.lead]
         left, zero_line = strip.offset / rate * MM_PER_SECOND, zero_lines[strip.row]
         _draw_strip(axes, values, left, rate, zero_line)
+        for wave in (waves or {}).get(names[strip.lead], ()):
+            _draw_wave(axes, wave, strip, values, left, rate, zero_line)
         label = names[strip.lead] if len(names) > 1 else f"{names[0]}  {strip.start / rate:g} s"
         _write_label(axes, label, left, zero_line + label_height)
     shown = (min(strip.start for strip in strips) / rate, max(strip.stop for strip in strips) / rate)
-    _write_margins(figure, name if title is None else title, predictions, shown, len(signal) / rate, rate)
+    said = None if not predictions else _in_words(predictions)
+    if waves is not None:
+        said = "   ".join(filter(None, (said, in_words(wave_intervals(waves)))))
+        _write_key(figure)
+    _write_margins(figure, name if title is None else title, said, shown, len(signal) / rate, rate)
     return figure
 
 
@@ -216,6 +227,27 @@ def _draw_strip(axes: Axes, values: Array, left: float, rate: float, zero_line: 
         axes.plot([left, left], [zero_line - 4, zero_line + 4], color=INK, linewidth=0.75, zorder=3)
 
 
+def _draw_wave(
+    axes: Axes, wave: Wave, strip: _Strip, values: Array, left: float, rate: float, zero_line: float
+) -> None:
+    """The part of a strip's trace that a wave is, in the wave's colour; a wave without a border is left out."""
+    if wave.onset_s is None or wave.offset_s is None:
+        return
+    first = max(round(wave.onset_s * rate), strip.start) - strip.start
+    last = min(round(wave.offset_s * rate) + 1, strip.stop) - strip.start
+    if last - first > 1:
+        x = left + np.arange(first, last) / rate * MM_PER_SECOND
+        y = zero_line + MM_PER_MILLIVOLT * values[first:last]
+        axes.plot(x, y, color=WAVE_COLOURS[wave.wave], linewidth=1.7, zorder=4, solid_capstyle="butt")
+
+
+def _write_key(figure: Figure) -> None:
+    width, height = figure.get_size_inches() * _INCH_MM
+    for number, (wave, colour) in enumerate(reversed(WAVE_COLOURS.items())):
+        place = 1 - (_MARGIN_MM + 11.0 * number) / width
+        figure.text(place, 1 - 2.5 / height, wave, fontsize=9, fontweight="bold", color=colour, va="top", ha="right")
+
+
 def _write_label(axes: Axes, label: str, left: float, height: float) -> None:
     axes.annotate(
         label,
@@ -231,7 +263,7 @@ def _write_label(axes: Axes, label: str, left: float, height: float) -> None:
 def _write_margins(
     figure: Figure,
     title: str,
-    predictions: Mapping[str, float] | None,
+    said: str | None,
     shown: tuple[float, float],
     duration: float,
     rate: float,
@@ -239,12 +271,15 @@ def _write_margins(
     width, height = figure.get_size_inches() * _INCH_MM
     left = _MARGIN_MM / width
     figure.text(left, 1 - 2.5 / height, title, fontsize=11, fontweight="bold", color=INK, va="top")
-    if predictions:
-        listed = sorted(predictions.items(), key=lambda pair: -pair[1])[:5]
-        text = "   ".join(f"{label} {100 * probability:.0f} %" for label, probability in listed)
-        figure.text(left, 1 - 7.5 / height, text, fontsize=9, color=INK, va="top")
+    if said:
+        figure.text(left, 1 - 7.5 / height, said, fontsize=9, color=INK, va="top")
     part = "" if shown[1] - shown[0] >= duration - 1 / rate else f"   {shown[0]:g}–{shown[1]:g} s of {duration:g} s"
     scale = f"25 mm/s   10 mm/mV   {rate:g} Hz{part}"
     figure.text(left, 2.2 / height, scale, fontsize=8, color=MUTED)
-    if predictions:
+    if said:
         figure.text(1 - left, 2.2 / height, NOT_A_MEDICAL_DEVICE, fontsize=8, color=MUTED, ha="right")
+
+
+def _in_words(predictions: Mapping[str, float]) -> str:
+    listed = sorted(predictions.items(), key=lambda pair: -pair[1])[:5]
+    return "   ".join(f"{label} {100 * probability:.0f} %" for label, probability in listed)

@@ -3,8 +3,6 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 from ecg_transformers.cli.output import (
@@ -19,9 +17,11 @@ from ecg_transformers.cli.output import (
     named_files,
     print_json,
     print_table,
+    progress,
     signal_hints,
     write_table,
 )
+from ecg_transformers.cli.waves import model_pipeline, predict_waves
 from ecg_transformers.words import key_values
 
 
@@ -54,6 +54,7 @@ def _add_predict(verbs: Verbs) -> None:
     predict.add_argument("--model", help="folder or Hub name of a fine-tuned model, or a published classifier's name")
     predict.add_argument("--top_k", type=int, help="only the best k classes")
     predict.add_argument("--num_crops", type=int, help="crops of a record, instead of those of the model's evaluation")
+    predict.add_argument("--waves", action="store_true", help="where P, QRS and T are, and the intervals between them")
     predict.add_argument("--windows", action="store_true", help="slide over the whole of long records")
     predict.add_argument("--batch_size", type=int, default=32, help="crops that run through the model together")
     predict.add_argument("--device", default="cpu", help="torch device")
@@ -97,13 +98,15 @@ def _predict(options: argparse.Namespace) -> int:
         raise ValueError(f"--batch_size must be at least 1, got {options.batch_size}.")
     if options.output:
         check_table(options.output)
+    if options.waves:
+        return predict_waves(options)
     _check_classifier(options.model)
-    classify = _classifier(options.model, options.device)
+    classify = model_pipeline("ecg-classification", options.model, options.device)
     print(NOT_A_DEVICE, file=sys.stderr)
     parameters = {"top_k": options.top_k, "num_crops": options.num_crops, "windows": options.windows or None}
     given = {name: value for name, value in parameters.items() if value is not None}
     files = list(named_files(options.files))
-    results = classify.run_many(_progress(files), options.batch_size, **signal_hints(options), **given)
+    results = classify.run_many(progress(files), options.batch_size, **signal_hints(options), **given)
     people = for_people(options) and not options.output
     rows, failed = [], 0
     for path, result in results:
@@ -136,14 +139,6 @@ def _rounded(value: Any) -> Any:
     return f"{value:.3f}" if isinstance(value, float) else value
 
 
-def _progress(files: list[str]) -> Iterable[str]:
-    """The files, with a bar on a terminal."""
-    from tqdm import tqdm
-
-    bar: Iterator[str] = iter(tqdm(files, unit=" records", disable=not sys.stderr.isatty()))
-    return bar
-
-
 def _check_classifier(name: str) -> None:
     """Refuse a published encoder before its file is fetched."""
     from ecg_transformers.models.checkpoints import CHECKPOINTS
@@ -154,28 +149,6 @@ def _check_classifier(name: str) -> None:
             f"{name} was published as an encoder, without a classifier: fine-tune it first (`ecg-transformers finetune "
             f"--model_name_or_path {name} …`). With a classifier: {classifiers}."
         )
-
-
-def _classifier(model: str, device: str) -> Any:
-    """The pipeline of a fine-tuned model.
-
-    Raises:
-        ValueError: a name that is neither a model folder nor a repository of the Hub.
-    """
-    from transformers import pipeline
-
-    import ecg_transformers  # noqa: F401  (registers the task)
-    from ecg_transformers.hub.folders import check_model_name
-
-    check_model_name(model)
-    try:
-        return pipeline("ecg-classification", model=model, device=device)
-    except OSError as error:
-        if Path(model).is_dir():
-            raise
-        raise ValueError(
-            f"There is no model folder {model}, and the Hub gave no model of that name: {str(error).splitlines()[0]}"
-        ) from error
 
 
 def _convert(options: argparse.Namespace) -> int:

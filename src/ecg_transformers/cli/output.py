@@ -159,3 +159,11 @@ def named_files(patterns: Sequence[str]) -> Iterator[str]:
             yield from found or [pattern]
         else:
             yield pattern
+
+
+def progress(files: list[str]) -> Iterable[str]:
+    """The files, with a bar on a terminal."""
+    from tqdm import tqdm
+
+    bar: Iterator[str] = iter(tqdm(files, unit=" records", disable=not sys.stderr.isatty()))
+    return bar

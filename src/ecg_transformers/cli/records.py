@@ -31,6 +31,7 @@ def add_verbs(verbs: Verbs) -> None:
     plot = add_verb(verbs, "plot", text, "plot record.hea -o record.png")
     plot.add_argument("record", help="path of the record")
     plot.add_argument("-o", "--output", required=True, help="picture to write: .png, .svg or .pdf")
+    plot.add_argument("--waves", metavar="MODEL", help="draw P, QRS and T as this delineating model finds them")
     add_signal_hints(plot)
     plot.set_defaults(run=_plot)
     text = "Write records of any readable format as WFDB, NPZ or CSV, without the patient's identity."
@@ -110,7 +111,12 @@ def _plot(options: argparse.Namespace) -> int:
     from ecg_transformers.analysis.figures import save_figure
     from ecg_transformers.data.readers import read_record
 
-    save_figure(plot_ecg(read_record(options.record, **signal_hints(options))), options.output)
+    record, waves = read_record(options.record, **signal_hints(options)), None
+    if options.waves:
+        from ecg_transformers.cli.waves import delineated  # torch and transformers, for this option alone
+
+        waves = delineated(record, options.waves)
+    save_figure(plot_ecg(record, waves=waves), options.output)
     print(options.output)
     return 0
 

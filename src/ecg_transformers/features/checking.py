@@ -182,7 +182,9 @@ def check(
     elif path.exists() or path.with_suffix(".hea").exists():
         for name in builder_options:
             known = ("method", "sampling_rate", "lead_names", "units")
-            raise OptionError(f"a single file is checked without {name!r}, an option of corpora{did_you_mean(name, known)}")
+            raise OptionError(
+                f"a single file is checked without {name!r}, an option of corpora{did_you_mean(name, known)}"
+            )
         _check_file(path, hints, report, needs)
     else:
         raise RecordNotFoundError(f"there is no file, folder or corpus of this name ({', '.join(CORPORA)}).", path=path)

@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 
 from ecg_transformers.features.feature_extraction_ecg import ECGFeatureExtractor
-from ecg_transformers.features.steps import Crop, DecimateFlattened, Pad, RecordStep, Resample, SignalStep, step_from_dict
+from ecg_transformers.features.steps import (
+    Crop,
+    DecimateFlattened,
+    Pad,
+    RecordStep,
+    Resample,
+    SignalStep,
+    step_from_dict,
+)
 from ecg_transformers.signal.leads import canonical_lead
 from ecg_transformers.signal.waves import IGNORED, Wave, wave_classes, waves_from_marks
 
@@ -91,3 +99,8 @@ def wave_labels(
     for row, name in enumerate(lead_names):
         labels[row] = wave_classes(waves.get(name, ()), places.scale * sampling_rate, places.shift, places.length)
     return labels
+
+
+def window_stride(extractor: ECGFeatureExtractor) -> int:
+    """Places between windows that vote: half a crop, so that all of a long record but its ends is seen twice."""
+    return max(1, (extractor.seq_len or 2) // 2)

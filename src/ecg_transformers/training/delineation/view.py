@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 
 from ecg_transformers.features.feature_extraction_ecg import ECGFeatureExtractor
-from ecg_transformers.features.wave_labels import marked_waves, sample_map, wave_labels
+from ecg_transformers.features.wave_labels import marked_waves, sample_map, wave_labels, window_stride
 from ecg_transformers.signal.waves import IGNORED, patch_classes
 from ecg_transformers.training.errors import UsageError
 from ecg_transformers.training.samples.views import Augmentation, Sample, View
@@ -69,8 +69,3 @@ class WavesView(View):
         super().check(prepared)
         if (prepared.labels == IGNORED).all():
             raise UsageError("no lead that the model sees has wave marks.")
-
-
-def window_stride(extractor: ECGFeatureExtractor) -> int:
-    """Half a crop: every place of a long record but those at its ends is seen twice."""
-    return max(1, (extractor.seq_len or 2) // 2)

@@ -1,0 +1,100 @@
+"""`predict --waves` and `plot --waves`: where P, QRS and T are, and the intervals that people read off them."""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ecg_transformers.cli.output import (
+    NOT_A_DEVICE,
+    for_people,
+    named_files,
+    print_table,
+    progress,
+    signal_hints,
+    write_table,
+)
+from ecg_transformers.signal.wave_intervals import UNITS, WaveIntervals, shown, wave_intervals
+from ecg_transformers.signal.waves import Wave
+
+OF_CLASSES = ("top_k", "num_crops", "windows")  # options of `predict` that mean nothing for waves
+
+
+def predict_waves(options: argparse.Namespace) -> int:
+    """The waves and intervals of the files: a table for people and in a file, JSON lines otherwise."""
+    if given := [name for name in OF_CLASSES if getattr(options, name)]:
+        raise ValueError(
+            f"--{given[0]} has no meaning with --waves: windows that overlap always cover the whole record."
+        )
+    pipeline = model_pipeline("ecg-delineation", options.model, options.device)
+    print(NOT_A_DEVICE, file=sys.stderr)
+    people = for_people(options) and not options.output
+    rows, failed = [], 0
+    files = progress(list(named_files(options.files)))
+    for path, result in pipeline.run_many(files, options.batch_size, **signal_hints(options)):
+        if isinstance(result, Exception):
+            failed += 1
+            message = str(result) if path in str(result) else f"{path}: {result}"
+            if options.on_error == "raise":
+                raise ValueError(message) from result
+            print(f"ecg-transformers predict: {message}", file=sys.stderr)
+            continue
+        intervals = wave_intervals(as_waves(result))
+        if people:
+            rows.append({"file": path} | {name: shown(value, name) for name, value in intervals.values.items()})
+            print("".join(f"{path}: {sentence}\n" for sentence in intervals.refused), end="", file=sys.stderr)
+        elif options.output:
+            rows.append({"file": path} | table_row(intervals))
+        else:
+            print(json.dumps({"file": path, "waves": result, **intervals.to_dict()}, ensure_ascii=False), flush=True)
+    if options.output:
+        write_table(rows, options.output)
+        print(f"{len(rows)} records written to {options.output}", file=sys.stderr)
+    elif people:
+        print_table(rows, ["file", *UNITS])
+        print("Median ± SD over beats. QTcB: Bazett, QTcF: Fridericia.")
+    return 1 if failed else 0
+
+
+def table_row(intervals: WaveIntervals) -> dict[str, Any]:
+    """Median, SD and number of beats of each interval, empty where it is refused."""
+    row: dict[str, Any] = {}
+    for name, unit in UNITS.items():
+        value = intervals.values.get(name)
+        key = f"{name}_{'per_min' if unit == '/min' else unit}"
+        row |= {key: value and value.median, f"{key}_sd": value and value.sd, f"{name}_beats": value and value.beats}
+    return {**row, "refused": " ".join(intervals.refused)}
+
+
+def as_waves(result: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, list[Wave]]:
+    """The pipeline's plain data as waves."""
+    return {lead: [Wave(**wave) for wave in waves] for lead, waves in result.items()}
+
+
+def delineated(record: Any, model: str) -> dict[str, list[Wave]]:
+    """The waves of a record by lead, as a model finds them."""
+    return as_waves(model_pipeline("ecg-delineation", model, "cpu")(record))
+
+
+def model_pipeline(task: str, model: str, device: str) -> Any:
+    """The pipeline of a fine-tuned model.
+
+    Raises:
+        ValueError: a name that is neither a model folder nor a repository of the Hub.
+    """
+    from transformers import pipeline
+
+    import ecg_transformers  # noqa: F401  (registers the task)
+    from ecg_transformers.hub.folders import check_model_name
+
+    check_model_name(model)
+    try:
+        return pipeline(task, model=model, device=device)
+    except OSError as error:
+        if Path(model).is_dir():
+            raise
+        raise ValueError(
+            f"There is no model folder {model}, and the Hub gave no model of that name: {str(error).splitlines()[0]}"
+        ) from error

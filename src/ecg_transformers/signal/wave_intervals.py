@@ -1,0 +1,162 @@
+"""What people read off a delineation: rate, PR, QRS, QT and its corrections, with their spread over beats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ecg_transformers.signal.waves import Wave
+
+SAME_BEAT_S = 0.15
+"""QRS onsets of different leads this close belong to one beat."""
+LONGEST_PR_S, LONGEST_QT_S = 0.4, 0.7
+LEAST_SHARE = 0.5
+UNITS = {"rate": "/min", "PR": "ms", "QRS": "ms", "QT": "ms", "QTcB": "ms", "QTcF": "ms"}
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Median and standard deviation over the beats that have it, in ms (the rate: beats a minute)."""
+
+    median: float
+    sd: float | None
+    beats: int
+
+
+@dataclass
+class WaveIntervals:
+    """The intervals of a record by name (`rate`, `PR`, `QRS`, `QT`, `QTcB` Bazett, `QTcF` Fridericia).
+
+    `refused` says in sentences which are not given, and why.
+    """
+
+    values: dict[str, Interval] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, object]:
+        """As plain data."""
+        return {"intervals": {name: dict(vars(value)) for name, value in self.values.items()}, "refused": self.refused}
+
+
+def in_words(intervals: WaveIntervals) -> str:
+    """The intervals in one line, each with its SD over beats; a sentence where there is none."""
+    parts = [f"{name} {shown(value, name)}" for name, value in intervals.values.items()]
+    return "   ".join(parts) or " ".join(intervals.refused)
+
+
+def shown(value: Interval, name: str) -> str:
+    """An interval as people read it, `160 ± 4 ms`."""
+    spread = "" if value.sd is None else f" ± {value.sd:.0f}"
+    return f"{value.median:.0f}{spread} {UNITS[name]}"
+
+
+@dataclass
+class _Beat:
+    """One beat over the leads that show it: QRS onset, and intervals in seconds where they are known."""
+
+    onset: float
+    qrs: float | None
+    pr: float | None
+    qt: float | None
+
+
+def wave_intervals(waves: Mapping[str, Sequence[Wave]]) -> WaveIntervals:
+    """Rate, PR, QRS and QT of a record from its waves by lead.
+
+    A beat is a QRS that at least half of the leads show; its intervals are medians over these leads. PR runs from the
+    onset of the P to that of the QRS, QT from the onset of the QRS to the offset of the T, both within one lead. QTc takes
+    the RR interval before the beat: Bazett `QT / √RR`, Fridericia `QT / ∛RR`, RR in seconds. An interval is refused
+    where less than half of the beats show its waves, as PR is in atrial fibrillation.
+
+    Args:
+        waves: of the leads, each in the order of time.
+    """
+    beats = _beats(waves)
+    result = WaveIntervals()
+    if not beats:
+        result.refused.append("No QRS complex was found, so there is no interval to give.")
+        return result
+    onsets = np.array([beat.onset for beat in beats])
+    rr = [None, *np.diff(onsets).tolist()]
+    seconds = {
+        "PR": [beat.pr for beat in beats],
+        "QRS": [beat.qrs for beat in beats],
+        "QT": [beat.qt for beat in beats],
+        "QTcB": [_corrected(beat.qt, before, 1 / 2) for beat, before in zip(beats, rr, strict=True)],
+        "QTcF": [_corrected(beat.qt, before, 1 / 3) for beat, before in zip(beats, rr, strict=True)],
+    }
+    if len(beats) > 1:
+        result.values["rate"] = _interval([60.0 / before for before in rr if before])
+    else:
+        result.refused.append("Only one beat was found: the rate and QTc need two.")
+    for name, wave in (("PR", "P wave"), ("QRS", "QRS complex"), ("QT", "T wave")):
+        known = [1000 * value for value in seconds[name] if value is not None]
+        if len(known) < LEAST_SHARE * len(beats):
+            result.refused.append(
+                f"{name} is not given: a {wave} with both its borders was found in {len(known)} of {len(beats)} beats."
+            )
+            continue
+        result.values[name] = _interval(known)
+        for corrected in ("QTcB", "QTcF") if name == "QT" else ():
+            values = [1000 * value for value in seconds[corrected] if value is not None]
+            if values:
+                result.values[corrected] = _interval(values)
+    return result
+
+
+def _interval(values: Sequence[float]) -> Interval:
+    return Interval(float(np.median(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None, len(values))
+
+
+def _corrected(qt: float | None, rr: float | None, power: float) -> float | None:
+    return None if qt is None or rr is None else qt / rr**power
+
+
+def _beats(waves: Mapping[str, Sequence[Wave]]) -> list[_Beat]:
+    """The beats that at least half of the leads with a QRS show, in the order of time."""
+    found = sorted((beat for lead in waves.values() for beat in _beats_of_lead(lead)), key=lambda beat: beat.onset)
+    leads = sum(any(wave.wave == "QRS" for wave in lead) for lead in waves.values())
+    groups: list[list[_Beat]] = []
+    for beat in found:
+        if groups and beat.onset - groups[-1][0].onset <= SAME_BEAT_S:
+            groups[-1].append(beat)
+        else:
+            groups.append([beat])
+    return [
+        _Beat(
+            float(np.median([beat.onset for beat in group])),
+            *(_median([getattr(beat, name) for beat in group], leads) for name in ("qrs", "pr", "qt")),
+        )
+        for group in groups
+        if len(group) >= LEAST_SHARE * leads
+    ]
+
+
+def _median(values: Sequence[float | None], leads: int) -> float | None:
+    """None where less than half of the leads show the interval."""
+    known = [value for value in values if value is not None]
+    return float(np.median(known)) if known and len(known) >= LEAST_SHARE * leads else None
+
+
+def _beats_of_lead(waves: Sequence[Wave]) -> list[_Beat]:
+    complexes = [wave for wave in waves if wave.wave == "QRS" and wave.onset_s is not None]
+    beats = []
+    for number, qrs in enumerate(complexes):
+        onset = qrs.times[0]
+        before = complexes[number - 1].times[-1] if number else -np.inf
+        after = complexes[number + 1].times[0] if number + 1 < len(complexes) else np.inf
+        p = [wave.onset_s for wave in waves if wave.wave == "P" and wave.onset_s is not None]
+        t = [wave.offset_s for wave in waves if wave.wave == "T" and wave.offset_s is not None]
+        p_onset = max((time for time in p if max(before, onset - LONGEST_PR_S) < time < onset), default=None)
+        t_offset = min((time for time in t if onset < time <= min(after, onset + LONGEST_QT_S)), default=None)
+        beats.append(
+            _Beat(
+                onset,
+                None if qrs.offset_s is None else qrs.offset_s - onset,
+                None if p_onset is None else onset - p_onset,
+                None if t_offset is None else t_offset - onset,
+            )
+        )
+    return beats

@@ -1,0 +1,62 @@
+"""How a delineation is judged: tolerance, borders that nobody judged, signs and spreads."""
+
+import dataclasses
+
+import pytest
+
+from ecg_transformers.evaluation.delineation import macro_f1, pool, report, score_lead, score_record, wave_f1
+from ecg_transformers.signal.waves import Wave
+
+EXPERT = [
+    wave
+    for beat in (1.0, 1.8, 2.6)
+    for wave in (Wave("P", beat, beat + 0.05, beat + 0.1), Wave("QRS", beat + 0.16, beat + 0.2, beat + 0.26))
+]
+
+
+def moved(waves, onset, offset):
+    return [dataclasses.replace(w, onset_s=w.onset_s + onset, offset_s=w.offset_s + offset) for w in waves]
+
+
+def test_a_perfect_delineation_has_f1_one_and_no_error():
+    score = score_lead(EXPERT, EXPERT)
+    assert wave_f1(score) == {"P": 1.0, "QRS": 1.0, "T": None}
+    assert macro_f1(score) == 1.0
+    assert report(score)["P"]["onset"]["mean_ms"] == 0
+    assert report(score)["T"]["onset"]["f1"] is None
+
+
+def test_errors_keep_their_sign_up_to_the_tolerance_and_are_misses_beyond():
+    score = report(score_lead(EXPERT, moved(EXPERT, -0.01, 0.15)))
+    assert score["QRS"]["onset"]["mean_ms"] == pytest.approx(-10)
+    assert score["QRS"]["offset"]["mean_ms"] == pytest.approx(150)
+    far = report(score_lead(EXPERT, moved(EXPERT, 0.0, 0.1502)))
+    assert far["P"]["offset"]["f1"] == 0
+    assert far["P"]["onset"]["f1"] == 1
+
+
+def test_what_is_found_where_nobody_judged_is_no_error_and_a_wave_between_marks_is():
+    before, after = moved(EXPERT[:2], -0.9, -0.9), moved(EXPERT[-2:], 2.0, 2.0)
+    assert macro_f1(score_lead(EXPERT, [*before, *EXPERT, *after])) == 1.0
+    between = Wave("P", 1.5, 1.55, 1.6)
+    score = report(score_lead(EXPERT, [*EXPERT, between]))
+    assert score["P"]["onset"]["detected"] == 4
+    assert score["P"]["onset"]["ppv"] == pytest.approx(3 / 4)
+    sparse = [*EXPERT, *moved(EXPERT, 10.0, 10.0)]
+    assert macro_f1(score_lead(sparse, [*sparse, *moved(EXPERT[:2], 5.0, 5.0)])) == 1.0
+
+
+def test_a_border_that_a_method_does_not_give_is_missed_and_the_other_counts():
+    halves = [dataclasses.replace(wave, offset_s=None) for wave in EXPERT]
+    score = report(score_lead(EXPERT, halves))
+    assert score["P"]["onset"]["f1"] == 1
+    assert score["P"]["offset"]["detected"] == 0
+    assert score["P"]["offset"]["sensitivity"] == 0
+
+
+def test_scores_add_up_over_leads_that_the_expert_marked():
+    scores = score_record({"I": EXPERT, "II": EXPERT, "V1": []}, {"I": EXPERT, "II": [], "V1": EXPERT})
+    assert set(scores) == {"I", "II"}
+    whole = pool(scores.values())
+    assert whole["P", "onset"].num_reference == 6
+    assert wave_f1(whole)["P"] == pytest.approx(2 * 3 / (6 + 3))

@@ -1,0 +1,53 @@
+"""Rate, PR, QRS and QT of a record from its waves."""
+
+import pytest
+
+from ecg_transformers.signal.wave_intervals import in_words, wave_intervals
+from ecg_transformers.signal.waves import Wave
+
+
+def beats(count=8, rr=0.8, p=True, t=True, first=0.5, shift=0.0):
+    waves = []
+    for number in range(count):
+        onset = first + shift + number * rr
+        waves += [Wave("P", onset - 0.16, onset - 0.12, onset - 0.06)] if p else []
+        waves += [Wave("QRS", onset, onset + 0.04, onset + 0.09)]
+        waves += [Wave("T", onset + 0.22, onset + 0.3, onset + 0.38)] if t else []
+    return waves
+
+
+def test_the_intervals_of_a_regular_rhythm_are_those_it_was_made_with():
+    found = wave_intervals({"I": beats(), "II": beats(shift=0.01)})
+    medians = {name: value.median for name, value in found.values.items()}
+    assert medians == pytest.approx(
+        {"rate": 75, "PR": 160, "QRS": 90, "QT": 380, "QTcB": 380 / 0.8**0.5, "QTcF": 380 / 0.8 ** (1 / 3)}
+    )
+    assert found.values["PR"].beats == 8
+    assert found.values["QTcB"].beats == 7  # the first beat has no RR before it
+    assert found.values["QT"].sd == pytest.approx(0, abs=1e-6)
+    assert not found.refused
+    assert "QT 380 ± 0 ms" in in_words(found)
+
+
+def test_without_p_waves_pr_is_refused_and_the_rest_is_given():
+    found = wave_intervals({"I": beats(p=False), "II": beats(p=False)})
+    assert set(found.values) == {"rate", "QRS", "QT", "QTcB", "QTcF"}
+    assert found.refused == ["PR is not given: a P wave with both its borders was found in 0 of 8 beats."]
+
+
+def test_without_qrs_or_with_one_beat_the_sentence_says_so():
+    nothing = wave_intervals({"I": [Wave("P", 0.1, 0.2, 0.3)]})
+    assert not nothing.values
+    assert in_words(nothing).startswith("No QRS complex was found")
+    one = wave_intervals({"I": beats(1)})
+    assert "rate" not in one.values
+    assert "QTcB" not in one.values
+    assert one.values["QT"].sd is None
+    assert "need two" in one.refused[0]
+
+
+def test_a_beat_that_one_of_three_leads_shows_is_none():
+    extra = sorted([*beats(), Wave("QRS", 0.9, 0.93, 0.97)], key=lambda wave: wave.times[0])
+    found = wave_intervals({"I": beats(), "II": beats(), "V1": extra})
+    assert found.values["rate"].median == pytest.approx(75)
+    assert found.values["QRS"].beats == 8

@@ -1,0 +1,124 @@
+"""`finetune --task delineation` on real records: what it learns from, how it is judged, what it leaves behind."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import transformers
+
+from ecg_transformers.data.record import ECGRecord
+from ecg_transformers.evaluation.delineation import macro_f1, pool, score_record
+from ecg_transformers.models.registry import get_method
+from ecg_transformers.signal.leads import STANDARD_LEADS
+from ecg_transformers.signal.waves import CLASSES, IGNORED, Wave
+from ecg_transformers.training.arguments import FinetuningArguments
+from ecg_transformers.training.delineation.view import WavesView
+from ecg_transformers.training.errors import UsageError
+from ecg_transformers.training.finetuning import main
+
+pytestmark = pytest.mark.usefixtures("own_cache")
+
+SMALL = "sampling_rate=250,seq_len=750,patch_size=75,hidden_size=16,num_hidden_layers=1,num_attention_heads=2,intermediate_size=16"
+
+
+def arguments(ecg_data_dir, folder, **changes):
+    given = {
+        "model_name_or_path": "st_mem",
+        "mode": "scratch",
+        "recipe": "tiny",
+        "dataset": "ludb",
+        "data_dir": str(ecg_data_dir / "ludb"),
+        "task": "delineation",
+        "output_dir": str(folder),
+        "config_overrides": SMALL,
+        "leads": "II,V2",
+        "max_steps": "2",
+        "evaluations": "1",
+        "n_boot": "50",
+        "tensorboard": "false",
+        **changes,
+    }
+    return [part for key, value in given.items() for part in (f"--{key}", value)]
+
+
+@pytest.fixture(scope="module")
+def run(ecg_data_dir, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("waves") / "run"
+    main(arguments(ecg_data_dir, folder))
+    return folder
+
+
+def test_the_figures_of_the_test_subjects_follow_from_the_stored_waves(run):
+    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    table = pd.read_parquet(run / "predictions.parquet")
+    scores = []
+    for _, rows in table.groupby("record_id"):
+        waves = {True: {}, False: {}}
+        for row in rows.replace({np.nan: None}).itertuples():
+            wave = Wave(row.wave, row.onset_s, row.peak_s, row.offset_s)
+            waves[row.seed is None].setdefault(row.lead, []).append(wave)
+        found = {lead: waves[False].get(lead, []) for lead in ("II", "V2")}
+        scores += score_record(waves[True], found).values()
+    assert macro_f1(pool(scores)) == pytest.approx(metrics["test"]["macro_f1"]["mean"])
+    assert set(metrics["test"]["leads"]) == {"II", "V2"}
+    assert metrics["test"]["waves"]["QRS"]["onset"]["reference"] > 100
+    assert metrics["data"]["splits"]["test"]["support"]["QRS"] > 500  # of all twelve leads
+    assert metrics["selection_metric"] == "macro_f1"
+
+
+def test_the_folder_is_a_model_with_a_card_and_leads_are_standardised_one_by_one(run):
+    model = transformers.AutoModelForTokenClassification.from_pretrained(run)
+    assert type(model) is get_method("st_mem").model_classes["token_classification"]
+    assert list(model.config.id2label.values()) == list(CLASSES)
+    assert transformers.AutoFeatureExtractor.from_pretrained(run).normalize == "per_lead"
+    card = (run / "README.md").read_text(encoding="utf-8")
+    assert 'pipeline("ecg-delineation"' in card
+    assert "Not a medical device" in card
+    assert "QRS onset" in card
+
+
+def test_a_checkpoint_is_trained_further_on_a_fraction_of_the_subjects(run, ecg_data_dir, tmp_path):
+    changes = {"model_name_or_path": str(run), "mode": "finetune", "label_fraction": "0.2", "leads": "II"}
+    main(arguments(ecg_data_dir, tmp_path / "out", config_overrides="", **changes))
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["label_subsets"]["0"]["records"] == 4  # of 18 subjects
+    assert set(metrics["test"]["leads"]) == {"II"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"mode": "linear", "model_name_or_path": "st_mem"}, "mode finetune or scratch"),
+        ({"model_name_or_path": "ecg_resnet", "config_overrides": ""}, "these have one: st_mem, ecg_jepa"),
+        ({"recipe_overrides": "augmentation=circular_shift"}, "moves signals in time"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_in_a_sentence(ecg_data_dir, tmp_path, changes, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        main(arguments(ecg_data_dir, tmp_path / "out", **changes))
+    assert FinetuningArguments().selection_metric == "macro_auroc"
+
+
+def test_a_random_crop_and_its_labels_move_together(ecg_data_dir):
+    """The bump that stands for the QRS of a made record is under the label QRS in every crop."""
+    times = np.arange(5000) / 500
+    peaks = np.arange(0.5, 9.6, 0.8)
+    signal = sum(np.exp(-(((times - peak) / 0.012) ** 2)) for peak in peaks)[:, None] * np.linspace(0.5, 1.0, 12)
+    samples = np.round(np.stack([peaks - 0.04, peaks, peaks + 0.04], axis=1) * 500).astype(int).ravel().tolist()
+    marks = {"wave_leads": ["II"] * len(samples), "wave_samples": samples, "wave_symbols": list("(N)") * len(peaks)}
+    record = ECGRecord(signal, 500, list(STANDARD_LEADS), "made", annotations=marks)
+    view = WavesView(get_method("st_mem").make_extractor(lead_names=["V1", "II"], normalize="per_lead"))
+    prepared = view.prepare(record)
+    generator = np.random.default_rng(0)
+    starts = set()
+    for _ in range(5):
+        sample = view.sample(prepared, 1, generator)
+        crop, labels = sample["input_values"], sample["labels"]
+        assert (labels[0] == IGNORED).all()
+        judged = labels[1] != IGNORED
+        high = crop[1] > 0.5 * crop[1].max()
+        assert (labels[1][high & judged] == CLASSES.index("QRS")).all()
+        assert high[judged].sum() > 20
+        starts.add(int(np.flatnonzero(high)[0]))
+    assert len(starts) > 1
