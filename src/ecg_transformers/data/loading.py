@@ -21,6 +21,7 @@ from ecg_transformers.data.corpora import CORPORA, corpus_class, make_corpus
 from ecg_transformers.data.corpora.base import Corpus, CorpusPlan
 from ecg_transformers.data.errors import ECGDataError, OptionError
 from ecg_transformers.data.folds import take_folds
+from ecg_transformers.data.record import record_features
 from ecg_transformers.data.rows import RecordTable
 from ecg_transformers.data.sheets import corpus_sheet
 from ecg_transformers.words import did_you_mean
@@ -199,8 +200,6 @@ def _folder_of(name: str, position: int, data_dir: Any, names: list[str]) -> Any
 
 def _without_labels(dataset: Any) -> Any:
     """The same rows without the label columns' content; the label texts stay."""
-    from ecg_transformers.data.record import record_features
-
     empty = record_features(())
     columns = ["label_ids", "label_vector", "task_kind"]
     if hasattr(dataset, "_data"):
