@@ -288,11 +288,3 @@ class ECGJEPAForSequenceClassification(ECGForSequenceClassification, ECGJEPAPreT
 
     config: ECGJEPAConfig
     base_class = ECGJEPAModel
-
-
-__all__ = [
-    "ECGJEPAForPreTraining",
-    "ECGJEPAForSequenceClassification",
-    "ECGJEPAModel",
-    "ECGJEPAPreTrainedModel",
-]

@@ -248,6 +248,3 @@ class STMEMForSequenceClassification(ECGForSequenceClassification, STMEMPreTrain
 
     config: STMEMConfig
     base_class = STMEMModel
-
-
-__all__ = ["STMEMForPreTraining", "STMEMForSequenceClassification", "STMEMModel", "STMEMPreTrainedModel"]
