@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ecg_transformers.benchmark import index
+from ecg_transformers.training.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -59,5 +60,5 @@ def test_the_command_writes_it_and_refuses_a_missing_folder(folder: Path, monkey
     index.main()
     assert (folder / "README.md").read_text(encoding="utf-8") == index.index(folder)
     monkeypatch.setattr(sys, "argv", ["index.py", str(folder / "nowhere")])
-    with pytest.raises(index.UsageError, match="nowhere"):
+    with pytest.raises(UsageError, match="nowhere"):
         index.main()

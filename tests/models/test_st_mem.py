@@ -151,6 +151,7 @@ def test_attention_maps_equal_the_reference(parity):
     model = encoder_with_head(parity, tensors)
     model.set_attn_implementation("eager")
     attentions = model(tensors["limb.input"], output_attentions=True).attentions
+    assert len(attentions) == sum(name.endswith(".attention") and name.startswith("limb.block") for name in tensors)
     for index, weights in enumerate(attentions):
         close(weights[:1], tensors[f"limb.block{index}.attention"])
 

@@ -13,8 +13,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from ecg_transformers.benchmark.page import folder_given
 from ecg_transformers.files import write_text
-from ecg_transformers.training.errors import UsageError, run_command
+from ecg_transformers.training.errors import run_command
 
 INDEX = "README.md"
 ARMS = ("Frozen, pre-trained", "Frozen, random initialisation", "Fine-tuned", "From scratch")
@@ -51,12 +52,7 @@ class Card:
 
 
 def main() -> None:
-    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
-        print(__doc__)
-        raise SystemExit(0 if sys.argv[1:] in (["-h"], ["--help"]) else 2)
-    folder = Path(sys.argv[1])
-    if not folder.is_dir():
-        raise UsageError(f"There is no folder {folder}.")
+    folder = folder_given(__doc__)
     write_text(folder / INDEX, index(folder))
     print(f"wrote {folder / INDEX}")
 

@@ -175,13 +175,19 @@ def method_of_report(report: str) -> str:
     return found[1]
 
 
-def main() -> None:
+def folder_given(usage: str | None) -> Path:
+    """The one argument of a command that works on a folder of cards; `usage` is printed where it is missing."""
     if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
-        print(__doc__)
+        print(usage)
         raise SystemExit(0 if sys.argv[1:] in (["-h"], ["--help"]) else 2)
     folder = Path(sys.argv[1])
     if not folder.is_dir():
         raise UsageError(f"There is no folder {folder}.")
+    return folder
+
+
+def main() -> None:
+    folder = folder_given(__doc__)
     for path in sorted(folder.glob("*.md")):
         report = path.read_text(encoding="utf-8")
         if report.startswith("# ") and TITLE.search(report):

@@ -22,6 +22,7 @@ from ecg_transformers.data.corpora.base import Corpus, CorpusPlan
 from ecg_transformers.data.errors import ECGDataError, OptionError
 from ecg_transformers.data.folds import take_folds
 from ecg_transformers.data.prepared import is_prepared, load_prepared, manifest_of
+from ecg_transformers.data.record import record_features
 from ecg_transformers.data.rows import RecordTable
 from ecg_transformers.data.sheets import corpus_sheet
 from ecg_transformers.words import did_you_mean
@@ -226,8 +227,6 @@ def _folder_of(name: str, position: int, data_dir: Any, names: list[str]) -> Any
 
 def _without_labels(dataset: Any) -> Any:
     """The same rows without the label columns' content; the label texts stay."""
-    from ecg_transformers.data.record import record_features
-
     empty = record_features(())
     columns = ["label_ids", "label_vector", "task_kind"]
     if hasattr(dataset, "_data"):

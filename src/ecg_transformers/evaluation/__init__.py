@@ -2,6 +2,6 @@
 
 `metrics` (AUROC, AUPRC, F1, reports) and `statistics` (bootstrap by patient, paired tests) need only numpy and
 scipy; `aggregation` turns crops into records; `subsets` draws few labels by patient; `readouts` reads frozen
-encoders; `metric_wrappers` offers the metrics as `evaluate.Metric` objects. Import the module that is needed:
+encoders; `evaluate_metrics` offers the metrics as `evaluate.Metric` objects. Import the module that is needed:
 nothing heavy is imported here.
 """

@@ -13,8 +13,9 @@ from ecg_transformers.features.inputs import ECGSignalWarning, Given, Signal, as
 from ecg_transformers.features.saving import SavedFeatureExtractor, refuse_unknown
 from ecg_transformers.features.steps import SelectLeads
 from ecg_transformers.features.steps.record import note_amplitudes
+from ecg_transformers.models.registry import get_method
 from ecg_transformers.signal import leads as lead_tools
-from ecg_transformers.signal.beat_segments import MODES, NORMS, BeatSegments, segment_beats
+from ecg_transformers.signal.beat_segments import MODES, NORMS, BeatSegments, segment_beats, select_beats
 from ecg_transformers.signal.beats import METHODS, detect_r_peaks
 from ecg_transformers.signal.units import to_millivolts
 from ecg_transformers.words import check_choice
@@ -147,8 +148,6 @@ class ECGSLFeatureExtractor(SavedFeatureExtractor):
         Raises:
             ValueError: the method does not work on beats.
         """
-        from ecg_transformers.models.registry import get_method
-
         method = get_method(name)
         if method.extractor.rpartition(".")[2] != cls.__name__:
             raise ValueError(f"{method.title} does not work on beats: use {method.extractor.rpartition('.')[2]}.")
@@ -333,8 +332,6 @@ class ECGSLFeatureExtractor(SavedFeatureExtractor):
 
 
 def _subset(prepared: PreparedBeats, keep: Any) -> PreparedBeats:
-    from ecg_transformers.signal.beat_segments import select_beats
-
     labels = None if prepared.labels is None else prepared.labels[keep]
     return PreparedBeats(select_beats(prepared.segments, keep), labels)
 

@@ -14,6 +14,7 @@ from ecg_transformers.features.inputs import ECGSignalWarning, Given, Signal, as
 from ecg_transformers.features.saving import SavedFeatureExtractor, refuse_unknown
 from ecg_transformers.features.settings import derive_steps, statistics_of
 from ecg_transformers.features.steps import Crop, Normalize, RecordStep, Step, step_from_dict
+from ecg_transformers.models.registry import get_method
 from ecg_transformers.signal import leads as lead_tools
 from ecg_transformers.signal.cropping import sliding_starts
 from ecg_transformers.words import did_you_mean
@@ -169,8 +170,6 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
             ValueError: an unknown method, variant or setting, a lead that the method does not have, or a method whose
                 extractor is another class.
         """
-        from ecg_transformers.models.registry import get_method
-
         method = get_method(name)
         if not issubclass(cls, method.extractor_class):
             raise ValueError(f"{name} uses {method.extractor_class.__name__}.for_method, not {cls.__name__}.")

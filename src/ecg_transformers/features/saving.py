@@ -11,6 +11,7 @@ from typing import Any
 from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 
 from ecg_transformers.files import write_json
+from ecg_transformers.models.auto import write_shim
 from ecg_transformers.words import did_you_mean
 
 
@@ -47,8 +48,6 @@ class SavedFeatureExtractor(SequenceFeatureExtractor):
 
         Returns the path of `preprocessor_config.json` in a list, as transformers does.
         """
-        from ecg_transformers.models.auto import write_shim
-
         written = super().save_pretrained(save_directory, push_to_hub=False)
         write_shim(Path(save_directory))
         if push_to_hub:

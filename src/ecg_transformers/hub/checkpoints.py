@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecg_transformers.models.checkpoints import CHECKPOINTS, get_checkpoint
-from ecg_transformers.models.registry import get_method, list_methods, resolve
+from ecg_transformers.models.registry import get_method, list_methods, method_of, resolve
 from ecg_transformers.models.shared.state_dicts import CheckpointError
 from ecg_transformers.words import did_you_mean
 
@@ -125,8 +125,6 @@ def known_model_types() -> set[str]:
 
 def model_class_of(config: "PreTrainedConfig") -> "type[ECGPreTrainedModel]":
     """The class that a config names in `architectures`, or the base model of its method."""
-    from ecg_transformers.models.registry import method_of
-
     method = method_of(config)
     named = (config.architectures or [""])[0]
     dotted = {name.rpartition(".")[2]: name for name in method.classes.values()}

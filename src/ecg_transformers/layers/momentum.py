@@ -65,7 +65,7 @@ def freeze(*modules: nn.Module | nn.Parameter) -> None:
         module.requires_grad_(False)
 
 
-def linear_momentum(step: int, total: int, start: float, end: float) -> float:
+def linear_momentum(step: float, total: int, start: float, end: float) -> float:
     """`start + (end - start) * step / total`: the I-JEPA schedule, `start` at step 0, `end` after the last step."""
     if total <= 0:
         raise ValueError(f"total must be a positive number of steps, got {total}")
@@ -83,11 +83,6 @@ def cosine_momentum(progress: float, base: float) -> float:
     return 1.0 - 0.5 * (1.0 + math.cos(math.pi * progress)) * (1.0 - base)
 
 
-def constant_momentum(progress: float, base: float) -> float:
-    """The same momentum all the way (progress is ignored)."""
-    return base
-
-
 def scheduled_momentum(name: str, progress: float, base: float, end: float = 1.0) -> float:
     """Momentum of a schedule that a configuration names: "cosine", "linear" or "constant".
 
@@ -100,10 +95,9 @@ def scheduled_momentum(name: str, progress: float, base: float, end: float = 1.0
     if name == "cosine":
         return cosine_momentum(progress, base)
     if name == "linear":
-        progress = min(max(progress, 0.0), 1.0)
-        return base + (end - base) * progress
+        return linear_momentum(progress, 1, base, end)
     if name == "constant":
-        return constant_momentum(progress, base)
+        return base
     raise ValueError(f'there is no momentum schedule "{name}"; choose "cosine", "linear" or "constant"')
 
 

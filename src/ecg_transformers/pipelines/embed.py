@@ -16,6 +16,7 @@ import torch
 
 from ecg_transformers.data.corpora.folder.files import FileIndex
 from ecg_transformers.data.errors import ECGDataError
+from ecg_transformers.data.readers import read_record
 from ecg_transformers.features.inputs import Signal
 from ecg_transformers.hub.checkpoints import load_checkpoint
 from ecg_transformers.models.checkpoints import CHECKPOINTS, RESTING_ECG_SECONDS
@@ -231,8 +232,6 @@ def _prepare(extractor: Any, hints: Mapping[str, Any], named: tuple[str, Any]) -
 
 
 def _read(path: str | os.PathLike[str], hints: Mapping[str, Any]) -> Any:
-    from ecg_transformers.data.readers import read_record
-
     return read_record(Path(path), **{name: value for name, value in hints.items() if value is not None})
 
 

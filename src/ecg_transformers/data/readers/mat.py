@@ -10,6 +10,9 @@ import numpy as np
 from ecg_transformers.data.errors import ECGDataError, SignalError
 from ecg_transformers.data.readers.arrays import Hints, pick, record_from_array
 from ecg_transformers.data.readers.limits import Limits, read_bytes
+from ecg_transformers.data.readers.mat_format import load_mat
+from ecg_transformers.data.readers.wfdb.header import read_header
+from ecg_transformers.data.readers.wfdb.samples import lead_names_of, scale_of, verify_checksums
 from ecg_transformers.data.record import DigitalRecord, ECGRecord
 
 _CPSC_LEADS = ["I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"]
@@ -55,8 +58,6 @@ def _samples_first(value: np.ndarray, hints: Hints) -> np.ndarray:
 
 def load(path: Path, hints: Hints, limits: Limits) -> dict[str, Any]:
     """The variables of a file."""
-    from ecg_transformers.data.readers.mat_format import load_mat
-
     content = read_bytes(path, limits.max_file_bytes, hints.root, follow_links=hints.follow_links)
     if content.startswith(b"version https://git-lfs"):
         raise ECGDataError("this is a Git LFS pointer, not the signals; fetch them with `git lfs pull`.", path=path)
@@ -65,9 +66,6 @@ def load(path: Path, hints: Hints, limits: Limits) -> dict[str, Any]:
 
 def _with_header(value: np.ndarray, path: Path, header_path: Path, hints: Hints, limits: Limits) -> DigitalRecord:
     """Integers of `val` with the scale of the WFDB header."""
-    from ecg_transformers.data.readers.wfdb.header import read_header
-    from ecg_transformers.data.readers.wfdb.samples import lead_names_of, scale_of, verify_checksums
-
     header = read_header(header_path, limits, hints.root, follow_links=hints.follow_links)
     name = header.record_name
     if value.shape[0] != len(header.signals) or (header.num_samples or value.shape[1]) != value.shape[1]:

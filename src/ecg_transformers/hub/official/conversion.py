@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from huggingface_hub.errors import StrictDataclassError
+
 from ecg_transformers.hub.official.loading import read_checkpoint
 from ecg_transformers.hub.official.state_dict import convert_unwrapped, has_container, state_dict_of
 from ecg_transformers.models.checkpoints import CHECKPOINTS, Checkpoint
@@ -47,8 +49,6 @@ def convert_checkpoint(
     if entry.convert is None:
         able = ", ".join(name for name in list_methods() if get_method(name).convert)
         raise ValueError(f"{entry.title} has no published checkpoint layout to convert. Convertible: {able}.")
-    from huggingface_hub.errors import StrictDataclassError
-
     if isinstance(path_or_state_dict, Mapping):
         source, name, content = "the state dict", "a state dict", path_or_state_dict
     else:

@@ -1,7 +1,16 @@
 """The file of a published checkpoint: brought by the user, or fetched from the Hub once."""
 
-import shutil
 from pathlib import Path
+
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 
 from ecg_transformers.data.cache import cache_root
 from ecg_transformers.models.checkpoints import Checkpoint
@@ -57,16 +66,6 @@ def where_to_put(row: Checkpoint) -> str:
 
 
 def _from_hub(row: Checkpoint, token: str | bool | None) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
     source = row.source
     assert source.repository is not None
     assert source.file is not None
@@ -90,8 +89,3 @@ def _from_hub(row: Checkpoint, token: str | bool | None) -> Path:
             f"{row.name} could not be fetched ({str(error).splitlines()[0]}): {where_to_put(row)}"
         ) from error
     return Path(path)
-
-
-def forget_brought_files(name: str) -> None:
-    """Delete the files that were brought for a checkpoint."""
-    shutil.rmtree(official_root() / name, ignore_errors=True)

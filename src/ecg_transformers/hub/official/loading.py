@@ -7,10 +7,15 @@ file refuses the file.
 """
 
 import re
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from ecg_transformers.models.shared.state_dicts import CheckpointError
 
@@ -95,9 +100,6 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
 
 
 def _read_safetensors(path: Path) -> Mapping[str, Any]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     try:
         return load_file(path)
     except SafetensorError as error:
@@ -119,10 +121,6 @@ def _read_pickle(path: Path) -> Any:
 
 
 def _load_weights(path: Path, stands: Mapping[str, Callable[..., Any]]) -> Any:
-    import zipfile
-
-    import torch
-
     with torch.serialization.safe_globals([(stand, name) for name, stand in stands.items()]):
         # mapped, not read: two thirds of a training checkpoint are the optimiser's
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
@@ -130,8 +128,6 @@ def _load_weights(path: Path, stands: Mapping[str, Callable[..., Any]]) -> Any:
 
 def _foreign_names(path: Path, error: Exception) -> set[str]:
     """The names that torch does not know by itself: all of a file, or the one that it stumbled on in an old format."""
-    import torch
-
     try:
         return set(torch.serialization.get_unsafe_globals_in_checkpoint(path))
     except Exception:  # the old format has no such list, and a damaged file none at all

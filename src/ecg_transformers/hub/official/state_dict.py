@@ -2,12 +2,11 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
+
+from torch import Tensor
 
 from ecg_transformers.models.shared.state_dicts import CheckpointError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +38,6 @@ def has_container(content: Mapping[str, Any], containers: tuple[str, ...]) -> bo
 
 
 def _holds_tensors(content: Mapping[Any, Any], depth: int = _DEPTH) -> bool:
-    from torch import Tensor
-
     values = content.values()
     if any(isinstance(value, Tensor) for value in values):
         return True

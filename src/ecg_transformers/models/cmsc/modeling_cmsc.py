@@ -121,6 +121,3 @@ class CMSCForSequenceClassification(ECGForSequenceClassification, CMSCPreTrained
 
     config: CMSCConfig
     base_class = CMSCModel
-
-
-__all__ = ["CMSCForPreTraining", "CMSCForSequenceClassification", "CMSCModel", "CMSCPreTrainedModel"]

@@ -318,6 +318,3 @@ class ECGCPCForSequenceClassification(ECGForSequenceClassification, ECGCPCPreTra
         if hidden is None:
             return super().build_classifier(size)
         return NormedHead(size, hidden, self.config.num_labels, self.config.classifier_dropout)
-
-
-__all__ = ["ECGCPCForPreTraining", "ECGCPCForSequenceClassification", "ECGCPCModel", "ECGCPCPreTrainedModel"]

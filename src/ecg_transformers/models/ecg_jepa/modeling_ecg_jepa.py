@@ -296,12 +296,3 @@ class ECGJEPAForTokenClassification(ECGForTokenClassification, ECGJEPAPreTrained
 
     config: ECGJEPAConfig
     base_class = ECGJEPAModel
-
-
-__all__ = [
-    "ECGJEPAForPreTraining",
-    "ECGJEPAForSequenceClassification",
-    "ECGJEPAForTokenClassification",
-    "ECGJEPAModel",
-    "ECGJEPAPreTrainedModel",
-]

@@ -154,11 +154,3 @@ class ECGMoCoV3ForSequenceClassification(ECGForSequenceClassification, ECGMoCoV3
 
     config: ECGMoCoV3Config
     base_class = ECGMoCoV3Model
-
-
-__all__ = [
-    "ECGMoCoV3ForPreTraining",
-    "ECGMoCoV3ForSequenceClassification",
-    "ECGMoCoV3Model",
-    "ECGMoCoV3PreTrainedModel",
-]

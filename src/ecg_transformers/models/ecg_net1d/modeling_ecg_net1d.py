@@ -77,6 +77,3 @@ class ECGNet1DForSequenceClassification(ECGForSequenceClassification, ECGNet1DPr
 
     config: ECGNet1DConfig
     base_class = ECGNet1DModel
-
-
-__all__ = ["ECGNet1DForSequenceClassification", "ECGNet1DModel", "ECGNet1DPreTrainedModel"]

@@ -68,6 +68,3 @@ class ECGResNetForSequenceClassification(ECGForSequenceClassification, ECGResNet
         if hidden is None:
             return super().build_classifier(size)
         return NormedHead(size, hidden, self.config.num_labels, self.config.classifier_dropout)
-
-
-__all__ = ["ECGResNetForSequenceClassification", "ECGResNetModel", "ECGResNetPreTrainedModel"]

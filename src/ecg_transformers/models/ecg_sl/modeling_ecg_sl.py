@@ -421,6 +421,3 @@ class ECGSLForSequenceClassification(ECGForSequenceClassification, ECGSLPreTrain
     def head(self, features: Tensor) -> Tensor:
         """`(…, features)` to logits; batch norm counts every beat as one sample."""
         return super().head(features.flatten(0, -2)).unflatten(0, features.shape[:-1])
-
-
-__all__ = ["ECGSLForPreTraining", "ECGSLForSequenceClassification", "ECGSLModel", "ECGSLPreTrainedModel"]

@@ -39,6 +39,3 @@ class ECGViTForSequenceClassification(ECGForSequenceClassification, ECGViTPreTra
 
     config: ECGViTConfig
     base_class = ECGViTModel
-
-
-__all__ = ["ECGViTForSequenceClassification", "ECGViTModel", "ECGViTPreTrainedModel"]

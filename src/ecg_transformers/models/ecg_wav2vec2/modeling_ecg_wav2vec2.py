@@ -286,6 +286,3 @@ class ECGWav2Vec2ForSequenceClassification(ECGForSequenceClassification, ECGWav2
         if self.config.crop_aggregation == "ecg_fm":
             mean[:, self.config.labels_by_maximum] = probabilities[..., self.config.labels_by_maximum].amax(dim=1)
         return mean
-
-
-__all__ = ["ECGWav2Vec2ForSequenceClassification", "ECGWav2Vec2Model", "ECGWav2Vec2PreTrainedModel"]

@@ -287,6 +287,3 @@ class ECGWav2Vec2ForPreTraining(ECGWav2Vec2PreTrainedModel):
     def monitor(self, outputs: ModelOutput) -> dict[str, float]:
         names = ("accuracy", "prob_perplexity", "code_perplexity")
         return {name: getattr(outputs, name).item() for name in names}
-
-
-__all__ = ["ECGWav2Vec2ForPreTraining"]

@@ -147,6 +147,3 @@ class HubertECGForSequenceClassification(ECGForSequenceClassification, HubertECG
             return super().build_classifier(size)
         hidden = config.classifier_hidden_size
         return nn.Sequential(nn.Linear(size, hidden), ACT2FN[config.activation], nn.Linear(hidden, config.num_labels))
-
-
-__all__ = ["HubertECGForSequenceClassification", "HubertECGModel", "HubertECGPreTrainedModel"]

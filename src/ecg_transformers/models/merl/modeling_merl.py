@@ -224,6 +224,3 @@ class MERLForSequenceClassification(ECGForSequenceClassification, MERLPreTrained
 
     config: MERLConfig
     base_class = MERLModel
-
-
-__all__ = ["MERLForSequenceClassification", "MERLModel", "MERLModelOutput", "MERLPreTrainedModel"]

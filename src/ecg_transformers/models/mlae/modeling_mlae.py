@@ -85,6 +85,3 @@ class MLAEForSequenceClassification(ECGForSequenceClassification, MLAEPreTrained
 
     config: MLAEConfig
     base_class = MLAEModel
-
-
-__all__ = ["MLAEForPreTraining", "MLAEForSequenceClassification", "MLAEModel", "MLAEPreTrainedModel"]

@@ -122,6 +122,3 @@ class MTAEForSequenceClassification(ECGForSequenceClassification, MTAEPreTrained
 
     config: MTAEConfig
     base_class = MTAEModel
-
-
-__all__ = ["MTAEForPreTraining", "MTAEForSequenceClassification", "MTAEModel", "MTAEPreTrainedModel"]

@@ -124,6 +124,3 @@ def check_pairs(input_values: Tensor, name: str) -> None:
     shape = tuple(input_values.shape)
     if len(shape) != 4 or shape[1] != 2:
         raise ValueError(f"{name} needs two views of each record, (batch, 2, num_leads, seq_len); got {shape}.")
-
-
-__all__ = ["BackboneModel", "BackbonePreTrainedModel", "PairedViewsOutput"]

@@ -185,3 +185,33 @@ def time_window_sizes(source: ClassTokenSource, config_overrides: Mapping[str, A
             f"{source.token_dim}."
         )
     return {"num_leads": num_leads, "patch_size": patch_size, "seq_len": source.num_tokens * patch_size}
+
+
+def converter(
+    title: str,
+    config_class: type[ClassTokenConfig],
+    classes: Mapping[str, type[Model]],
+    sizes: Callable[[Any, Mapping[str, Any]], dict[str, Any]],
+    source_class: type[ClassTokenSource] = ClassTokenSource,
+) -> Callable[..., Model]:
+    """The converter of a method: `sizes` gives what its tokens tell beside `ClassTokenSource.sizes`."""
+
+    def convert(state_dict: Mapping[str, Tensor], **config_overrides: Any) -> Model:
+        """The model that the tensors describe, in eval mode.
+
+        Args:
+            state_dict: official keys, the encoder's with or without the `encoder.` prefix.
+            config_overrides: what tensors cannot tell (`norm_pix_loss`, `mask_ratio`, leads of a token) or should be
+                changed (`seq_len`, `num_leads`).
+
+        Returns:
+            The pre-training model for a full file, the classifier when there is a head, else the encoder.
+
+        Raises:
+            CheckpointError: when keys are missing, left over, or do not fit together.
+        """
+        source = source_class(state_dict, title, head_sizes_of(config_overrides))
+        told = source.sizes() | sizes(source, config_overrides)
+        return source.build(config_class(**{**told, **config_overrides}), classes)
+
+    return convert

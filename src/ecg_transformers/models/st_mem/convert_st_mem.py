@@ -6,14 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ecg_transformers.models.shared.class_token_state_dicts import ClassTokenSource, head_sizes_of
+from ecg_transformers.models.shared.class_token_state_dicts import ClassTokenSource, converter
 from ecg_transformers.models.shared.state_dicts import CheckpointError
 from ecg_transformers.models.st_mem.configuration_st_mem import STMEMConfig
 from ecg_transformers.models.st_mem.modeling_st_mem import (
     STMEMForPreTraining,
     STMEMForSequenceClassification,
     STMEMModel,
-    STMEMPreTrainedModel,
     separator_table,
 )
 from ecg_transformers.signal.leads import STANDARD_LEADS
@@ -47,29 +46,18 @@ class SeparatorSource(ClassTokenSource):
         }
 
 
-def convert_st_mem(state_dict: Mapping[str, Tensor], **config_overrides: Any) -> STMEMPreTrainedModel:
-    """The model that the tensors describe.
-
-    Args:
-        state_dict: official keys, with or without the `encoder.` prefix.
-        config_overrides: what tensors cannot tell (`norm_pix_loss`, `mask_ratio`, …) or should be changed.
-
-    Returns:
-        `STMEMForPreTraining` for a full file, `STMEMForSequenceClassification` when there is a head, else `STMEMModel`;
-        in eval mode.
-
-    Raises:
-        CheckpointError: when keys are missing, left over, or do not fit together.
-    """
-    source = SeparatorSource(state_dict, "ST-MEM", head_sizes_of(config_overrides))
+def patch_sizes(source: SeparatorSource, config_overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Patches, length and leads; the standard names where there are twelve embeddings."""
     wanted = config_overrides.get("num_leads", source.num_leads)
     names = None
     if source.num_leads == len(STANDARD_LEADS) and isinstance(wanted, int):
         names = list(STANDARD_LEADS[: max(0, wanted)])  # the standard order; fewer leads are its first
-    sizes = source.sizes() | {
+    return {
         "patch_size": source.token_dim,
         "seq_len": source.num_tokens * source.token_dim,
         "num_leads": source.num_leads,
         "lead_names": names,
     }
-    return source.build(STMEMConfig(**{**sizes, **config_overrides}), CLASSES)
+
+
+convert_st_mem = converter("ST-MEM", STMEMConfig, CLASSES, patch_sizes, SeparatorSource)

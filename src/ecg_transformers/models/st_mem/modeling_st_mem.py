@@ -256,12 +256,3 @@ class STMEMForTokenClassification(ECGForTokenClassification, STMEMPreTrainedMode
 
     config: STMEMConfig
     base_class = STMEMModel
-
-
-__all__ = [
-    "STMEMForPreTraining",
-    "STMEMForSequenceClassification",
-    "STMEMForTokenClassification",
-    "STMEMModel",
-    "STMEMPreTrainedModel",
-]

@@ -108,6 +108,3 @@ class WeimannJEPAConfig(ECGConfig):
     def num_patches(self) -> int:
         """Tokens of a record, which are rows of the position table."""
         return self.seq_len // self.patch_size
-
-
-__all__ = ["WeimannJEPAConfig"]

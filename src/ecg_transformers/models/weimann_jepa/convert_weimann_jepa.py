@@ -221,6 +221,3 @@ def _fill_missing_biases(model: WeimannJEPAPreTrainedModel, tensors: dict[str, T
     ours = {name: bias for name, bias in maps.items() if not re.search(r"(query|key|value|classifier)\.bias$", name)}
     if not set(ours) & set(tensors):
         tensors.update({name: torch.zeros_like(bias) for name, bias in ours.items()})
-
-
-__all__ = ["convert_weimann_jepa"]

@@ -379,11 +379,3 @@ class WeimannJEPAForSequenceClassification(ECGForSequenceClassification, Weimann
         if self.config.pooling == "attention" and outputs.register_output is not None:
             tokens = torch.cat([outputs.register_output, tokens], dim=1)
         return self.attentive_pooling(tokens)
-
-
-__all__ = [
-    "WeimannJEPAForPreTraining",
-    "WeimannJEPAForSequenceClassification",
-    "WeimannJEPAModel",
-    "WeimannJEPAPreTrainedModel",
-]

@@ -95,6 +95,3 @@ class XECGConfig(ECGConfig):
     def num_patches(self) -> int:
         """Tokens of a record of `seq_len` samples."""
         return self.seq_len // self.patch_size
-
-
-__all__ = ["XECGConfig"]

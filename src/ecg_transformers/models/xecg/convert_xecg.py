@@ -106,6 +106,3 @@ def _take_matrix_block(reader: StateDictReader, source: str, target: str, out: d
         "inner_size": reader.take(f"{xlstm}.proj_down.weight", ndim=2).shape[1],
         "qkv_piece_size": out[f"{cell}.query.weight"].shape[-1],
     }
-
-
-__all__ = ["convert_xecg"]

@@ -162,6 +162,3 @@ class XECGForSequenceClassification(ECGForSequenceClassification, XECGPreTrained
 
     config: XECGConfig
     base_class = XECGModel
-
-
-__all__ = ["XECGForSequenceClassification", "XECGModel", "XECGPreTrainedModel"]
