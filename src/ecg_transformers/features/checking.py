@@ -276,10 +276,11 @@ def _check_record(record: ECGRecord, report: CheckReport, needs: Needs | None, f
 
 def _check_amplitudes(record: ECGRecord, signal: np.ndarray, report: CheckReport, where: dict[str, str | None]) -> None:
     flat = [name for name, column in zip(record.lead_names, signal.T, strict=True) if column.min() == column.max()]
+    dead = [name for name, column in zip(record.lead_names, record.signal.T, strict=True) if np.isnan(column).all()]
     if len(flat) == record.num_leads:
         report.add("error", "flat or dead leads", "every lead is flat: nothing was recorded.", **where)
         return
-    for lead in flat:
+    for lead in [name for name in flat if name not in dead]:  # those were told before
         report.add("note", "flat or dead leads", f"lead {lead} is flat: it was not recorded.", **where, lead=lead)
     suspicion = unit_suspicion(signal)
     if suspicion:

@@ -17,7 +17,7 @@ from ecg_transformers.data.readers.wfdb.header import read_header
 _SUFFIXES = (".hea", ".mat", ".npy", ".npz")
 _TEXT_SUFFIXES = (".csv", ".tsv")
 _ENDINGS = (*_SUFFIXES, *_TEXT_SUFFIXES, *CLINICAL_SUFFIXES, ".edf", ".dat", ".txt")
-_DOCUMENTS = (".md", ".pdf", ".json", ".yaml", ".yml", ".html", ".py", ".log", ".rst", ".toml", ".png", ".jpg", ".svg")
+_DOCUMENTS = (".md", ".json", ".yaml", ".yml", ".html", ".py", ".log", ".rst", ".toml", ".png", ".svg")
 _HEAD_BYTES = 512
 _MASTER = re.compile(rb"\S+/\d+\s")
 TABLE_NAMES = ("labels.csv", "labels.tsv", "labels.xlsx")
