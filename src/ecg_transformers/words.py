@@ -50,7 +50,9 @@ def check_choice(
         raise error(f"{what} must be one of {', '.join(map(str, choices))}; got {value!r}{suggestion}.")
 
 
-_ARGUMENT = re.compile(r"""(?<!options )(?<!overrides )(?<!option )\b([a-z][a-z_]*)=(\[[^]]*\]|'[^']*'|"[^"]*"|…|True|False|None|\d[\d.]*\b)""")
+_ARGUMENT = re.compile(
+    r"""(?<!options )(?<!overrides )(?<!option )\b([a-z][a-z_]*)=(\[[^]]*\]|'[^']*'|"[^"]*"|…|True|False|None|\d[\d.]*\b)"""
+)
 _EXAMPLES = {"sampling_rate": "HZ", "lead_names": "I,II,…"}  # as the metavars of `--help`
 
 

@@ -92,7 +92,9 @@ class CheckReport:
 
     def __str__(self) -> str:
         counts = Counter(problem.severity for problem in self.problems)
-        lines = [f"{self.path}: {self.records} records, {counts['error']} errors, {counts['note']} notes."]
+        figures = {"record": self.records, "error": counts["error"], "note": counts["note"]}
+        counted = ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for name, count in figures.items())
+        lines = [f"{self.path}: {counted}."]
         for severity in ("error", "note"):
             for kind, found in _by_kind(self.problems, severity).items():
                 lines.append(f"\n{severity}: {kind} ({len(found)})")
@@ -182,7 +184,9 @@ def check(
     elif path.exists() or path.with_suffix(".hea").exists():
         for name in builder_options:
             known = ("method", "sampling_rate", "lead_names", "units")
-            raise OptionError(f"a single file is checked without {name!r}, an option of corpora{did_you_mean(name, known)}")
+            raise OptionError(
+                f"a single file is checked without {name!r}, an option of corpora{did_you_mean(name, known)}"
+            )
         _check_file(path, hints, report, needs)
     else:
         raise RecordNotFoundError(f"there is no file, folder or corpus of this name ({', '.join(CORPORA)}).", path=path)
@@ -213,7 +217,7 @@ def _check_corpus(
         report.add("error", kind_of("", reason), reason, record_id=record_id)
     for reason, count in plan.excluded.items():
         report.add("note", "left out", f"{count} records are left out: {reason}.")
-    for sentence in plan.notes:
+    for sentence in [*plan.notes, *plan.warnings]:
         report.add("note", "worth knowing", sentence)
     seen = _Seen()
     for split, items in plan.splits.items():

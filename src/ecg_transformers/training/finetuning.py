@@ -198,7 +198,7 @@ def finish_seed(
 ) -> None:
     """Write the chosen model of a seed and what is known of it from the validation split, all at once."""
     probabilities, loss = evaluator.probabilities(model)
-    thresholds = thresholds_from_validation(job.validation, probabilities)
+    thresholds = thresholds_from_validation(job.validation, probabilities, untrained_classes(job.train))
     # whoever applies the checkpoint applies the predictor that is evaluated here
     model.config.evaluation_crops, model.config.decision_thresholds = job.num_crops, thresholds
     model.config.evaluation_seconds = longest_record(job.train)

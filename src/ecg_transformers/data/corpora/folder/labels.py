@@ -113,7 +113,12 @@ def _rule_of_names(rows: list[dict[str, str]], options: Any, column: str, column
         raise LabelError(next(iter(wrong.values()), f"the column {column!r} is empty in every row."), path=table)
     if options.label_names is None:
         misspelt = check_spelling(counts, table)
-        wrong |= {n: why for n, row in usable for name, why in misspelt.items() if name in (rule.raw_labels(row, n, table) or ())}
+        wrong |= {
+            n: why
+            for n, row in usable
+            for name, why in misspelt.items()
+            if name in (rule.raw_labels(row, n, table) or ())
+        }
         names = tuple(name for name in names if name not in misspelt)
     unread = tuple(name for name in columns.others if name != column)
     return LabelRule(names, kind, column, (), options.separator, unread=unread, wrong=wrong)
