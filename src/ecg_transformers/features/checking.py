@@ -92,7 +92,9 @@ class CheckReport:
 
     def __str__(self) -> str:
         counts = Counter(problem.severity for problem in self.problems)
-        lines = [f"{self.path}: {self.records} records, {counts['error']} errors, {counts['note']} notes."]
+        figures = {"record": self.records, "error": counts["error"], "note": counts["note"]}
+        counted = ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for name, count in figures.items())
+        lines = [f"{self.path}: {counted}."]
         for severity in ("error", "note"):
             for kind, found in _by_kind(self.problems, severity).items():
                 lines.append(f"\n{severity}: {kind} ({len(found)})")
@@ -215,7 +217,7 @@ def _check_corpus(
         report.add("error", kind_of("", reason), reason, record_id=record_id)
     for reason, count in plan.excluded.items():
         report.add("note", "left out", f"{count} records are left out: {reason}.")
-    for sentence in plan.notes:
+    for sentence in [*plan.notes, *plan.warnings]:
         report.add("note", "worth knowing", sentence)
     seen = _Seen()
     for split, items in plan.splits.items():
@@ -278,10 +280,11 @@ def _check_record(record: ECGRecord, report: CheckReport, needs: Needs | None, f
 
 def _check_amplitudes(record: ECGRecord, signal: np.ndarray, report: CheckReport, where: dict[str, str | None]) -> None:
     flat = [name for name, column in zip(record.lead_names, signal.T, strict=True) if column.min() == column.max()]
+    dead = [name for name, column in zip(record.lead_names, record.signal.T, strict=True) if np.isnan(column).all()]
     if len(flat) == record.num_leads:
         report.add("error", "flat or dead leads", "every lead is flat: nothing was recorded.", **where)
         return
-    for lead in flat:
+    for lead in [name for name in flat if name not in dead]:  # those were told before
         report.add("note", "flat or dead leads", f"lead {lead} is flat: it was not recorded.", **where, lead=lead)
     suspicion = unit_suspicion(signal)
     if suspicion:

@@ -105,7 +105,7 @@ class Job:
     def settle(self, evaluator: Evaluator, model: ECGPreTrainedModel) -> dict[str, Any]:
         """What is decided on the validation split once a model is chosen: put into its config, and given for the record."""
         probabilities, loss = evaluator.probabilities(model)
-        thresholds = thresholds_from_validation(self.validation, probabilities)
+        thresholds = thresholds_from_validation(self.validation, probabilities, untrained_classes(self.train))
         # whoever applies the checkpoint applies the predictor that is evaluated here
         model.config.evaluation_crops, model.config.decision_thresholds = self.num_crops, thresholds
         model.config.evaluation_seconds = longest_record(self.train)

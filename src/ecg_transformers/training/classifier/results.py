@@ -24,9 +24,18 @@ INTERVAL_METRICS = (
 ACCURACY = {"multiclass": "share of records", "multilabel": "share of record-class cells (1 - Hamming loss)"}
 
 
-def thresholds_from_validation(split: Split, probabilities: np.ndarray) -> list[float] | None:
-    """The threshold of each class with the best F1 on the validation split; None for one-of-many tasks."""
-    return best_f1_thresholds(split.multi_hot(), probabilities) if split.task_kind == "multilabel" else None
+def thresholds_from_validation(
+    split: Split, probabilities: np.ndarray, untrained: Sequence[str] = ()
+) -> list[float] | None:
+    """The threshold of each class with the best F1 on the validation split; None for one-of-many tasks.
+
+    An untrained class keeps 0.5: it scores next to nothing everywhere, and a threshold below that would say yes to all.
+    """
+    if split.task_kind != "multilabel":
+        return None
+    target = split.multi_hot()
+    target[:, [name in untrained for name in split.label_names]] = 0
+    return best_f1_thresholds(target, probabilities)
 
 
 def write_predictions(path: Path, split: Split, scores: Mapping[int, np.ndarray]) -> None:

@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from ecg_transformers.data.errors import ECGDataError, LabelError, SkippedRecordsError, TableError
@@ -178,6 +179,16 @@ def test_files_that_the_table_does_not_list_are_named(folder, caplog):
     table(folder, file=name, label=lambda n: ["AF", "normal"][n % 2])
     load(folder)
     assert "1 file was left alone, not in the table: extra.npz" in caplog.text
+
+
+def test_a_csv_record_that_the_table_lists_is_not_left_alone(folder, caplog):
+    np.savetxt(folder / "text.csv", np.ones((200, 2)), delimiter=",", header="I,II", comments="")
+    rows = [name(number) for number in range(11)] + ["text.csv"]
+    pd.DataFrame({"file": rows, "label": ["AF", "normal"] * 6, "sampling_rate": [""] * 11 + ["100"]}).to_csv(
+        folder / "labels.csv", index=False
+    )
+    assert "text" in [one for part in load(folder).values() for one in part["record_id"]]
+    assert "text.csv" not in caplog.text
 
 
 def test_segments_are_no_records_of_their_own(tmp_path, write_wfdb, digital_ecg):

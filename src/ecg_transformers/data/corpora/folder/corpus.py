@@ -276,11 +276,12 @@ class FolderCorpus(Corpus):
                 with self._listed([], f"row {n}"):  # what is used was told above
                     promised.add(split_of_name(part, f"row {n}", table))
         elif columns.fold is not None:
-            folds = set()
+            folds: set[int] = set()
             for text in parts:
                 with self._listed([], text):
-                    folds.add(integer(text, columns.fold, table))
-            role_of = roles_of_folds(folds - {None}, options.validation_folds, options.test_folds)
+                    fold = integer(text, columns.fold, table)
+                    folds |= set() if fold is None else {fold}
+            role_of = roles_of_folds(folds, options.validation_folds, options.test_folds)
             for item in items:
                 with self._listed(skipped, item.record_id):
                     part_of[item.record_id] = split_of_fold([item], role_of, columns.fold, table)[0]
@@ -297,9 +298,9 @@ class FolderCorpus(Corpus):
         home: dict[str, str] = {}  # the part of each patient's first record
         for item in items:
             item.metadata.pop("split", None)
-            part = part_of.get(item.record_id)
-            if part is None:
+            if item.record_id not in part_of:
                 continue
+            part = part_of[item.record_id]
             first = home.setdefault(item.patient_id, part) if item.patient_id is not None else part
             if first != part and options.bad_rows == "skip" and not options.patients_may_repeat:
                 reason = (

@@ -17,7 +17,7 @@ from ecg_transformers.data.readers.wfdb.header import read_header
 _SUFFIXES = (".hea", ".mat", ".npy", ".npz")
 _TEXT_SUFFIXES = (".csv", ".tsv")
 _ENDINGS = (*_SUFFIXES, *_TEXT_SUFFIXES, *CLINICAL_SUFFIXES, ".edf", ".dat", ".txt")
-_DOCUMENTS = (".md", ".pdf", ".json", ".yaml", ".yml", ".html", ".py", ".log", ".rst", ".toml", ".png", ".jpg", ".svg")
+_DOCUMENTS = (".md", ".json", ".yaml", ".yml", ".html", ".py", ".log", ".rst", ".toml", ".png", ".svg")
 _HEAD_BYTES = 512
 _MASTER = re.compile(rb"\S+/\d+\s")
 TABLE_NAMES = ("labels.csv", "labels.tsv", "labels.xlsx")
@@ -97,7 +97,7 @@ class FileIndex:
         """A sentence for each kind of file that is not read, or that a table does not list (`used` are those it does)."""
         known = {path for names in self.foreign.values() for path in names}
         by_kind = {title: list(names) for title, names in self.foreign.items()}
-        for path in self.unread:
+        for path in (path for path in self.unread if path not in (used or ())):  # a table may list them
             by_kind.setdefault("tables or copies beside records of other formats", []).append(self._below(path))
         stems = {path.with_suffix("") for path in self.names}
         for path in self.others:
