@@ -78,8 +78,9 @@ def read_dicom(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECGR
         warnings.simplefilter("ignore")
         data = _dataset(content, path)
         groups = _groups(data, bool(missing), path, limits)
-        for group in groups if in_parts is not None else ():
-            group.data = in_parts[1][group.number - 1]
+        if in_parts is not None:
+            for group in groups:
+                group.data = in_parts[1][group.number - 1]
         sheet.patient, sheet.acquired = _patient(data), _time(data)
         _annotations(data, sheet)
         little_endian = getattr(data, "original_encoding", (None, True))[1] is not False
