@@ -243,8 +243,9 @@ def hospital_case(name: str) -> Callable[[Path, random.Random], Case]:
         else:
             content = damage(content, rng, head=HEADS.get(name) if rng.random() < 0.8 else None)
         (folder / file_name).write_bytes(content)
-        lenient = {"checksum": "ignore", "allow_truncated": rng.random() < 0.5}
-        return folder / file_name, lenient if rng.random() < 0.8 else {}
+        hints: dict[str, Any] = {"checksum": "ignore", "allow_truncated": rng.random() < 0.5}
+        hints = hints if rng.random() < 0.8 else {}
+        return folder / file_name, {**hints, **({"start": 5, "stop": 40} if rng.random() < 0.3 else {})}
 
     return make
 

@@ -56,12 +56,8 @@ def network(row: Checkpoint, size: str = "tiny", **changes: Any) -> Any:
     if size == "tiny":
         fields |= TINY.get(row.name) or TINY[row.method]
         if row.method == "hubert_ecg":  # its number of heads is known for released widths alone, with their depths
-            other = "base" if "small" in row.name else "small"
-            fields |= {
-                **get_checkpoint(f"hubert-ecg-{other}").released_config,
-                "intermediate_size": 16,
-                **_CONVOLUTIONS,
-            }
+            small = get_checkpoint("hubert-ecg-small").released_config
+            fields |= {**small, "intermediate_size": 16, **_CONVOLUTIONS}
         if row.method == "xecg":
             fields |= {"num_hidden_layers": None, "inner_size": None}
     if row.label_names:

@@ -390,7 +390,41 @@ def test_gaps_of_years_are_not_allocated(hospital, tmp_path):
 # Recordings of a day
 
 
-@pytest.mark.parametrize("kind", ["ishne", "edf", "bdf"])
+def day_of_dicom(whole, old, new, few, many):
+    """The bytes before the samples of a file that has `new` bytes of samples, its last element, instead of `old`."""
+    head = bytearray(whole[: len(whole) - old])
+    assert head[-12:-8] == b"\x00\x54\x10\x10"
+    for mark, gap in ((b"\x00\x54\x00\x01SQ\0\0", 0), (b"\xfe\xff\x00\xe0", head.find(b"\x00\x54\x00\x01SQ"))):
+        at = head.find(mark, gap) + len(mark)
+        (length,) = struct.unpack_from("<I", head, at)
+        struct.pack_into("<I", head, at, length - old + new)
+    struct.pack_into("<I", head, len(head) - 4, new)
+    at = head.find(struct.pack("<HH2sHI", 0x003A, 0x0010, b"UL", 4, few)) + 8
+    struct.pack_into("<I", head, at, many)
+    return bytes(head)
+
+
+@pytest.mark.parametrize("syntax", ["explicit", "implicit", "big", "deflated"])
+def test_dicom_in_parts_is_the_whole_cut(syntax, hospital, tmp_path):
+    counts = hospital.ecg_counts(700)
+    counts[100:160, 2] = counts[300, 2] = 0
+    groups = [("RHYTHM A", counts[:, :3]), ("RHYTHM B", counts[50:650, :3])]
+    for name, changes in (
+        ("one", {}),
+        ("padded", {"padding": 0}),
+        ("two", {"groups": groups[:1], "label": "RHYTHM B"}),
+    ):
+        leads = hospital.LEADS[:3] if name == "two" else hospital.LEADS
+        offsets = {"offsets": {"RHYTHM A": 0, "RHYTHM B": 1600}} if name == "two" else {}
+        values = groups[1][1] if name == "two" else counts
+        path = tmp_path / f"{name}.dcm"
+        path.write_bytes(hospital.dicom(values, leads, syntax=syntax, **changes, **offsets))
+        whole = read_record(path).signal
+        for start, stop in ((0, 50), (90, 130), (150, 301), (300, 310), (len(whole) - 7, None)):
+            np.testing.assert_array_equal(read_record(path, start=start, stop=stop).signal, whole[start:stop])
+
+
+@pytest.mark.parametrize("kind", ["ishne", "edf", "bdf", "dicom"])
 def test_a_part_of_a_day_takes_little_memory(kind, hospital, tmp_path):
     """24 hours as a sparse file: what is allocated follows the part and not the file."""
     import os
@@ -400,6 +434,9 @@ def test_a_part_of_a_day_takes_little_memory(kind, hospital, tmp_path):
     counts = hospital.ecg_counts(200, ["V1", "V2", "V3"])
     if kind == "ishne":
         head, size = hospital.ishne(counts[:0], declared=samples), 6 * samples
+    elif kind == "dicom":  # the lengths of sequence, item and samples follow, and the number of samples
+        whole, size = hospital.dicom(counts, ["V1", "V2", "V3"], rate=200, padding=-32768), 6 * samples
+        head = day_of_dicom(whole, 6 * len(counts), size, len(counts), samples)
     else:
         width = 2 if kind == "edf" else 3
         whole = hospital.edf(counts, ["II", "V1", "V5"], width=width, per_record=200, rate=200, records=samples // 200)

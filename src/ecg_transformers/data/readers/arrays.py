@@ -86,6 +86,8 @@ def record_from_array(
         )
     if signal.ndim != 2:
         raise SignalError(f"an array of shape {signal.shape} is no record (samples, leads).", path=path)
+    if not signal.size:
+        raise SignalError(f"the array of shape {signal.shape} holds no sample.", path=path)
     if signal.dtype.kind not in "iuf":
         raise SignalError(f"an array of type {signal.dtype} holds no samples.", path=path)
     if signal.shape[1] > limits.max_leads >= signal.shape[0]:

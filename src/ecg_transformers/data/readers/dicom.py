@@ -24,6 +24,7 @@ from ecg_transformers.data.errors import (
 )
 from ecg_transformers.data.readers.arrays import Hints
 from ecg_transformers.data.readers.clinical.dicom_groups import Group, assemble, choose_groups
+from ecg_transformers.data.readers.clinical.dicom_parts import without_samples
 from ecg_transformers.data.readers.clinical.identity import Patient, day_of_digits, sex_of, time_of_digits
 from ecg_transformers.data.readers.clinical.record import MAX_TEXTS, Sheet, make_record
 from ecg_transformers.data.readers.limits import Limits, read_bytes
@@ -59,9 +60,13 @@ def read_dicom(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECGR
     Raises:
         ECGDataError: no waveform in it, sizes that do not fit the file, no ECG channel, an unknown compression.
     """
-    content = read_bytes(path, limits.max_file_bytes, hints.root, follow_links=hints.follow_links)
-    content = _inflated(content, path, limits)
-    missing = _missing_bytes(content)
+    in_parts = None if hints.start is None and hints.stop is None else without_samples(path, hints, limits)
+    if in_parts is None:
+        content = read_bytes(path, limits.max_file_bytes, hints.root, follow_links=hints.follow_links)
+        content = _inflated(content, path, limits)
+        missing = _missing_bytes(content)
+    else:
+        content, missing = in_parts[0], 0
     if missing and not hints.allow_truncated:
         raise TruncatedError(
             f"the waveform sequence ends {missing} bytes before its stated end; pass allow_truncated=True to read what "
@@ -73,6 +78,9 @@ def read_dicom(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECGR
         warnings.simplefilter("ignore")
         data = _dataset(content, path)
         groups = _groups(data, bool(missing), path, limits)
+        if in_parts is not None:
+            for group in groups:
+                group.data = in_parts[1][group.number - 1]
         sheet.patient, sheet.acquired = _patient(data), _time(data)
         _annotations(data, sheet)
         little_endian = getattr(data, "original_encoding", (None, True))[1] is not False

@@ -177,15 +177,15 @@ def read_records(descriptor: int, header: Header, signals: list[Signal], first: 
     samples, width, size = signals[0].samples, header.width, header.record_bytes
     result = np.empty((last - first, samples, len(signals)), dtype=np.int16 if width == 2 else np.int32)
     step = max(1, _BLOCK_BYTES // size)
+    # 24 bits are the upper three bytes of 32, so the byte before is read too and shifted out, which spreads the sign
+    lead_in, dtype = (0, "<i2") if width == 2 else (1, "<i4")
     block = bytearray(2 + min(step, last - first) * size)
     for at in range(first, last, step):
         wanted = min(step, last - at) * size
-        got = os.preadv(descriptor, [memoryview(block)[1 : 1 + wanted]], header.start + at * size)
+        got = os.preadv(descriptor, [memoryview(block)[lead_in : lead_in + wanted]], header.start + at * size)
         count = got // size
         for place, signal in enumerate(signals):
-            # 24 bits are the upper three bytes of 32, so the byte before is read too and shifted out, which spreads the sign
-            dtype, start = ("<i2", signal.offset + 1) if width == 2 else ("<i4", signal.offset)
-            stored = np.ndarray((count, samples), dtype, block, start, (size, width))
+            stored = np.ndarray((count, samples), dtype, block, signal.offset, (size, width))
             result[at - first : at - first + count, :, place] = stored if width == 2 else stored >> 8
     return result.reshape(-1, len(signals))
 

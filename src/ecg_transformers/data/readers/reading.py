@@ -144,6 +144,20 @@ def _unreadable(path: str | Path, error: OSError) -> ECGDataError:
     return ECGDataError(f"the file cannot be read ({error}).", path=path)
 
 
+def patient_in_file(path: str | Path, *, limits: Limits | None = None, **hints: Any) -> str | None:
+    """The patient whom a file of a cart, archive or recorder names, as `read_record` gives it; None for other formats.
+
+    Of recorders' files one sample is read. A file that cannot be read names nobody here: who reads it says why.
+    """
+    try:
+        kind = format_of(path, hints.get("root"), follow_links=bool(hints.get("follow_links")))
+        if kind not in TITLES:
+            return None
+        return read_stored(path, limits=limits, **hints, **({"stop": 1} if kind in PARTIAL else {})).patient_id
+    except ECGDataError:
+        return None
+
+
 def checked_hints(hints: dict[str, Any]) -> Hints:
     """The hints of a call; an unknown one is refused with the nearest that there is."""
     if not hints:

@@ -54,7 +54,7 @@ _NAMES = {
     "edf": "EDF",
     "bdf": "BDF",
 }
-PARTIAL = frozenset({"ishne", "bdf", "edf"})
+PARTIAL = frozenset({"dicom", "ishne", "bdf", "edf"})
 """Formats whose readers take `start` and `stop` themselves, in bounded memory."""
 
 CLINICAL_SUFFIXES = (".dcm", ".xml", ".scp", ".ecg", ".bdf", ".ann", ".dicom", ".aecg")

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ from ecg_transformers.data.errors import (
     TableError,
 )
 from ecg_transformers.data.options import check_choice
-from ecg_transformers.data.readers import read_digital, read_parts
+from ecg_transformers.data.readers import patient_in_file, read_digital, read_parts
 from ecg_transformers.data.tables import integer, number, read_table
 from ecg_transformers.data.xlsx import read_xlsx_table
 
@@ -131,7 +131,7 @@ class FolderCorpus(Corpus):
         layout="your records, and labels.csv with a column 'file' and a column 'label' or 'labels'",
     )
     options_class = FolderOptions
-    code_version = 3
+    code_version = 4
 
     def plan(self) -> CorpusPlan:
         table = self._table_path()
@@ -173,6 +173,11 @@ class FolderCorpus(Corpus):
                     excluded["no label"] += 1
                 else:
                     items.append(self._item(row, path, index.name_of(path), labels or (), columns, table))
+        if columns.patient is None:  # the files of one patient stay in one part, where they say whose they are
+            hints: dict[str, Any] = {"root": self.data_dir, "keep_identity": options.keep_identity}
+            items = [
+                replace(item, patient_id=patient_in_file(str(item.path), limits=self.limits, **hints)) for item in items
+            ]
         splits, notes = self._split(items, columns, parts, table, skipped)
         plan = CorpusPlan(splits, list(rule.names), rule.kind, [table, *index.others], skipped, dict(excluded), notes)
         plan.notes += columns.notes
@@ -193,9 +198,14 @@ class FolderCorpus(Corpus):
     def _doubts(self, items: list[Item], columns: Columns, rule: LabelRule, excluded: Counter[str]) -> Iterator[str]:
         """Sentences about what a reader of the table might not expect."""
         unknown = sum(item.patient_id is None for item in items)
-        if columns.patient is None:
-            yield f"no patient column ({', '.join(PATIENT_COLUMNS)}): every record counts as its own patient"
-        elif unknown:
+        if columns.patient is None and unknown:
+            whose = (
+                "every record"
+                if unknown == len(items)
+                else f"each of the {unknown} records whose file names no patient"
+            )
+            yield f"no patient column ({', '.join(PATIENT_COLUMNS)}): {whose} counts as its own patient"
+        elif columns.patient is not None and unknown:
             yield f"{unknown} rows are empty in the column {columns.patient!r}: each counts as its own patient"
         if excluded["no label"]:
             yield f"{excluded['no label']} records without a label were left out"
@@ -290,9 +300,12 @@ class FolderCorpus(Corpus):
         else:
             drawn = split_patients(items, options.validation_fraction, options.test_fraction, options.seed)
             part_of = {item.record_id: part for item, part in zip(items, drawn, strict=True)}
-            whom = "patient" if columns.patient is not None else "record"
+            in_files = columns.patient is None and any(item.patient_id for item in items)
+            whom = "record" if columns.patient is None and not in_files else "patient"
             notes = [f"parts drawn by {whom} with seed {options.seed}"]
-            if columns.patient is not None:
+            if in_files:
+                notes.append("patients as the files name them, by a stand-in")
+            elif columns.patient is not None:
                 notes.append(f"patients as in the column {columns.patient!r}")
         splits: dict[str, list[Item]] = {"train": [], "validation": [], "test": []}
         home: dict[str, str] = {}  # the part of each patient's first record

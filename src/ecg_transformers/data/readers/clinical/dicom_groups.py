@@ -19,7 +19,7 @@ from ecg_transformers.data.errors import (
 )
 from ecg_transformers.data.readers.arrays import Hints
 from ecg_transformers.data.readers.clinical.leads import is_ecg_lead, lead_of_code, lead_of_text
-from ecg_transformers.data.readers.clinical.record import Samples
+from ecg_transformers.data.readers.clinical.record import Samples, window
 from ecg_transformers.data.readers.limits import Limits
 from ecg_transformers.data.readers.units import units_per_millivolt
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _TYPES = {"SB": "i1", "UB": "u1", "SS": "i2", "US": "u2", "SL": "i4", "UL": "u4"}
 _BEATS = ("MEDIAN", "REPRESENTATIVE", "AVERAGE", "TEMPLATE")
+_BLOCK = 2**18
 _MAX_SPREAD = 32
 """How much longer than its samples a record may get by groups that stand at different times."""
 
@@ -45,7 +46,7 @@ class Channel:
 
 @dataclass
 class Group:
-    """One multiplex group: channels of one rate, and where its samples lie."""
+    """One multiplex group: channels of one rate, and its samples, which may still lie in the file."""
 
     number: int
     label: str
@@ -54,7 +55,7 @@ class Group:
     num_samples: int
     channels: list[Channel]
     kind: str
-    data: bytes
+    data: bytes | memoryview
     padding: bytes
 
     @property
@@ -133,28 +134,32 @@ def assemble(
     limits: Limits,
     flags: list[str],
 ) -> Samples:
-    """All groups in one record: each lead at its own time, "no value" where it has none."""
+    """All groups in one record: each lead at its own time, "no value" where it has none; the part that is asked for."""
     pieces = [piece for group in groups for piece in _pieces(group, hints, little_endian, path, flags)]
     if not pieces:
         raise SignalError("no channel of the rhythm is a voltage: it holds no ECG.", path=path)
     first = min(piece.start for piece in pieces)
     length = max(piece.start + len(piece.counts) for piece in pieces) - first
-    limits.check_shape(length, len(pieces), path=path)
+    begin, end = window(hints, length, path)
+    limits.check_shape(end - begin, len(pieces), path=path)
     if length > _MAX_SPREAD * max(len(piece.counts) for piece in pieces):
         raise LimitError("the multiplex groups lie too far apart in time for one record.", path=path)
     names = list(dict.fromkeys(piece.key for piece in pieces))
-    counts = np.zeros((length, len(names)), dtype=np.result_type(*(piece.counts.dtype for piece in pieces)))
+    counts = np.zeros((end - begin, len(names)), dtype=np.result_type(*(piece.counts.dtype for piece in pieces)))
     missing = np.ones(counts.shape, dtype=bool)
     scale: dict[str, tuple[float, float]] = {}
     for piece in sorted(pieces, key=lambda piece: len(piece.counts)):  # of two that overlap, the longer one counts
         column, start = names.index(piece.key), piece.start - first
+        low, high = max(start, begin), min(start + len(piece.counts), end)
         if scale.setdefault(piece.key, (piece.step, piece.baseline)) != (piece.step, piece.baseline):
             raise UnsupportedFormatError("two groups hold this lead in different scales.", path=path, lead=piece.lead)
-        place = slice(start, start + len(piece.counts))
+        if low >= high:
+            continue
+        place = slice(low - begin, high - begin)
         if not missing[place, column].all():
             flags.append("lead_in_several_groups")
-        counts[place, column] = piece.counts
-        missing[place, column] = piece.missing
+        counts[place, column] = piece.counts[low - start : high - start]
+        missing[place, column] = piece.missing(low - start, high - start)
     if len({(piece.start, len(piece.counts)) for piece in pieces}) > 1:
         flags.append("leads_at_different_times")
     leads = {piece.key: piece.lead for piece in pieces}
@@ -174,9 +179,13 @@ class _Piece:
     lead: str
     start: int
     counts: np.ndarray
-    missing: np.ndarray
+    padding: int | None
+    bits: int
     step: float
     baseline: float
+
+    def missing(self, start: int, stop: int) -> np.ndarray | bool:
+        return False if self.padding is None else padded(self.counts, self.padding, self.bits, start, stop)
 
 
 def _pieces(group: Group, hints: Hints, little_endian: bool, path: Path, flags: list[str]) -> list[_Piece]:
@@ -207,7 +216,8 @@ def _pieces(group: Group, hints: Hints, little_endian: bool, path: Path, flags: 
                 lead=channel.lead,
                 start=start,
                 counts=counts,
-                missing=padded(counts, padding, channel.bits) if padding is not None else np.zeros(len(counts), bool),
+                padding=padding,
+                bits=channel.bits,
                 step=(1.0 if channel.step is None else channel.step) / per_millivolt,
                 baseline=channel.baseline / per_millivolt,
             )
@@ -242,28 +252,33 @@ def _padding(group: Group, little_endian: bool) -> int | None:
     return int(np.frombuffer(group.padding, dtype, 1)[0])
 
 
-def padded(counts: np.ndarray, padding: int, bits: int) -> np.ndarray:
-    """Where a channel has the padding value because it has no sample there.
+def padded(counts: np.ndarray, padding: int, bits: int, start: int, stop: int) -> np.ndarray:
+    """Where a channel, from `start` to `stop`, has the padding value because it has no sample there.
 
-    A value at the edge of the number range is always believed, another only in runs or far from all other samples: a
-    widely used toolkit states the padding value 0, which is also what 0 mV is stored as.
+    A value at the edge of the number range is always believed, another only in runs or far from all other samples of
+    the channel: a widely used toolkit states the padding value 0, which is also what 0 mV is stored as.
     """
-    hit = counts == padding
-    if not hit.any():
-        return hit
     info = np.iinfo(counts.dtype)
     edges = {info.min, info.max}
     if 1 < bits < 8 * counts.dtype.itemsize:
         edges |= {-(2 ** (bits - 1)), 2 ** (bits - 1) - 1} if info.min < 0 else {2**bits - 1}
-    if padding in edges:
+    hit = counts[start:stop] == padding
+    if padding in edges or not hit.any() or _is_far(counts, padding):
         return hit
-    others = counts[~hit].astype(np.int64)
-    if not others.size:
-        return hit
-    low, high = int(others.min()), int(others.max())
-    if padding < low - (high - low) - 1 or padding > high + (high - low) + 1:
-        return hit
-    return in_runs(hit, MIN_RUN)
+    before = max(0, start - MIN_RUN)
+    around = in_runs(counts[before : stop + MIN_RUN] == padding, MIN_RUN)
+    return around[start - before : stop - before]
+
+
+def _is_far(counts: np.ndarray, padding: int) -> bool:
+    """Whether a value lies further from all other samples than these from each other; looked at in pieces."""
+    low, high = math.inf, -math.inf
+    for start in range(0, len(counts), _BLOCK):
+        block = counts[start : start + _BLOCK]
+        others = block[block != padding]
+        if others.size:
+            low, high = min(low, int(others.min())), max(high, int(others.max()))
+    return low > high or padding < low - (high - low) - 1 or padding > high + (high - low) + 1
 
 
 MIN_RUN = 20
