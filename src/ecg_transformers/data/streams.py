@@ -38,7 +38,9 @@ class ShardStream(datasets.IterableDataset):
     ) -> datasets.IterableDataset:
         """Shuffle the shards, and the records within windows of `buffer_size`; several shards fill a window."""
         if seed is None and generator is None:
-            raise OptionError("shuffle needs seed=…: the nodes of a run must agree on the order, and a resumed run too.")
+            raise OptionError(
+                "shuffle needs seed=…: the nodes of a run must agree on the order, and a resumed run too."
+            )
         seed = int(generator.integers(2**63)) if seed is None else seed
         shards = super().shuffle(seed=seed, buffer_size=1, **options)  # a buffer of one keeps nothing back
         return shards.map(

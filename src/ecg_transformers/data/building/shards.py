@@ -90,7 +90,10 @@ def shards_of(plan: CorpusPlan, name: str, ending: str, records_per_shard: int |
         starts = range(0, len(items), size)
         shards += [
             Shard(
-                f"{name}-{split}-{number:05d}-of-{len(starts):05d}.{ending}", split, first, min(first + size, len(items))
+                f"{name}-{split}-{number:05d}-of-{len(starts):05d}.{ending}",
+                split,
+                first,
+                min(first + size, len(items)),
             )
             for number, first in enumerate(starts)
         ]
