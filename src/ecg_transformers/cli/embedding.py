@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from ecg_transformers.cli.output import (
     Verbs,
-    add_json,
     add_engine,
+    add_json,
     add_signal_hints,
     add_verb,
     check_table,

@@ -90,7 +90,8 @@ def named_records(words: Sequence[str], data_dir: str | None = None, **options: 
     Raises:
         ValueError: no word, an empty folder, a corpus among other words, or options without a corpus.
     """
-    if len(words) == 1 and (data_dir is not None or is_prepared(words[0]) or (words[0] in CORPORA and not Path(words[0]).exists())):
+    is_corpus = len(words) == 1 and words[0] in CORPORA and not Path(words[0]).exists()
+    if len(words) == 1 and (data_dir is not None or is_corpus or is_prepared(words[0])):
         return _of_corpus(words[0], data_dir, options)
     if data_dir is not None or options:
         raise ValueError("data_dir and options belong to a corpus: name one corpus and nothing else.")

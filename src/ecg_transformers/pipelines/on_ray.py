@@ -109,13 +109,20 @@ def _mapped(
     gpus = int(ray.cluster_resources().get("GPU", 0))
     size = num_workers or gpus or len([node for node in ray.nodes() if node["Alive"]])
     system = None if store.local is not None else fsspec.core.url_to_fs(address)[0]
-    rows = read_parquet([store.url(file) for file in splits], filesystem=system, include_paths=True)
+    # small shares of a CPU: on small machines the models would leave none for the readers, and wait for ever
+    rows = read_parquet(
+        [store.url(file) for file in splits],
+        filesystem=system,
+        include_paths=True,
+        ray_remote_args={"num_cpus": 0.25},
+    )
     done = rows.map_batches(
         worker,
         fn_constructor_kwargs={**settings, "splits": splits},
         batch_size=_ROWS_AT_ONCE,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(size=size),
+        num_cpus=0.5,
         num_gpus=1 if gpus else None,
     )
     yield from done.iter_rows()
@@ -159,9 +166,7 @@ class _Classification:
     def __init__(
         self, model: str, batch_size: int, device: Any, parameters: dict[str, Any], splits: dict[str, str]
     ) -> None:
-        from transformers import pipeline
-
-        import ecg_transformers  # noqa: F401  (registers the task)
+        from transformers import pipeline  # this package, imported before, has the task registered with it
 
         self.classify = pipeline("ecg-classification", model=model, device=device)
         self.batch_size, self.parameters = batch_size, parameters
