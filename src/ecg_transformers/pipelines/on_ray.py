@@ -1,7 +1,6 @@
 """A model over a prepared corpus on the machines of a Ray cluster: `map_batches` of Ray Data, one model a worker."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -9,13 +8,10 @@ from typing import Any, Literal
 import numpy as np
 
 from ecg_transformers.data.building.engines import start_ray
-from ecg_transformers.data.building.store import Store
-from ecg_transformers.data.prepared import shards_by_split
+from ecg_transformers.data.prepared import ShardRecords, read_group, shards_by_split
 from ecg_transformers.files import replacing
 from ecg_transformers.pipelines.embed import Encoder, mean_vector
 from ecg_transformers.pipelines.embed_table import TableReport, table_schema
-
-_ROWS_AT_ONCE = 64  # a row group
 
 
 def embed_on_ray(
@@ -96,49 +92,52 @@ def predict_on_ray(
 def _mapped(
     address: str, worker: type, settings: Mapping[str, Any], num_workers: int | None
 ) -> Iterator[dict[str, Any]]:
-    """The rows that the workers make of the corpus's, in order."""
-    ray = start_ray()
-    import fsspec
-    from ray.data import ActorPoolStrategy, DataContext, read_parquet
+    """The rows that the workers make of the corpus's, in order.
 
-    store = Store(address)
-    splits = {shard["file"]: split for split, shards in shards_by_split(address).items() for shard in shards}
+    What is handed out are row groups by name: each worker reads its own, so no signal travels between machines.
+    """
+    ray = start_ray()
+    from ray.data import ActorPoolStrategy, DataContext, from_items
+
+    groups = [
+        {"split": split, "url": url, "group": group}
+        for split in shards_by_split(address)
+        for url, group in ShardRecords(address, split).places
+    ]
     context = DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
     gpus = int(ray.cluster_resources().get("GPU", 0))
     size = num_workers or gpus or len([node for node in ray.nodes() if node["Alive"]])
-    system = None if store.local is not None else fsspec.core.url_to_fs(address)[0]
-    # small shares of a CPU: on small machines the models would leave none for the readers, and wait for ever
-    rows = read_parquet(
-        [store.url(file) for file in splits],
-        filesystem=system,
-        include_paths=True,
-        ray_remote_args={"num_cpus": 0.25},
-    )
-    done = rows.map_batches(
+    done = from_items(groups, override_num_blocks=len(groups)).map_batches(
         worker,
-        fn_constructor_kwargs={**settings, "splits": splits},
-        batch_size=_ROWS_AT_ONCE,
+        fn_constructor_kwargs=dict(settings),
+        batch_size=None,
         batch_format="pyarrow",
-        compute=ActorPoolStrategy(size=size),
-        num_cpus=0.5,
+        compute=ActorPoolStrategy(size=min(size, len(groups))),
         num_gpus=1 if gpus else None,
     )
     yield from done.iter_rows()
 
 
+def _rows(groups: Any) -> Iterator[dict[str, Any]]:
+    """The rows of some row groups, each with its `split`."""
+    for place in groups.to_pylist():
+        for row in read_group(place["url"], place["group"]).to_pylist():
+            yield {**row, "split": place["split"]}
+
+
 class _Embedding:
     """One encoder, and what it makes of a batch of rows."""
 
-    def __init__(self, checkpoint: str, windows: bool, batch_size: int, device: Any, splits: dict[str, str]) -> None:
+    def __init__(self, checkpoint: str, windows: bool, batch_size: int, device: Any) -> None:
         self.encoder = Encoder.load(checkpoint, device=device, batch_size=batch_size)
-        self.windows, self.splits = windows, splits
+        self.windows = windows
 
-    def __call__(self, table: Any) -> Any:
+    def __call__(self, groups: Any) -> Any:
         import pyarrow as pa
 
-        rows = table.to_pylist()
+        rows = list(_rows(groups))
         found: list[dict[str, Any]] = []
         named = ((f"record {row['record_id']}", row) for row in rows)
         for row, (record, vectors) in zip(rows, self.encoder.embed_each(named), strict=True):
@@ -146,7 +145,7 @@ class _Embedding:
                 "record_id": row["record_id"],
                 "file": json.loads(row["metadata"] or "{}").get("file"),
                 "patient_id": row["patient_id"],
-                "split": self.splits[os.path.basename(row["path"])],
+                "split": row["split"],
                 "problem": record.problem,
             }
             if vectors is None:
@@ -163,18 +162,16 @@ class _Embedding:
 class _Classification:
     """One classifier, and what it makes of a batch of rows."""
 
-    def __init__(
-        self, model: str, batch_size: int, device: Any, parameters: dict[str, Any], splits: dict[str, str]
-    ) -> None:
+    def __init__(self, model: str, batch_size: int, device: Any, parameters: dict[str, Any]) -> None:
         from transformers import pipeline  # this package, imported before, has the task registered with it
 
         self.classify = pipeline("ecg-classification", model=model, device=device)
         self.batch_size, self.parameters = batch_size, parameters
 
-    def __call__(self, table: Any) -> Any:
+    def __call__(self, groups: Any) -> Any:
         import pyarrow as pa
 
-        results = self.classify.run_many(table.to_pylist(), self.batch_size, **self.parameters)
+        results = self.classify.run_many(_rows(groups), self.batch_size, **self.parameters)
         found = [
             (row["record_id"], str(result) if isinstance(result, Exception) else result) for row, result in results
         ]
