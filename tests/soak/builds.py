@@ -78,7 +78,7 @@ def ray(folder: Path) -> bool:
     from ecg_transformers.training.finetuning import finetune
     from ecg_transformers.training.pretraining import pretrain
 
-    build_corpus("synthetic", None, folder / "serial", num_records=600)
+    build_corpus("synthetic", None, folder / "serial", num_records=200, records_per_shard=10)
     node = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
     cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
     other = cluster.add_node(**node)
@@ -91,7 +91,7 @@ def ray(folder: Path) -> bool:
 
     killer = threading.Thread(target=kill_in_the_middle)
     killer.start()
-    build_corpus("synthetic", None, folder / "out", engine="ray", num_records=600)
+    build_corpus("synthetic", None, folder / "out", engine="ray", num_records=200, records_per_shard=10)
     killer.join()
     good = files_of(folder / "out") == files_of(folder / "serial")
     print(f"  a build whose second machine died: {'the same files' if good else 'OTHER FILES'}", flush=True)
