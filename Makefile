@@ -41,12 +41,13 @@ format: setup ## Format and fix what can be fixed.
 bench: setup ## Speed ratios, forms timed side by side in one run, against their goals.
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/run.py
 
-soak: setup ## Damaged files by the thousand, every checkpoint of the table, then the storms (kill -9); minutes to an hour.
+soak: setup ## Damaged files by the thousand, every checkpoint, storms (kill -9), builds, memory; minutes to an hour.
 	OMP_NUM_THREADS=1 $(BIN)/python tests/soak/readers.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/soak/embeddings.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/soak/embeddings.py --size released --records 12
 	ECG_SOAK=1 HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/training/test_going_on.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/soak/storm.py
+	OMP_NUM_THREADS=1 $(BIN)/python tests/soak/builds.py
 
 clean: ## Remove outputs of demo and bench, and caches (keeps .venv).
 	rm -rf demo_output bench_output hf_tests .pytest_cache .mypy_cache .ruff_cache .hypothesis

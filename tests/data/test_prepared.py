@@ -35,7 +35,9 @@ def test_it_holds_what_the_corpus_itself_gives(prepared, tmp_path):
     loaded = load_ecg_dataset(str(prepared), cache_dir=tmp_path)
     streamed = load_ecg_dataset(f"file://{prepared}", streaming=True, cache_dir=tmp_path)
     assert dataset_fingerprint(loaded) == dataset_fingerprint(direct)
-    assert {part: list(stream) for part, stream in streamed.items()} == {part: list(rows) for part, rows in direct.items()}
+    assert {part: list(stream) for part, stream in streamed.items()} == {
+        part: list(rows) for part, rows in direct.items()
+    }
     assert label_names(streamed) == label_names(direct)
     assert task_kind(streamed) == "multilabel"
     assert build_report(str(prepared)).read == 90

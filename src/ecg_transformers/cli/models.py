@@ -8,6 +8,7 @@ from typing import Any
 from ecg_transformers.cli.output import (
     NOT_A_DEVICE,
     Verbs,
+    add_engine,
     add_json,
     add_signal_hints,
     add_verb,
@@ -15,6 +16,7 @@ from ecg_transformers.cli.output import (
     for_people,
     in_flags,
     named_files,
+    only_prepared,
     print_json,
     print_table,
     progress,
@@ -50,7 +52,12 @@ def add_verbs(verbs: Verbs) -> None:
 def _add_predict(verbs: Verbs) -> None:
     text = f"Class probabilities of records. {NOT_A_DEVICE}"
     predict = add_verb(verbs, "predict", text, "predict records/*.hea --model my-model -o predictions.csv")
-    predict.add_argument("files", nargs="+", metavar="FILE", help="record files or globs; - reads a list from stdin")
+    predict.add_argument(
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="record files or globs, - for a list on stdin, or the folder of a prepared corpus",
+    )
     predict.add_argument("--model", help="folder or Hub name of a fine-tuned model, or a published classifier's name")
     predict.add_argument("--top_k", type=int, help="only the best k classes")
     predict.add_argument("--num_crops", type=int, help="crops of a record, instead of those of the model's evaluation")
@@ -58,6 +65,8 @@ def _add_predict(verbs: Verbs) -> None:
     predict.add_argument("--windows", action="store_true", help="slide over the whole of long records")
     predict.add_argument("--batch_size", type=int, default=32, help="crops that run through the model together")
     predict.add_argument("--device", default="cpu", help="torch device")
+    add_engine(predict)
+    predict.add_argument("--num_proc", type=int, help="models at once, on Ray")
     predict.add_argument("--on_error", choices=("skip", "raise"), default="skip", help="what a bad file does")
     predict.add_argument("-o", "--output", metavar="FILE", help="write a table: .csv or .parquet")
     add_signal_hints(predict)
@@ -101,12 +110,10 @@ def _predict(options: argparse.Namespace) -> int:
     if options.waves:
         return predict_waves(options)
     _check_classifier(options.model)
-    classify = model_pipeline("ecg-classification", options.model, options.device)
-    print(NOT_A_DEVICE, file=sys.stderr)
     parameters = {"top_k": options.top_k, "num_crops": options.num_crops, "windows": options.windows or None}
     given = {name: value for name, value in parameters.items() if value is not None}
-    files = list(named_files(options.files))
-    results = classify.run_many(progress(files), options.batch_size, **signal_hints(options), **given)
+    results = _results(options, list(named_files(options.files)), given)
+    print(NOT_A_DEVICE, file=sys.stderr)
     people = for_people(options) and not options.output
     rows, failed = [], 0
     for path, result in results:
@@ -126,6 +133,34 @@ def _predict(options: argparse.Namespace) -> int:
     elif people:
         print_table([{name: _rounded(value) for name, value in row.items()} for row in rows])
     return 1 if failed else 0
+
+
+def _results(options: argparse.Namespace, words: list[str], given: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Name and result of every file, or of every record of a prepared corpus."""
+    from ecg_transformers.data.prepared import is_prepared
+
+    if options.engine == "ray":
+        from ecg_transformers.pipelines.on_ray import predict_on_ray
+
+        return predict_on_ray(
+            only_prepared(words),
+            options.model,
+            num_workers=options.num_proc,
+            batch_size=options.batch_size,
+            device=options.device,
+            **given,
+        )
+    classify = model_pipeline("ecg-classification", options.model, options.device)
+    if len(words) != 1 or not is_prepared(words[0]):
+        results: Iterator[tuple[str, Any]] = classify.run_many(
+            progress(words), options.batch_size, **signal_hints(options), **given
+        )
+        return results
+    from ecg_transformers.data.loading import load_ecg_dataset
+
+    splits = load_ecg_dataset(words[0], streaming=True)
+    rows = (row for split in splits.values() for row in split)
+    return ((row["record_id"], result) for row, result in classify.run_many(rows, options.batch_size, **given))
 
 
 def _answer(result: list[dict[str, Any]]) -> dict[str, str]:

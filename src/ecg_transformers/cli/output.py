@@ -45,6 +45,28 @@ def add_signal_hints(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--units", choices=("mV", "uV", "V"), help="unit of files that do not state it")
 
 
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """Where the model runs."""
+    parser.add_argument(
+        "--engine", choices=("local", "ray"), default="local", help="here, or a prepared corpus on a Ray cluster"
+    )
+
+
+def only_prepared(words: Sequence[str]) -> str:
+    """The one prepared corpus that the words name.
+
+    Raises:
+        ValueError: they name something else, which the machines of a cluster need not see.
+    """
+    from ecg_transformers.data.prepared import is_prepared
+
+    if len(words) != 1 or not is_prepared(words[0]):
+        raise ValueError(
+            "--engine ray takes one prepared corpus: the folder or address that `ecg-transformers build` wrote to."
+        )
+    return words[0]
+
+
 def signal_hints(options: argparse.Namespace) -> dict[str, Any]:
     """The hints that were given, under the names that readers and pipelines take."""
     leads = [name.strip() for name in options.leads.split(",")] if options.leads else None

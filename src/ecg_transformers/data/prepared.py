@@ -113,6 +113,7 @@ class ShardRecords:
 
     Attributes:
         groups: the row group of each record, int32 `(N,)`.
+        places: the file and the number in it of each row group.
         fingerprint: 16 hexadecimal digits of the content of the files.
     """
 
@@ -124,20 +125,12 @@ class ShardRecords:
         self._urls = [store.url(shard["file"]) for shard in shards]
         self.fingerprint = hashlib.sha256("".join(shard["sha256"] for shard in shards).encode()).hexdigest()[:16]
         self._keep = keep
-        sizes = [self._file(url).metadata for url in self._urls]
+        sizes = [_open(url).metadata for url in self._urls]
         rows = [data.row_group(number).num_rows for data in sizes for number in range(data.num_row_groups)]
-        self._place = [(url, number) for url, data in zip(self._urls, sizes) for number in range(data.num_row_groups)]
+        self.places = [(url, number) for url, data in zip(self._urls, sizes) for number in range(data.num_row_groups)]
         self._first = np.cumsum([0, *rows])
         self.groups = np.repeat(np.arange(len(rows), dtype=np.int32), rows)
         self._tables: OrderedDict[int, Any] = OrderedDict()
-
-    @staticmethod
-    def _file(url: str) -> Any:
-        import fsspec
-        import pyarrow.parquet as pq
-
-        system, path = fsspec.core.url_to_fs(url)
-        return pq.ParquetFile(path, filesystem=system)
 
     def __len__(self) -> int:
         return len(self.groups)
@@ -150,9 +143,7 @@ class ShardRecords:
         if group not in self._tables:
             while len(self._tables) >= self._keep:
                 self._tables.popitem(last=False)
-            url, number = self._place[group]
-            with self._file(url) as file:
-                self._tables[group] = file.read_row_group(number)
+            self._tables[group] = read_group(*self.places[group])
         self._tables.move_to_end(group)
         row = self._tables[group].slice(index - int(self._first[group]), 1)
         return ECGRecord.from_row(row.to_pylist()[0])
@@ -161,7 +152,7 @@ class ShardRecords:
         """A column in the order of the records, as Python values; not for `signal`."""
         values: list[Any] = []
         for url in self._urls:
-            with self._file(url) as file:
+            with _open(url) as file:
                 values += file.read([name]).column(0).to_pylist()
         return values
 
@@ -169,3 +160,17 @@ class ShardRecords:
         """0/1 labels, int8 `(records, classes)`."""
         rows = self.column("label_vector")
         return np.asarray(rows, dtype=np.int8).reshape(len(rows), -1)
+
+
+def read_group(url: str, number: int) -> Any:
+    """A row group of a shard as an Arrow table."""
+    with _open(url) as file:
+        return file.read_row_group(number)
+
+
+def _open(url: str) -> Any:
+    import fsspec
+    import pyarrow.parquet as pq
+
+    system, path = fsspec.core.url_to_fs(url)
+    return pq.ParquetFile(path, filesystem=system)

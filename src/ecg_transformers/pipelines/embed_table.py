@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ecg_transformers._version import __version__
 from ecg_transformers.data.corpora import CORPORA
 from ecg_transformers.data.loading import load_ecg_dataset
+from ecg_transformers.data.prepared import is_prepared
 from ecg_transformers.files import replacing, write_json
 from ecg_transformers.pipelines.embed import Encoder, Prepared, mean_vector, records_of
 
@@ -82,17 +83,19 @@ class TableReport:
 
 
 def named_records(words: Sequence[str], data_dir: str | None = None, **options: Any) -> Records:
-    """The records that words mean: one corpus by name, or files and folders in any number.
+    """The records that words mean: one corpus by name, a prepared one, or files and folders in any number.
 
     Args:
-        words: paths of files and folders, or the name of a corpus (a file or folder of that name comes first).
+        words: paths of files and folders, or the name of a corpus (a file or folder of that name comes first), or the
+            folder or address of a prepared one.
         data_dir: folder of the corpus; with it the word is a corpus.
         options: builder options of the corpus.
 
     Raises:
         ValueError: no word, an empty folder, a corpus among other words, or options without a corpus.
     """
-    if len(words) == 1 and (data_dir is not None or (words[0] in CORPORA and not Path(words[0]).exists())):
+    is_corpus = len(words) == 1 and words[0] in CORPORA and not Path(words[0]).exists()
+    if len(words) == 1 and (data_dir is not None or is_corpus or is_prepared(words[0])):
         return _of_corpus(words[0], data_dir, options)
     if data_dir is not None or options:
         raise ValueError("data_dir and options belong to a corpus: name one corpus and nothing else.")
@@ -176,7 +179,7 @@ def embed_to_table(
         "windows": windows,
         "version": __version__,
     }
-    parts = Parts(Path(output), {**settings, **hints}, _schema(encoder.width, windows, records.has_splits))
+    parts = Parts(Path(output), {**settings, **hints}, table_schema(encoder.width, windows, records.has_splits))
     report = TableReport()
     done = parts.open()
     left = [position for position, key in enumerate(records.keys) if key not in done]
@@ -220,7 +223,8 @@ def _rows(item: Item, record: Prepared, vectors: Any, windows: bool) -> Rows:
     return [{**facts, "window": index, "embedding": vector} for index, vector in enumerate(vectors)]
 
 
-def _schema(width: int, windows: bool, has_splits: bool) -> Any:
+def table_schema(width: int, windows: bool, has_splits: bool) -> Any:
+    """The columns of a table of embeddings of this width, and `key`, by which rows are told apart while it is made."""
     import pyarrow as pa
 
     names = ["key", "record_id", "file", "patient_id", *(["split"] if has_splits else [])]

@@ -63,7 +63,9 @@ def test_several_processes_killed_together_leave_no_orphan_and_go_on(tmp_path, w
 
 
 def test_a_killed_build_of_the_cache_goes_on_too(tmp_path, monkeypatch):
-    monkeypatch.setattr("support.builds.build_corpus", lambda *given, **options: load_ecg_dataset("synthetic", **options))
+    monkeypatch.setattr(
+        "support.builds.build_corpus", lambda *given, **options: load_ecg_dataset("synthetic", **options)
+    )
     options = {**OPTIONS, "cache_dir": tmp_path / "cache"}
     assert ended(forked(lambda: build_and_log(tmp_path, tmp_path / "first", kill_at(40), **options))) == -signal.SIGKILL
     assert not [path for path in tmp_path.glob("cache/synthetic/*") if not path.name.startswith(".")]
@@ -87,7 +89,10 @@ def test_a_full_disk_is_a_sentence_and_the_finished_shards_are_kept(tmp_path, wh
             raise SystemExit from None
 
     ended(forked(on_a_full_disk))
-    assert "could not be written (File too large); the finished shards are whole and kept" in (tmp_path / "said").read_text()
+    assert (
+        "could not be written (File too large); the finished shards are whole and kept"
+        in (tmp_path / "said").read_text()
+    )
     there = files_of(out)
     assert all(content == whole[name] for name, content in there.items())
     assert [path.name for path in out.iterdir() if path.name not in {FACTS, *there}] == []
@@ -115,10 +120,13 @@ def test_of_two_builds_into_one_folder_the_second_is_told_who_is_there(tmp_path,
 
 
 def test_of_two_that_load_one_corpus_one_builds_and_the_other_waits(tmp_path, monkeypatch):
-    monkeypatch.setattr("support.builds.build_corpus", lambda *given, **options: load_ecg_dataset("synthetic", **options))
+    monkeypatch.setattr(
+        "support.builds.build_corpus", lambda *given, **options: load_ecg_dataset("synthetic", **options)
+    )
     options = {**OPTIONS, "cache_dir": tmp_path / "cache"}
     pids = [
-        forked(lambda: build_and_log(tmp_path, tmp_path / "log", lambda count: time.sleep(0.005), **options)) for _ in "ab"
+        forked(lambda: build_and_log(tmp_path, tmp_path / "log", lambda count: time.sleep(0.005), **options))
+        for _ in "ab"
     ]
     assert [ended(pid) for pid in pids] == [0, 0]
     assert len((tmp_path / "log").read_text().split()) == 100

@@ -21,7 +21,9 @@ def cluster(monkeypatch):
     from ray.cluster_utils import Cluster
 
     node = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
-    cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False, "_system_config": QUICK})
+    cluster = Cluster(
+        initialize_head=True, head_node_args={**node, "include_dashboard": False, "_system_config": QUICK}
+    )
     cluster.other = cluster.add_node(**node)
     monkeypatch.setenv("RAY_ADDRESS", cluster.address)
     yield cluster

@@ -106,7 +106,8 @@ def make_report(
     corpus: Corpus, plan: CorpusPlan, facts: Sequence[ShardFacts], folder: str, *, whole: bool = True
 ) -> BuildReport:
     """The report of the shards of a build, or (`whole=False`) of a part of it."""
-    failed = [entry for one in facts for entry in one.failed]
+    in_order = sorted(facts, key=lambda one: one.file)  # of the files: by split, and in it as planned
+    failed = [entry for one in in_order for entry in one.failed]
     empty = [entry for entry in failed if entry["kind"] == EmptyRecordError.__name__]
     failed = [entry for entry in failed if entry["kind"] != EmptyRecordError.__name__]
     listed = plan.skipped if whole else []
