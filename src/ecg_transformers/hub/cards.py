@@ -143,7 +143,8 @@ def _training_section(run: Mapping[str, Any]) -> str:
     data, recipe = run.get("dataset") or {}, run.get("recipe") or {}
     lines = [
         "## Training\n",
-        f"- Data: {data.get('name', 'unknown')}, {json.dumps({k: v for k, v in data.items() if k != 'name'})}",
+        f"- Data: {data.get('name', 'unknown')}, {json.dumps({k: v for k, v in data.items() if k not in ('name', 'overlap')})}",
+        *(f"- {flag['sentence']}" for flag in _overlaps(run)),
         f"- Recipe: {recipe.get('name', 'unknown')}, {run.get('steps', 0)} updates of {run.get('global_batch_size', 0)} records"
         f" on {run.get('num_processes', 1)} process(es)",
     ]
@@ -173,6 +174,12 @@ def _training_section(run: Mapping[str, Any]) -> str:
         text = json.dumps(settings, indent=2, default=str)
         lines.append(f"\n<details><summary>All hyper-parameters</summary>\n\n```json\n{text}\n```\n\n</details>")
     return "\n".join(lines) + "\n"
+
+
+def _overlaps(run: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Flags of a set that was trained on records of an evaluation, in this run or in the one it started from."""
+    measured = ((run.get("metrics") or {}).get("data") or {}).get("overlap_with_pretraining") or []
+    return [*((run.get("dataset") or {}).get("overlap") or []), *measured]
 
 
 def _spent(run: Mapping[str, Any]) -> list[str]:
