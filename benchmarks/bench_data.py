@@ -62,9 +62,9 @@ def _reader_cases(folder: Path | None, scratch: Path) -> list[tuple[str, list[Pa
         slow = sorted((folder / "ptb-xl" / "records100").rglob("*.hea"))[:60]
         half_hours = sorted((folder / "mitdb").glob("*.hea"))[:4]
     else:
-        fast = [_write(scratch, f"h{n}", n, 500, 10) for n in range(20)]
-        slow = [_write(scratch, f"l{n}", n, 100, 10) for n in range(60)]
-        half_hours = [_write(scratch, f"m{n}", n, 360, 1805, fmt="212") for n in range(2)]
+        fast = [write_record(scratch, f"h{n}", n, 500, 10) for n in range(20)]
+        slow = [write_record(scratch, f"l{n}", n, 100, 10) for n in range(60)]
+        half_hours = [write_record(scratch, f"m{n}", n, 360, 1805, fmt="212") for n in range(2)]
     return [
         ("WFDB format 16, 500 Hz", fast, 14.0),
         ("WFDB format 16, 100 Hz", slow, 30.0),
@@ -72,7 +72,7 @@ def _reader_cases(folder: Path | None, scratch: Path) -> list[tuple[str, list[Pa
     ]
 
 
-def _write(folder: Path, name: str, seed: int, rate: int, duration: int, fmt: str = "16") -> Path:
+def write_record(folder: Path, name: str, seed: int, rate: int, duration: int, fmt: str = "16") -> Path:
     """A record of noise like those of PTB-XL (format 16, 12 leads) or MIT-BIH (212, 2 leads)."""
     leads = 12 if fmt == "16" else 2
     samples = np.random.default_rng(seed).integers(-900, 900, (rate * duration, leads)).astype(np.int16)

@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 
 from ecg_transformers.cli import build_parser, main
+from ecg_transformers.data.corpora import CORPORA
+from ecg_transformers.data.sheets import corpus_sheet
 from ecg_transformers.models.registry import list_methods, method_table
 
 LEADS = ["I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"]
@@ -91,6 +93,19 @@ def test_datasets_prints_a_fact_sheet_a_line(capsys):
     assert main(["datasets"]) == 0
     sheets = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {"synthetic", "folder", "ptb_xl"} <= {sheet["name"] for sheet in sheets}
+
+
+@pytest.mark.parametrize("name", sorted(CORPORA))
+def test_a_fact_sheet_tells_people_what_to_download_and_which_folder_is_expected(name, capsys, monkeypatch):
+    look_at_the_output(monkeypatch)
+    assert main(["datasets", name]) == 0
+    text = capsys.readouterr().out
+    sheet = corpus_sheet(name)
+    assert text.startswith(f"{name}: {sheet['title']}\n{sheet['summary']}")
+    for title, key in (("Records", "records"), ("Licence", "licence"), ("Download", "download"), ("Folder", "layout")):
+        assert not sheet[key] or f"{title:9} {sheet[key]}" in text
+    assert all(note in text for note in sheet["notes"])
+    assert all(option in text for option in sheet["options"])
 
 
 @pytest.mark.parametrize("words", [["methods"], ["checkpoints"], ["datasets"], ["doctor"]])

@@ -96,6 +96,24 @@ def test_several_corpora_come_as_one_without_labels_when_they_differ(mini_ptb_xl
         load_ecg_dataset(["synthetic", "ptb_xl"], mini_ptb_xl, num_record=20)
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_several_corpora_take_turns_and_each_record_comes_once(
+    mini_ptb_xl, write_wfdb, digital_ecg, tmp_path, streaming
+):
+    """Other leads, rates and lengths in one schema; the longer corpus goes on alone."""
+    own = tmp_path / "own"
+    for number in range(3):
+        write_wfdb(own, f"r{number}", digital_ecg(number, 250.0, 4.0)[:, :2], rate=250)
+    given = {"ptb_xl": mini_ptb_xl, "folder": own}
+    data = load_ecg_dataset(["ptb_xl", "folder"], given, "train", streaming=streaming, cache_dir=tmp_path / "cache")
+    rows = list(data)
+    assert [row["source"] for row in rows[:6]] == ["ptb_xl", "folder"] * 3
+    assert {row["source"] for row in rows[6:]} == {"ptb_xl"}
+    assert len({(row["source"], row["record_id"]) for row in rows}) == len(rows) == 16 + 3
+    shapes = {(row["source"], len(row["lead_names"]), row["sampling_rate"], row["num_samples"]) for row in rows}
+    assert shapes == {("ptb_xl", 12, 100.0, 1000), ("folder", 2, 250.0, 1000)}
+
+
 def test_streams_hold_the_rows_of_the_build(mini_ptb_xl, tmp_path):
     built = load_ecg_dataset("ptb_xl", mini_ptb_xl, cache_dir=tmp_path)
     streamed = load_ecg_dataset("ptb_xl", mini_ptb_xl, streaming=True, cache_dir=tmp_path)

@@ -62,4 +62,5 @@ def sheet_text(sheet: dict[str, Any]) -> str:
     lines = [f"{sheet['name']}: {sheet['title']}", sheet["summary"], ""]
     lines += [f"{title:9} {sheet[key]}" for title, key in shown if sheet[key]]
     lines += ["", "Know:", *(f"  - {note}" for note in sheet["notes"])] if sheet["notes"] else []
-    return "\n".join([*lines, "", sheet["options_help"]])
+    defaults = ", ".join(f"{name}={value!r}" for name, value in sheet["options"].items())
+    return "\n".join([*lines, "", sheet["options_help"], *(["", f"Defaults: {defaults}"] if defaults else [])])

@@ -141,7 +141,8 @@ def _training(run: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "run": run and {**run, **absent},
         "parent": Path(str(run.get("parent") or "")).name,
-        "dataset_facts": {key: value for key, value in dataset.items() if key != "name"},
+        "dataset_facts": {key: value for key, value in dataset.items() if key not in ("name", "overlap")},
+        "overlaps": _overlaps(run),
         "settings": {key: value for key, value in recipe.items() if key != "name"},
         "spent": list(filter(None, spent)),
     }
@@ -151,6 +152,12 @@ def _results(run: Mapping[str, Any]) -> dict[str, Any]:
     """What the template says of the test fold, from `run.json`."""
     test = (run.get("metrics") or {}).get("test") or {}
     return {"means": test_means(run), "test": test, "doubts": doubts(test)}
+
+
+def _overlaps(run: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Flags of a set that was trained on records of an evaluation, in this run or in the one it started from."""
+    measured = ((run.get("metrics") or {}).get("data") or {}).get("overlap_with_pretraining") or []
+    return [*((run.get("dataset") or {}).get("overlap") or []), *measured]
 
 
 FEW_RECORDS, FEW_POSITIVES = 30, 10

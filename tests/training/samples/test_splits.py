@@ -5,11 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.signal
 from support.small_runs import small_pretraining
 
+from ecg_transformers.hub.cards import write_card
 from ecg_transformers.signal.leads import STANDARD_LEADS
 from ecg_transformers.training.arguments import FinetuningArguments
 from ecg_transformers.training.errors import UsageError
+from ecg_transformers.training.pretraining import pretrain
 from ecg_transformers.training.samples.splits import Split, check_split_has_records, load_split
 
 
@@ -77,3 +80,33 @@ def test_a_selection_keeps_the_corpora_of_its_records() -> None:
 def test_a_loaded_split_says_which_corpus_each_record_is_from(tmp_path: Path) -> None:
     split = load_split(small_pretraining(tmp_path), "train")
     assert split.sources == ["synthetic"] * len(split)
+
+
+def test_published_folds_choose_the_training_records_of_a_run(own_records: Path, tmp_path: Path) -> None:
+    table = tmp_path / "folds.csv"
+    table.write_text("file,fold\nr0.npz,1\nr1.npz,2\nr2.npz,3\nr3.npz,1\n")
+    small = {"per_device_batch_size": 2, "recipe_overrides": "batch_size=2"}
+    own = {"dataset": "folder", "data_dir": str(own_records), "dataset_options": "", "folds": str(table)}
+    summary = pretrain(small_pretraining(tmp_path / "run", max_steps=1, **small, **own))
+    assert summary.dataset["records"] == 2
+    assert load_split(small_pretraining(tmp_path, **own), "test").record_ids == ["r2"]
+    other = small_pretraining(tmp_path, test_folds="1", validation_folds="2", **own)
+    assert load_split(other, "test").record_ids == ["r0", "r3"]
+
+
+def test_a_run_says_which_test_records_it_was_trained_on(own_records: Path, tmp_path: Path, capsys: Any) -> None:
+    """In the log and the card: two of the four records lie in the evaluation, resampled and scaled."""
+    held = tmp_path / "held"
+    held.mkdir()
+    for number in (1, 3, 9):
+        signal = np.random.default_rng(number).standard_normal((1000, 12)).astype(np.float32)
+        signal = scipy.signal.resample(signal, 5000, axis=0) * 2.5
+        np.savez(held / f"x{number}.npz", signal=signal, sampling_rate=500.0, lead_names=np.array(STANDARD_LEADS))
+    small = {"per_device_batch_size": 2, "recipe_overrides": "batch_size=2"}
+    own = {"dataset": "folder", "data_dir": str(own_records), "dataset_options": "", "overlap_with": f"folder={held}"}
+    summary = pretrain(small_pretraining(tmp_path / "run", max_steps=1, **small, **own))
+    (flag,) = summary.dataset["overlap"]
+    assert (flag["records"], flag["found"]) == (3, 2)
+    assert flag["sentence"] in capsys.readouterr().err
+    write_card(tmp_path / "run")
+    assert f"- {flag['sentence']}\n" in (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
