@@ -56,7 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def build_parser() -> argparse.ArgumentParser:
     """The options of the script."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--model_name_or_path", required=True, help="pre-trained encoder of a method that labels tokens")
+    parser.add_argument(
+        "--model_name_or_path", required=True, help="pre-trained encoder of a method that labels tokens"
+    )
     parser.add_argument("--dataset", default="ludb", help="corpus with wave marks")
     parser.add_argument("--data_dir", required=True, help="its folder")
     parser.add_argument("--output_dir", required=True)

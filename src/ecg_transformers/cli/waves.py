@@ -25,7 +25,9 @@ OF_CLASSES = ("top_k", "num_crops", "windows")  # options of `predict` that mean
 def predict_waves(options: argparse.Namespace) -> int:
     """The waves and intervals of the files: a table for people and in a file, JSON lines otherwise."""
     if given := [name for name in OF_CLASSES if getattr(options, name)]:
-        raise ValueError(f"--{given[0]} has no meaning with --waves: windows that overlap always cover the whole record.")
+        raise ValueError(
+            f"--{given[0]} has no meaning with --waves: windows that overlap always cover the whole record."
+        )
     pipeline = model_pipeline("ecg-delineation", options.model, options.device)
     print(NOT_A_DEVICE, file=sys.stderr)
     people = for_people(options) and not options.output

@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 
 from ecg_transformers.features.feature_extraction_ecg import ECGFeatureExtractor
-from ecg_transformers.features.steps import Crop, DecimateFlattened, Pad, RecordStep, Resample, SignalStep, step_from_dict
+from ecg_transformers.features.steps import (
+    Crop,
+    DecimateFlattened,
+    Pad,
+    RecordStep,
+    Resample,
+    SignalStep,
+    step_from_dict,
+)
 from ecg_transformers.signal.leads import canonical_lead
 from ecg_transformers.signal.waves import IGNORED, Wave, wave_classes, waves_from_marks
 

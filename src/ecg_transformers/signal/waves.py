@@ -160,9 +160,7 @@ def _runs(here: NDArray[np.bool_], bridge: int) -> list[tuple[int, int]]:
     return runs
 
 
-def place_peaks(
-    waves: Iterable[Wave], signal: ArrayLike, places_per_second: float, shift: float = 0.0
-) -> list[Wave]:
+def place_peaks(waves: Iterable[Wave], signal: ArrayLike, places_per_second: float, shift: float = 0.0) -> list[Wave]:
     """The waves with their peaks: where `signal (T,)` is farthest from the line between a wave's onset and offset."""
     values = np.asarray(signal, dtype=np.float64)
     placed = []

@@ -100,7 +100,5 @@ def label_loss(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         )
     labels = labels.long()
     terms = (labels != IGNORED).sum()
-    total = nn.functional.cross_entropy(
-        logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORED, reduction="sum"
-    )
+    total = nn.functional.cross_entropy(logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORED, reduction="sum")
     return total / terms.clamp(min=1), terms.to(total.dtype)

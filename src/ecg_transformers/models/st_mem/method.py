@@ -25,7 +25,11 @@ TINY = Recipe(
     description="A small model for CPUs: 3 s crops at 100 Hz, width 64, 2,000 updates.",
     config={**recipes.TINY_ENCODER, **recipes.TINY_DECODER, "patch_size": 30, "norm_pix_loss": True},
     preprocessing=TINY_PREPROCESSING,
-    stages={"pretrain": replace(recipes.TINY_PRETRAIN, batch_size=32), "finetune": TINY_FINETUNE, "delineation": recipes.DELINEATION},
+    stages={
+        "pretrain": replace(recipes.TINY_PRETRAIN, batch_size=32),
+        "finetune": TINY_FINETUNE,
+        "delineation": recipes.DELINEATION,
+    },
 )
 
 TINY_WIDE = Recipe(

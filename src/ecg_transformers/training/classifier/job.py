@@ -186,9 +186,7 @@ def plan_seed(
 ) -> SeedPlan:
     """The labelled subset of a seed (nested over label fractions, drawn by patient) and its batches."""
     with usage_errors():
-        subset = label_subset(
-            class_table, args.label_fraction, seed, train_split.patient_ids, train_split.record_ids
-        )
+        subset = label_subset(class_table, args.label_fraction, seed, train_split.patient_ids, train_split.record_ids)
     chosen = train_split.select(subset.indices.tolist())
     hyper = classifier.settings.hyper
     plan = resolve_batches(args, hyper, len(chosen), processes, seed, few_labels=True)

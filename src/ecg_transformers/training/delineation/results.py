@@ -36,9 +36,7 @@ def metrics_of_seeds(
         marks: the expert's waves, by record and lead.
         answers: seed -> the model's.
     """
-    scores = {
-        seed: [score_record(*pair) for pair in zip(marks, found, strict=True)] for seed, found in answers.items()
-    }
+    scores = {seed: [score_record(*pair) for pair in zip(marks, found, strict=True)] for seed, found in answers.items()}
     by_record = {seed: [pool(record.values()) for record in records] for seed, records in scores.items()}
     result: dict[str, Any] = {}
     for name in ("macro_f1", *(f"f1_{wave}" for wave in WAVES)):
