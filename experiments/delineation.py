@@ -56,12 +56,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def build_parser() -> argparse.ArgumentParser:
     """The options of the script."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--model_name_or_path", required=True, help="pre-trained encoder of a method that labels tokens")
+    parser.add_argument(
+        "--model_name_or_path", required=True, help="pre-trained encoder of a method that labels tokens"
+    )
     parser.add_argument("--dataset", default="ludb", help="corpus with wave marks")
     parser.add_argument("--data_dir", required=True, help="its folder")
     parser.add_argument("--output_dir", required=True)
     parser.add_argument("--fractions", default="1,0.2,0.05", help="of the training subjects")
     parser.add_argument("--starts", default=",".join(STARTS), help="pre-trained, random weights, or both")
+    parser.add_argument("--leads", help="leads of all methods, e.g. II,V2,V5 (default: all)")
     parser.add_argument("--seeds", default="0")
     return parser
 
@@ -71,6 +74,7 @@ def train(options: argparse.Namespace, mode: str, fraction: float, folder: Path,
     given = {"model_name_or_path": options.model_name_or_path, "mode": mode, "dataset": options.dataset}
     given |= {"data_dir": options.data_dir, "task": "delineation", "label_fraction": str(fraction)}
     given |= {"seeds": options.seeds, "output_dir": str(folder)}
+    given |= {"leads": options.leads} if options.leads else {}
     finetuning.main([*(part for key, value in given.items() for part in (f"--{key}", value)), *further])
 
 
@@ -82,11 +86,11 @@ def classical(options: argparse.Namespace, out: Path) -> Iterator[tuple[str, dic
             kept = out / "cells" / f"neurokit2-{method}-{source.replace(' ', '-')}.json"
             if not kept.is_file():
                 kept.parent.mkdir(parents=True, exist_ok=True)
-                write_json(kept, classical_figures(RecordTable(dataset), method, source))
+                write_json(kept, classical_figures(RecordTable(dataset), method, source, options.leads))
             yield f"neurokit2 {method}, {source}", json.loads(kept.read_text(encoding="utf-8"))
 
 
-def classical_figures(records: RecordTable, method: str, source: str) -> dict[str, Any]:
+def classical_figures(records: RecordTable, method: str, source: str, leads: str | None = None) -> dict[str, Any]:
     """The figures of a classical method, in the form of `metrics.json`."""
     by_lead: dict[str, list[LeadScore]] = {}
     for index in range(len(records)):
@@ -94,13 +98,14 @@ def classical_figures(records: RecordTable, method: str, source: str) -> dict[st
         rate, peaks = record.sampling_rate, None
         if source == "R peaks of II":
             peaks = detect_r_peaks(record.signal[:, record.lead_names.index("II")], rate, "neurokit")
-        columns = zip(record.lead_names, record.signal.T, strict=True)
-        found = {lead: neurokit_waves(values, rate, method, peaks) for lead, values in columns}
+        chosen = record.lead_names if leads is None else leads.split(",")
+        columns = {lead: record.signal[:, record.lead_names.index(lead)] for lead in chosen}
+        found = {lead: neurokit_waves(values, rate, method, peaks) for lead, values in columns.items()}
         for lead, score in score_record(marked_waves(record.annotations, rate), found).items():
             by_lead.setdefault(lead, []).append(score)
     whole = pool(score for scores in by_lead.values() for score in scores)
-    leads = {lead: report(pool(scores)) for lead, scores in by_lead.items()}
-    return {"macro_f1": {"mean": macro_f1(whole)}, "waves": report(whole), "leads": leads, "n_records": len(records)}
+    each = {lead: report(pool(scores)) for lead, scores in by_lead.items()}
+    return {"macro_f1": {"mean": macro_f1(whole)}, "waves": report(whole), "leads": each, "n_records": len(records)}
 
 
 def tables(results: Mapping[str, Mapping[str, Any]]) -> str:

@@ -76,7 +76,7 @@ def test_leads_that_are_chosen_in_another_order_keep_their_own_marks():
 
 def test_a_mask_of_leads_leaves_the_places_of_the_others():
     extractor = ecg.ECGFeatureExtractor.for_method("st_mem")
-    signal, marks, sample = marked_record(500, 10.0, 5.0)
+    signal, _, sample = marked_record(500, 10.0, 5.0)
     mask = bind_augmentation("rlm", mask_ratio=0.5, rescale=False)
     crop = extractor.finish(extractor.prepare(signal, sampling_rate=500, lead_names=STANDARD_LEADS), crop_start=20)
     row, place = extractor.lead_names.index(LEAD), round(sample / 2) - 20

@@ -176,7 +176,7 @@ class FinetuningArguments(RunArguments):
         "Pre-trained model: a folder, a Hub repository, a file of the authors, or a name that `ecg-transformers checkpoints` "
         "lists; in mode scratch also a method's name.",
     )
-    task: str | None = option(None, "Task of the corpus, e.g. superclass for ptb_xl.")
+    task: str | None = option(None, "Task of the corpus, e.g. superclass for ptb_xl, delineation for ludb.")
     mode: str = option(
         "finetune",
         "finetune (all weights), linear (frozen encoder, linear probe), attention (frozen encoder, attention probe) "
@@ -195,7 +195,8 @@ class FinetuningArguments(RunArguments):
         None, "Named set of hyper-parameters (default: the one the checkpoint was pre-trained with, else published)."
     )
     selection_metric: str = option(
-        "macro_auroc", "What chooses on the validation split: macro_auroc, or loss (as published for ST-MEM)."
+        "macro_auroc",
+        "What chooses on the validation split: macro_auroc (of waves their macro F1), or loss (as published for ST-MEM).",
     )
     evaluations: int | None = option(None, "Checks on the validation split during the run; the best one is kept.")
     n_boot: int = option(2000, "Resamples of the patient bootstrap for the 95 %% intervals.")

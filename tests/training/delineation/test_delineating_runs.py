@@ -19,7 +19,9 @@ from ecg_transformers.training.finetuning import main
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
-SMALL = "sampling_rate=250,seq_len=750,patch_size=75,hidden_size=16,num_hidden_layers=1,num_attention_heads=2,intermediate_size=16"
+SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+INPUT = {"sampling_rate": 250, "seq_len": 750, "patch_size": 75}
+SMALL = ",".join(f"{key}={value}" for key, value in {**INPUT, **SIZES}.items())
 
 
 def arguments(ecg_data_dir, folder, **changes):

@@ -60,7 +60,7 @@ class DelineationJob(Job):
     @staticmethod
     def view_of(classifier: ClassifierPlan, augmentation: Augmentation | None = None) -> WavesView:
         name = classifier.settings.hyper.augmentation
-        if augmentation is not None and name in MOVE_TIME:
+        if name in MOVE_TIME:
             raise UsageError(f"The augmentation {name} moves signals in time, and their wave marks would not follow.")
         config = classifier.config
         patch_size = config.patch_size if config.label_resolution == "patches" else 1

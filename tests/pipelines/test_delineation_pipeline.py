@@ -1,0 +1,123 @@
+"""`pipeline("ecg-delineation")`: windows that overlap, any leads, and the two commands that show its waves."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from transformers import pipeline
+
+import ecg_transformers as ecg
+from ecg_transformers.cli import main
+from ecg_transformers.models.registry import get_method, list_methods
+from ecg_transformers.signal.leads import STANDARD_LEADS
+from ecg_transformers.signal.waves import CLASSES, Wave, delineate
+
+NAMES = [name for name in list_methods() if "token_classification" in get_method(name).model_classes]
+
+
+def checkpoint(folder, name, **options):
+    """A model of random weights that is sure of what it says, so that there are waves."""
+    method = get_method(name)
+    torch.manual_seed(0)
+    config = method.config_class(**method.tiny_config, id2label=dict(enumerate(CLASSES)), **options)
+    model = method.model_classes["token_classification"](config)
+    with torch.no_grad():
+        model.classifier.unfold.weight.mul_(30)
+    model.save_pretrained(folder)
+    return str(folder)
+
+
+def array(seconds=4.0, rate=100, leads=12):
+    """A slow random signal `(T, L)`."""
+    noise = np.random.default_rng(0).standard_normal((int(seconds * rate) + 9, leads))
+    return np.stack([noise[i : i + 10].mean(axis=0) for i in range(int(seconds * rate))])
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return checkpoint(tmp_path_factory.mktemp("waves"), "st_mem")
+
+
+@pytest.fixture(scope="module")
+def find_waves(model):
+    return pipeline("ecg-delineation", model=model)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("resolution", ["samples", "patches"])
+def test_every_lead_of_the_model_gets_waves_in_order(tmp_path, name, resolution):
+    find = pipeline("ecg-delineation", model=checkpoint(tmp_path, name, label_resolution=resolution))
+    found = find(array(), sampling_rate=100, lead_names=list(STANDARD_LEADS))
+    assert list(found) == find.model.config.lead_names
+    waves = [Wave(**wave) for lead in found.values() for wave in lead]
+    assert len(waves) > 10
+    assert all(0 <= wave.onset_s <= wave.peak_s <= wave.offset_s <= 4.0 for wave in waves)
+    assert {wave.wave for wave in waves} <= set(CLASSES[1:])
+
+
+def test_a_long_record_is_what_its_overlapping_windows_vote_for(find_waves):
+    signal = array(5.0)
+    extractor, config = find_waves.feature_extractor, find_waves.model.config
+    starts = [*range(0, 500 - config.seq_len + 1, config.seq_len // 2), 500 - config.seq_len]
+    starts = list(dict.fromkeys(starts))
+    crops = torch.cat([extractor(signal, sampling_rate=100, crop_start=s, return_tensors="pt")["input_values"] for s in starts])
+    with torch.no_grad():
+        probabilities = find_waves.model(crops).logits.softmax(-1).numpy()
+    leads, _ = delineate(probabilities, crops.numpy(), starts, 500, 100.0)
+    assert find_waves(signal, sampling_rate=100)["V3"] == [wave.to_dict() for wave in leads[STANDARD_LEADS.index("V3")]]
+
+
+def test_one_lead_and_some_leads_are_delineated_alone(find_waves):
+    some = find_waves(array(leads=2), sampling_rate=100, lead_names=["V5", "II"])
+    assert set(some) == {"V5", "II"}
+    alone = find_waves(array(leads=1), sampling_rate=100, lead_names=["II"])
+    assert list(alone) == ["II"]
+    assert alone["II"]
+
+
+def test_many_records_at_once_equal_one_by_one(find_waves):
+    items = [
+        {"signal": array(seconds), "sampling_rate": 100, "lead_names": list(STANDARD_LEADS)} for seconds in (2.0, 5.0)
+    ]
+    one_by_one = [find_waves(item) for item in items]
+    assert find_waves(items, batch_size=3) == one_by_one
+    assert [result for _, result in find_waves.run_many(items, 3)] == one_by_one
+
+
+def test_a_record_at_another_rate_has_its_waves_at_the_same_times(find_waves):
+    times = np.arange(2000) / 500
+    slow = np.sin(2 * np.pi * np.outer(times, np.linspace(0.7, 3.0, 12)))
+    fast, plain = find_waves(slow, sampling_rate=500), find_waves(slow[::5], sampling_rate=100)
+    near = [wave for wave in fast["I"] if any(abs(wave["onset_s"] - other["onset_s"]) < 0.03 for other in plain["I"])]
+    assert len(near) >= 0.7 * len(fast["I"]) > 0
+
+
+def test_what_cannot_be_asked_is_refused(find_waves, tmp_path):
+    with pytest.raises(ValueError, match="cover the whole record"):
+        find_waves(array(), sampling_rate=100, num_crops=3)
+    with pytest.raises(ValueError, match="the crop needs"):
+        find_waves(array(1.0), sampling_rate=100)
+    method = get_method("st_mem")
+    method.model_classes["base"](method.config_class(**method.tiny_config)).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="holds no head that finds waves"):
+        pipeline("ecg-delineation", model=str(tmp_path))
+
+
+def test_predict_and_plot_show_the_waves(model, tmp_path, capsys):
+    record = str(tmp_path / "record.npz")
+    np.savez(record, signal=array(6.0), sampling_rate=100, lead_names=list(STANDARD_LEADS))
+    assert main(["predict", record, "--model", model, "--waves"]) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert set(row) == {"file", "waves", "intervals", "refused"}
+    assert set(row["waves"]) == set(STANDARD_LEADS)
+    assert row["intervals"] or row["refused"]
+    assert main(["predict", record, "--model", model, "--waves", "-o", str(tmp_path / "waves.csv")]) == 0
+    table = pd.read_csv(tmp_path / "waves.csv")
+    assert {"file", "PR_ms", "PR_ms_sd", "PR_beats", "QTcF_ms", "rate_per_min", "refused"} <= set(table)
+    assert main(["predict", record, "--model", model, "--waves", "--top_k", "1"]) == 2
+    assert "--top_k has no meaning" in capsys.readouterr().err
+    assert main(["plot", record, "-o", str(tmp_path / "waves.png"), "--waves", model]) == 0
+    assert (tmp_path / "waves.png").stat().st_size > 20_000
+    assert ecg.read_record(record).num_leads == 12
