@@ -58,7 +58,7 @@ def write_card(
         name=name,
         method=method,
         kind=(config.get("architectures") or ["model"])[0],
-        is_classifier=_is_classifier(config),
+        task=_task(config),
         config=config,
         reference=reference,
         rate=config.get("sampling_rate") or 250,
@@ -82,15 +82,18 @@ def _run_description(folder: Path, summary: Any) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
-def _is_classifier(config: Mapping[str, Any]) -> bool:
-    return any("Classification" in name for name in config.get("architectures") or [])
+def _task(config: Mapping[str, Any]) -> str:
+    """The pipeline of a model's class."""
+    tasks = {"ForSequenceClassification": "ecg-classification", "ForTokenClassification": "ecg-delineation"}
+    names = config.get("architectures") or []
+    return next((task for end, task in tasks.items() if any(end in name for name in names)), "ecg-feature-extraction")
 
 
 def _front_matter(method: ECGMethod, config: Mapping[str, Any], run: Mapping[str, Any], name: str) -> ModelCardData:
     dataset = str((run.get("dataset") or {}).get("name") or "")
     results = [
         EvalResult(
-            task_type="ecg-classification",
+            task_type=_task(config),
             dataset_type=dataset or "unknown",
             dataset_name=dataset or "unknown",
             metric_type=metric,
@@ -103,8 +106,7 @@ def _front_matter(method: ECGMethod, config: Mapping[str, Any], run: Mapping[str
         license="other" if config.get("weights_licence") else "apache-2.0",
         library_name="transformers",
         pipeline_tag=None,
-        tags=["ecg", "electrocardiogram", "ecg_transformers", method.name]
-        + (["ecg-classification"] if _is_classifier(config) else ["ecg-feature-extraction"]),
+        tags=["ecg", "electrocardiogram", "ecg_transformers", method.name, _task(config)],
         datasets=[dataset] if dataset and "/" in dataset else None,
         model_name=name if results else None,
         eval_results=results or None,
@@ -131,6 +133,7 @@ def test_means(run: Mapping[str, Any]) -> dict[str, float]:
 def _training(run: Mapping[str, Any]) -> dict[str, Any]:
     """What the template says of the training, from `run.json`."""
     dataset, recipe = run.get("dataset") or {}, run.get("recipe") or {}
+    measured = (run.get("metrics") or {}).get("data") or {}
     spent = [f"{run['records_seen']:,} records seen" if run.get("records_seen") else ""]
     spent.append(f"{run['cpu_seconds']:,.0f} CPU seconds" if run.get("cpu_seconds") is not None else "")
     spent.append(f"{run['threads']} thread(s)" if run.get("threads") else "")
@@ -139,7 +142,9 @@ def _training(run: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "run": run and {**run, **absent},
         "parent": Path(str(run.get("parent") or "")).name,
-        "dataset_facts": {key: value for key, value in dataset.items() if key != "name"},
+        "dataset_facts": {key: value for key, value in dataset.items() if key not in ("name", "overlap")},
+        # flags of a set that was trained on records of an evaluation, in this run or in the one it started from
+        "overlaps": [*(dataset.get("overlap") or []), *(measured.get("overlap_with_pretraining") or [])],
         "settings": {key: value for key, value in recipe.items() if key != "name"},
         "spent": list(filter(None, spent)),
     }
