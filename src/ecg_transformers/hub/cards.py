@@ -133,6 +133,7 @@ def test_means(run: Mapping[str, Any]) -> dict[str, float]:
 def _training(run: Mapping[str, Any]) -> dict[str, Any]:
     """What the template says of the training, from `run.json`."""
     dataset, recipe = run.get("dataset") or {}, run.get("recipe") or {}
+    measured = (run.get("metrics") or {}).get("data") or {}
     spent = [f"{run['records_seen']:,} records seen" if run.get("records_seen") else ""]
     spent.append(f"{run['cpu_seconds']:,.0f} CPU seconds" if run.get("cpu_seconds") is not None else "")
     spent.append(f"{run['threads']} thread(s)" if run.get("threads") else "")
@@ -142,7 +143,8 @@ def _training(run: Mapping[str, Any]) -> dict[str, Any]:
         "run": run and {**run, **absent},
         "parent": Path(str(run.get("parent") or "")).name,
         "dataset_facts": {key: value for key, value in dataset.items() if key not in ("name", "overlap")},
-        "overlaps": _overlaps(run),
+        # flags of a set that was trained on records of an evaluation, in this run or in the one it started from
+        "overlaps": [*(dataset.get("overlap") or []), *(measured.get("overlap_with_pretraining") or [])],
         "settings": {key: value for key, value in recipe.items() if key != "name"},
         "spent": list(filter(None, spent)),
     }
@@ -152,12 +154,6 @@ def _results(run: Mapping[str, Any]) -> dict[str, Any]:
     """What the template says of the test fold, from `run.json`."""
     test = (run.get("metrics") or {}).get("test") or {}
     return {"means": test_means(run), "test": test, "doubts": doubts(test)}
-
-
-def _overlaps(run: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Flags of a set that was trained on records of an evaluation, in this run or in the one it started from."""
-    measured = ((run.get("metrics") or {}).get("data") or {}).get("overlap_with_pretraining") or []
-    return [*((run.get("dataset") or {}).get("overlap") or []), *measured]
 
 
 FEW_RECORDS, FEW_POSITIVES = 30, 10

@@ -70,9 +70,13 @@ class ConvertUnits(RecordStep):
 
 def note_amplitudes(signal: np.ndarray, state: RecordState) -> None:
     """Put flat leads and amplitudes of another unit into the report of a record `(T, L)` in millivolts."""
-    flat = [column for column in range(signal.shape[1]) if _is_flat(signal[:, column])]
+    ends = (signal.min(axis=0), signal.max(axis=0)) if len(signal) else (np.full(1, np.nan),) * 2
+    if np.isfinite(sum(ends)).all():  # nearly every record: two passes over it are enough
+        flat, known = np.flatnonzero(ends[0] == ends[1]).tolist(), signal
+    else:
+        flat = [column for column in range(signal.shape[1]) if _is_flat(signal[:, column])]
+        known = signal[np.isfinite(signal).all(axis=1)]
     state.report.flat_leads = [state.lead(column) for column in flat]
-    known = signal[np.isfinite(signal).all(axis=1)]
     suspicion = units.unit_suspicion(known) if len(known) and len(flat) < signal.shape[1] else None
     if suspicion:
         state.report.suspicions.append(suspicion)
