@@ -398,6 +398,11 @@ def method_page() -> str:
 
 
 def _link(paper: str) -> str:
-    """The first arXiv number of a citation as a link; without one the citation itself."""
-    found = re.search(r"arXiv:(\d+\.\d+)", paper)
-    return f"[{found[0]}](https://arxiv.org/abs/{found[1]})" if found else paper
+    """The first arXiv number or DOI of a citation as a link; without one the citation itself."""
+    for pattern, address in (
+        (r"arXiv:(\d+\.\d+)", "https://arxiv.org/abs/"),
+        (r"doi:(10\.\S+[^\s.,])", "https://doi.org/"),
+    ):
+        if found := re.search(pattern, paper):
+            return f"[{found[0]}]({address}{found[1]})"
+    return paper
