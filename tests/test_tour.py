@@ -26,7 +26,7 @@ def test_the_code_of_the_tour_makes_its_pictures(tmp_path: Path) -> None:
     for name in ("AF", "PVC"):
         table |= {f"y_true_{name}": rng.integers(0, 2, 40), f"y_score_{name}": rng.random(40)}
     pd.DataFrame(table).to_parquet(tmp_path / "tuned" / "predictions.parquet")
-    code = "\n".join(re.findall(r"```python\n(.*?)```", TOUR, re.DOTALL)).replace("num_records=1000", "num_records=100")
+    code = "\n".join(re.findall(r"```python\n(.*?)```", TOUR, re.DOTALL)).replace("num_records=1000", "num_records=240")
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=280)
     assert result.returncode == 0, result.stderr[-2000:]
     assert "95 % interval" in result.stdout
