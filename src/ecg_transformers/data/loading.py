@@ -14,13 +14,13 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ecg_transformers.data.building.build import MAX_SKIPPED, cache_root, plan_of, prepare, writable
+from ecg_transformers.data.building.build import MANIFEST_NAME, MAX_SKIPPED, cache_root, plan_of, prepare, writable
 from ecg_transformers.data.building.report import BuildReport, check_skipped, split_files
 from ecg_transformers.data.corpora import CORPORA, corpus_class, make_corpus
 from ecg_transformers.data.corpora.base import Corpus, CorpusPlan
 from ecg_transformers.data.errors import ECGDataError, OptionError
 from ecg_transformers.data.folds import take_folds
-from ecg_transformers.data.prepared import is_prepared, load_prepared, manifest_of
+from ecg_transformers.data.prepared import is_prepared, load_prepared, manifest_of, shards_by_split
 from ecg_transformers.data.rows import RecordTable
 from ecg_transformers.data.sheets import corpus_sheet
 from ecg_transformers.words import did_you_mean
@@ -112,6 +112,8 @@ def _open(folder: Path, name: str, split: str | None) -> datasets.Dataset | data
     """Memory-map a finished build; nothing is written, so a read-only cache will do."""
     import datasets
 
+    if (folder / MANIFEST_NAME).is_file():  # builds of earlier versions have none
+        shards_by_split(str(folder))
     info = datasets.DatasetInfo.from_directory(str(folder))
     parts = {}
     for part in SPLIT_ORDER if split is None else (split,):
