@@ -137,7 +137,7 @@ def memory(folder: Path, minutes: float, streaming: bool) -> bool:
 
     prepared = folder / "prepared"
     if not prepared.exists():
-        build_corpus("synthetic", None, prepared, num_records=2000)
+        build_corpus("synthetic", None, prepared, num_records=300)  # an epoch, and with it the caches, is soon through
     run = small_pretraining(
         folder / f"run {streaming}",
         dataset=str(prepared),
