@@ -106,6 +106,14 @@ def test_what_is_missing_or_damaged_is_named(prepared, tmp_path):
         load_ecg_dataset(str(copy), streaming=True)
 
 
+def test_a_damaged_file_of_the_cache_is_named(tmp_path):
+    load_ecg_dataset("synthetic", num_records=20, cache_dir=tmp_path)
+    damaged = next(tmp_path.rglob("*.arrow"))
+    damaged.write_bytes(damaged.read_bytes()[:-8])
+    with pytest.raises(ECGDataError, match=rf"{damaged.name}.*bytes and not the .* delete the folder"):
+        load_ecg_dataset("synthetic", num_records=20, cache_dir=tmp_path)
+
+
 def test_records_are_read_from_the_shards_by_index(prepared, tmp_path):
     import numpy as np
 

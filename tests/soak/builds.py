@@ -66,7 +66,7 @@ def kills(folder: Path, number: int) -> bool:
 
 def ray(folder: Path) -> bool:
     """A machine dies in the middle of a build; then embeddings and predictions on the cluster are those of one process."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "300"}
     import pyarrow.parquet as pq
     import ray as ray_module
     from ray.cluster_utils import Cluster
@@ -137,7 +137,7 @@ def memory(folder: Path, minutes: float, streaming: bool) -> bool:
 
     prepared = folder / "prepared"
     if not prepared.exists():
-        build_corpus("synthetic", None, prepared, num_records=2000)
+        build_corpus("synthetic", None, prepared, num_records=300)  # an epoch, and with it the caches, is soon through
     run = small_pretraining(
         folder / f"run {streaming}",
         dataset=str(prepared),
@@ -161,6 +161,9 @@ def memory(folder: Path, minutes: float, streaming: bool) -> bool:
     end = None
     while end is None or time.monotonic() < end:
         time.sleep(SAMPLES_APART)
+        if os.waitpid(pid, os.WNOHANG)[0]:
+            print((folder / "log").read_text()[-2000:])
+            return False
         if (Path(run.output_dir) / "train_log.jsonl").exists():  # it trains: the minutes begin
             end = end or time.monotonic() + 60 * minutes
             # the two that lived longest are the workers; a checkpoint has children of its own now and then

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,8 @@ def forked(action: Callable[[], object]) -> int:
     try:
         action()
         code = 0
+    except Exception:
+        traceback.print_exc()
     finally:
         os._exit(code)
 

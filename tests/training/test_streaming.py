@@ -14,7 +14,7 @@ from ecg_transformers.training.report.log import read_log
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("prepared") / "out"
+    folder = tmp_path_factory.mktemp("prepared") / "a, b"
     build_corpus("synthetic", None, folder, num_records=60, records_per_shard=8)
     return folder
 

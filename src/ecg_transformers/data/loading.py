@@ -14,14 +14,14 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ecg_transformers.data.building.build import MAX_SKIPPED, plan_of, prepare
+from ecg_transformers.data.building.build import MANIFEST_NAME, MAX_SKIPPED, plan_of, prepare
 from ecg_transformers.data.building.report import BuildReport, check_skipped, split_files
 from ecg_transformers.data.cache import cache_root, writable
 from ecg_transformers.data.corpora import CORPORA, corpus_class, make_corpus
 from ecg_transformers.data.corpora.base import Corpus, CorpusPlan
 from ecg_transformers.data.errors import ECGDataError, OptionError
 from ecg_transformers.data.folds import take_folds
-from ecg_transformers.data.prepared import is_prepared, load_prepared, manifest_of
+from ecg_transformers.data.prepared import is_prepared, load_prepared, manifest_of, shards_by_split
 from ecg_transformers.data.record import record_features
 from ecg_transformers.data.rows import RecordTable
 from ecg_transformers.data.sheets import corpus_sheet
@@ -124,6 +124,8 @@ def _open(folder: Path, name: str, split: str | None) -> datasets.Dataset | data
 
     from ecg_transformers.data.printed import printed
 
+    if (folder / MANIFEST_NAME).is_file():  # builds of earlier versions have none
+        shards_by_split(str(folder))
     info = datasets.DatasetInfo.from_directory(str(folder))
     parts = {}
     for part in SPLIT_ORDER if split is None else (split,):

@@ -20,7 +20,9 @@ from ecg_transformers.data.record import ECGRecord
 
 def is_prepared(name: str) -> bool:
     """Whether a name means a prepared corpus and not a corpus by its name: an address, or the folder of a build."""
-    return "://" in name or any((Path(name) / what).exists() for what in (MANIFEST_NAME, FACTS))
+    folder = Path(name)
+    finished = (folder / MANIFEST_NAME).is_file() and (folder / REPORT_NAME).is_file()
+    return "://" in name or (name != "" and (finished or (folder / FACTS).is_dir()))
 
 
 def shards_by_split(address: str) -> dict[str, list[dict[str, Any]]]:
@@ -43,7 +45,7 @@ def shards_by_split(address: str) -> dict[str, list[dict[str, Any]]]:
         if sizes.get(shard["file"]) != shard["size"]:
             raise ECGDataError(
                 f"the shard has {sizes.get(shard['file'], 0)} bytes and not the {shard['size']} it was written with: "
-                "fetch it again, or build anew.",
+                "fetch it again, or delete the folder and build anew.",
                 path=store.url(shard["file"]),
             )
         splits.setdefault(shard["split"], []).append(shard)

@@ -12,7 +12,7 @@ from ecg_transformers.data.corpora import CORPORA
 from ecg_transformers.data.errors import ECGDataError
 from ecg_transformers.data.fingerprint import dataset_fingerprint
 from ecg_transformers.data.loading import RecordTable, build_report, label_names, load_ecg_dataset, task_kind
-from ecg_transformers.data.prepared import ShardRecords, manifest_of
+from ecg_transformers.data.prepared import ShardRecords, is_prepared, manifest_of
 from ecg_transformers.evaluation.readouts import Records
 from ecg_transformers.features.checking import kind_of
 from ecg_transformers.training.arguments import DataArguments, parse_overrides
@@ -238,7 +238,9 @@ def _source(args: DataArguments, task: str | None) -> tuple[list[str], Any, dict
     for name in ("folds", "test_folds", "validation_folds"):
         if getattr(args, name) is not None:
             options[name] = getattr(args, name)
-    names, folders = _list(args.dataset), _list(args.data_dir or "")
+    # the folder of a prepared corpus may hold a comma in its name
+    names = [args.dataset] if is_prepared(args.dataset) else _list(args.dataset)
+    folders = _list(args.data_dir or "")
     if not names:
         raise UsageError("--dataset is empty: name a corpus, e.g. ptb_xl, folder or synthetic.")
     if len(names) > 1 and len(folders) > 1 and len(folders) != len(names):
