@@ -114,7 +114,7 @@ def sums_16_bit(samples: np.ndarray) -> np.ndarray:
     block = math.gcd(length, 960) if length % 20 == 0 else 64 if length > 2000 else 16  # long inner loops
     total = np.zeros(block * leads, np.uint16)
     whole = length // block * block
-    np.add.reduce(words[:whole].reshape(-1, block * leads), 0, np.uint16, total)
+    np.add.reduce(words[:whole].reshape(-1, block * leads), 0, np.uint16, out=total)
     if whole < length:
         rest = words[whole:].reshape(-1)
         total[: rest.size] += rest
