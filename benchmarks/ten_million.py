@@ -55,7 +55,7 @@ TAIL = """
 - **Storage**: int16 as the cart wrote it. Crops are drawn at random and filters see the crop only, so filtered signals
   cannot be stored without changing the method.
 - **One GPU**: the extractor. With the exact filters a GPU waits for the cores of the table, with the fast form (`fast=True`,
-  equal to about 1e-6) for far fewer.
+  whose error `make bench` prints) for fewer.
 - **64 GPUs**: the stored rows. The traffic of the table is that of all GPUs together; a shard is read by one node only, so
   that each node can also hold its part of the corpus on its own disk.
 - **Gradients** are hidden behind the backward pass as long as a step takes longer than their exchange.

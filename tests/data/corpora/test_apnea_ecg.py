@@ -35,6 +35,14 @@ def test_the_official_lists_have_35_records_each():
     assert len(LEARNING) == len(TEST) == 35
 
 
+def test_the_records_may_lie_some_levels_down_as_in_mirrors(native, tmp_path):
+    nested = tmp_path / "mirror" / "physionet.org" / "files" / "apnea-ecg" / "1.0.0"
+    nested.parent.mkdir(parents=True)
+    here = {part: sorted(rows["record_id"]) for part, rows in load(native).items()}
+    native.rename(nested)
+    assert {part: sorted(rows["record_id"]) for part, rows in load(tmp_path / "mirror").items()} == here
+
+
 def test_nights_carry_their_minutes_and_the_duplicate_is_left_out(native):
     corpus = load(native)
     assert {part: sorted(dataset["record_id"]) for part, dataset in corpus.items()} == {

@@ -83,6 +83,7 @@ class ApneaECGCorpus(Corpus):
         notes=("c05 and c06 are one recording; c06 is left out by default.", "Polarity differs between records."),
     )
     options_class = ApneaECGOptions
+    marker = tuple(f"{record}.hea" for record in (*LEARNING, *TEST))
 
     def plan(self) -> CorpusPlan:
         options: ApneaECGOptions = self.options

@@ -19,7 +19,7 @@ from ecg_transformers.data.errors import (
     UnsafePathError,
 )
 from ecg_transformers.data.readers import Limits, read_digital, read_record
-from ecg_transformers.data.readers.wfdb.samples import read_format_212
+from ecg_transformers.data.readers.wfdb.samples import read_format_212, sums_16_bit
 
 
 def reference(path: Path) -> np.ndarray:
@@ -439,3 +439,38 @@ def test_leads_of_a_file_that_is_there_are_read_without_the_others(tmp_path):
     np.testing.assert_array_equal(
         read_record(tmp_path / "r", lead_names=["I"]).signal[:, 0], (values / 100).astype(np.float32)
     )
+
+
+@pytest.mark.parametrize("length", [1, 15, 16, 17, 100, 1000, 1999, 2001, 5000, 5003])
+def test_sums_are_those_modulo_65536_at_every_length(length):
+    samples = np.random.default_rng(length).integers(-32768, 32768, (length, 3)).astype(np.int16)
+    assert (sums_16_bit(samples) % 65536 == samples.sum(axis=0, dtype=np.int64) % 65536).all()
+
+
+def test_a_record_is_the_same_however_its_path_is_spelt(tmp_path, monkeypatch):
+    samples = np.random.default_rng(0).integers(-900, 900, (50, 2)).astype("<i2")
+    (tmp_path / "ward").mkdir()
+    samples.tofile(tmp_path / "ward" / "r1.dat")
+    lines = [
+        f"r1.dat 16 1000/mV 16 0 {samples[0, n]} {samples[:, n].sum(dtype=np.int64) % 65536} 0 {lead}"
+        for n, lead in enumerate(("I", "II"))
+    ]
+    (tmp_path / "ward" / "r1.hea").write_text("\n".join(["r1 2 100 50", *lines]) + "\n")
+    monkeypatch.chdir(tmp_path)
+    plain = read_record("ward/r1.hea")
+    for spelling in (
+        "ward/r1",
+        "./ward/r1.hea",
+        "ward//r1.hea",
+        "ward/./r1",
+        Path("ward/r1.hea"),
+        Path("ward") / "r1",
+        "ward/r1.dat",
+    ):
+        other = read_record(spelling)
+        assert np.array_equal(other.signal, plain.signal)
+        assert (other.record_id, other.lead_names) == (plain.record_id, plain.lead_names)
+        assert other.source == str(Path(spelling))
+    for spelling in ("ward/.hea", "ward/r2", "ward/r2.hea", "ward", "", "ward/r1\0.hea"):
+        with pytest.raises(ECGDataError):
+            read_record(spelling)
