@@ -62,7 +62,9 @@ def test_a_long_record_is_what_its_overlapping_windows_vote_for(find_waves):
     extractor, config = find_waves.feature_extractor, find_waves.model.config
     starts = [*range(0, 500 - config.seq_len + 1, config.seq_len // 2), 500 - config.seq_len]
     starts = list(dict.fromkeys(starts))
-    crops = torch.cat([extractor(signal, sampling_rate=100, crop_start=s, return_tensors="pt")["input_values"] for s in starts])
+    crops = torch.cat(
+        [extractor(signal, sampling_rate=100, crop_start=s, return_tensors="pt")["input_values"] for s in starts]
+    )
     with torch.no_grad():
         probabilities = find_waves.model(crops).logits.softmax(-1).numpy()
     leads, _ = delineate(probabilities, crops.numpy(), starts, 500, 100.0)

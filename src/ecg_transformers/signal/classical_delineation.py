@@ -45,8 +45,9 @@ def neurokit_waves(
             return []  # too few beats for it, or none
     q_and_s = ("Q_Peaks", "S_Peaks") if method == "peak" else ("R_Onsets", "R_Offsets")
     waves = _waves("QRS", _column(found, q_and_s[0], len(peaks)), peaks, _column(found, q_and_s[1], len(peaks)), rate)
-    for wave, (onset, peak, offset) in _NAMES.items():
-        waves += _waves(wave, *(_column(found, name, len(peaks)) for name in (onset, peak, offset)), rate)
+    for wave, names in _NAMES.items():
+        onsets, tops, offsets = (_column(found, name, len(peaks)) for name in names)
+        waves += _waves(wave, onsets, tops, offsets, rate)
     return sorted(waves, key=lambda wave: wave.times[0])
 
 
