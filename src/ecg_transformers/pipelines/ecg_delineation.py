@@ -25,6 +25,8 @@ class ECGDelineationPipeline(ECGPipeline):
         {'wave': 'P', 'onset_s': 0.412, 'peak_s': 0.46, 'offset_s': 0.512}
     """
 
+    feature_extractor: Any
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if getattr(self.model, "head_is_new", False):
@@ -46,12 +48,13 @@ class ECGDelineationPipeline(ECGPipeline):
         sampling_rate: float | None = None,
         lead_names: list[str] | None = None,
         units: str | None = None,
+        num_crops: int | None = None,
+        windows: bool = False,
         max_crops: int = 10_000,
-        **crops: Any,
     ) -> Iterator[Chunk]:
         """One chunk `(1, L, seq_len)` per window."""
-        if crops:
-            raise ValueError(f"{next(iter(crops))} has no meaning here: windows always cover the whole record.")
+        if num_crops is not None or windows:
+            raise ValueError("num_crops and windows have no meaning here: windows always cover the whole record.")
         extractor = self.feature_extractor
         signal, hints = describe(inputs, {"sampling_rate": sampling_rate, "lead_names": lead_names, "units": units})
         rate = float(hints.get("sampling_rate") or _own(signal, "sampling_rate") or 0)

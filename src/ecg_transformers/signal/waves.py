@@ -72,9 +72,10 @@ def wave_classes(waves: Iterable[Wave], places_per_second: float, shift: float, 
     before: Wave | None = None
     for wave in waves:
         first, last = (round(places_per_second * time + shift) for time in (wave.times[0], wave.times[-1]))
-        end = None if before is None else before.offset_s
-        if end is not None and wave.onset_s is not None and wave.onset_s - end <= SPARSE_GAP_S:
-            labels[max(round(places_per_second * end + shift) + 1, 0) : max(first, 0)] = 0
+        ended = None if before is None else before.offset_s
+        if ended is not None and wave.onset_s is not None and wave.onset_s - ended <= SPARSE_GAP_S:
+            gap = round(places_per_second * ended + shift) + 1
+            labels[max(gap, 0) : max(first, 0)] = 0
         labels[max(first, 0) : max(last + 1, 0)] = CLASSES.index(wave.wave)
         before = wave
     return labels

@@ -137,7 +137,9 @@ def _class_figures(name: str, reports: Mapping[int, Mapping[str, Any]]) -> dict[
     return figures
 
 
-def describe_data(splits: Sequence[Split], class_table: Callable[[Split], np.ndarray]) -> dict[str, Any]:
+def describe_data(
+    splits: Sequence[Split], class_table: Callable[[Split], np.ndarray] = Split.multi_hot
+) -> dict[str, Any]:
     """The corpus, its splits with sizes, patients and fingerprints, and the support of the classes.
 
     `class_table` gives how often each class stands in each record, `(N, C)`.

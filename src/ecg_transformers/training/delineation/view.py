@@ -59,7 +59,7 @@ class WavesView(View):
 
     def evaluation_sample(self, prepared: PreparedWaves, num_crops: int) -> Sample:
         starts = self.starts(prepared)
-        return {"input_values": np.asarray(self.extractor.finish(prepared.signal, crop_start=starts))}
+        return {"input_values": np.asarray(self.crops.finish(prepared.signal, crop_start=starts))}
 
     def starts(self, prepared: PreparedWaves) -> list[int]:
         """Starts of the windows that vote, at the extractor's own rate."""
