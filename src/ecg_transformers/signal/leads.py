@@ -142,16 +142,20 @@ def limb_leads_disagree(signal: np.ndarray, names: Sequence[str]) -> str | None:
     if "I" not in present or "II" not in present or len(present) < 3:
         return None
     values = np.asarray(signal[:, [list(names).index(name) for name in present]], dtype=np.float64)
-    values = values[np.isfinite(values).all(axis=1)]
+    if not np.isfinite(values.sum()):
+        values = values[np.isfinite(values).all(axis=1)]
     if not len(values):
         return None
-    moving = dict(zip(present, (values - values.mean(axis=0)).T))
+    values = values - values.mean(axis=0)
+    products = values.T @ values  # every power below is a quadratic form of these
     broken = []
-    for name, (first, second) in _LIMB_AS_I_AND_II.items():
-        if name in moving and name not in ("I", "II"):
-            expected = first * moving["I"] + second * moving["II"]
-            size = max(float(moving[name].std()), float(expected.std()))
-            if size > 0 and float((moving[name] - expected).std()) > _LAW_TOLERANCE * size:
+    for row, name in enumerate(present):
+        if name not in ("I", "II"):
+            weights = np.zeros(len(present))
+            weights[[present.index("I"), present.index("II")]] = _LIMB_AS_I_AND_II[name]
+            found, expected = products[row, row], weights @ products @ weights
+            left = found + expected - 2 * products[row] @ weights
+            if left > _LAW_TOLERANCE**2 * max(found, expected) > 0:
                 broken.append(name)
     if not broken:
         return None
