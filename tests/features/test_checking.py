@@ -75,6 +75,14 @@ def test_each_fault_of_a_record_is_named(tmp_path, change, severity, kind):
     assert all(problem.file == str(tmp_path / "r.npz") for problem in report.problems)
 
 
+def test_a_recipe_of_short_crops_takes_what_the_published_one_does_not(tmp_path):
+    save(tmp_path / "r.npz", *record(seconds=5))
+    assert "too short" in found(ecg.check(tmp_path / "r.npz", method="st_mem"), "error")
+    assert ecg.check(tmp_path / "r.npz", method="st_mem", recipe="tiny").ok
+    with pytest.raises(ValueError, match="name the method"):
+        ecg.check(tmp_path / "r.npz", recipe="tiny")
+
+
 def test_what_depends_on_a_method_is_a_note_without_one(tmp_path):
     signal, leads = record(seconds=2)
     save(tmp_path / "r.npz", signal[:, :2], leads[:2])

@@ -51,6 +51,7 @@ def _add_check(verbs: Verbs) -> None:
     check.add_argument("path", metavar="PATH", help="record, folder (with or without labels.csv), or name of a corpus")
     check.add_argument("--data_dir", metavar="DIR", help="folder of a corpus that is named")
     check.add_argument("--method", metavar="NAME", help="leads and length that this method needs are errors")
+    check.add_argument("--recipe", metavar="NAME", help="the recipe of the method, which may take shorter crops")
     check.add_argument("--option", action="append", default=[], metavar="K=V", help="builder option (repeatable)")
     add_signal_hints(check)
     add_json(check)
@@ -67,6 +68,7 @@ def _check(options: argparse.Namespace) -> int:
             options.path,
             options.data_dir,
             method=options.method,
+            recipe=options.recipe,
             progress=bar.update,
             **signal_hints(options),
             **dict(map(key_value, options.option)),

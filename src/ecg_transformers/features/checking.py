@@ -131,10 +131,10 @@ class Needs:
     seconds: float
 
     @classmethod
-    def of(cls, name: str) -> Needs:
+    def of(cls, name: str, recipe: str = "published") -> Needs:
         """From the registry, without loading the extractor."""
         method = get_method(name)
-        preset: Mapping[str, Any] = method.preprocessing
+        preset: Mapping[str, Any] = {**method.preprocessing, **method.recipe(recipe).preprocessing}
         rate, length = preset.get("sampling_rate") or 250, preset.get("seq_len")
         pads = preset.get("pad") is not None
         seconds = 0.0 if length is None or pads else length / rate * (2 if method.view == "adjacent_segments" else 1)
@@ -148,6 +148,7 @@ def check(
     data_dir: str | Path | None = None,
     *,
     method: str | None = None,
+    recipe: str | None = None,
     sampling_rate: float | None = None,
     lead_names: Sequence[str] | None = None,
     units: str | None = None,
@@ -159,6 +160,7 @@ def check(
     Args:
         path_or_name: a record, a folder of records, or the name of a corpus (then with `data_dir`).
         method: leads and length that this method needs are errors where they are missing; without it they are notes.
+        recipe: the method's recipe, which may take shorter crops; the published one when None.
         sampling_rate, lead_names, units: of files that do not state them.
         progress: called with 1 after each record.
         builder_options: options of the corpus.
@@ -172,7 +174,9 @@ def check(
     """
     hints = {"sampling_rate": sampling_rate, "lead_names": lead_names, "units": units}
     hints = {name: value for name, value in hints.items() if value is not None}
-    report, needs = CheckReport(str(path_or_name)), None if method is None else Needs.of(method)
+    if recipe is not None and method is None:
+        raise OptionError(f"recipe={recipe!r} is one of a method: name the method too.")
+    report, needs = CheckReport(str(path_or_name)), None if method is None else Needs.of(method, recipe or "published")
     path = Path(path_or_name)
     # patients in two splits are told here, all of them, and not by the plan, which stops at the first
     of_folder = {"patients_may_repeat": True, "bad_rows": "skip", **hints, **builder_options}
@@ -183,7 +187,7 @@ def check(
         _check_corpus(make_corpus("folder", path, of_folder), report, needs, progress)
     elif path.exists() or path.with_suffix(".hea").exists():
         for name in builder_options:
-            known = ("method", "sampling_rate", "lead_names", "units")
+            known = ("method", "recipe", "sampling_rate", "lead_names", "units")
             raise OptionError(
                 f"a single file is checked without {name!r}, an option of corpora{did_you_mean(name, known)}"
             )
