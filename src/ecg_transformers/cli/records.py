@@ -103,7 +103,8 @@ def print_sheet(sheet: dict[str, Any]) -> None:
     )
     print_table(sheet["leads"])
     for name, value in sheet["metadata"].items():
-        print(f"{name}: {value}")
+        if value not in (None, "", [], {}):
+            print(f"{name}: {'; '.join(map(str, value)) if isinstance(value, list) else value}")
     if sheet["flags"]:
         print(f"what the reader noticed: {', '.join(sheet['flags'])}")
 

@@ -10,6 +10,7 @@ from typing import Any
 from ecg_transformers.cli.output import (
     NOT_A_DEVICE,
     for_people,
+    in_flags,
     named_files,
     print_table,
     progress,
@@ -39,7 +40,7 @@ def predict_waves(options: argparse.Namespace) -> int:
             message = str(result) if path in str(result) else f"{path}: {result}"
             if options.on_error == "raise":
                 raise ValueError(message) from result
-            print(f"ecg-transformers predict: {message}", file=sys.stderr)
+            print(f"ecg-transformers predict: {in_flags(options, message)}", file=sys.stderr)
             continue
         intervals = wave_intervals(as_waves(result))
         if people:
