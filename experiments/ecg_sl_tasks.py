@@ -104,7 +104,7 @@ def merge_seeds(
     thresholds = {seed: facts["thresholds"] for seed, facts in selections.items()}
     return {
         "test": metrics_of_seeds(test, scores, thresholds, n_boot),
-        "validation": validation_summary(selections),
+        "validation": validation_summary(selections, "macro_auroc"),
         "label_subsets": {str(seed): facts["label_subset"] for seed, facts in selections.items()},
         "best_steps": {str(seed): facts["best_step"] for seed, facts in selections.items()},
     }

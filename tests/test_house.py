@@ -46,6 +46,8 @@ ANY_IS_MEANT = {
     "models/registry.py:ECGMethod.make_extractor": "the extractors stand on a higher floor",
     "models/registry.py:resolve": "whatever the dotted name leads to",
     "pipelines/base.py:ECGPipeline.__call__": "one result, a list or an iterator, as in transformers",
+    "data/streams.py:ShardStream.shuffle": "the signature of datasets",
+    "training/classifier/job.py:Job.predict": "the answers of each kind of job",
     "training/plan/settings.py:plain": "JSON of the kind that came in",
 }
 

@@ -47,7 +47,8 @@ if not remote:
     import ecg_transformers
 import torch
 roles = {"base": "AutoModel", "pretraining": "AutoModelForPreTraining",
-         "classification": "AutoModelForSequenceClassification"}
+         "classification": "AutoModelForSequenceClassification",
+         "token_classification": "AutoModelForTokenClassification"}
 out = {}
 for key in json.load(open(path)):
     name, role = key.rsplit("-", 1)

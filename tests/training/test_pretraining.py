@@ -329,6 +329,7 @@ def test_wrong_arguments_get_one_sentence_and_leave_nothing(tmp_path: Path, caps
     else:
         small = small_pretraining(tmp_path / "out", **changes)
     assert run_command(lambda: pretrain(small)) == 2
-    (message,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    _, _, message = capsys.readouterr().err.partition("error: ")
     assert expected in message
+    assert "error: " not in message
     assert not (tmp_path / "out").exists()

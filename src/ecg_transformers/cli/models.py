@@ -24,7 +24,6 @@ from ecg_transformers.cli.output import (
     signal_hints,
     write_table,
 )
-from ecg_transformers.cli.waves import model_pipeline, predict_waves
 from ecg_transformers.words import key_values
 
 
@@ -109,6 +108,8 @@ def _predict(options: argparse.Namespace) -> int:
     if options.output:
         check_table(options.output)
     if options.waves:
+        from ecg_transformers.cli.waves import predict_waves  # numpy, which the help does without
+
         return predict_waves(options)
     _check_classifier(options.model)
     parameters = {"top_k": options.top_k, "num_crops": options.num_crops, "windows": options.windows or None}
@@ -151,6 +152,8 @@ def _results(options: argparse.Namespace, words: list[str], given: dict[str, Any
             device=options.device,
             **given,
         )
+    from ecg_transformers.cli.waves import model_pipeline
+
     classify = model_pipeline("ecg-classification", options.model, options.device)
     if len(words) != 1 or not is_prepared(words[0]):
         results: Iterator[tuple[str, Any]] = classify.run_many(

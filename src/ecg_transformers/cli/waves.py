@@ -1,11 +1,13 @@
 """`predict --waves` and `plot --waves`: where P, QRS and T are, and the intervals that people read off them."""
 
+from __future__ import annotations
+
 import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ecg_transformers.cli.output import (
     NOT_A_DEVICE,
@@ -19,6 +21,10 @@ from ecg_transformers.cli.output import (
 )
 from ecg_transformers.signal.wave_intervals import UNITS, WaveIntervals, shown, wave_intervals
 from ecg_transformers.signal.waves import Wave
+
+if TYPE_CHECKING:
+    from ecg_transformers.data.record import ECGRecord
+    from ecg_transformers.pipelines.base import ECGPipeline
 
 OF_CLASSES = ("top_k", "num_crops", "windows")  # options of `predict` that mean nothing for waves
 
@@ -74,12 +80,12 @@ def as_waves(result: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, lis
     return {lead: [Wave(**wave) for wave in waves] for lead, waves in result.items()}
 
 
-def delineated(record: Any, model: str) -> dict[str, list[Wave]]:
+def delineated(record: ECGRecord, model: str) -> dict[str, list[Wave]]:
     """The waves of a record by lead, as a model finds them."""
     return as_waves(model_pipeline("ecg-delineation", model, "cpu")(record))
 
 
-def model_pipeline(task: str, model: str, device: str) -> Any:
+def model_pipeline(task: str, model: str, device: str) -> ECGPipeline:
     """The pipeline of a fine-tuned model.
 
     Raises:

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from ecg_transformers.data.building.build import MANIFEST_NAME, MAX_SKIPPED, plan_of, prepare
 from ecg_transformers.data.building.report import BuildReport, check_skipped, split_files
@@ -23,17 +23,13 @@ from ecg_transformers.data.errors import ECGDataError, OptionError
 from ecg_transformers.data.folds import take_folds
 from ecg_transformers.data.prepared import is_prepared, load_prepared, manifest_of, shards_by_split
 from ecg_transformers.data.record import record_features
-from ecg_transformers.data.rows import RecordTable
+from ecg_transformers.data.rows import AnyDataset, RecordTable
 from ecg_transformers.data.sheets import corpus_sheet
 from ecg_transformers.words import did_you_mean
 
 if TYPE_CHECKING:
     import datasets
 
-AnyDataset: TypeAlias = (
-    "datasets.Dataset | datasets.IterableDataset"
-    " | Mapping[str, datasets.Dataset] | Mapping[str, datasets.IterableDataset]"
-)
 DataDir = str | PathLike[str] | Mapping[str, str | PathLike[str]] | Sequence[str | PathLike[str] | None] | None
 
 SPLIT_ORDER = ("train", "validation", "test")

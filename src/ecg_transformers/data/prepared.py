@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,11 @@ from ecg_transformers.data.building.shards import FACTS
 from ecg_transformers.data.building.store import Store
 from ecg_transformers.data.errors import ECGDataError, OptionError
 from ecg_transformers.data.record import ECGRecord
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from ecg_transformers.data.rows import AnyDataset
 
 
 def is_prepared(name: str) -> bool:
@@ -52,7 +57,7 @@ def shards_by_split(address: str) -> dict[str, list[dict[str, Any]]]:
     return splits
 
 
-def load_prepared(address: str, split: str | None, streaming: bool, cache_dir: Path) -> Any:
+def load_prepared(address: str, split: str | None, streaming: bool, cache_dir: Path) -> AnyDataset:
     """A prepared corpus as a dataset.
 
     Args:
@@ -164,7 +169,7 @@ class ShardRecords:
         return np.asarray(rows, dtype=np.int8).reshape(len(rows), -1)
 
 
-def read_group(url: str, number: int) -> Any:
+def read_group(url: str, number: int) -> pa.Table:
     """A row group of a shard as an Arrow table."""
     with _open(url) as file:
         return file.read_row_group(number)

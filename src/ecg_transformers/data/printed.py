@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import reprlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import datasets
 
@@ -21,6 +21,9 @@ class _Short(reprlib.Repr):
 _SHORT = _Short()
 _SHORT.maxlist = _SHORT.maxdict = 12
 _SHORT.maxstring = _SHORT.maxother = 160
+
+
+D = TypeVar("D")
 
 
 class Row(dict[str, Any]):
@@ -48,7 +51,7 @@ class PrintedDataset(datasets.Dataset):
             yield Row(found) if type(found) is dict else found
 
 
-def printed(dataset: Any) -> Any:
+def printed(dataset: D) -> D:
     """The dataset itself, with rows that print short; anything but a plain `datasets.Dataset` as it is."""
     if type(dataset) is datasets.Dataset:
         dataset.__class__ = PrintedDataset  # same state: a copy would read its index tables again

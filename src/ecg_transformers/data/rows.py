@@ -7,8 +7,8 @@ views over the Arrow buffers. Samples stay on disk (memory-mapped) until they ar
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -16,6 +16,11 @@ from ecg_transformers.data.record import ANNOTATION_COLUMNS, INVALID, ECGRecord,
 
 if TYPE_CHECKING:
     import datasets
+
+AnyDataset: TypeAlias = (
+    "datasets.Dataset | datasets.IterableDataset"
+    " | Mapping[str, datasets.Dataset] | Mapping[str, datasets.IterableDataset]"
+)
 
 _RECORD_COLUMNS = (
     "record_id",

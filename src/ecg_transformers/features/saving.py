@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 
@@ -61,7 +61,7 @@ class SavedFeatureExtractor(SequenceFeatureExtractor):
         write_json(json_file_path, content)
 
     @classmethod
-    def from_dict(cls, feature_extractor_dict: dict[str, Any], **kwargs: Any) -> Any:
+    def from_dict(cls, feature_extractor_dict: dict[str, Any], **kwargs: Any) -> Self:
         """As transformers' own; a misspelt setting is refused."""
         refuse_misspelt(cls, kwargs)
         return super().from_dict(feature_extractor_dict, **kwargs)

@@ -3,12 +3,17 @@
 Plain data, one row a name; nothing heavy is imported. A network is a method of the registry, a checkpoint is a row here.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ecg_transformers.models.registry import get_method, resolve
 from ecg_transformers.words import did_you_mean
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 # up to this long a record is a resting ECG, which the authors feed in their own crop or crops; longer ones are windowed
 RESTING_ECG_SECONDS = 15.0
@@ -73,7 +78,7 @@ class Checkpoint:
         own = method if variant is None else method.with_variant(variant)
         return {**own.recipe("published").config, **self.sizes, **_WITH_THE_FILE.get(self.name, {}), **self.overrides}
 
-    def is_as_wide(self, config: Any) -> bool:
+    def is_as_wide(self, config: PreTrainedConfig) -> bool:
         """Whether a network has the widths of the released one, as far as it has layers."""
         if not self.sizes:
             return False

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from transformers.utils import ModelOutput
 
+from ecg_transformers.features.inputs import Signal
 from ecg_transformers.features.wave_labels import sample_map, window_stride
 from ecg_transformers.pipelines.base import Chunk, ECGPipeline, describe
 from ecg_transformers.signal.waves import Wave, delineate
@@ -44,7 +45,7 @@ class ECGDelineationPipeline(ECGPipeline):
 
     def preprocess(
         self,
-        inputs: Any,
+        inputs: Signal,
         sampling_rate: float | None = None,
         lead_names: list[str] | None = None,
         units: str | None = None,

@@ -5,6 +5,8 @@ The next run with the same settings takes them over and computes the rest; when 
 the folder goes.
 """
 
+from __future__ import annotations
+
 import json
 import shutil
 import time
@@ -223,7 +225,7 @@ def _rows(item: Item, record: Prepared, vectors: Any, windows: bool) -> Rows:
     return [{**facts, "window": index, "embedding": vector} for index, vector in enumerate(vectors)]
 
 
-def table_schema(width: int, windows: bool, has_splits: bool) -> Any:
+def table_schema(width: int, windows: bool, has_splits: bool) -> pa.Schema:
     """The columns of a table of embeddings of this width, and `key`, by which rows are told apart while it is made."""
     import pyarrow as pa
 

@@ -23,7 +23,7 @@ def embed_on_ray(
     on_error: Literal["skip", "raise"] = "skip",
     num_workers: int | None = None,
     batch_size: int = 32,
-    device: Any = None,
+    device: str | None = None,
 ) -> TableReport:
     """Embed a prepared corpus; the table is that of `embed_to_table`, in the order of the corpus.
 
@@ -74,7 +74,7 @@ def predict_on_ray(
     *,
     num_workers: int | None = None,
     batch_size: int = 32,
-    device: Any = "cpu",
+    device: str = "cpu",
     **parameters: Any,
 ) -> Iterator[tuple[str, Any]]:
     """`(record_id, result)` of a prepared corpus in its order; the result of a record that cannot be used is a ValueError.

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait as wait_for
+from types import ModuleType
 from typing import Any, Literal, TypeVar
 
 from ecg_transformers.data.errors import ECGDataError, MissingDependencyError
@@ -104,7 +105,7 @@ def _on_ray(work: Callable[[Job], Result], jobs: Iterable[Job], most: int | None
             ray.cancel(reference, force=True)
 
 
-def start_ray() -> Any:
+def start_ray() -> ModuleType:
     """The module ray, joined to a cluster.
 
     Raises:

@@ -1,5 +1,7 @@
 """Converted checkpoints: made once from a file of the authors, kept as safetensors, loaded from there afterwards."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import logging
@@ -16,7 +18,7 @@ from ecg_transformers.models.registry import get_method
 from ecg_transformers.models.shared.state_dicts import CheckpointError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
+    from transformers import PreTrainedConfig, PreTrainedModel
 
     from ecg_transformers.features.feature_extraction_ecg import ECGFeatureExtractor
 
@@ -53,7 +55,7 @@ def converted(row: Checkpoint, file: Path, overrides: Mapping[str, Any]) -> Path
     return keep(model, published_extractor(row), folder)
 
 
-def keep(model: Any, extractor: Any, folder: Path) -> Path:
+def keep(model: PreTrainedModel, extractor: ECGFeatureExtractor, folder: Path) -> Path:
     """Save model and extractor to a folder that appears when it is complete; another process may be the first."""
     with temporary_folder(folder.parent) as making:
         model.save_pretrained(making)

@@ -1,5 +1,7 @@
 """Official checkpoints into models of the package."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +24,7 @@ from ecg_transformers.models.shared.state_dicts import CheckpointError
 from ecg_transformers.words import did_you_mean
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 DEPTHS = ("num_hidden_layers", "stage_dims", "depths")  # config fields that a file tells by how many tensors it holds
 
@@ -75,7 +77,7 @@ def convert_checkpoint(
     return model
 
 
-def check_depth(config: Any, given: Mapping[str, Any], source: str) -> None:
+def check_depth(config: PreTrainedConfig, given: Mapping[str, Any], source: str) -> None:
     """Refuse a network as wide as a released one and of another depth: a file that lost layers looks like one.
 
     Args:

@@ -12,7 +12,7 @@ from huggingface_hub.errors import StrictDataclassError
 
 from ecg_transformers.features.protocol import Extractor
 from ecg_transformers.hub.checkpoints import checkpoint_folder
-from ecg_transformers.models.base import ECGConfig
+from ecg_transformers.models.base import ECGConfig, ECGPreTrainedModel
 from ecg_transformers.models.registry import ECGMethod, get_method, is_method, list_methods
 from ecg_transformers.training.arguments import (
     FinetuningArguments,
@@ -64,7 +64,7 @@ class ClassifierPlan:
         """The registry entry."""
         return self.settings.method
 
-    def build(self, seed: int) -> Any:
+    def build(self, seed: int) -> ECGPreTrainedModel:
         """The classifier of one seed: the head (in mode scratch everything) is drawn anew, keyed by the seed."""
         cls = self.method.model_classes[self.role]
         config = type(self.config).from_dict(self.config.to_dict())

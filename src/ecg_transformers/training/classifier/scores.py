@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers.utils import ModelOutput
 
 from ecg_transformers.data.errors import ECGDataError
+from ecg_transformers.features.protocol import Prepared
 from ecg_transformers.layers.frozen import eval_mode
 from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.models.classification import ECGForSequenceClassification
@@ -51,7 +52,7 @@ class Evaluator:
     def __post_init__(self) -> None:
         self._prepared = PreparedRecords(self.split.records, self.view.prepare, self.cache_mb)
 
-    def prepared(self, index: int) -> Any:
+    def prepared(self, index: int) -> Prepared:
         """A record as the view prepared it."""
         return self._prepared[index]
 

@@ -23,6 +23,7 @@ from ecg_transformers.training.classifier.scores import Evaluator
 from ecg_transformers.training.delineation.results import metrics_of_seeds, write_waves
 from ecg_transformers.training.delineation.view import WavesView
 from ecg_transformers.training.errors import UsageError
+from ecg_transformers.training.process.signals import StopRequest
 from ecg_transformers.training.samples.splits import Split, load_split
 from ecg_transformers.training.samples.views import Augmentation
 
@@ -70,7 +71,7 @@ class DelineationJob(Job):
     def criterion(self) -> str:
         return "loss" if self.args.selection_metric == "loss" else "macro_f1"
 
-    def evaluator(self, split: Split, stop: Any = None) -> Evaluator:
+    def evaluator(self, split: Split, stop: StopRequest | None = None) -> Evaluator:
         """One record at a time: its windows are the batch."""
         whole = super().evaluator(split, stop)
         return dataclasses.replace(whole, batch_size=1)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
+from ecg_transformers.data.record import ECGRecord
 from ecg_transformers.features.feature_extraction_ecg import ECGFeatureExtractor
+from ecg_transformers.features.inputs import Signal
+from ecg_transformers.features.protocol import Extractor
 from ecg_transformers.features.wave_labels import marked_waves, sample_map, wave_labels, window_stride
 from ecg_transformers.signal.waves import IGNORED, patch_classes
 from ecg_transformers.training.errors import UsageError
@@ -31,12 +34,13 @@ class WavesView(View):
         patch_size: samples that share a label; 1 labels samples.
     """
 
-    def __init__(self, extractor: Any, augmentation: Augmentation | None = None, patch_size: int = 1) -> None:
+    def __init__(self, extractor: Extractor, augmentation: Augmentation | None = None, patch_size: int = 1) -> None:
         super().__init__(extractor, augmentation)
         self.crops = cast("ECGFeatureExtractor", extractor)
         self.patch_size = patch_size
 
-    def prepare(self, record: Any) -> PreparedWaves:
+    def prepare(self, record: Signal) -> PreparedWaves:
+        record = cast("ECGRecord", record)
         rate = float(record.sampling_rate)
         places = sample_map(self.crops, record.num_samples, rate)
         waves = marked_waves(record.annotations, rate)
