@@ -32,10 +32,18 @@ def folder_with(tmp_path, name, role="classification"):
     return tmp_path / name
 
 
+def snippet_of(folder):
+    return re.search(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL).group(1)
+
+
 @pytest.mark.parametrize("name", list_methods())
-def test_the_snippet_of_a_card_runs_as_it_stands(tmp_path, name):
-    folder = folder_with(tmp_path, name)
-    code = re.search(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL).group(1)
+def test_the_snippet_of_a_card_runs(tmp_path, name, capsys):
+    exec(snippet_of(folder_with(tmp_path, name)), {"__name__": "card"})
+    assert "LABEL_0" in capsys.readouterr().out
+
+
+def test_the_snippet_of_a_card_runs_as_it_stands_in_a_fresh_process(tmp_path):
+    code = snippet_of(folder_with(tmp_path, "st_mem"))
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)
     assert result.returncode == 0, result.stderr[-2000:]
     assert "LABEL_0" in result.stdout
