@@ -15,13 +15,13 @@ from ecg_transformers.cli.output import (
     add_verb,
     check_table,
     for_people,
-    in_flags,
     named_files,
     only_prepared,
     print_json,
     print_table,
     progress,
     signal_hints,
+    tell_failure,
     write_table,
 )
 from ecg_transformers.words import key_values
@@ -121,10 +121,7 @@ def _predict(options: argparse.Namespace) -> int:
     for path, result in results:
         if isinstance(result, Exception):
             failed += 1
-            message = str(result) if path in str(result) else f"{path}: {result}"
-            if options.on_error == "raise":
-                raise ValueError(message) from result
-            print(f"ecg-transformers predict: {in_flags(options, message)}", file=sys.stderr)
+            tell_failure(options, path, result)
         elif options.output or people:
             rows.append({"file": path} | _answer(result) | {entry["label"]: entry["score"] for entry in result})
         else:

@@ -183,6 +183,18 @@ def named_files(patterns: Sequence[str]) -> Iterator[str]:
             yield pattern
 
 
+def tell_failure(options: argparse.Namespace, path: str, error: Exception) -> None:
+    """Say what became of one of many inputs, and go on; with `--on_error raise` end there.
+
+    Raises:
+        ValueError: the sentence, with `--on_error raise`.
+    """
+    message = str(error) if path in str(error) else f"{path}: {error}"
+    if options.on_error == "raise":
+        raise ValueError(message) from error
+    print(f"ecg-transformers {options.verb}: {in_flags(options, message)}", file=sys.stderr)
+
+
 def progress(files: list[str]) -> Iterable[str]:
     """The files, with a bar on a terminal."""
     from tqdm import tqdm

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from ecg_transformers.cli.output import (
     NOT_A_DEVICE,
     for_people,
-    in_flags,
     named_files,
     print_table,
     progress,
     signal_hints,
+    tell_failure,
     write_table,
 )
 from ecg_transformers.signal.wave_intervals import UNITS, WaveIntervals, shown, wave_intervals
@@ -43,10 +43,7 @@ def predict_waves(options: argparse.Namespace) -> int:
     for path, result in pipeline.run_many(files, options.batch_size, **signal_hints(options)):
         if isinstance(result, Exception):
             failed += 1
-            message = str(result) if path in str(result) else f"{path}: {result}"
-            if options.on_error == "raise":
-                raise ValueError(message) from result
-            print(f"ecg-transformers predict: {in_flags(options, message)}", file=sys.stderr)
+            tell_failure(options, path, result)
             continue
         intervals = wave_intervals(as_waves(result))
         if people:

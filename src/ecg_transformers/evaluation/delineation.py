@@ -109,8 +109,9 @@ def wave_f1(score: LeadScore) -> dict[str, float | None]:
 
 def macro_f1(score: LeadScore) -> float | None:
     """Mean F1 of the waves that the expert marked; None where there is none."""
-    marked = [wave for wave in WAVES if any(score[wave, edge].num_reference for edge in EDGES)]
-    return float(np.mean([wave_f1(score)[wave] for wave in marked])) if marked else None  # type: ignore[arg-type]
+    f1 = wave_f1(score)
+    marked = [f1[wave] or 0.0 for wave in WAVES if any(score[wave, edge].num_reference for edge in EDGES)]
+    return float(np.mean(marked)) if marked else None
 
 
 def report(score: LeadScore) -> dict[str, dict[str, dict[str, Any]]]:
