@@ -40,6 +40,8 @@ def test_every_place_of_every_lead_has_its_logits_and_what_is_ignored_does_not_c
         model(x, labels=labels[:, :, 1:])
     with pytest.raises(ValueError, match="label_resolution"):
         build(name, label_resolution="beats")
+    with pytest.raises(ValueError, match="lead_subset_prob"):
+        build(name, lead_subset_prob=1.5)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -60,6 +62,24 @@ def test_leads_in_another_order_are_labelled_in_that_order(name):
     some = model(x[:, :4], lead_indices=[0, 1, 2, 3]).logits
     assert torch.allclose(model(x[:, order], lead_indices=order).logits, some[:, order], atol=1e-5)
     assert model(x[:, 2:3], lead_indices=[2]).logits.shape == (1, 1, x.shape[2], 4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_training_shows_some_leads_only_with_their_own_labels_and_rows(name):
+    model = build(name, lead_subset_prob=1.0).train()
+    num_leads = model.config.num_leads
+    x = torch.arange(num_leads).float().expand(2, -1)[..., None].repeat(1, 1, 3)  # lead i holds i
+    counts = set()
+    for rows in [None, list(range(num_leads)), [list(range(num_leads))] * 2] * 40:
+        some, indices, labels = model.choose_leads(x, rows, x.long())
+        assert torch.equal(some.long(), labels)
+        assert torch.equal(some[..., 0].long(), torch.as_tensor(indices).expand(2, -1))
+        counts.add(some.shape[1])
+    assert counts == set(range(1, num_leads))
+    x = model.dummy_inputs["input_values"]
+    labels = torch.zeros_like(x, dtype=torch.long)
+    assert model(x, labels=labels).logits.shape[1] < num_leads
+    assert model.eval()(x, labels=labels).logits.shape[1] == num_leads
 
 
 @pytest.mark.parametrize("name", NAMES)

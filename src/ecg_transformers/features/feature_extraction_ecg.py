@@ -285,6 +285,19 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
         starts = None if chain.crop is None else [chain.starts(prepared.shape[-1], request)]
         return np.asarray(chain.finish(prepared[None], starts, chain.one_crop(request))[0])
 
+    @property
+    def last_leads(self) -> list[str] | None:
+        """Leads of the record prepared last, in their order: those of `lead_names` that were not left out."""
+        dropped = self._last_report[0].get("dropped_leads", ()) if self._last_report else ()
+        return None if self.lead_names is None else [name for name in self.lead_names if name not in dropped]
+
+    def lead_indices(self, lead_names: Sequence[str] | None) -> list[int] | None:
+        """Rows of the lead table for the leads of a record; None when they are the table itself, or have no names."""
+        if self.lead_table is None or lead_names is None:
+            return None
+        rows = [self.lead_table.index(name) for name in lead_names]
+        return None if rows == list(range(len(self.lead_table))) else rows
+
     def sliding_crop_starts(self, prepared: np.ndarray, stride: int | None = None, keep_end: bool = True) -> list[int]:
         """Starts for `finish` of crops that cover a prepared record; `keep_end` adds one that reaches its end."""
         chain = self._chain(self._step_objects(), None)

@@ -1,6 +1,7 @@
 """Settings that several methods have in common: those of the ST-MEM comparison (Na et al., ICLR 2024, arXiv 2402.09450),
 and our own of the small models for CPUs."""
 
+from dataclasses import replace
 from typing import Any
 
 from ecg_transformers.models.registry import StageRecipe
@@ -162,14 +163,15 @@ TINY_JEPA: dict[str, Any] = {
 DELINEATION = StageRecipe(
     lr=1e-3,
     batch_size=8,
-    max_steps=600,
-    max_steps_by_fraction={0.2: 400, 0.05: 300},
+    max_steps=1500,
+    max_steps_by_fraction={0.2: 1000, 0.05: 600},
     warmup_fraction=0.1,
     weight_decay=0.05,
     clip_norm=1.0,
     schedule="linear_warmup_cosine",
     evaluations=6,
 )
+TINY_DELINEATION = replace(DELINEATION, lr=2e-3, batch_size=4)
 
 # for tests: two layers, a few tokens
 SMALLEST_ENCODER: dict[str, Any] = {

@@ -112,8 +112,8 @@ class ECGPipeline(ChunkPipeline):
             elif len(starts) > max_crops:
                 raise ValueError(f"The record needs {len(starts)} crops, more than max_crops={max_crops}.")
         if num_crops is None and starts is not None:
-            first = extractor(signal, **hints, crop_start=0)
-            return extractor.finish(prepared, crop_start=starts), first.get("lead_indices")
+            crops = extractor.finish(prepared, crop_start=starts, lead_names=extractor.last_leads)
+            return crops, extractor.lead_indices(extractor.last_leads)
         features = extractor(signal, **hints, num_crops=num_crops)
         values = features["input_values"][0]
         return (values if values.ndim == 3 else values[None]), features.get("lead_indices")

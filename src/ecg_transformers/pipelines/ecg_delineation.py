@@ -63,10 +63,9 @@ class ECGDelineationPipeline(ECGPipeline):
         starts = extractor.sliding_crop_starts(prepared, stride=window_stride(extractor))
         if len(starts) > max_crops:
             raise ValueError(f"The record needs {len(starts)} windows, more than max_crops={max_crops}.")
-        first = extractor(signal, **hints, crop_start=0)
-        indices = first.get("lead_indices") or list(range(first["input_values"].shape[1]))
+        indices = extractor.lead_indices(extractor.last_leads) or list(range(prepared.shape[0]))
         places = sample_map(extractor, _num_samples(signal), rate)
-        crops_of_record = extractor.finish(prepared, crop_start=starts, lead_names=self._names(indices))
+        crops_of_record = extractor.finish(prepared, crop_start=starts, lead_names=extractor.last_leads)
         for start, crop in zip(starts, crops_of_record, strict=True):
             yield {
                 "input_values": torch.from_numpy(crop)[None],

@@ -58,6 +58,7 @@ class ECGJEPAConfig(ECGConfig):
         patch_projection_scale: factor of the patch projection's initial weights. With 1 (published) tiny models on
             millivolts collapse onto their positions; 10 avoids it.
         label_resolution: what `ECGJEPAForTokenClassification` labels: "samples" or "patches".
+        lead_subset_prob: how often a training pass of `ECGJEPAForTokenClassification` sees a random subset of the leads.
     """
 
     model_type = "ecg_jepa"
@@ -102,6 +103,7 @@ class ECGJEPAConfig(ECGConfig):
     init_truncation: float | int | None = None
     patch_projection_scale: float | int = 1.0
     label_resolution: str = "samples"
+    lead_subset_prob: float | int = 0.0
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.lead_names is None and self.num_leads == len(EIGHT_LEADS) and self.sampling_rate is not None:

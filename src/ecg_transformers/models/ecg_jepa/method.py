@@ -81,7 +81,7 @@ TINY = Recipe(
     stages={
         "pretrain": StageRecipe(lr=5e-4, batch_size=32, max_steps=600, weight_decay=0.05, clip_norm=1.0),
         "finetune": recipes.TINY_FINETUNE,
-        "delineation": recipes.DELINEATION,
+        "delineation": recipes.TINY_DELINEATION,
     },
 )
 

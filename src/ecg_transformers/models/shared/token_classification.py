@@ -28,6 +28,8 @@ class ECGForTokenClassification(ECGPreTrainedModel):
 
     def __init__(self, config: ECGConfig) -> None:
         super().__init__(config)
+        if not 0 <= config.lead_subset_prob <= 1:
+            raise ValueError(f"lead_subset_prob is a probability, from 0 to 1, not {config.lead_subset_prob}.")
         self.num_labels = config.num_labels
         setattr(self, self.base_model_prefix, self.base_class(config))
         self.dropout = nn.Dropout(config.head_dropout)
@@ -68,12 +70,15 @@ class ECGForTokenClassification(ECGPreTrainedModel):
                 `config.label_resolution="patches"`.
 
         Returns:
-            `logits (B, L, T', C)`, and the mean loss over the labelled places (0 where there are none).
+            `logits (B, L, T', C)`, and the mean loss over the labelled places (0 where there are none). In training both
+            are those of a random subset of the leads with probability `config.lead_subset_prob`.
 
         Raises:
             ValueError: labels of another shape than the logits.
         """
         check_input(input_values)
+        if self.training and labels is not None:
+            input_values, lead_indices, labels = self.choose_leads(input_values, lead_indices, labels)
         outputs = self.base_model(input_values, lead_indices=lead_indices, **kwargs)
         tokens = self.base_model.tokens_by_lead(outputs.last_hidden_state, input_values.shape[1])  # (B, L, n, D)
         logits = self.classifier(self.dropout(tokens))  # (B, L, T', C)
@@ -85,6 +90,17 @@ class ECGForTokenClassification(ECGPreTrainedModel):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+
+    def choose_leads(
+        self, input_values: Tensor, lead_indices: LeadIndices | None, labels: Tensor
+    ) -> tuple[Tensor, LeadIndices | None, Tensor]:
+        """Some leads of a batch and their labels, any number equally likely: who always saw all cannot do with one."""
+        num_leads = input_values.shape[1]
+        if num_leads == 1 or torch.rand(()) >= self.config.lead_subset_prob:
+            return input_values, lead_indices, labels
+        kept = torch.randperm(num_leads)[: int(torch.randint(1, num_leads, ()))].sort().values
+        rows = kept if lead_indices is None else torch.as_tensor(lead_indices)[..., kept]
+        return input_values[:, kept], rows, labels[:, kept]
 
 
 def label_loss(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -27,6 +27,7 @@ class STMEMConfig(MaskedClassTokenConfig):
         strict_length: refuse an input one patch longer than the table; the released code silently gives the extra patch
             the right separator's row.
         label_resolution: what `STMEMForTokenClassification` labels: "samples" or "patches".
+        lead_subset_prob: how often a training pass of `STMEMForTokenClassification` sees a random subset of the leads.
     """
 
     model_type = "st_mem"
@@ -37,6 +38,7 @@ class STMEMConfig(MaskedClassTokenConfig):
     lead_mode: str = "first_n"
     strict_length: bool = False
     label_resolution: str = "samples"
+    lead_subset_prob: float | int = 0.0
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)

@@ -23,7 +23,7 @@ TINY = Recipe(
     stages={
         "pretrain": replace(recipes.TINY_PRETRAIN, batch_size=32),
         "finetune": TINY_FINETUNE,
-        "delineation": recipes.DELINEATION,
+        "delineation": recipes.TINY_DELINEATION,
     },
 )
 
@@ -40,7 +40,7 @@ TINY_WIDE = Recipe(
     stages={
         "pretrain": replace(recipes.TINY_PRETRAIN, lr=1.5e-3, max_steps=3000, warmup_steps=200),
         "finetune": TINY_FINETUNE,
-        "delineation": recipes.DELINEATION,
+        "delineation": recipes.TINY_DELINEATION,
     },
 )
 

@@ -86,18 +86,19 @@ class ClassifierPlan:
 
 @dataclass(frozen=True)
 class HeadKind:
-    """What kind of head a run trains: its role in the registry, its stage in a recipe, what it changes in the extractor."""
+    """What kind of head a run trains: role in the registry, stage in a recipe, what it changes in extractor and config."""
 
     role: str = "classification"
     stage: str | None = None
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
 
 
 def plan_classifier(args: FinetuningArguments, train: Split, kind: HeadKind = HeadKind()) -> ClassifierPlan:
     """Resolve model, recipe, head and leads.
 
     Args:
-        kind: the stage that it names takes the place of the run's mode; its preprocessing stands behind the user's.
+        kind: the stage that it names takes the place of the run's mode; its preprocessing and config stand behind the user's.
 
     Raises:
         UsageError: no such model, a lead it does not know, or settings that it refuses.
@@ -128,7 +129,7 @@ def _plan_from_method(
         settings.preprocessing["lead_names"] = leads
         settings.config.update(lead_names=leads, num_leads=len(leads))
     extractor = build_extractor(settings)
-    config = _with_head(args, settings, dict(settings.config), train)
+    config = _with_head(args, settings, {**settings.config, **kind.config}, train)
     return ClassifierPlan(settings, None, config, extractor, {}, recipe, args.mode, kind.role)
 
 
@@ -140,7 +141,7 @@ def _plan_from_checkpoint(
     _check_role(method, kind.role)
     settings = resolve_settings(method, kind.stage or args.mode, args, recipe_name=recipe)
     extractor = _extractor_of(args, source, settings, base, leads, kind.preprocessing)
-    config = _with_head(args, settings, base, train)
+    config = _with_head(args, settings, {**base, **kind.config}, train)
     arguments = _lead_arguments(extractor, config, leads)
     return ClassifierPlan(settings, source, config, extractor, arguments, recipe, args.mode, kind.role)
 
