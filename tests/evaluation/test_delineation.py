@@ -2,7 +2,9 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
+from wfdb.processing import compare_annotations
 
 from ecg_transformers.evaluation.delineation import macro_f1, pool, report, score_lead, score_record, wave_f1
 from ecg_transformers.signal.waves import Wave
@@ -16,6 +18,34 @@ EXPERT = [
 
 def moved(waves, onset, offset):
     return [dataclasses.replace(w, onset_s=w.onset_s + onset, offset_s=w.offset_s + offset) for w in waves]
+
+
+def test_counts_and_errors_are_those_of_wfdb():
+    generator = np.random.default_rng(0)
+    expert = [
+        dataclasses.replace(w, onset_s=w.onset_s + shift, peak_s=w.peak_s + shift, offset_s=w.offset_s + shift)
+        for w, shift in zip(EXPERT[:2] * 60, np.repeat(0.8 * np.arange(60), 2), strict=True)
+    ]
+    found = [
+        dataclasses.replace(
+            w, onset_s=w.onset_s + generator.normal(0, 0.08), offset_s=w.offset_s + generator.normal(0, 0.08)
+        )
+        for w in expert
+        if generator.random() > 0.1
+    ]
+    found += [dataclasses.replace(w, onset_s=w.onset_s + 0.35, offset_s=w.offset_s + 0.35) for w in expert[2:20:3]]
+    score = score_lead(expert, sorted(found, key=lambda w: w.onset_s))
+    for name in ("P", "QRS"):
+        for edge in ("onset_s", "offset_s"):
+            ticks = [
+                np.sort([round(getattr(w, edge) * 10_000) for w in waves if w.wave == name])
+                for waves in (expert, found)
+            ]
+            theirs, ours = compare_annotations(*ticks, window_width=1_500), score[name, edge.removesuffix("_s")]
+            assert (len(ours.errors_ms), ours.num_reference) == (theirs.tp, theirs.tp + theirs.fn)
+            errors = (theirs.matched_test_sample - theirs.matched_ref_sample) / 10
+            assert np.mean(ours.errors_ms) == pytest.approx(errors.mean())
+            assert 30 < theirs.tp < 60
 
 
 def test_a_perfect_delineation_has_f1_one_and_no_error():
