@@ -1,5 +1,10 @@
 """Every reader of a hospital format against a second one on the same file: equal to one count, differences explained."""
 
+import csv
+import re
+import shutil
+import subprocess
+
 import numpy as np
 import pytest
 
@@ -62,6 +67,22 @@ def test_edfio_reads_the_same(width, hospital, tmp_path):
     own = read_record(path)
     for place, signal in enumerate(file.signals):
         np.testing.assert_allclose(own.signal[:, place], signal.data / 1000, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["a.dcm", "e.scp", "g.edf", "h.bdf"])
+def test_biosig_reads_the_same(name, hospital, tmp_path):
+    """Of our ISHNE files it finds four samples, and it opens none of our XML: it calls the first an experiment."""
+    program = shutil.which("save2gdf")
+    if program is None:
+        pytest.skip("no save2gdf here: biosig-tools is a system package")
+    made = {file[0]: file for file in [*hospital.every_format(), *hospital.cart_files()]}[name]
+    (tmp_path / name).write_bytes(made[1])
+    subprocess.run([program, "-CSV", name, "biosig.csv"], cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    with open(tmp_path / "biosig.csv", newline="", encoding="utf-8", errors="replace") as table:
+        head, *rows = csv.reader(table)
+    own = read_record(tmp_path / name)
+    factors = [{"uV": 1e-3, "nV": 1e-6, "mV": 1.0}[re.search(r"\[(.*)\]", column)[1]] for column in head]
+    np.testing.assert_allclose(own.signal, np.asarray(rows, float) * factors, rtol=1e-5, atol=1e-5)
 
 
 def test_pydicoms_own_waveform_file():
