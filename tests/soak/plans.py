@@ -35,7 +35,7 @@ def write_layout(root: Path, records: int) -> None:
     listed = ["subject_id,study_id,file_name,ecg_time,path\n"]
     reports = ",".join(f"report_{number}" for number in range(18))
     numbers = "rr_interval,p_onset,p_end,qrs_onset,qrs_end,t_end,p_axis,qrs_axis,t_axis"
-    measured = [f"subject_id,study_id,cart_id,ecg_time,{reports},bandwidth,filtering,{numbers}\n"]
+    rows = []
     for number in range(records):
         subject, study = 10_000_000 + number // 2 * 37, 40_000_000 + number
         path = f"files/p{str(subject)[:4]}/p{subject}/s{study}/{study}"
@@ -45,12 +45,14 @@ def write_layout(root: Path, records: int) -> None:
         (root / f"{path}.dat").write_bytes(bytes(2 * SAMPLES * len(LEADS)))
         when = f"21{draw.randrange(10, 99)}-05-01 08:00:00"
         listed.append(f"{subject},{study},{study},{when},{path}\n")
-        said = ",".join(draw.choices(FINDINGS, k=5) + [f"rate {number}"])
-        row = f"{subject},{study},1,{when},{said},{',' * 11}0.005-150 Hz,60 Hz notch,{number},29999,1,2,3,4,5,6,7\n"
-        measured.append(row)
-    draw.shuffle(measured[1:])
+        said = ",".join([*draw.choices(FINDINGS, k=5), f"rate {number}"])
+        rows.append(
+            f"{subject},{study},1,{when},{said},{',' * 12}0.005-150 Hz,60 Hz notch,{number},29999,1,2,3,4,5,6,7\n"
+        )
+    draw.shuffle(rows)
     (root / "record_list.csv").write_text("".join(listed))
-    (root / "machine_measurements.csv").write_text("".join(measured))
+    columns = f"subject_id,study_id,cart_id,ecg_time,{reports},bandwidth,filtering,{numbers}\n"
+    (root / "machine_measurements.csv").write_text("".join([columns, *rows]))
 
 
 def plan(root: Path) -> int:

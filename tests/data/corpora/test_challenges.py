@@ -261,7 +261,7 @@ def test_patients_of_ptb_xl_and_incart_are_known_inside_an_edition(tmp_path):
     assert rows_of("cinc2021", tmp_path)["HR00001"]["patient_id"] is None
     named = rows_of("cinc2021", tmp_path, ptbxl_database=str(tmp_path.with_name("elsewhere.csv")))
     assert named["HR00001"]["patient_id"] == "15709"
-    with pytest.raises(RecordNotFoundError, match="nothing.csv"):
+    with pytest.raises(RecordNotFoundError, match=r"nothing\.csv"):
         load_ecg_dataset("cinc2020", tmp_path, ptbxl_database=str(tmp_path / "nothing.csv"))
 
 
@@ -279,7 +279,7 @@ def test_the_split_of_merl_is_an_option_of_both_halves_of_ecg_arrhythmia(tmp_pat
         report = build_report(corpus, tmp_path, protocol="merl_split")
         assert report.excluded["not in the split of MERL"] == 1
         assert any("3 of its 23,026 records are here" in note for note in report.notes)
-    both = load_ecg_dataset(["chapman", "ningbo"], {name: tmp_path for name in halves}, protocol="merl_split")
+    both = load_ecg_dataset(["chapman", "ningbo"], dict.fromkeys(halves, tmp_path), protocol="merl_split")
     assert {part: len(rows) for part, rows in both.items()} == {"train": 2, "validation": 2, "test": 2}
     with pytest.raises(OptionError, match="merl_split"):
         load_ecg_dataset("ningbo", tmp_path, protocol="merl")
