@@ -127,7 +127,7 @@ def main() -> int:
         if options.only not in (None, part.__name__):
             continue
         few, many = (measured(part, folder / str(size), size) for size in sizes)
-        times = max(many[0] / few[0], many[1] / few[1])
+        times = many[1] / few[1]  # of the CPU: the clock also measures what else the machine does
         passed = times <= MOST_TIMES and many[2] <= MOST_BYTES
         good &= passed
         print(
