@@ -121,6 +121,7 @@ def test_scored_classes_join_equivalent_codes():
         ("E00001", "4880/mV", True),
         ("A0001", "1000/mV", False),
         ("A0002", "200/mV", False),
+        ("E00001", "1000/mV", False),
     ],
 )
 def test_wrong_gains_of_the_first_2020_edition_are_put_right_and_counted(tmp_path, name, gain, corrected):
