@@ -41,7 +41,7 @@ def table_row(name, codes, patient, length=800, sex="M"):
 def sph(tmp_path_factory, layouts):
     """Ten records, two of one person, in a folder of another name; one holds a spike of 1,500 mV."""
     root = tmp_path_factory.mktemp("sph")
-    codes = ["22;23", "60+310;147", "1;1", "310+60", "145+362+367", "50+346", "1", "1", "82", "166"]
+    codes = ["22;23", "60+310;147", "1;1", "310+60", "145+362+367", "50+346", "1", "1;22", "82", "166"]
     rows = []
     for number, code in enumerate(codes, start=1):
         signal = millivolts(layouts, number)
@@ -68,6 +68,8 @@ def test_statements_become_labels_and_modifiers_stay_with_them(sph, rows_of):
     assert rows["A00003"]["labels"] == ["Normal ECG"]
     facts = json.loads(rows["A00002"]["metadata"])
     assert facts["statements"] == [{"primary": 60, "modifiers": ["Frequent"]}, {"primary": 147, "modifiers": []}]
+    assert json.loads(rows["A00008"]["metadata"])["flags"] == ["normal_with_others"]  # "normal" excludes all others
+    assert "flags" not in json.loads(rows["A00003"]["metadata"])
     assert len(build_report("sph", sph).label_counts["train"]) == 44
     assert rows_of("sph", sph, task="superclass")["A00010"]["labels"] == ["MI"]
 
@@ -97,7 +99,7 @@ def test_a_spike_does_not_coarsen_its_lead(sph, rows_of, signal_of, layouts):
     expected = millivolts(layouts, 5)
     expected[100, 3] = 20
     np.testing.assert_allclose(signal_of(row), expected, atol=1e-3)
-    assert build_report("sph", sph).flags == {"clipped": 1}
+    assert build_report("sph", sph).flags["clipped"] == 1
     kept = signal_of(rows_of("sph", sph, clip_mv=None)["A00005"])
     assert kept[100, 3] == pytest.approx(1500, abs=1)
 

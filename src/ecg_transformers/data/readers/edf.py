@@ -77,6 +77,8 @@ class _Reading:
         self.signals, self.names = choose_signals(self.header, hints, path, flags)
         self.rate = self.signals[0].samples / self.header.seconds
         self.gain, self.offset = scale_of(self.signals, hints.units, path)
+        if (self.gain < 0).any():
+            flags.append("inverted_gain")
         self.sheet.patient, self.sheet.acquired = identity_of(self.header)
 
     def record(self) -> DigitalRecord:
