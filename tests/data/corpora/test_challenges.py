@@ -327,6 +327,16 @@ def test_a_folder_without_records_says_what_is_expected(tmp_path):
         load_ecg_dataset("georgia", tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("corpus", "file"), [("ptb", "ptbdb_normal.csv"), ("incart", "INCART 2-lead Arrhythmia Database.csv")]
+)
+def test_files_of_single_beats_are_no_corpus_and_named(tmp_path, corpus, file):
+    (tmp_path / "archive").mkdir()
+    (tmp_path / "archive" / file).write_text("0.5,1,0\n")
+    with pytest.raises(RecordNotFoundError, match=rf"{file}.* no records"):
+        load_ecg_dataset(corpus, tmp_path)
+
+
 def test_real_records_of_both_editions_are_read(ecg_data_dir):
     report = build_report("cinc2021", ecg_data_dir / "cinc2021")
     assert (report.read, report.skipped, report.flags) == (38, [], {"flat_lead": 2})

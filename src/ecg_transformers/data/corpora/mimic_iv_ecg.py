@@ -186,15 +186,12 @@ class MIMICIVECGCorpus(Corpus):
 
     def _label(self, studies: Studies, table: Path) -> list[str]:
         """Labels of each record by its report, and where its row stands in the table."""
-        order = np.argsort(studies.study, kind="stable")
-        ordered = studies.study[order]
+        index_of = {study: index for index, study in enumerate(studies.study.tolist())}
         found = 0
         for offset, line in iterate_with_offsets(table, ["study_id", *_REPORT_LINES[:1]], self.data_dir, self.limits):
-            study = integer(line["study_id"], "study_id", table) or 0
-            place = int(np.searchsorted(ordered, study))
-            if place == len(ordered) or ordered[place] != study:
+            index = index_of.get(integer(line["study_id"], "study_id", table) or 0)
+            if index is None:
                 continue
-            index = order[place]
             studies.offset[index] = offset
             studies.labels[index] = label_bits(joined_report(line))
             found += 1
