@@ -197,7 +197,7 @@ class ChapmanCorpus(ChallengeCorpus):
         if number is not None:
             metadata["challenge_record"] = f"JS{number:05d}"
         metadata.update({key: float(row[key]) for key in _MEASURED if row.get(key, "").lstrip("-").isdigit()})
-        return Item(name, path, None, labels, None, metadata, {"units": "uV"})
+        return Item(name, path, None, labels, None, metadata)
 
     def rows(self, item: Item, plan: CorpusPlan) -> Iterator[dict[str, Any]]:
         assert item.path is not None
