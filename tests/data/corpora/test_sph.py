@@ -113,6 +113,15 @@ def test_people_with_several_records_are_the_test_part(sph, rows_of):
     assert folds["A00001"]["fold"] == folds["A00002"]["fold"]
 
 
+def test_others_are_drawn_for_the_test_part_up_to_a_fifth(tmp_path, layouts, rows_of):
+    rows = []
+    for number in range(1, 11):
+        write_record(tmp_path / "records" / f"A{number:05d}.h5", millivolts(layouts, number))
+        rows.append(table_row(f"A{number:05d}", "1", f"S{number:05d}"))
+    layouts.write_table(tmp_path / "metadata.csv", rows)
+    assert sum(row["fold"] == 10 for row in rows_of("sph", tmp_path).values()) == 2
+
+
 def test_a_record_of_another_length_than_the_table_says_is_refused(tmp_path, layouts):
     write_record(tmp_path / "records" / "A00001.h5", millivolts(layouts, 1))
     layouts.write_table(tmp_path / "metadata.csv", [table_row("A00001", "1", "S00001", length=900)])

@@ -47,6 +47,12 @@ def test_names_of_two_signs_are_hidden_in_texts_too():
     assert patient.hide_in(said) == hidden
 
 
+def test_names_of_physicians_are_hidden_without_their_titles_too():
+    patient = Patient(others={"ReferringPhysicianName": "Kasimir^Ada", "operator": "Prof. Dr. Wolkenstein"})
+    said = "seen by Dr. Kasimir, Ada and by wolkenstein"
+    assert patient.hide_in(said) == "seen by Dr. [hidden], [hidden] and by [hidden]"
+
+
 # DICOM
 
 
@@ -162,6 +168,16 @@ def test_aecg_numbers_that_mean_nothing_are_refused(hospital, read):
     ):
         with pytest.raises(error):
             read(text.replace(old, new, 1))
+
+
+def test_aecg_names_of_other_persons_are_hidden(hospital, read):
+    text = hospital.aecg(hospital.ecg_counts(40)).decode()
+    author = "<author><assignedEntity><assignedPerson><name><family>Wolkenstein</family></name></assignedPerson>"
+    text = text.replace("<componentOf>", f"{author}</assignedEntity></author><componentOf>", 1)
+    text = text.replace("Sinus rhythm", "Sinus rhythm, read by Wolkenstein")
+    assert read(text).metadata["statements"][0] == "Sinus rhythm, read by [hidden]"
+    kept = read(text, keep_identity=True).metadata
+    assert (kept["identity"]["person 1"], kept["statements"][0][-11:]) == ("Wolkenstein", "Wolkenstein")
 
 
 def test_aecg_increments_in_milliseconds(hospital, read):

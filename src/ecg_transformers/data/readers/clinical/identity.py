@@ -29,6 +29,7 @@ _LETTERS = str.maketrans(
 )  # no digits: a stand-in never looks like an id or a date
 _EMPTY = {"", "---", "unknown", "none", "anonymous", "anonymized", "x"}
 HIDDEN = "[hidden]"
+_TITLE = re.compile(r"^(?:(?:dr|prof|med|mr|mrs|ms|md)\b\.?\s*)+", re.IGNORECASE)
 Texts = TypeVar("Texts")
 
 
@@ -77,7 +78,9 @@ class Patient:
         """Texts (and lists and dictionaries of them) with the patient's names, id and birth date taken out."""
         names = [part for name in self.names for part in re.split(r"[\s,^/=]+", clean(name))]
         names += [one + two for one, two in pairwise(names) if _has_no_case(one + two)]  # written without a gap
-        others = [clean(self.id), *map(clean, self.others.values()), *birth_spellings(self.birth_date)]
+        others = [clean(self.id), *birth_spellings(self.birth_date)]
+        for other in map(clean, self.others.values()):  # of a DICOM name its parts, of a physician the name alone
+            others += [other, *other.split("^"), _TITLE.sub("", other)]
         words = {word for word in names + others if len(word) > 2} | {word for word in names if _is_short_name(word)}
         words = {word for word in words if word.lower() not in _EMPTY}
         if not words:
