@@ -48,6 +48,7 @@ soak: setup ## Damaged files by the thousand, every checkpoint, storms (kill -9)
 	ECG_SOAK=1 HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/training/test_going_on.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/soak/storm.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/soak/builds.py
+	OMP_NUM_THREADS=1 $(BIN)/python tests/soak/plans.py
 
 clean: ## Remove outputs of demo and bench, and caches (keeps .venv).
 	rm -rf demo_output bench_output hf_tests .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -9,6 +9,8 @@ import pytest
 
 from ecg_transformers.cli import main
 from ecg_transformers.data.loading import load_ecg_dataset
+from ecg_transformers.models.registry import get_method
+from tests.support.small_runs import overrides
 from tests.support.xecg_files import small_model
 
 PATIENTS = 12
@@ -85,6 +87,8 @@ def test_no_verb_writes_or_says_who_the_patient_is(folder, hospital, tmp_path, c
     common += ["--no_tensorboard", "--threads", "1", "--cpu"]
     tuning = ["finetune", "--model_name_or_path", str(encoder), *common, "--output_dir", str(tuned), "--n_boot", "10"]
     assert main([*tuning, "--evaluations", "1"]) == 0
+    tiny = ["--config_overrides", overrides(dict(get_method("st_mem").tiny_config))]
+    assert main(["pretrain", "--method", "st_mem", *common, *tiny, "--output_dir", str(tmp_path / "learned")]) == 0
     assert main(["info", one[0], "--json"]) == 0
     for index, path in enumerate(one):
         assert main(["plot", path, "-o", str(tmp_path / f"{index}.svg")]) == 0
@@ -104,6 +108,7 @@ def test_no_verb_writes_or_says_who_the_patient_is(folder, hospital, tmp_path, c
         if word in text
     }
     assert found == set()
+    assert {"run.json", "README.md", "train_log.jsonl"} <= {path.name for path in (tmp_path / "learned").iterdir()}
     names = {path.name for path, _ in written_under(tmp_path)}
     assert {"predictions.parquet", "run.json", "README.md", "train_log.jsonl", "metrics.json", "0.svg"} <= names
     assert main(["convert-record", *one, "-o", str(tmp_path / "kept"), "--keep_identity"]) == 0

@@ -10,6 +10,7 @@ import pytest
 from ecg_transformers.data.converting import convert_record, convert_records
 from ecg_transformers.data.errors import OptionError
 from ecg_transformers.data.readers import read_digital, read_record
+from ecg_transformers.data.readers.reading import read_stored
 
 SUFFIXES = {"wfdb": ".hea", "npz": ".npz", "csv": ".csv"}
 
@@ -35,7 +36,7 @@ def test_every_format_is_read_again_equal(to, hospital, tmp_path):
         written = convert_record(tmp_path / name, tmp_path / "out", to)
         assert written == tmp_path / "out" / f"{name[0]}{SUFFIXES[to]}"
         after = read_record(written, **({"sampling_rate": before.sampling_rate} if to == "csv" else {}))
-        np.testing.assert_allclose(after.signal, before.signal, rtol=0, atol=2e-8 if name != "h.bdf" else 8e-6)
+        np.testing.assert_allclose(after.signal, before.signal, rtol=0, atol=2e-8)
         assert (after.lead_names, after.sampling_rate) == (before.lead_names, before.sampling_rate)
 
 
@@ -59,6 +60,70 @@ def test_wfdb_keeps_counts_time_and_statements(hospital, tmp_path):
     head = written.read_text()
     assert "13:45:01" in head.splitlines()[0]
     assert "statements: Sinus rhythm" in head
+
+
+def full_scale(hospital):
+    """Random integers over all that a file can hold, both ends among them: (name, bytes, counts, times the counts)."""
+    rng = np.random.default_rng(7)
+
+    def counts(bits, leads, low=None, num_samples=600):
+        low, high = -(2 ** (bits - 1)) if low is None else low, 2 ** (bits - 1) - 1
+        values = rng.integers(low, high, (num_samples, leads), endpoint=True)
+        values[:2] = [[low], [high]]
+        return values
+
+    for name, bits, lowest, physical, times in (
+        ("bdf_symmetric.bdf", 24, None, (-8388608, 8388607), 1),
+        ("bdf_usual.bdf", 24, None, (-262144, 262143), 2),
+        ("bdf_without_lowest.bdf", 24, 1 - 2**23, (-8388608, 8388607), 1),
+        ("edf_whole.edf", 16, None, (-3276.8, 3276.7), 1),
+        ("edf_half.edf", 16, None, (-5000, 5000), 2),
+        ("edf_third.edf", 16, None, (-32768, 163837), None),
+    ):
+        values = counts(bits, 2, lowest)
+        yield name, hospital.edf(values, width=bits // 8, physical=physical), values, times
+    for kind, bits, lowest in (("SS", 16, None), ("SL", 32, 1 - 2**31)):
+        values = counts(bits, 12, lowest)
+        yield f"dicom_{kind}.dcm", hospital.dicom(values, kind=kind, step_uv=0.001), values, 1
+    values = counts(16, 12)
+    yield "dicom_baseline.dcm", hospital.dicom(values, step_uv=2.5, baseline=-1.25), values, 2
+    yield "aecg.xml", hospital.aecg(values), values, 1
+    yield "plain_philips.xml", hospital.philips(values, compress=False), values, 1
+    yield "muse.xml", hospital.muse(values[:, :8]), values[:, :8], 1
+    yield "plain.scp", hospital.scp(values, huffman=False, order=0), values, 1
+    values = counts(16, 3, -32767)
+    yield "holter.ecg", hospital.ishne(values), values, 1
+
+
+def test_wfdb_holds_the_very_counts_of_a_file_over_its_full_scale(hospital, tmp_path):
+    wfdb = pytest.importorskip("wfdb")
+    for name, content, counts, times in full_scale(hospital):
+        (tmp_path / name).write_bytes(content)
+        before = read_stored(tmp_path / name)
+        written = convert_record(tmp_path / name, tmp_path / "out")
+        second = wfdb.rdrecord(str(written.with_suffix("")), physical=False)
+        factors = np.array(second.adc_gain) / before.gain
+        assert times is None or (factors == times).all(), name
+        np.testing.assert_array_equal(second.d_signal, np.rint(factors).astype(int) * counts, err_msg=name)
+        ours = read_stored(written)
+        for gain, baseline, stored in (
+            (np.array(second.adc_gain), np.array(second.baseline), second.d_signal),
+            (ours.gain, ours.offset, ours.samples),
+        ):
+            millivolts = (stored - baseline) / gain
+            again = millivolts * before.gain + before.offset
+            assert np.abs(again - counts).max() <= 0.011, name
+            np.testing.assert_array_equal(np.rint(again), counts, err_msg=name)
+
+
+@pytest.mark.parametrize("to", ["npz", "csv"])
+def test_a_count_of_24_bits_can_be_told_from_float32_millivolts(to, hospital, tmp_path):
+    counts = np.random.default_rng(0).integers(-(2**23), 2**23, (600, 2))
+    (tmp_path / "h.bdf").write_bytes(hospital.edf(counts, width=3, physical=(-262144, 262143)))
+    scale = read_stored(tmp_path / "h.bdf")
+    written = convert_record(tmp_path / "h.bdf", tmp_path / "out", to)
+    signal = read_record(written, **({"sampling_rate": 100} if to == "csv" else {})).signal
+    np.testing.assert_array_equal(np.rint(signal.astype(float) * scale.gain + scale.offset), counts)
 
 
 def test_missing_samples_and_beats_survive(hospital, tmp_path):

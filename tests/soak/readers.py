@@ -223,6 +223,9 @@ def hospital_files() -> dict[str, list[tuple[str, bytes]]]:
         "ishne": [("r.ecg", files.ishne(holter)), ("r.ecg", files.ishne(holter, block=b"a block of words"))],
         "bdf": [
             ("r.bdf", files.edf(holter[:100, :2], width=3)),
+            ("r.bdf", files.edf(holter[:100, :2], width=3, per_record=10)),
+            ("r.edf", files.edf(holter[:100, :2], per_record=7)),
+            ("r.edf", files.edf(holter[:100, :2], kind="EDF+D", onsets=[0, 0.2, 0.5, 0.9, 2], per_record=20)),
             ("r.bdf", files.edf(holter[:100, :2], width=3, kind="BDF+D", onsets=[0, 40], per_record=50)),
             ("r.edf", files.edf(holter[:100, :2], kind="EDF+D", onsets=[0, 9], per_record=50)),
         ],
@@ -232,12 +235,21 @@ def hospital_files() -> dict[str, list[tuple[str, bytes]]]:
 HEADS = {"ishne": 540, "bdf": 1100}  # where the header ends: behind it any bytes are samples
 
 
+def random_part(rng: random.Random) -> dict[str, Any]:
+    """From where to where a record is to be read: mostly within it, also nothing, or behind its end."""
+    start = rng.choice((None, 0, rng.randrange(130), rng.randrange(130), 10**9))
+    stop = rng.choice((None, rng.randrange(130), rng.randrange(130), 130, 10**9))
+    return {"start": start, "stop": stop}
+
+
 def hospital_case(name: str) -> Callable[[Path, random.Random], Case]:
     """A file of one hospital format, damaged anywhere, mostly read without its checksums: those would end it all."""
 
     def make(folder: Path, rng: random.Random) -> Case:
         file_name, content = rng.choice(hospital_files()[name])
-        if content.startswith(b"\xff\xfe"):  # UTF-16: what is damaged is the text
+        if rng.random() < 0.2:  # sound: a part of it is that of the whole
+            pass
+        elif content.startswith(b"\xff\xfe"):  # UTF-16: what is damaged is the text
             text = damage(content.decode("utf-16").encode(), rng)
             content = text.decode("utf-8", "replace").encode("utf-16") if rng.random() < 0.8 else damage(content, rng)
         else:
@@ -245,7 +257,7 @@ def hospital_case(name: str) -> Callable[[Path, random.Random], Case]:
         (folder / file_name).write_bytes(content)
         hints: dict[str, Any] = {"checksum": "ignore", "allow_truncated": rng.random() < 0.5}
         hints = hints if rng.random() < 0.8 else {}
-        return folder / file_name, {**hints, **({"start": 5, "stop": 40} if rng.random() < 0.3 else {})}
+        return folder / file_name, {**hints, **(random_part(rng) if rng.random() < 0.5 else {})}
 
     return make
 
@@ -267,7 +279,7 @@ def make_case(name: str, seed: int, number: int, folder: Path) -> Case:
 
 def complaint(path: Path, hints: dict[str, Any]) -> tuple[str, str]:
     """What became of a file ("record", the class of its error, or "FAIL"), and what is wrong with that."""
-    from ecg_transformers.data.errors import ECGDataError
+    from ecg_transformers.data.errors import ECGDataError, OptionError
     from ecg_transformers.data.readers import read_record
 
     started = time.process_time()
@@ -277,6 +289,8 @@ def complaint(path: Path, hints: dict[str, Any]) -> tuple[str, str]:
             record = read_record(path, **hints)
     except ECGDataError as error:
         outcome, wrong = type(error).__name__, wrong_sentence(str(error), path)
+        if not wrong and not isinstance(error, OptionError):
+            wrong = unlike_the_whole(None, path, hints)
     except BaseException as error:
         outcome, wrong = "FAIL", f"{type(error).__name__}: {error}"
     else:
@@ -284,10 +298,29 @@ def complaint(path: Path, hints: dict[str, Any]) -> tuple[str, str]:
         sound = record.signal.dtype == np.float32 and record.signal.shape == shape and 0 not in shape
         sound = sound and 1 <= record.sampling_rate <= 100_000
         outcome, wrong = "record", "" if sound else f"not a record: {record!r:.300}"
+        wrong = wrong or unlike_the_whole(record.signal, path, hints)
     seconds = time.process_time() - started
     if seconds > MOST_SECONDS:
         wrong = f"{seconds:.1f} s of CPU time; {wrong}"
     return ("FAIL" if wrong else outcome), wrong
+
+
+def unlike_the_whole(part: np.ndarray | None, path: Path, hints: dict[str, Any]) -> str:
+    """What differs between a part that was read, or could not be (None), and the same samples of the whole record."""
+    from ecg_transformers.data.errors import ECGDataError
+    from ecg_transformers.data.readers import read_record
+
+    if hints.get("start") is None and hints.get("stop") is None:
+        return ""
+    try:
+        whole = read_record(path, **{**hints, "start": None, "stop": None}).signal
+    except ECGDataError:  # damage elsewhere
+        return ""
+    if part is None:
+        return "a part of it cannot be read, the whole can"
+    start = hints["start"] or 0
+    there = np.array_equal(part, whole[start : hints["stop"]], equal_nan=True)
+    return "" if there else "the part is not that of the whole record"
 
 
 def wrong_sentence(said: str, path: Path) -> str:

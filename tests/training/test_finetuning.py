@@ -3,6 +3,7 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -296,6 +297,35 @@ def test_a_method_whose_input_are_beats_takes_all_modes(tmp_path: Path) -> None:
     for mode in ("finetune", "linear"):
         finetune(small_finetuning(tmp_path / mode, tmp_path / "second", mode=mode, max_steps=2))
         assert len(predictions(tmp_path / mode))
+
+
+def test_published_folds_are_the_parts_of_a_run_and_a_leak_of_a_patient_is_refused(
+    tmp_path: Path, pretrained: Path, capsys
+) -> None:
+    """The highest fold is the test part, the next one validation, unless named; two records are one patient's here."""
+    names = [f"synthetic-0-{number:07d}" for number in range(24)]
+
+    def folds(name: str, of: Callable[[int], int]) -> str:
+        rows = [f"{record},{of(number)}" for number, record in enumerate(names)]
+        (tmp_path / name).write_text("\n".join(["record_id,fold", *rows]) + "\n")
+        return str(tmp_path / name)
+
+    small = {"dataset_options": "num_records=24,records_per_patient=2", "mode": "linear", "n_boot": 5, "num_crops": 1}
+    whole = {"folds": folds("by_patient.csv", lambda number: number // 2 % 4), **small}
+    finetune(small_finetuning(tmp_path / "out", pretrained, **whole))
+    assert sorted(predictions(tmp_path / "out")["record_id"]) == [names[n] for n in range(24) if n // 2 % 4 == 3]
+    trained = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert trained["arguments"]["folds"].endswith("by_patient.csv")
+    finetune(small_finetuning(tmp_path / "other", pretrained, test_folds="0", validation_folds="1,2", **whole))
+    assert sorted(predictions(tmp_path / "other")["record_id"]) == [names[n] for n in range(24) if n // 2 % 4 == 0]
+    leaking = small_finetuning(
+        tmp_path / "leak", pretrained, folds=folds("leak.csv", lambda number: number % 4), **small
+    )
+    assert run_command(lambda: finetune(leaking)) == 2
+    message = capsys.readouterr().err
+    assert "leak.csv" in message
+    assert "6 patients are in more than one part" in message
+    assert not (tmp_path / "leak").exists()
 
 
 WRONG = {

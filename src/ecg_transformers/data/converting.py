@@ -1,6 +1,7 @@
 """Records of any readable format written as WFDB, NPZ or CSV, so that a group leaves its cart's format behind once.
 
-16-bit samples keep their counts and scale in WFDB; 24-bit ones (BDF) go into format 24; NPZ and CSV hold float32 millivolt.
+WFDB keeps the file's own counts and scale, in as many bits as they need (16, 24 for most BDF, 32): the numbers come out
+again. NPZ and CSV hold float32 millivolt, from which a count of 24 bits can still be told.
 The identity of the patient is left out unless it is asked for; what the file says beside its samples (age, sex, time,
 statements, the stand-in for the patient) goes into the comments of the header, or into a JSON file beside.
 """
@@ -11,6 +12,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +25,7 @@ from ecg_transformers.data.record import DigitalRecord, ECGRecord
 from ecg_transformers.files import replacing, temporary_folder
 
 TARGETS = ("wfdb", "npz", "csv")
-_NO_VALUE_24 = -(2**23)
+_MOST_TIMES = 100
 
 
 class Converted(NamedTuple):
@@ -119,28 +121,45 @@ _WFDB_BEATS = {"N": "N", "V": "V", "S": "S", "P": "/", "B": "B", "X": "|", "U": 
 
 
 def _whole_counts(record: DigitalRecord | ECGRecord) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
-    """Counts, counts a millivolt, whole baselines, and the WFDB format: 16 as stored, else 24 over each lead's range."""
-    if isinstance(record, DigitalRecord):
-        gain, offset = (
-            np.broadcast_to(np.asarray(v, float), (len(record.lead_names),)) for v in (record.gain, record.offset)
-        )
-        if (offset == np.rint(offset)).all() and (np.abs(offset) < 2**31).all():
-            return record.samples.astype(np.int64), gain, offset.astype(np.int64), "16"
-        record = record.to_record()
-    signal = record.signal.astype(np.float64)
-    missing = np.isnan(signal)
-    low = np.where(missing, np.inf, signal).min(axis=0)
-    high = np.where(missing, -np.inf, signal).max(axis=0)
+    """Counts, counts a millivolt, whole baselines, and the narrowest WFDB format that holds them beside "no value".
+
+    WFDB's baseline is whole, that of EDF often a half: such a lead is stored as a small multiple of its counts.
+    """
+    if isinstance(record, DigitalRecord) and (np.abs(record.offset) < 2**31).all():
+        counts = record.samples.astype(np.int64)
+        missing = record.samples == np.iinfo(record.samples.dtype).min
+        gain, offset = (np.broadcast_to(np.asarray(v, float), counts.shape[1:]) for v in (record.gain, record.offset))
+    else:
+        whole = record.to_record() if isinstance(record, DigitalRecord) else record
+        counts, missing, gain, offset = _over_the_range(whole.signal)
+    counts[missing] = 0
+    reach = np.maximum(np.abs(counts).max(axis=0), np.abs(offset))
+    times = np.array([_whole_after(start, most) for start, most in zip(offset, (2**31 - 1) / np.maximum(reach, 1))])
+    counts *= times
+    widest = np.abs(counts).max()
+    fmt = next((bits for bits in (16, 24) if widest < 2 ** (bits - 1)), 32)
+    counts[missing] = -(2 ** (fmt - 1))
+    return counts, gain * times, np.rint(offset * times).astype(np.int64), str(fmt)
+
+
+def _whole_after(offset: float, most: float) -> int:
+    """The small number by which an offset is to be multiplied to be whole, to a hundredth of a count at worst."""
+    return Fraction(offset).limit_denominator(max(1, int(min(most, _MOST_TIMES)))).denominator
+
+
+def _over_the_range(signal: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Counts of 24 bits over the range of each lead of a signal in millivolts, what is missing, gain and offset."""
+    values = signal.astype(np.float64)
+    missing = np.isnan(values)
+    low = np.where(missing, np.inf, values).min(axis=0)
+    high = np.where(missing, -np.inf, values).max(axis=0)
     middle = np.where(np.isfinite(low), (low + high) / 2, 0.0)
-    reach = np.maximum(
-        np.where(np.isfinite(low), (high - low) / 2, 0.0), np.abs(middle) / 200
-    )  # the baseline has 31 bits
+    reach = np.where(np.isfinite(low), (high - low) / 2, 0.0)
+    reach = np.maximum(reach, np.abs(middle) / 200)  # the baseline has 31 bits
     with np.errstate(divide="ignore"):
         gain = np.exp2(np.clip(np.floor(np.log2((2**23 - 2) / reach)), -40, 24))
-    baseline = -np.rint(middle * gain)
-    samples = np.rint(np.where(missing, 0.0, signal) * gain + baseline).astype(np.int64)
-    samples[missing] = _NO_VALUE_24
-    return samples, gain, baseline.astype(np.int64), "24"
+    offset = -np.rint(middle * gain)
+    return np.rint(np.where(missing, 0.0, values) * gain + offset).astype(np.int64), missing, gain, offset
 
 
 def _acquired(record: DigitalRecord | ECGRecord) -> datetime | None:

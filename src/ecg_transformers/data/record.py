@@ -5,9 +5,9 @@ little-endian int16, time-major `(T, L)`, and per lead a gain and an offset::
 
     millivolt = (digital - offset) / gain          digital -32768 = no value (NaN)
 
-`DigitalRecord` is what stands between: the int16 samples with their scale, as a reader finds them in a file or
+`DigitalRecord` is what stands between: the integer samples with their scale, as a reader finds them in a file or
 as `DigitalRecord.from_record` quantises them. Files that hold int16 (WFDB 16 and 212, EDF) are stored without
-any loss; physical values are stored with 16 bits over the range of each lead.
+any loss; wider integers and physical values are stored with 16 bits over the range of each lead.
 
 Columns of a row (`record_features`):
 
@@ -130,7 +130,10 @@ class ECGRecord:
 
 @dataclass
 class DigitalRecord:
-    """One recording as int16 samples `(T, L)` with a gain (digital units per millivolt) and an offset per lead."""
+    """One recording as integer samples `(T, L)` with a gain (digital units per millivolt) and an offset per lead.
+
+    The samples are int16, or int32 where a file holds more (BDF: 24 bits); the lowest number of the type is "no value".
+    """
 
     samples: np.ndarray
     gain: np.ndarray
@@ -160,6 +163,17 @@ class DigitalRecord:
             annotations=self.annotations,
             metadata=dict(self.metadata),
         )
+
+    def in_16_bits(self) -> DigitalRecord:
+        """The same as int16, as a row holds it: quantised where the samples need more than 16 bits."""
+        if self.samples.dtype == np.int16:
+            return self
+        missing = self.samples == np.iinfo(self.samples.dtype).min
+        if self.samples.max() > 32767 or self.samples.min(initial=0, where=~missing) < INVALID:
+            return DigitalRecord.from_record(self.to_record())
+        samples = np.maximum(self.samples, -32767).astype(np.int16)  # -32768 itself is "no value" there
+        samples[missing] = INVALID
+        return replace(self, samples=samples)
 
     @classmethod
     def from_record(cls, record: ECGRecord) -> DigitalRecord:
@@ -209,6 +223,8 @@ class DigitalRecord:
         self, label_names: Sequence[str] = (), task_kind: str = "unlabelled", *, fold: int | None = None
     ) -> dict[str, Any]:
         """The row of this record in the schema of `record_features` with the same `label_names`."""
+        if self.samples.dtype != np.int16:
+            return self.in_16_bits().to_row(label_names, task_kind, fold=fold)
         labels = list(self.labels or [])
         position = {name: index for index, name in enumerate(label_names)}
         unknown = [label for label in labels if label not in position] if label_names else []
@@ -275,13 +291,15 @@ def record_features(label_names: Sequence[str] = ()) -> datasets.Features:
 
 
 def to_millivolt(samples: np.ndarray, gain: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    """Digital int16 samples `(T, L)` to float32 millivolt: `(digital - offset) / gain`, -32768 becomes NaN.
+    """Digital samples `(T, L)` to float32 millivolt: `(digital - offset) / gain`, the lowest number becomes NaN.
 
     Bit-equal to computing in float64 and rounding at the end, as wfdb does. When gain and offset are exact in float32,
     subtracting and dividing in float32 already gives that result (a correctly rounded quotient survives the double
     rounding); other gains take the float64 way. Multiplying by 1/gain would not be exact.
     """
     gain, offset = np.asarray(gain, dtype=np.float64), np.asarray(offset, dtype=np.float64)
+    if samples.dtype != np.int16:
+        return _wide_to_millivolt(samples, gain, offset)
     gains, offsets = set(gain.tolist()), set(offset.tolist())
     exact = _exact_in_float32(tuple(gains), tuple(offsets))
     dtype = np.float32 if exact else np.float64
@@ -295,6 +313,15 @@ def to_millivolt(samples: np.ndarray, gain: np.ndarray, offset: np.ndarray) -> n
     if samples.size and np.minimum.reduce(samples, axis=None) == INVALID:
         signal[samples == INVALID] = np.nan
     return signal if exact else signal.astype(np.float32)
+
+
+def _wide_to_millivolt(samples: np.ndarray, gain: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    signal = np.empty(samples.shape, dtype=np.float32)
+    gain, offset = (np.broadcast_to(values, samples.shape[1:]) for values in (gain, offset))
+    for lead in range(samples.shape[1]):  # one lead in float64 at a time: a day of BDF is large
+        signal[:, lead] = (samples[:, lead] - offset[lead]) / gain[lead]
+    signal[samples == np.iinfo(samples.dtype).min] = np.nan
+    return signal
 
 
 @lru_cache(maxsize=1024)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ecg_transformers.data.corpora.shared.headers import parse_comments, repair_merged_lines
+from ecg_transformers.data.corpora.shared.packaged import packaged_table
 from ecg_transformers.data.corpora.shared.snomed import label_names_of, labels_of_codes
 from ecg_transformers.data.errors import ECGDataError, OptionError, RecordNotFoundError
 from ecg_transformers.data.loading import build_report, load_ecg_dataset
@@ -120,6 +121,7 @@ def test_scored_classes_join_equivalent_codes():
         ("E00001", "4880/mV", True),
         ("A0001", "1000/mV", False),
         ("A0002", "200/mV", False),
+        ("E00001", "1000/mV", False),
     ],
 )
 def test_wrong_gains_of_the_first_2020_edition_are_put_right_and_counted(tmp_path, name, gain, corrected):
@@ -240,6 +242,50 @@ def test_known_copies_of_a_recording_stay_in_one_part(tmp_path):
         assert rows["Q0063"]["fold"] == rows["Q0051"]["fold"]
 
 
+def test_patients_of_ptb_xl_and_incart_are_known_inside_an_edition(tmp_path):
+    """`HRnnnnn` is `ecg_id` nnnnn, and the numbers of INCART's records were kept; of the others nobody knows."""
+    for name in ("HR00001", "HR00002", "HR00003", "HR00038", "I0001", "I0002", "I0003", "E00001"):
+        write_challenge(tmp_path / "training", name, "426783006")
+    table = tmp_path / "ptbxl_database.csv"
+    table.write_text("ecg_id,patient_id,age\n1,15709.0,56\n2,13243,19\n3,15709.0,57\n")
+    rows = rows_of("cinc2021", tmp_path)
+    assert {name: row["patient_id"] for name, row in rows.items()} == {
+        **{"HR00001": "15709", "HR00002": "13243", "HR00003": "15709", "HR00038": None},
+        **{"I0001": "incart 1", "I0002": "incart 1", "I0003": "incart 2", "E00001": None},
+    }
+    assert rows["HR00001"]["fold"] == rows["HR00003"]["fold"]
+    assert rows["I0001"]["fold"] == rows["I0002"]["fold"]
+    notes = "\n".join(build_report("cinc2021", tmp_path).notes)
+    assert "3 records of ptb_xl are of 2 patients" in notes
+    assert "2 records without patient ids" in notes
+    table.rename(tmp_path.with_name("elsewhere.csv"))
+    assert rows_of("cinc2021", tmp_path)["HR00001"]["patient_id"] is None
+    named = rows_of("cinc2021", tmp_path, ptbxl_database=str(tmp_path.with_name("elsewhere.csv")))
+    assert named["HR00001"]["patient_id"] == "15709"
+    with pytest.raises(RecordNotFoundError, match=r"nothing\.csv"):
+        load_ecg_dataset("cinc2020", tmp_path, ptbxl_database=str(tmp_path / "nothing.csv"))
+
+
+def test_the_split_of_merl_is_an_option_of_both_halves_of_ecg_arrhythmia(tmp_path):
+    part_of = {row["record"]: row["part"] for row in packaged_table("split_ecg_arrhythmia_merl")}
+    halves = {"chapman": range(1, 10_647), "ningbo": range(10_647, 45_552)}
+    for corpus, numbers in halves.items():
+        names = [f"JS{number:05d}" for number in numbers]
+        chosen = {part: next(n for n in names if part_of.get(n) == part) for part in ("train", "validation", "test")}
+        outside = next(name for name in reversed(names) if name not in part_of)
+        for name in (*chosen.values(), outside):
+            write_challenge(tmp_path / "WFDBRecords", name, "426177001")
+        found = load_ecg_dataset(corpus, tmp_path, protocol="merl_split")
+        assert {part: rows["record_id"] for part, rows in found.items()} == {p: [n] for p, n in chosen.items()}
+        report = build_report(corpus, tmp_path, protocol="merl_split")
+        assert report.excluded["not in the split of MERL"] == 1
+        assert any("3 of its 23,026 records are here" in note for note in report.notes)
+    both = load_ecg_dataset(["chapman", "ningbo"], dict.fromkeys(halves, tmp_path), protocol="merl_split")
+    assert {part: len(rows) for part, rows in both.items()} == {"train": 2, "validation": 2, "test": 2}
+    with pytest.raises(OptionError, match="merl_split"):
+        load_ecg_dataset("ningbo", tmp_path, protocol="merl")
+
+
 def test_the_report_says_what_is_missing(tmp_path):
     write_challenge(tmp_path, "E00001", codes="426783006,123456789")
     report = build_report("georgia", tmp_path)
@@ -279,6 +325,16 @@ def test_a_folder_without_records_says_what_is_expected(tmp_path):
     (tmp_path / "mitbih_train.csv").write_text("0,1\n")
     with pytest.raises(RecordNotFoundError, match=r"no record of georgia here; expected is E00001\.hea"):
         load_ecg_dataset("georgia", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("corpus", "file"), [("ptb", "ptbdb_normal.csv"), ("incart", "INCART 2-lead Arrhythmia Database.csv")]
+)
+def test_files_of_single_beats_are_no_corpus_and_named(tmp_path, corpus, file):
+    (tmp_path / "archive").mkdir()
+    (tmp_path / "archive" / file).write_text("0.5,1,0\n")
+    with pytest.raises(RecordNotFoundError, match=rf"{file}.* no records"):
+        load_ecg_dataset(corpus, tmp_path)
 
 
 def test_real_records_of_both_editions_are_read(ecg_data_dir):

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 
+from ecg_transformers.data.corpora import chapman
 from ecg_transformers.data.corpora.chapman import chapman_label_names
 from ecg_transformers.data.errors import LabelError, MissingDependencyError, RecordNotFoundError, TableError
 from ecg_transformers.data.loading import build_report, load_ecg_dataset
@@ -106,6 +107,18 @@ def test_rhythms_are_one_a_record_and_merge_as_in_the_paper(deposit, rows_of):
 def test_ages_are_numbers_although_the_table_holds_text(deposit, rows_of):
     facts = json.loads(rows_of("chapman", deposit)[NAMES[0]]["metadata"])
     assert (facts["age"], facts["sex"], facts["VentricularRate"]) == (66, "female", 60)
+
+
+def test_row_n_of_a_complete_table_is_record_n_of_the_wfdb_copies(deposit, rows_of, monkeypatch):
+    """So the split of MERL, which names those, holds for the deposit too; JS00003 is in no part of it."""
+    monkeypatch.setattr(chapman, "ROWS", len(ROWS))
+    rows = rows_of("chapman", deposit, seed=1)
+    numbers = {json.loads(rows[name]["metadata"])["challenge_record"]: name for name in NAMES}
+    assert numbers == dict(zip(["JS00001", "JS00002", "JS00003"], NAMES))
+    assert load_ecg_dataset("chapman", deposit, "train", protocol="merl_split")["record_id"] == NAMES[:2]
+    monkeypatch.undo()
+    incomplete = rows_of("chapman", deposit, seed=2)
+    assert "challenge_record" not in json.loads(incomplete[NAMES[0]]["metadata"])
 
 
 def test_zero_denoised_files_are_left_out_and_counted(deposit, rows_of):

@@ -41,7 +41,7 @@ def table_row(name, codes, patient, length=800, sex="M"):
 def sph(tmp_path_factory, layouts):
     """Ten records, two of one person, in a folder of another name; one holds a spike of 1,500 mV."""
     root = tmp_path_factory.mktemp("sph")
-    codes = ["22;23", "60+310;147", "1;1", "310+60", "145+362+367", "50+346", "1", "1", "82", "166"]
+    codes = ["22;23", "60+310;147", "1;1", "310+60", "145+362+367", "50+346", "1", "1;22", "82", "166"]
     rows = []
     for number, code in enumerate(codes, start=1):
         signal = millivolts(layouts, number)
@@ -68,6 +68,8 @@ def test_statements_become_labels_and_modifiers_stay_with_them(sph, rows_of):
     assert rows["A00003"]["labels"] == ["Normal ECG"]
     facts = json.loads(rows["A00002"]["metadata"])
     assert facts["statements"] == [{"primary": 60, "modifiers": ["Frequent"]}, {"primary": 147, "modifiers": []}]
+    assert json.loads(rows["A00008"]["metadata"])["flags"] == ["normal_with_others"]  # "normal" excludes all others
+    assert "flags" not in json.loads(rows["A00003"]["metadata"])
     assert len(build_report("sph", sph).label_counts["train"]) == 44
     assert rows_of("sph", sph, task="superclass")["A00010"]["labels"] == ["MI"]
 
@@ -97,7 +99,7 @@ def test_a_spike_does_not_coarsen_its_lead(sph, rows_of, signal_of, layouts):
     expected = millivolts(layouts, 5)
     expected[100, 3] = 20
     np.testing.assert_allclose(signal_of(row), expected, atol=1e-3)
-    assert build_report("sph", sph).flags == {"clipped": 1}
+    assert build_report("sph", sph).flags["clipped"] == 1
     kept = signal_of(rows_of("sph", sph, clip_mv=None)["A00005"])
     assert kept[100, 3] == pytest.approx(1500, abs=1)
 
@@ -109,6 +111,15 @@ def test_people_with_several_records_are_the_test_part(sph, rows_of):
         assert test == {"A00001", "A00002"}
     folds = rows_of("sph", sph, protocol="folds")
     assert folds["A00001"]["fold"] == folds["A00002"]["fold"]
+
+
+def test_others_are_drawn_for_the_test_part_up_to_a_fifth(tmp_path, layouts, rows_of):
+    rows = []
+    for number in range(1, 11):
+        write_record(tmp_path / "records" / f"A{number:05d}.h5", millivolts(layouts, number))
+        rows.append(table_row(f"A{number:05d}", "1", f"S{number:05d}"))
+    layouts.write_table(tmp_path / "metadata.csv", rows)
+    assert sum(row["fold"] == 10 for row in rows_of("sph", tmp_path).values()) == 2
 
 
 def test_a_record_of_another_length_than_the_table_says_is_refused(tmp_path, layouts):

@@ -1,11 +1,14 @@
 """Rules of single hospital formats: groups, padding, compression, reference beats, gaps, calibration pulses."""
 
+import re
 import struct
+from io import BytesIO
 
 import numpy as np
 import pytest
 
 from ecg_transformers.data.errors import (
+    ChecksumError,
     ECGDataError,
     HeaderError,
     LimitError,
@@ -15,6 +18,7 @@ from ecg_transformers.data.errors import (
     UnsupportedFormatError,
 )
 from ecg_transformers.data.readers import read_parts, read_record
+from ecg_transformers.data.readers.clinical.identity import Patient
 
 
 @pytest.fixture
@@ -26,6 +30,27 @@ def read(tmp_path):
         return read_record(tmp_path / name, **hints)
 
     return call
+
+
+def test_names_of_two_signs_are_hidden_in_texts_too():
+    """Chinese names have no more, and no gaps around them; a number or an initial is no name."""
+    patient = Patient(id="12", names=["Li^Wei=李^伟民=O"], birth_date="1943-07-11")
+    said = ["LI Wei, 12 lead ECG", "li", "李伟民的心电图", "O wave", "born 11.07.1943", "AV block, lithium"]
+    hidden = [
+        "[hidden] [hidden], 12 lead ECG",
+        "li",
+        "[hidden]的心电图",
+        "O wave",
+        "born [hidden]",
+        "AV block, lithium",
+    ]
+    assert patient.hide_in(said) == hidden
+
+
+def test_names_of_physicians_are_hidden_without_their_titles_too():
+    patient = Patient(others={"ReferringPhysicianName": "Kasimir^Ada", "operator": "Prof. Dr. Wolkenstein"})
+    said = "seen by Dr. Kasimir, Ada and by wolkenstein"
+    assert patient.hide_in(said) == "seen by Dr. [hidden], [hidden] and by [hidden]"
 
 
 # DICOM
@@ -98,6 +123,26 @@ def test_dicom_padding_is_believed_at_the_edge_in_runs_and_far_away(padding, hol
     assert not np.isnan(signal[:, 0]).any()
 
 
+def test_dicom_samples_of_another_width_than_is_allocated_are_refused(hospital, read):
+    """Read all the same they would be noise; what lies behind the declared samples is told."""
+    pydicom = pytest.importorskip("pydicom")
+    data = pydicom.dcmread(BytesIO(hospital.dicom(hospital.ecg_counts(300))))
+    stream, (group,) = BytesIO(), data.WaveformSequence
+    group.NumberOfWaveformSamples = 200
+    data.save_as(stream)
+    short = read(stream.getvalue())
+    assert (short.num_samples, short.metadata["flags"]) == (200, ["bytes_behind_the_samples"])
+    group.WaveformSampleInterpretation = "SB"
+    data.save_as(stream := BytesIO())
+    with pytest.raises(HeaderError, match="allocates 16 bits"):
+        read(stream.getvalue())
+
+
+def test_dicom_without_sensitivity_has_no_scale(hospital, read):
+    with pytest.raises(HeaderError, match=r"lead 'I'.* 0\.0 mV is no scale"):
+        read(hospital.dicom(hospital.ecg_counts(100), step_uv=0))
+
+
 def test_dicom_channels_that_are_no_voltage_are_no_ecg(hospital, read):
     with pytest.raises(SignalError, match="voltage"):
         read(hospital.dicom(hospital.ecg_counts(100), unit="mm[Hg]"))
@@ -123,6 +168,16 @@ def test_aecg_numbers_that_mean_nothing_are_refused(hospital, read):
     ):
         with pytest.raises(error):
             read(text.replace(old, new, 1))
+
+
+def test_aecg_names_of_other_persons_are_hidden(hospital, read):
+    text = hospital.aecg(hospital.ecg_counts(40)).decode()
+    author = "<author><assignedEntity><assignedPerson><name><family>Wolkenstein</family></name></assignedPerson>"
+    text = text.replace("<componentOf>", f"{author}</assignedEntity></author><componentOf>", 1)
+    text = text.replace("Sinus rhythm", "Sinus rhythm, read by Wolkenstein")
+    assert read(text).metadata["statements"][0] == "Sinus rhythm, read by [hidden]"
+    kept = read(text, keep_identity=True).metadata
+    assert (kept["identity"]["person 1"], kept["statements"][0][-11:]) == ("Wolkenstein", "Wolkenstein")
 
 
 def test_aecg_increments_in_milliseconds(hospital, read):
@@ -183,6 +238,15 @@ def test_muse_exponent_lead_off_and_waveforms_without_leads(hospital, read):
         read(hospital.muse(hospital.ecg_counts(40, eight), kinds=("Median",)))
 
 
+def test_muse_checksums_may_be_written_with_a_sign(hospital, read):
+    counts = hospital.ecg_counts(40, ["I", "II"])
+    text = hospital.muse(counts, leads=("I", "II")).decode("latin-1")
+    signed = re.sub(r"(?<=<LeadDataCRC32>)\d+", lambda found: str(int(found[0]) - 2**32), text)
+    np.testing.assert_array_equal(read(signed).signal, read(text).signal)
+    with pytest.raises(ChecksumError):
+        read(re.sub(r"(?<=<LeadDataCRC32>)\d+", "-5", text))
+
+
 def test_muse_leads_of_a_second_rhythm_are_added(hospital, read):
     counts = hospital.ecg_counts(40, ["I", "II"])
     text = hospital.muse(counts, leads=("I", "II"), kinds=("Rhythm", "Rhythm")).decode("latin-1")
@@ -198,6 +262,16 @@ def test_muse_leads_of_a_second_rhythm_are_added(hospital, read):
 def test_philips_samples_stored_both_ways(compress, hospital, read):
     counts = hospital.ecg_counts(500)
     np.testing.assert_allclose(read(hospital.philips(counts, compress=compress)).signal, counts * 0.005, atol=1e-6)
+
+
+def test_philips_leads_whose_place_is_not_certain_are_refused(hospital, read):
+    """Stored lead after lead, a wrong length would give the second half of a lead as the next one."""
+    counts = hospital.ecg_counts(400)
+    text = hospital.philips(counts, compress=False).decode("utf-16")
+    with pytest.raises(HeaderError, match="4800 numbers follow"):
+        read(text.replace('durationperchannel="800"', 'durationperchannel="400"').encode("utf-16"))
+    flat = np.hstack([counts, np.zeros((400, 4), int)])  # files have room for sixteen leads
+    np.testing.assert_allclose(read(hospital.philips(flat, compress=False)).signal, counts * 0.005, atol=1e-6)
 
 
 def test_philips_calibration_pulse_is_cut_and_told(hospital, read):
@@ -335,6 +409,13 @@ def test_ishne_unknown_leads_get_neutral_names(hospital, read):
 
 
 # EDF and BDF
+
+
+def test_edf_with_an_inverted_range_is_read_and_told(hospital, read):
+    counts = hospital.ecg_counts(100, ["II", "V5"])
+    record = read(hospital.edf(counts, physical=(3276.7, -3276.8)), "r.edf")
+    np.testing.assert_allclose(record.signal, -(counts + 1) * 1e-4, atol=1e-6)
+    assert record.metadata["flags"] == ["inverted_gain"]
 
 
 @pytest.mark.parametrize("width", [2, 3])

@@ -43,7 +43,14 @@ from ecg_transformers.data.building.store import Store
 from ecg_transformers.data.cache import cache_root
 from ecg_transformers.data.corpora import corpus_class, make_corpus
 from ecg_transformers.data.corpora.base import Corpus, CorpusPlan
-from ecg_transformers.data.errors import DuplicateRecordError, ECGDataError, OptionError, SkippedRecordsError
+from ecg_transformers.data.corpora.shared.search import without_records
+from ecg_transformers.data.errors import (
+    DuplicateRecordError,
+    ECGDataError,
+    OptionError,
+    RecordNotFoundError,
+    SkippedRecordsError,
+)
 from ecg_transformers.data.folds import Folds, apply_folds, take_folds
 from ecg_transformers.locks import FolderInUseError, FolderLock
 
@@ -56,7 +63,10 @@ _IDENTITY = f"{FACTS}/build.json"  # what an unfinished build is of
 
 def plan_of(corpus: Corpus, folds: Folds | None = None) -> CorpusPlan:
     """The plan of a corpus, with unique record ids and at least one record, in its own parts or those of `folds`."""
-    plan = corpus.plan()
+    try:
+        plan = corpus.plan()
+    except RecordNotFoundError as error:
+        raise without_records(error, corpus.data_dir) from error
     counts = Counter(item.record_id for item in plan.each_item())
     repeated = [name for name, count in counts.items() if count > 1]
     if repeated:

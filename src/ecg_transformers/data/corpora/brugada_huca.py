@@ -84,7 +84,7 @@ class BrugadaHUCACorpus(Corpus):
                 atypical += 1
             else:
                 labels = (CLASSES[value],) if self.options.task else ()
-                metadata = {key: row[key] == "1" for key in ("basal_pattern", "sudden_death")}
+                metadata = {key: row[key].removesuffix(".0") == "1" for key in ("basal_pattern", "sudden_death")}
                 items.append(Item(name, paths[name], name, labels, None, {**metadata, "brugada": int(value)}))
         unlisted = [name for name in paths if name not in seen]
         skipped += [(name, "not in metadata.csv") for name in unlisted]

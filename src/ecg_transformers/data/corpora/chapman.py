@@ -15,7 +15,7 @@ from typing import Any
 from ecg_transformers.data.corpora.base import CorpusFacts, CorpusPlan, Item
 from ecg_transformers.data.corpora.shared.challenge import FIRST_OF_NINGBO, ChallengeCorpus, known_of_sources, source_of
 from ecg_transformers.data.corpora.shared.finishing import finished_row, note_of_count
-from ecg_transformers.data.corpora.shared.folds import assign_folds, split_by_folds
+from ecg_transformers.data.corpora.shared.folds import as_in_merl, assign_folds, check_protocol, split_by_folds
 from ecg_transformers.data.corpora.shared.headers import age_in_years, sex_of
 from ecg_transformers.data.corpora.shared.known import POLICIES, apply_known, known_records, sentence_of_known
 from ecg_transformers.data.corpora.shared.packaged import packaged_table
@@ -48,6 +48,8 @@ class ChapmanOptions:
             ones where they are there.
         bad_records: "skip" or "keep", as for the Challenges.
         correct_gain: as for the Challenges.
+        protocol: "folds" (ten, by label) or "merl_split" (the random split of MERL over ecg-arrhythmia: `ningbo` has the
+            other part of it).
         seed: of the ten folds.
     """
 
@@ -55,6 +57,7 @@ class ChapmanOptions:
     signals: str | None = None
     bad_records: str = "skip"
     correct_gain: bool = True
+    protocol: str = "folds"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -63,6 +66,7 @@ class ChapmanOptions:
         if self.signals is not None:
             check_choice("chapman: signals", self.signals, ("recorded", "denoised"))
         check_choice("chapman: bad_records", self.bad_records, POLICIES)
+        check_protocol("chapman", self.protocol)
 
 
 class ChapmanCorpus(ChallengeCorpus):
@@ -77,7 +81,7 @@ class ChapmanCorpus(ChallengeCorpus):
         sampling_rates="500 Hz",
         duration="10 s",
         labels="11 rhythms and 56 conditions; tasks " + ", ".join(TASKS),
-        split="none official; ten folds by label with a seed, 10 test, 9 validation",
+        split="none official; ten folds by label with a seed, 10 test, 9 validation; or protocol=merl_split",
         licence="CC BY 4.0 (WFDB editions); the figshare deposit is quoted as CC0 and as CC BY 4.0",
         citation="Zheng et al., A 12-lead electrocardiogram database for arrhythmia research covering more than 10,000 "
         "patients, Scientific Data 7 (2020) 48",
@@ -97,8 +101,10 @@ class ChapmanCorpus(ChallengeCorpus):
 
     def plan(self) -> CorpusPlan:
         table = find_file(self.data_dir, ["Diagnostics.xlsx", "Diagnostics.csv"])
-        if table is not None:
-            return self._figshare_plan(table)
+        plan = self._wfdb_plan() if table is None else self._figshare_plan(table)
+        return as_in_merl(plan, "split_ecg_arrhythmia_merl") if self.options.protocol == "merl_split" else plan
+
+    def _wfdb_plan(self) -> CorpusPlan:
         if not any(source_of(path.stem) == "chapman" for path in walk_files(self.data_dir, ".hea")):
             raise self._nothing({}, [])
         plan = self.challenge_plan()
@@ -191,7 +197,7 @@ class ChapmanCorpus(ChallengeCorpus):
         if number is not None:
             metadata["challenge_record"] = f"JS{number:05d}"
         metadata.update({key: float(row[key]) for key in _MEASURED if row.get(key, "").lstrip("-").isdigit()})
-        return Item(name, path, None, labels, None, metadata, {"units": "uV"})
+        return Item(name, path, None, labels, None, metadata)
 
     def rows(self, item: Item, plan: CorpusPlan) -> Iterator[dict[str, Any]]:
         assert item.path is not None

@@ -15,7 +15,7 @@ class CinC2020Corpus(CinC2021Corpus):
         name="cinc2020",
         title="PhysioNet/CinC Challenge 2020",
         summary="12-lead ECGs of six sources with SNOMED CT codes",
-        records="43,101; no patient ids",
+        records="43,101; patients of INCART, and of PTB-XL with ptbxl_database.csv",
         leads="12",
         sampling_rates="500 Hz (INCART 257, PTB 1000)",
         duration="5 s to 30 min, mostly 10 s",

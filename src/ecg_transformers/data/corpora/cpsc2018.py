@@ -16,9 +16,10 @@ from typing import Any
 from ecg_transformers.data.corpora.base import CorpusFacts, CorpusPlan, Item
 from ecg_transformers.data.corpora.shared.challenge import ChallengeCorpus
 from ecg_transformers.data.corpora.shared.finishing import finished_row
+from ecg_transformers.data.corpora.shared.folds import as_in_merl, check_protocol
 from ecg_transformers.data.corpora.shared.headers import HeaderComments
 from ecg_transformers.data.corpora.shared.known import POLICIES
-from ecg_transformers.data.corpora.shared.packaged import packaged_column, packaged_table
+from ecg_transformers.data.corpora.shared.packaged import packaged_column
 from ecg_transformers.data.corpora.shared.search import find_file, walk_files
 from ecg_transformers.data.errors import DuplicateRecordError, LabelError, OptionError
 from ecg_transformers.data.options import check_choice
@@ -52,7 +53,7 @@ class CPSC2018Options:
     def __post_init__(self) -> None:
         if self.task is not None:
             check_choice("cpsc2018: the task", self.task, ("all", "first"))
-        check_choice("cpsc2018: protocol", self.protocol, ("folds", "merl_split"))
+        check_protocol("cpsc2018", self.protocol)
         check_choice("cpsc2018: bad_records", self.bad_records, POLICIES)
 
 
@@ -68,7 +69,7 @@ class CPSC2018Corpus(ChallengeCorpus):
         sampling_rates="500 Hz",
         duration="6 to 144 s",
         labels="9 classes, 476 records with several: " + ", ".join(CLASSES),
-        split="none official; ten folds by label with a seed, 10 test, 9 validation; or protocol=merl",
+        split="none official; ten folds by label with a seed, 10 test, 9 validation; or protocol=merl_split",
         licence="CC BY 4.0",
         citation="Liu et al., J. Med. Imaging Health Inform. 8 (2018) 1368",
         homepage="http://2018.icbeb.org/Challenge.html",
@@ -101,9 +102,7 @@ class CPSC2018Corpus(ChallengeCorpus):
         else:
             raise self._nothing({}, [])
         plan.files += [reference] if reference is not None else []
-        if self.options.protocol == "merl_split":
-            return self._merl(plan)
-        return plan
+        return as_in_merl(plan, "split_cpsc2018_merl") if self.options.protocol == "merl_split" else plan
 
     def label_names(self) -> list[str]:
         return [] if self.options.task is None else list(CLASSES)
@@ -169,17 +168,6 @@ class CPSC2018Corpus(ChallengeCorpus):
                 raise DuplicateRecordError("REFERENCE.csv names this record twice.", path=path, record=name)
             labels[name] = numbers
         return labels
-
-    def _merl(self, plan: CorpusPlan) -> CorpusPlan:
-        part_of = {row["record"]: row["part"] for row in packaged_table("split_cpsc2018_merl")}
-        splits: dict[str, list[Item]] = {"train": [], "validation": [], "test": []}
-        for item in plan.items:
-            splits[part_of[item.record_id]].append(
-                Item(item.record_id, item.path, item.patient_id, item.labels, None, item.metadata, item.hints)
-            )
-        plan.splits = splits
-        plan.notes.append("parts as in MERL (Liu et al. 2024), a random split: copies may lie in two parts")
-        return plan
 
     def rows(self, item: Item, plan: CorpusPlan) -> Iterator[dict[str, Any]]:
         assert item.path is not None

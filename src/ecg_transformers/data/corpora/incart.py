@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -127,13 +127,13 @@ class INCARTCorpus(ChallengeCorpus):
         plan = self.challenge_plan()
         plan.task_kind = "unlabelled"
         plan.notes.append("the Challenges' copy has no beat marks: the records carry no labels")
-        plan.notes = [note for note in plan.notes if not note.startswith("no patient ids")]
         return plan
 
     def item_of(self, path: Path, source: str, comments: HeaderComments) -> Item:
-        item = super().item_of(path, source, comments)
-        patients = packaged_column("incart_records", "challenge_record", "patient")
-        return Item(item.record_id, path, patients.get(path.stem), (), None, item.metadata)
+        return replace(super().item_of(path, source, comments), labels=())
+
+    def patient_of(self, name: str) -> str | None:
+        return packaged_column("incart_records", "challenge_record", "patient").get(name)
 
     def label_names(self) -> list[str]:
         return []

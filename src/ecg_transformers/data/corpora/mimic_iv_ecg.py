@@ -186,15 +186,12 @@ class MIMICIVECGCorpus(Corpus):
 
     def _label(self, studies: Studies, table: Path) -> list[str]:
         """Labels of each record by its report, and where its row stands in the table."""
-        order = np.argsort(studies.study, kind="stable")
-        ordered = studies.study[order]
+        index_of = {study: index for index, study in enumerate(studies.study.tolist())}
         found = 0
         for offset, line in iterate_with_offsets(table, ["study_id", *_REPORT_LINES[:1]], self.data_dir, self.limits):
-            study = integer(line["study_id"], "study_id", table) or 0
-            place = int(np.searchsorted(ordered, study))
-            if place == len(ordered) or ordered[place] != study:
+            index = index_of.get(integer(line["study_id"], "study_id", table) or 0)
+            if index is None:
                 continue
-            index = order[place]
             studies.offset[index] = offset
             studies.labels[index] = label_bits(joined_report(line))
             found += 1
@@ -220,7 +217,7 @@ class MIMICIVECGCorpus(Corpus):
         studies = self._studies
         kind = int(studies.layout[index])
         name = self._paths.get(index) or usual_path(int(studies.subject[index]), int(studies.study[index]), kind)
-        return self._base / f"{name}.hea"
+        return Path(f"{self._base}/{name}.hea")
 
     def _item(self, index: int) -> Item:
         studies = self._studies
@@ -296,18 +293,31 @@ def measured(text: str) -> float | None:
 
 def joined_report(line: dict[str, str]) -> str:
     """The lines of a report that are not blank, in small letters without trailing dots, dashes and stars."""
-    cleaned = [" ".join(line.get(name, "").lower().split()).strip(" .-*") for name in _REPORT_LINES]
-    return "\n".join(text for text in cleaned if text)
+    return "\n".join(filter(None, [_cleaned(line.get(name, "")) for name in _REPORT_LINES]))
 
 
 @lru_cache(maxsize=100_000)
+def _cleaned(text: str) -> str:
+    return " ".join(text.lower().split()).strip(" .-*")
+
+
 def label_bits(report: str) -> int:
     """The labels of a report as bits, in the order of the rules: included, and not excluded, anywhere in it."""
-    bits = 0
+    included = excluded = 0
+    for line in report.split("\n"):
+        more, less = _bits_of_line(line)
+        included, excluded = included | more, excluded | less
+    return included & ~excluded
+
+
+@lru_cache(maxsize=100_000)
+def _bits_of_line(line: str) -> tuple[int, int]:
+    """Rules that include and that exclude; no rule reaches over a line, and few lines are not seen again and again."""
+    included = excluded = 0
     for position, (include, exclude) in enumerate(_rules()):
-        if include.search(report) and not (exclude is not None and exclude.search(report)):
-            bits |= 1 << position
-    return bits
+        included |= bool(include.search(line)) << position
+        excluded |= bool(exclude is not None and exclude.search(line)) << position
+    return included, excluded
 
 
 @lru_cache(maxsize=100_000)
@@ -318,7 +328,7 @@ def _labels_of_bits(names: tuple[str, ...], bits: int) -> tuple[str, ...]:
 @lru_cache(maxsize=1)
 def _rules() -> list[tuple[re.Pattern[str], re.Pattern[str] | None]]:
     return [
-        (re.compile(row["include"], re.MULTILINE), re.compile(row["exclude"], re.MULTILINE) if row["exclude"] else None)
+        (re.compile(row["include"]), re.compile(row["exclude"]) if row["exclude"] else None)
         for row in packaged_table("mimic_report_rules")
     ]
 

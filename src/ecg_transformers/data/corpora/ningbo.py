@@ -2,8 +2,27 @@
 
 from __future__ import annotations
 
-from ecg_transformers.data.corpora.base import CorpusFacts
-from ecg_transformers.data.corpora.shared.challenge import ChallengeCorpus
+from dataclasses import dataclass
+
+from ecg_transformers.data.corpora.base import CorpusFacts, CorpusPlan
+from ecg_transformers.data.corpora.shared.challenge import ChallengeCorpus, ChallengeOptions
+from ecg_transformers.data.corpora.shared.folds import as_in_merl, check_protocol
+
+
+@dataclass(frozen=True)
+class NingboOptions(ChallengeOptions):
+    """Options of `ningbo`, beside those of the Challenges.
+
+    Attributes:
+        protocol: "folds" (ten, by label) or "merl_split" (the random split of MERL over ecg-arrhythmia: `chapman` has the
+            other part of it).
+    """
+
+    protocol: str = "folds"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_protocol("ningbo", self.protocol)
 
 
 class NingboCorpus(ChallengeCorpus):
@@ -18,7 +37,7 @@ class NingboCorpus(ChallengeCorpus):
         sampling_rates="500 Hz",
         duration="10 s",
         labels="SNOMED CT codes; tasks all, scored (26 classes), superclass",
-        split="none official; ten folds by label with a seed, 10 test, 9 validation",
+        split="none official; ten folds by label with a seed, 10 test, 9 validation; or protocol=merl_split",
         licence="CC BY 4.0",
         citation="Zheng et al., Sci. Rep. 10 (2020) 2898",
         homepage="https://physionet.org/content/challenge-2021/",
@@ -30,4 +49,9 @@ class NingboCorpus(ChallengeCorpus):
             "71 records are copies of records of Chapman, 43 of them with other codes.",
         ),
     )
+    options_class = NingboOptions
     sources = ("ningbo",)
+
+    def plan(self) -> CorpusPlan:
+        plan = self.challenge_plan()
+        return as_in_merl(plan, "split_ecg_arrhythmia_merl") if self.options.protocol == "merl_split" else plan

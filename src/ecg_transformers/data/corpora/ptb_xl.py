@@ -181,9 +181,8 @@ class PTBXLCorpus(Corpus):
 
     def rows(self, item: Item, plan: CorpusPlan) -> Iterator[dict[str, Any]]:
         assert item.path is not None
-        digital = read_wfdb(item.path, root=self.data_dir, limits=self.limits)
-        if not isinstance(digital, DigitalRecord):
-            digital = DigitalRecord.from_record(digital)
+        stored = read_wfdb(item.path, root=self.data_dir, limits=self.limits)
+        digital = stored.in_16_bits() if isinstance(stored, DigitalRecord) else DigitalRecord.from_record(stored)
         if digital.sampling_rate != self.options.sampling_rate:
             raise ECGDataError(
                 f"the header states {digital.sampling_rate} Hz instead of {self.options.sampling_rate} Hz.",

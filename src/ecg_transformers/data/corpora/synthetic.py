@@ -87,7 +87,9 @@ class SyntheticCorpus(Corpus):
         options: SyntheticOptions = self.options
         splits: dict[str, list[Item]] = {"train": [], "validation": [], "test": []}
         for index in range(options.num_records):
-            splits[self._split_of(index // options.records_per_patient)].append(Item(str(index)))
+            patient = index // options.records_per_patient
+            name, who = f"synthetic-{options.seed}-{index:07d}", f"synthetic-{options.seed}-p{patient:07d}"
+            splits[self._split_of(patient)].append(Item(name, patient_id=who, hints={"index": index}))
         labels = list(LABELS) if options.task else []
         return CorpusPlan(splits, labels, "multilabel" if labels else "unlabelled")
 
@@ -100,9 +102,10 @@ class SyntheticCorpus(Corpus):
 
     def rows(self, item: Item, plan: CorpusPlan) -> Iterator[dict[str, Any]]:
         options: SyntheticOptions = self.options
+        index = item.hints["index"]
         made = synthesize_ecg(
             options.seed,
-            int(item.record_id),
+            index,
             sampling_rate=options.sampling_rate,
             duration=options.duration,
             noise=options.noise,
@@ -114,11 +117,11 @@ class SyntheticCorpus(Corpus):
             offset=np.zeros(len(LEAD_NAMES)),
             sampling_rate=made.sampling_rate,
             lead_names=list(LEAD_NAMES),
-            record_id=f"synthetic-{options.seed}-{int(item.record_id):07d}",
-            patient_id=f"synthetic-{options.seed}-p{made.patient:07d}",
+            record_id=item.record_id,
+            patient_id=item.patient_id,
             labels=list(made.labels) if plan.label_names else [],
             source="synthetic",
             annotations={"beat_samples": made.r_peaks, "beat_symbols": np.array(made.beat_symbols, dtype=object)},
-            metadata={"heart_rate": round(made.heart_rate, 2), "seed": options.seed, "index": int(item.record_id)},
+            metadata={"heart_rate": round(made.heart_rate, 2), "seed": options.seed, "index": index},
         )
         yield record.to_row(plan.label_names, plan.task_kind)

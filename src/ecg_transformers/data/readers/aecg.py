@@ -200,14 +200,15 @@ def _time(root: Element, series: Element) -> str:
 
 
 def _patient(root: Element) -> Patient:
+    staff = _staff(root)
     subject = root.find(_SUBJECT)
     if subject is None:
-        return Patient()
+        return Patient(others=staff)
     own = subject.find("id")
     number = "" if own is None else own.get("extension", "").strip()
     person = subject.find("subjectDemographicPerson")
     if person is None:
-        return Patient(id=number)
+        return Patient(id=number, others=staff)
     other = person.find("PatientID")  # Mindray puts the id into an element of its own
     if not number and other is not None:
         number = (other.get("extension") or other.get("value") or other.text or "").strip()
@@ -217,7 +218,18 @@ def _patient(root: Element) -> Patient:
         names=[] if name is None else [part.strip() for part in name.itertext() if part.strip()],
         birth_date="" if birth is None else day_of_digits(birth.get("value", "")),
         sex="" if sex is None else sex_of(sex.get("code", "")),
+        others=staff,
     )
+
+
+def _staff(root: Element) -> dict[str, str]:
+    """Names of the other persons (authors, investigators), wherever the file has them."""
+    names: list[str] = []
+    for node in root.iter():
+        name = node.find("name") if node.tag.lower().endswith("person") else None
+        if name is not None and node.tag != "subjectDemographicPerson":
+            names += [part.strip() for part in name.itertext() if part.strip()]
+    return {f"person {number}": name for number, name in enumerate(names[:MAX_TEXTS], 1)}
 
 
 def _annotations(series: Element, sheet: Sheet) -> None:

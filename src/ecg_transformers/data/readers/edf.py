@@ -23,17 +23,17 @@ from ecg_transformers.data.readers.clinical.record import Sheet, metadata_of, wi
 from ecg_transformers.data.readers.edf_format import Header, Signal, number, onsets, read_header, read_records
 from ecg_transformers.data.readers.limits import Limits, open_file
 from ecg_transformers.data.readers.units import units_per_millivolt
-from ecg_transformers.data.record import INVALID, DigitalRecord, ECGRecord, standard_lead_names
+from ecg_transformers.data.record import INVALID, DigitalRecord, standard_lead_names
 
 _NO_DATE = "01.01.85"  # what EDF asks for where the date is not to be told
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 
 
-def read_edf(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECGRecord:
+def read_edf(path: Path, hints: Hints, limits: Limits) -> DigitalRecord:
     """The ordinary signals of a file; annotations and the trigger channel `Status` are left out.
 
-    EDF comes as 16-bit integers with their scale, BDF as float32 millivolt (16 bits over its physical range would be
-    steps of 8 microvolts). All signals read must share one rate and be voltages; `lead_names` chooses among them.
+    The samples come as the file's own integers with their scale: int16, or int32 for BDF and where -32768 is a value.
+    All signals read must share one rate and be voltages; `lead_names` chooses among them.
 
     Raises:
         ECGDataError: several rates, a unit that is no voltage, sizes that do not fit the file.
@@ -50,7 +50,7 @@ def read_edf(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECGRec
 read_bdf = read_edf
 
 
-def read_edf_parts(path: Path, hints: Hints, limits: Limits) -> Iterator[DigitalRecord | ECGRecord]:
+def read_edf_parts(path: Path, hints: Hints, limits: Limits) -> Iterator[DigitalRecord]:
     """The contiguous parts of a file one by one, each a record of its own; a continuous file is one part.
 
     `metadata["start_seconds"]` says when a part begins. `start` and `stop` have no meaning here.
@@ -77,9 +77,11 @@ class _Reading:
         self.signals, self.names = choose_signals(self.header, hints, path, flags)
         self.rate = self.signals[0].samples / self.header.seconds
         self.gain, self.offset = scale_of(self.signals, hints.units, path)
+        if (self.gain < 0).any():
+            flags.append("inverted_gain")
         self.sheet.patient, self.sheet.acquired = identity_of(self.header)
 
-    def record(self) -> DigitalRecord | ECGRecord:
+    def record(self) -> DigitalRecord:
         """The whole file, or the samples that are asked for; gaps are "no value"."""
         samples = self.signals[0].samples
         if not self.header.is_discontinuous:
@@ -113,7 +115,7 @@ class _Reading:
             starts[record] = starts[record - 1] + samples
         return starts
 
-    def _with_gaps(self, starts: np.ndarray, start: int, stop: int) -> DigitalRecord | ECGRecord:
+    def _with_gaps(self, starts: np.ndarray, start: int, stop: int) -> DigitalRecord:
         samples = self.signals[0].samples
         here = np.flatnonzero((starts < stop) & (starts + samples > start))
         dtype = np.int16 if self.header.width == 2 else np.int32
@@ -132,7 +134,7 @@ class _Reading:
             sheet.facts["gaps"] = edges.reshape(-1, 2).tolist()
         return self._made(digital, missing if missing.any() else None, sheet)
 
-    def parts(self) -> Iterator[DigitalRecord | ECGRecord]:
+    def parts(self) -> Iterator[DigitalRecord]:
         if not self.header.is_discontinuous:
             yield self.record()
             return
@@ -142,26 +144,18 @@ class _Reading:
             facts = {**self.sheet.facts, "start_seconds": round(float(starts[first]) / self.rate, 6)}
             yield self._made(digital, None, replace(self.sheet, flags=list(self.sheet.flags), facts=facts))
 
-    def _made(self, digital: np.ndarray, missing: np.ndarray | None, sheet: Sheet) -> DigitalRecord | ECGRecord:
+    def _made(self, digital: np.ndarray, missing: np.ndarray | None, sheet: Sheet) -> DigitalRecord:
         metadata = metadata_of(sheet, self.hints.keep_identity)
         patient_id = sheet.patient.patient_id(self.hints.keep_identity)
         rate = agreed_rate(self.hints, self.rate, self.path) or self.rate
-        if self.header.width == 2:
-            counts = np.maximum(digital, -32767) if digital.min() == INVALID else digital
-            if missing is not None:
-                counts[missing] = INVALID
-            return DigitalRecord(
-                counts, self.gain, self.offset, rate, list(self.names), self.path.stem, patient_id,
-                source=str(self.path), metadata=metadata,
-            )  # fmt: skip
-        signal = np.empty(digital.shape, dtype=np.float32)
-        for place in range(len(self.signals)):  # lead by lead: numpy is slow along an axis of two or three
-            signal[:, place] = (digital[:, place] - self.offset[place]) / self.gain[place]
+        if digital.dtype == np.int16 and digital.min() == INVALID:  # a value here, "no value" in 16 bits of ours
+            digital = digital.astype(np.int32)
         if missing is not None:
-            signal[missing] = np.nan
-        return ECGRecord(
-            signal, rate, list(self.names), self.path.stem, patient_id, source=str(self.path), metadata=metadata
-        )
+            digital[missing] = np.iinfo(digital.dtype).min
+        return DigitalRecord(
+            digital, self.gain, self.offset, rate, list(self.names), self.path.stem, patient_id,
+            source=str(self.path), metadata=metadata,
+        )  # fmt: skip
 
 
 def runs_of(starts: np.ndarray, samples: int) -> Iterator[tuple[int, int]]:

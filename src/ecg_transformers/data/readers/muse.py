@@ -169,7 +169,7 @@ def _check_crc(text: str, content: bytes, name: str, hints: Hints, path: Path, f
     if hints.checksum == "ignore" or not text:
         return
     own = zlib.crc32(content)
-    if text.isdecimal() and len(text) < 12 and int(text) & 0xFFFFFFFF == own:
+    if text.removeprefix("-").isdecimal() and len(text) < 12 and int(text) & 0xFFFFFFFF == own:
         return
     if hints.checksum == "warn":
         flags.append("checksum_mismatch")

@@ -30,6 +30,7 @@ from ecg_transformers.signal.leads import LIMB_LEADS, STANDARD_LEADS
 
 VERSIONS = ("1.03", "1.04", "1.04.01", "1.04.02")
 _MOST_LEADS = 12
+_ALLOCATED = 16  # files have room for so many leads, those beyond the declared ones flat
 _SIGNAL = "dataacquisition/signalcharacteristics"
 _STAFF = "dataacquisition/acquirer"
 
@@ -167,6 +168,12 @@ def _counts(
             f"the coding {layout.coding[:20]!r} is not known; Base64 and Plain are.", path=path
         )
     needed = num_leads * layout.length
+    if values.size > needed and values.size != _ALLOCATED * layout.length:
+        raise HeaderError(
+            f"{num_leads} leads of {layout.length} samples are declared, {values.size} numbers follow: where a lead "
+            "begins is not certain.",
+            path=path,
+        )
     if values.size >= needed:
         return np.ascontiguousarray(values[:needed].reshape(num_leads, layout.length).T), None
     if not hints.allow_truncated or not values.size:

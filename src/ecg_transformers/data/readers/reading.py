@@ -78,7 +78,7 @@ def read_record(path: str | Path, *, limits: Limits | None = None, **hints: Any)
 def read_digital(path: str | Path, *, limits: Limits | None = None, **hints: Any) -> DigitalRecord:
     """The same as 16-bit integers with their scale: as in the file where it holds such, quantised otherwise."""
     record = read_stored(path, limits=limits, **hints)
-    return record if isinstance(record, DigitalRecord) else DigitalRecord.from_record(record)
+    return record.in_16_bits() if isinstance(record, DigitalRecord) else DigitalRecord.from_record(record)
 
 
 def read_parts(path: str | Path, *, limits: Limits | None = None, **hints: Any) -> Iterator[DigitalRecord]:
@@ -92,7 +92,7 @@ def read_parts(path: str | Path, *, limits: Limits | None = None, **hints: Any) 
         return
     try:
         for record in read_edf_parts(Path(path), checked_hints(hints), limits or DEFAULT_LIMITS):
-            yield record if isinstance(record, DigitalRecord) else DigitalRecord.from_record(record)
+            yield record.in_16_bits()
     except ECGDataError as error:
         raise with_format(error, kind) from error
 

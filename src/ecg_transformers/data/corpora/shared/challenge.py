@@ -55,6 +55,9 @@ _KNOWN_AS = {"incart": ("cinc2021_incart",), "ptb": (), "ptb_xl": ()}
 _LETTERS = re.compile(r"(A|Q|I|S)(\d{4})\Z|(HR|E|JS)(\d{5})\Z")
 _OF_LETTERS = {"A": "cpsc2018", "Q": "cpsc_extra", "I": "incart", "S": "ptb", "HR": "ptb_xl", "E": "georgia"}
 NO_PATIENTS = "no patient ids in this copy: parts are drawn by record, known copies of a recording stay together"
+SOME_PATIENTS = (
+    "without patient ids in this copy: their parts are drawn by record, known copies of a recording stay together"
+)
 
 
 def source_of(name: str) -> str | None:
@@ -156,7 +159,7 @@ class ChallengeCorpus(Corpus):
         counted = check_code_counts(items, counts)
         items, left_out, notes = apply_known(items, known, options.bad_records)
         items = assign_folds(items, options.seed, copies_of(known))
-        notes = [*notes_of_counts(counts), *counted, *notes, *self._notes(counts)]
+        notes = [*notes_of_counts(counts), *counted, *notes, *_about_patients(items), *self._notes(counts)]
         if unknown:
             listed = ", ".join(f"{code} ({count})" for code, count in unknown.most_common(20))
             notes.append(f"codes without a label here, kept in metadata['snomed']: {listed}")
@@ -177,10 +180,14 @@ class ChallengeCorpus(Corpus):
             metadata["age_over_89"] = True
         if source == "ningbo" and comments.age == 0:  # a placeholder there
             metadata["age"] = None
-        return Item(path.stem, path, None, self.labels_of(comments.codes), None, metadata)
+        return Item(path.stem, path, self.patient_of(path.stem), self.labels_of(comments.codes), None, metadata)
+
+    def patient_of(self, name: str) -> str | None:
+        """Whose record it is, where another source than the header says so."""
+        return None
 
     def _notes(self, counts: Counter[str]) -> list[str]:
-        notes = [NO_PATIENTS]
+        notes: list[str] = []
         doubles = {"ptb_xl": "PTB-XL", "ptb": "PTB", "cpsc2018": "CPSC 2018", "chapman": "Chapman", "incart": "INCART"}
         again = [title for source, title in doubles.items() if counts.get(source)]
         if again and len(self.wanted_sources()) > 1:
@@ -208,6 +215,17 @@ class ChallengeCorpus(Corpus):
         if self.options.correct_gain:
             digital = correct_gain(digital, item.metadata["part"])
         yield finished_row(digital, item, plan, self.facts.name)
+
+
+def _about_patients(items: Sequence[Item]) -> list[str]:
+    """Which records have no patient; a sentence a source of the others where there are such."""
+    unknown = [item for item in items if item.patient_id is None]
+    if len(unknown) == len(items):
+        return [NO_PATIENTS]
+    known = Counter(item.metadata["part"] for item in items if item.patient_id is not None)
+    people = {part: len({i.patient_id for i in items if i.patient_id and i.metadata["part"] == part}) for part in known}
+    notes = [f"{count:,} records of {part} are of {people[part]:,} patients" for part, count in sorted(known.items())]
+    return [*notes, f"{len(unknown):,} records {SOME_PATIENTS}"] if unknown else notes
 
 
 def find_challenge_headers(root: Path) -> tuple[dict[str, list[Path]], list[str]]:

@@ -1,6 +1,6 @@
 """Ten folds for corpora without official parts: by patient, spread over label sets, a function of a seed.
 
-Fold 10 is the test part and fold 9 validation, as in all corpora with folds.
+Fold 10 is the test part and fold 9 validation, as in all corpora with folds. `as_in_merl` takes a published split instead.
 """
 
 from __future__ import annotations
@@ -9,8 +9,11 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ecg_transformers.data.corpora.base import Item
+from ecg_transformers.data.corpora.base import CorpusPlan, Item
+from ecg_transformers.data.corpora.shared.packaged import packaged_table
+from ecg_transformers.data.options import check_choice
 
+PROTOCOLS = ("folds", "merl_split")
 NUM_FOLDS = 10
 DEALT = (10, 9, 1, 2, 3, 4, 5, 6, 7, 8)  # so that few records still fill test and validation
 SPLIT_OF_FOLD = {**dict.fromkeys(range(1, 9), "train"), 9: "validation", 10: "test"}
@@ -35,6 +38,36 @@ def split_by_folds(items: Sequence[Item]) -> dict[str, list[Item]]:
     for item in items:
         splits[SPLIT_OF_FOLD[item.fold or 1]].append(item)
     return splits
+
+
+def check_protocol(corpus: str, value: str) -> None:
+    """The option `protocol` of the corpora that MERL splits."""
+    check_choice(f"{corpus}: protocol", value, PROTOCOLS)
+
+
+def as_in_merl(plan: CorpusPlan, table: str) -> CorpusPlan:
+    """The plan with its records in the parts of a split of MERL (Liu et al. 2024), by their names in the Challenges.
+
+    Records that the split does not name are left out and counted; those that it names and are not here are told.
+    """
+    part_of = {row["record"]: row["part"] for row in packaged_table(table)}
+    splits: dict[str, list[Item]] = {"train": [], "validation": [], "test": []}
+    for item in plan.items:
+        part = part_of.get(item.metadata.get("challenge_record", item.record_id))
+        if part is not None:
+            splits[part].append(replace(item, fold=None))
+    named = sum(map(len, splits.values()))
+    outside = plan.num_items - named
+    return replace(
+        plan,
+        splits=splits,
+        excluded={**plan.excluded, **({"not in the split of MERL": outside} if outside else {})},
+        notes=[
+            *plan.notes,
+            f"parts as in MERL (Liu et al. 2024), a random split: {named:,} of its {len(part_of):,} records are here; "
+            "copies of a recording may lie in two parts",
+        ],
+    )
 
 
 def _groups(items: Sequence[Item], copies: Mapping[str, str]) -> list[str]:

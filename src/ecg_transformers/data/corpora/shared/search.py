@@ -15,6 +15,8 @@ from ecg_transformers.data.errors import ECGDataError, RecordNotFoundError
 MAX_DEPTH = 4
 LFS_MARK = b"version https://git-lfs"
 _JUNK = (".", "__MACOSX")
+_BEATS = [f"{name}.csv" for name in ("ptbdb_normal", "ptbdb_abnormal", "mitbih_train", "mitbih_test")]
+_BEATS += ["INCART 2-lead Arrhythmia Database.csv"]
 
 
 def find_file(root: Path, names: Sequence[str], depth: int = MAX_DEPTH) -> Path | None:
@@ -72,6 +74,15 @@ def need_file(root: Path, names: Sequence[str], layout: str) -> Path:
             f"no {' or '.join(names)} here or up to {MAX_DEPTH} levels down; expected is {layout}.", path=root
         )
     return found
+
+
+def without_records(error: RecordNotFoundError, root: Path) -> RecordNotFoundError:
+    """The error of a folder without records, which says so where files lie there that only look like a corpus."""
+    found = find_file(root, _BEATS)
+    if found is None:
+        return error
+    held = f"{found.name}, which lies here, holds single beats or features of them and no records: it cannot be used"
+    return RecordNotFoundError(f"{error.reason.rstrip('.')} ({held}).", path=error.path, record=error.record)
 
 
 def is_lfs_pointer(path: Path) -> bool:

@@ -55,6 +55,7 @@ class Group:
     num_samples: int
     channels: list[Channel]
     kind: str
+    bits: int | None
     data: bytes | memoryview
     padding: bytes
 
@@ -89,6 +90,7 @@ class Group:
             num_samples=length,
             channels=[_channel(definition, place) for place, definition in enumerate(definitions, 1)],
             kind=kind,
+            bits=_whole(item, "WaveformBitsAllocated"),
             data=data if isinstance(data, bytes) else b"",
             padding=padding if isinstance(padding, bytes) else b"",
         )
@@ -233,6 +235,14 @@ def _samples(group: Group, hints: Hints, little_endian: bool, path: Path, flags:
     dtype = np.dtype(("<" if little_endian else ">") + _TYPES[group.kind])
     width = dtype.itemsize * len(group.channels)
     available = len(group.data) // width
+    if group.bits not in (None, 8 * dtype.itemsize):
+        raise HeaderError(
+            f"multiplex group {group.number} allocates {group.bits} bits a sample, but its samples of the kind "
+            f"{group.kind} have {8 * dtype.itemsize}.",
+            path=path,
+        )
+    if len(group.data) > width * group.num_samples + 1:  # one byte may stand there to make the number even
+        flags.append("bytes_behind_the_samples")
     if available < group.num_samples:
         if not hints.allow_truncated or available < 1:
             raise TruncatedError(
@@ -312,7 +322,7 @@ def _channel(definition: Any, place: int) -> Channel:
         step *= correction
     return Channel(
         lead=_lead(definition, place),
-        step=step if step is None or (step and math.isfinite(step)) else math.nan,
+        step=step,
         baseline=_decimal(definition, "ChannelBaseline") or 0.0,
         unit=unit,
         bits=_whole(definition, "WaveformBitsStored") or 0,

@@ -16,6 +16,7 @@ import re
 import secrets
 from dataclasses import dataclass, field
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +29,7 @@ _LETTERS = str.maketrans(
 )  # no digits: a stand-in never looks like an id or a date
 _EMPTY = {"", "---", "unknown", "none", "anonymous", "anonymized", "x"}
 HIDDEN = "[hidden]"
+_TITLE = re.compile(r"^(?:(?:dr|prof|med|mr|mrs|ms|md)\b\.?\s*)+", re.IGNORECASE)
 Texts = TypeVar("Texts")
 
 
@@ -74,14 +76,35 @@ class Patient:
 
     def hide_in(self, value: Texts) -> Texts:
         """Texts (and lists and dictionaries of them) with the patient's names, id and birth date taken out."""
-        pieces = [part for name in self.names for part in re.split(r"[\s,^/=]+", clean(name))]
-        pieces += [clean(self.id), *map(clean, self.others.values()), *birth_spellings(self.birth_date)]
-        words = {word for word in pieces if len(word) > 2 and word.lower() not in _EMPTY}
+        names = [part for name in self.names for part in re.split(r"[\s,^/=]+", clean(name))]
+        names += [one + two for one, two in pairwise(names) if _has_no_case(one + two)]  # written without a gap
+        others = [clean(self.id), *birth_spellings(self.birth_date)]
+        for other in map(clean, self.others.values()):  # of a DICOM name its parts, of a physician the name alone
+            others += [other, *other.split("^"), _TITLE.sub("", other)]
+        words = {word for word in names + others if len(word) > 2} | {word for word in names if _is_short_name(word)}
+        words = {word for word in words if word.lower() not in _EMPTY}
         if not words:
             return value
-        longest_first = sorted(words, key=len, reverse=True)
-        pattern = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)", re.IGNORECASE)
-        return _hidden(value, pattern)
+        patterns = [_pattern_of(word) for word in sorted(words, key=len, reverse=True)]
+        return _hidden(value, re.compile("|".join(patterns), re.IGNORECASE))
+
+
+def _is_short_name(word: str) -> bool:
+    """Whether a word of two signs is a name and no number; an initial is none."""
+    return len(word) == 2 and word.isalpha()
+
+
+def _has_no_case(word: str) -> bool:
+    """Whether a word is of a script like Chinese, Japanese or Korean."""
+    return word.isalpha() and word.lower() == word.upper()
+
+
+def _pattern_of(word: str) -> str:
+    """Finds a word where it stands alone, a short one only spelt as names are; signs without case need no gaps."""
+    if _has_no_case(word):
+        return re.escape(word)
+    spelt = "|".join(map(re.escape, dict.fromkeys((word, word.upper(), word.capitalize()))))
+    return rf"(?<!\w)(?:{re.escape(word) if len(word) > 2 else f'(?-i:{spelt})'})(?!\w)"
 
 
 def _hidden(value: Any, pattern: re.Pattern[str]) -> Any:

@@ -13,7 +13,7 @@ from ecg_transformers.data.readers.arrays import Hints, agreed_rate, pick
 from ecg_transformers.data.readers.clinical.identity import Patient
 from ecg_transformers.data.readers.clinical.leads import distinct_names
 from ecg_transformers.data.readers.limits import Limits
-from ecg_transformers.data.record import INVALID, DigitalRecord, ECGRecord
+from ecg_transformers.data.record import DigitalRecord, ECGRecord
 
 MAX_TEXTS = 2000
 MAX_TEXT = 4000
@@ -53,7 +53,7 @@ class Sheet:
 
 
 def make_record(path: Path, hints: Hints, limits: Limits, samples: Samples, sheet: Sheet) -> DigitalRecord | ECGRecord:
-    """The record: 16-bit integers with their scale where the samples are such, float32 millivolt otherwise.
+    """The record: integers of 16 or 32 bits with their scale where the samples are such, float32 millivolt otherwise.
 
     Raises:
         ECGDataError: no sample, an impossible rate or scale, a lead that is asked for and not there.
@@ -82,7 +82,7 @@ def make_record(path: Path, hints: Hints, limits: Limits, samples: Samples, shee
         "annotations": sheet.annotations,
         "metadata": metadata_of(sheet, hints.keep_identity),
     }
-    whole = _as_int16(samples)
+    whole = _as_integers(samples)
     if whole is not None:
         return DigitalRecord(samples=whole, gain=1 / samples.step, offset=-samples.baseline / samples.step, **common)
     signal = (samples.counts.astype(np.float64) * samples.step + samples.baseline).astype(np.float32)
@@ -148,15 +148,17 @@ def _some_leads(samples: Samples, chosen: list[int]) -> Samples:
     )
 
 
-def _as_int16(samples: Samples) -> np.ndarray | None:
-    """The counts as int16 with -32768 for "no value", or None where they do not fit or -32768 is a value."""
+def _as_integers(samples: Samples) -> np.ndarray | None:
+    """The counts as int16 or int32, whose lowest number is "no value"; None where they are decimals or do not fit."""
     counts, missing = samples.counts, samples.missing
     if counts.dtype.kind not in "iu" and (not np.isfinite(counts).all() or (counts != np.rint(counts)).any()):
         return None
     present = counts if missing is None else np.where(missing, 0, counts)
-    if present.min() < -32767 or present.max() > 32767:
-        return None
-    whole = present.astype(np.int16)
-    if missing is not None:
-        whole[missing] = INVALID
-    return whole
+    for dtype in (np.int16, np.int32):
+        lowest, highest = np.iinfo(dtype).min, np.iinfo(dtype).max
+        if present.min() > lowest and present.max() <= highest:
+            whole = present.astype(dtype)
+            if missing is not None:
+                whole[missing] = lowest
+            return whole
+    return None

@@ -41,13 +41,13 @@ from ecg_transformers.data.readers.wfdb.samples import (
     open_signal_file,
     scale_of,
 )
-from ecg_transformers.data.record import INVALID, DigitalRecord, ECGRecord
+from ecg_transformers.data.record import DigitalRecord, ECGRecord
 
 
 def read_frames(
     header: Header, path: Path, folder: Path, request: Request, limits: Limits, flags: list[str]
 ) -> DigitalRecord | ECGRecord:
-    """The record as int16 where its samples fit, else as float32 millivolt.
+    """The record as int16 where its samples fit, else as int32 (or float32 millivolt, should that be too narrow).
 
     Raises:
         SignalError: the leads have several rates, and none were chosen.
@@ -73,8 +73,10 @@ def read_frames(
         "metadata": metadata,
     }
     low, high = samples.min(initial=0, where=~invalid), samples.max(initial=0, where=~invalid)
-    if low >= -32767 and high <= 32767:
-        return DigitalRecord(np.where(invalid, INVALID, samples).astype(np.int16), gain, offset, **common)
+    for dtype in (np.int16, np.int32):
+        lowest = np.iinfo(dtype).min
+        if low > lowest and high <= np.iinfo(dtype).max:
+            return DigitalRecord(np.where(invalid, lowest, samples).astype(dtype), gain, offset, **common)
     signal = (samples.astype(np.float64) - offset) / gain
     signal[invalid] = np.nan
     return ECGRecord(signal.astype(np.float32), **common)
