@@ -160,3 +160,11 @@ def test_lists_of_prepared_corpora_keep_labels_that_are_the_same(prepared, tmp_p
     assert any(any(vector) for vector in both["label_vector"])
     with pytest.raises(OptionError, match=r"built with num_records=90.*leave out num_records"):
         load_ecg_dataset([str(prepared), "synthetic"], num_records=20, cache_dir=tmp_path / "cache")
+
+
+def test_without_a_cache_that_can_be_written_it_streams_and_else_says_so(prepared, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    cache = tmp_path / "file" / "cache"
+    assert len(ids(load_ecg_dataset(str(prepared), split="test", streaming=True, cache_dir=cache))) == 13
+    with pytest.raises(ECGDataError, match=r"cannot be unpacked to the cache .*or streaming=True"):
+        load_ecg_dataset(str(prepared), cache_dir=cache)

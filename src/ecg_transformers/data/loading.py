@@ -8,7 +8,6 @@ only read.
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ecg_transformers.data.building.build import MANIFEST_NAME, MAX_SKIPPED, plan_of, prepare
 from ecg_transformers.data.building.report import BuildReport, check_skipped, split_files
-from ecg_transformers.data.cache import cache_root, writable
+from ecg_transformers.data.cache import cache_root, root_of_streams
 from ecg_transformers.data.corpora import CORPORA, corpus_class, make_corpus
 from ecg_transformers.data.corpora.base import Corpus, CorpusPlan
 from ecg_transformers.data.errors import ECGDataError, OptionError
@@ -149,9 +148,7 @@ def _stream(
 
     total = len(plan.items) + len(plan.skipped)
     check_skipped(plan.skipped, total, max_skipped, corpus.facts.name)
-    root = cache_root(cache_dir)
-    if not writable(root):  # the builder wants a folder for a lock file, although it writes nothing else
-        root = Path(tempfile.gettempdir())
+    root = root_of_streams(cache_root(cache_dir))
     builder = ECGCorpusBuilder(corpus, plan, max_skipped, cache_dir=str(root / "streaming"))
     if split is not None and not plan.splits.get(split):
         present = [part for part, items in plan.splits.items() if items]
