@@ -20,9 +20,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 SAMPLES_APART = 2.0  # seconds
-WARM_UP = 0.3  # share of the records of a run after which its caches are full
+WARM_UP = 3000  # records, over ten epochs: the caches of a run are full
 MOST_GROWTH = 250  # bytes a record
-NOISE = 2**20  # bytes that come and go: a run that is too short to tell them from MOST_GROWTH fails
+LEAST_SEEN = 2000  # records between the two looks: half a megabyte may come and go
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -49,7 +49,7 @@ def kills(folder: Path, number: int) -> bool:
             before, log = finished_records(out), folder / f"log {num_proc} {len(kept)}"
             pid = forked(lambda: build_and_log(out, log, num_proc=num_proc, **options))  # noqa: B023
             if hits < number:
-                time.sleep(random.uniform(0.02, whole / 4))
+                time.sleep(random.uniform(0.02, whole / 8))
                 if os.waitpid(pid, os.WNOHANG)[0]:
                     break
                 os.kill(pid, signal.SIGKILL)
@@ -162,15 +162,18 @@ def memory(folder: Path, minutes: float, streaming: bool) -> bool:
     os.kill(pid, signal.SIGTERM)
     os.waitpid(pid, 0)
     records = steps * run.per_device_batch_size
-    settled = held[np.searchsorted(records, records[-1] * WARM_UP) :]
-    early, late = (part.min(axis=0) for part in np.array_split(settled, 2))  # a checkpoint is a bump, no growth
-    seen = (1 - WARM_UP) / 2 * records[-1]
+    seen = int(records[-1] - WARM_UP) // 2
+    if seen < LEAST_SEEN:
+        print(f"  {records[-1]} records are too few to tell a leak from a warm-up: give it more minutes", flush=True)
+        return False
+    halves = held[(records >= WARM_UP) & (records < WARM_UP + seen)], held[records >= WARM_UP + seen]
+    early, late = (half.min(axis=0) for half in halves)  # a checkpoint is a bump, no growth
     growth = (late - early).sum() / seen
     figures = ", ".join(f"{before / 2**20:.1f} -> {after / 2**20:.1f} MiB" for before, after in zip(early, late))
     how = "streamed" if streaming else "memory-mapped"
     print(f"  {how}, {records[-1]} records: the run and its workers {figures}", flush=True)
-    print(f"  {growth:.0f} bytes a record, of {MOST_GROWTH} that are noise", flush=True)
-    return bool(seen * MOST_GROWTH > NOISE and growth < MOST_GROWTH)
+    print(f"  {growth:.0f} bytes a record in {seen} records, at most {MOST_GROWTH} are noise", flush=True)
+    return bool(growth < MOST_GROWTH)
 
 
 def watched(pid: int, log: Path, seconds: float) -> tuple[np.ndarray, np.ndarray]:
