@@ -26,7 +26,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         ...     figure.savefig(beside)
 
     Raises:
-        OSError: the folder is missing, or cannot be written to.
+        OSError: the folder is missing, or cannot be written to; it names `path` where it would name no file.
     """
     target = Path(path)
     beside = target.with_name(f".{target.stem}.{_unique()}{target.suffix}")
@@ -35,6 +35,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         sync_file(beside)
         os.replace(beside, target)
         sync_folder(target.parent)
+    except OSError as error:
+        error.filename = error.filename or str(target)  # of a full disk none is told
+        raise
     finally:
         beside.unlink(missing_ok=True)
 
