@@ -1,10 +1,16 @@
 """Files that are whole or not there."""
 
 import os
+import resource
+import signal
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ecg_transformers import files
+from tests.support.builds import ended, forked
 
 
 def test_a_file_keeps_its_old_content_when_writing_fails(tmp_path):
@@ -32,6 +38,25 @@ def test_content_and_name_are_flushed_before_and_after_the_rename(tmp_path, monk
         monkeypatch.setattr(os, name, lambda *given, name=name, real=real: (done.append(name), real(*given))[1])
     files.write_text(tmp_path / "card.md", "text")
     assert done == ["fsync", "replace", "fsync"]
+
+
+def test_parquet_on_a_full_disk_is_an_error_that_can_be_caught(tmp_path):
+    """Arrow's writer would end the process; the limit on the size of files stands for the disk."""
+    table = pa.table({"x": np.random.default_rng(0).random(400_000)})
+
+    def write() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
+        path = tmp_path / "table.parquet"
+        told = pytest.raises(OSError, match=r"File too large: .*table\.parquet")
+        with told, files.replacing(path) as beside, files.QuietFile(beside) as file:
+            pq.write_table(table, file)
+
+    assert ended(forked(write)) == 0
+    assert os.listdir(tmp_path) == []
+    with files.replacing(tmp_path / "table.parquet") as beside, files.QuietFile(beside) as file:
+        pq.write_table(table, file)
+    assert pq.read_table(tmp_path / "table.parquet").equals(table)
 
 
 def test_a_temporary_folder_is_gone_unless_it_was_renamed(tmp_path):

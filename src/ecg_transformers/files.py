@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import secrets
@@ -10,6 +11,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -24,7 +26,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         ...     figure.savefig(beside)
 
     Raises:
-        OSError: the folder is missing, or cannot be written to.
+        OSError: the folder is missing, or cannot be written to; it names `path` where it would name no file.
     """
     target = Path(path)
     beside = target.with_name(f".{target.stem}.{_unique()}{target.suffix}")
@@ -33,8 +35,73 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         sync_file(beside)
         os.replace(beside, target)
         sync_folder(target.parent)
+    except OSError as error:
+        error.filename = error.filename or str(target)  # of a full disk none is told
+        raise
     finally:
         beside.unlink(missing_ok=True)
+
+
+class QuietFile(io.RawIOBase):
+    """A new file for a writer that may not be told of a full disk: Arrow's of parquet then ends the whole process.
+
+    After an error, what is written is dropped. The error is raised by `check`, and at the end of a `with` block.
+
+    Example:
+        >>> with replacing("table.parquet") as beside, QuietFile(beside) as file:  # doctest: +SKIP
+        ...     pyarrow.parquet.write_table(table, file)
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._file = open(path, "wb")  # noqa: SIM115
+        self._written = 0
+        self._error: OSError | None = None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: Any) -> None:
+        self.close()
+        if error is None:
+            self.check()
+
+    def check(self) -> None:
+        """Raise the error of what was written so far.
+
+        Raises:
+            OSError: as the file system gave it.
+        """
+        if self._error is not None:
+            raise self._error
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._written
+
+    def write(self, data: Any, /) -> int:
+        size = memoryview(data).nbytes
+        if self._error is None:
+            with self._kept_errors():
+                self._file.write(data)
+        self._written += size
+        return size
+
+    def flush(self) -> None:
+        if self._error is None:
+            with self._kept_errors():
+                self._file.flush()
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            with self._kept_errors():
+                self._file.close()
+
+    @contextmanager
+    def _kept_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._error = self._error or error
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -137,3 +137,34 @@ def test_an_address_streams_too(tmp_path):
     direct = load_ecg_dataset("synthetic", split="train", num_records=90, duration=2.0, cache_dir=tmp_path)
     stream = load_ecg_dataset("memory://streamed/here", split="train", streaming=True, cache_dir=tmp_path)
     assert list(stream) == list(direct)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_it_stands_in_a_list_of_corpora(prepared, mini_ptb_xl, tmp_path, streaming):
+    """One folder is that of the corpus that needs one."""
+    names = [str(prepared), "ptb_xl"]
+    parts = load_ecg_dataset(names, mini_ptb_xl, streaming=streaming, cache_dir=tmp_path)
+    rows = list(parts["train"])
+    assert [row["source"] for row in rows[:4]] == ["synthetic", "ptb_xl"] * 2
+    alone = [
+        load_ecg_dataset(name, folder, "train", cache_dir=tmp_path) for name, folder in zip(names, [None, mini_ptb_xl])
+    ]
+    assert sorted(row["record_id"] for row in rows) == sorted(name for one in alone for name in one["record_id"])
+    assert label_names(parts) == []
+
+
+def test_lists_of_prepared_corpora_keep_labels_that_are_the_same(prepared, tmp_path):
+    build_corpus("synthetic", None, tmp_path / "other", num_records=20, duration=2.0)
+    both = load_ecg_dataset([str(prepared), str(tmp_path / "other")], split="train", cache_dir=tmp_path / "cache")
+    assert label_names(both) == label_names(load_ecg_dataset(str(prepared), cache_dir=tmp_path / "cache"))
+    assert any(any(vector) for vector in both["label_vector"])
+    with pytest.raises(OptionError, match=r"built with num_records=90.*leave out num_records"):
+        load_ecg_dataset([str(prepared), "synthetic"], num_records=20, cache_dir=tmp_path / "cache")
+
+
+def test_without_a_cache_that_can_be_written_it_streams_and_else_says_so(prepared, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    cache = tmp_path / "file" / "cache"
+    assert len(ids(load_ecg_dataset(str(prepared), split="test", streaming=True, cache_dir=cache))) == 13
+    with pytest.raises(ECGDataError, match=r"cannot be unpacked to the cache .*or streaming=True"):
+        load_ecg_dataset(str(prepared), cache_dir=cache)

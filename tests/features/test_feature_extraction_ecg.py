@@ -333,6 +333,7 @@ def broken(value: float, where: Any = (slice(100, 103), 1)) -> np.ndarray:
         (twelve_leads().astype(complex), {"sampling_rate": 500}, r"real numbers"),
         ([twelve_leads()] * 2, {"sampling_rate": [500]}, r"1 sampling rates were given for 2 records"),
         (17, {"sampling_rate": 500}, r"is a int"),
+        ({"train": [1]}, {"sampling_rate": 500}, r"dictionary without a signal \(it has train\)"),
     ],
 )
 def test_bad_input_is_one_clear_sentence(

@@ -60,6 +60,39 @@ def test_pipelines_take_a_name(brought):
     assert answers[0]["score"] == pytest.approx(float(expected), abs=1e-6)
 
 
+@pytest.mark.parametrize("as_given", [str, Path], ids=["str", "Path"])
+def test_pipelines_take_a_file_of_the_authors(tmp_path, as_given):
+    file = tmp_path / "from_their_page.pth"
+    torch.save({"state_dict": published_keys(founder())}, file)
+    vector = pipeline("ecg-feature-extraction", model=as_given(file))(RECORD, sampling_rate=500)
+    np.testing.assert_allclose(vector, ecg.embed(RECORD, file, sampling_rate=500)[0], atol=1e-5)
+    answers = pipeline("ecg-classification", model=as_given(file))(RECORD, sampling_rate=500)
+    model, extractor = ecg.load_checkpoint(file)
+    with torch.no_grad():
+        expected = model(**extractor(RECORD, sampling_rate=500, return_tensors="pt")).logits.sigmoid()[0]
+    expected = {model.config.id2label[index]: float(score) for index, score in enumerate(expected)}
+    assert {answer["label"]: answer["score"] for answer in answers} == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_file_that_is_wrong_is_told_alike_by_pipelines_and_by_load_checkpoint(tmp_path):
+    cut, other, text = (tmp_path / name for name in ("cut.pth", "other.pt", "notes.txt"))
+    torch.save({"state_dict": published_keys(founder())}, cut)
+    cut.write_bytes(cut.read_bytes()[:-1000])
+    torch.save({"weight": torch.zeros(3)}, other)
+    text.write_text("no checkpoint")
+    for file in (cut, other, text, tmp_path / "missing.ckpt"):
+        said = set()
+        for load in (
+            ecg.load_checkpoint,
+            lambda name: pipeline("ecg-classification", model=name),
+            lambda name: pipeline("ecg-feature-extraction", model=name),
+        ):
+            with pytest.raises(ValueError, match=file.name) as caught:
+                load(str(file))
+            said.add(str(caught.value))
+        assert len(said) == 1
+
+
 def test_auto_classes_take_a_name(brought):
     expected = founder()
     model = AutoModelForSequenceClassification.from_pretrained("ecgfounder")

@@ -212,6 +212,32 @@ def test_only_weights_of_the_right_kind_fit(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda value: value.to(torch.int8), "int8 values"),
+        (lambda value: value.to(torch.complex64), "complex64 values"),
+        (lambda value: value * float("nan"), "not finite"),
+        (lambda value: value.to_sparse(), "sparse"),
+        (lambda value: value.to("meta"), "without content"),
+    ],
+)
+def test_values_that_cannot_be_weights_are_refused(tmp_path, change, sentence):
+    state = weights()
+    torch.save({**state, "first_conv.conv.weight": change(state["first_conv.conv.weight"])}, tmp_path / "odd.pth")
+    with pytest.raises(CheckpointError, match=rf"odd\.pth.*{sentence}") as caught:
+        ecg.convert_checkpoint("ecg_net1d", tmp_path / "odd.pth")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.float64])
+def test_weights_of_another_precision_become_single(tmp_path, expected, kind):
+    torch.save({key: value.to(kind) for key, value in weights().items()}, tmp_path / "file.pth")
+    model = ecg.convert_checkpoint("ecg_net1d", tmp_path / "file.pth")
+    assert {value.dtype for value in model.state_dict().values()} == {torch.float32}
+    assert all(torch.allclose(value, expected[key], atol=1e-3) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
     ("folder", "file"), [("zoo/ked", "released_layout.pt"), ("zoo/ecg_net1d", "released_layout.pth")]
 )
 def test_a_released_file_under_another_name_is_refused(parity, folder, file):

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import pipeline
 
 import ecg_transformers as ecg
 from ecg_transformers.signal.leads import STANDARD_LEADS
@@ -53,11 +54,29 @@ def test_every_kind_of_record_is_taken(checkpoint, tmp_path):
     expected = ecg.embed(signal, checkpoint, sampling_rate=500)
     assert expected.shape == (1, 32)
     hints = {"sampling_rate": 500, "lead_names": list(STANDARD_LEADS)}
-    for one in (own, [own], row, (item for item in [row]), np.stack([signal])):
+    by_column = {name: [value] for name, value in row.items()}
+    for one in (own, [own], row, by_column, (item for item in [row]), np.stack([signal])):
         found = ecg.embed(one, checkpoint, **({"sampling_rate": 500} if isinstance(one, np.ndarray) else {}))
         np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
     for one in (tmp_path / "a.npy", str(tmp_path / "a.npy"), tmp_path):
         np.testing.assert_allclose(ecg.embed(one, checkpoint, **hints), expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_a_short_record_is_cut_to_whole_patches_and_not_padded_where_padding_would_be_read(checkpoint):
+    model, extractor = ecg.load_checkpoint(checkpoint)
+    signal = record(seconds=4.13, rate=100).astype(np.float32)
+    with torch.no_grad():
+        whole = torch.from_numpy(signal[:400].T[None])
+        expected = model(whole).pooler_output.numpy()
+        padded = model(torch.nn.functional.pad(whole, (0, 600))).pooler_output.numpy()
+    tolerance = 1e-5 * np.abs(expected).max()
+    assert np.abs(padded - expected).max() > 100 * tolerance
+    found = ecg.embed([record(rate=100), signal, record(1, rate=100)], checkpoint, sampling_rate=100)
+    np.testing.assert_allclose(found[1:2], expected, atol=tolerance)
+    vector = pipeline("ecg-feature-extraction", model=str(checkpoint))(signal, sampling_rate=100)
+    np.testing.assert_allclose(vector[None], expected, atol=tolerance)
+    with pytest.raises(ValueError, match="20 samples, fewer than one patch"):
+        extractor(signal[:20], sampling_rate=100)
 
 
 def test_long_records_are_the_mean_of_their_windows(checkpoint):

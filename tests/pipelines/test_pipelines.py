@@ -12,6 +12,7 @@ from transformers import pipeline
 
 import ecg_transformers as ecg
 from ecg_transformers.cli import main
+from ecg_transformers.data.building.build import build_corpus
 from ecg_transformers.models.registry import get_method, list_methods
 
 LEADS = ["I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"]
@@ -49,6 +50,17 @@ def same(first, second):
     a, b = ({entry["label"]: entry["score"] for entry in result} for result in (first, second))
     assert a.keys() == b.keys()
     assert all(abs(a[key] - b[key]) < 1e-5 for key in a)
+
+
+def test_predict_answers_for_every_record_of_a_prepared_corpus(tmp_path, st_mem, classify, capsys):
+    build_corpus("synthetic", None, tmp_path / "prepared", num_records=12, records_per_shard=4)
+    assert main(["predict", str(tmp_path / "prepared"), "--model", st_mem, "--json"]) == 0
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    parts = ecg.load_ecg_dataset("synthetic", num_records=12, cache_dir=tmp_path)
+    rows = [row for name in ("train", "validation", "test") for row in parts[name]]
+    assert [answer["file"] for answer in answers] == [row["record_id"] for row in rows]
+    for answer, row in zip(answers, rows, strict=True):
+        same(answer["predictions"], classify(row))
 
 
 @pytest.mark.parametrize("name", list_methods())

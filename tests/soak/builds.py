@@ -20,8 +20,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 SAMPLES_APART = 2.0  # seconds
-GROWTH = 1.03  # of unique memory, last quarter of a run over its second
-NOISE = 8 * 2**20
+WARM_UP = 3000  # records, over ten epochs: the caches of a run are full
+MOST_GROWTH = 250  # bytes a record
+LEAST_SEEN = 2000  # records between the two looks: half a megabyte may come and go
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -48,7 +49,7 @@ def kills(folder: Path, number: int) -> bool:
             before, log = finished_records(out), folder / f"log {num_proc} {len(kept)}"
             pid = forked(lambda: build_and_log(out, log, num_proc=num_proc, **options))  # noqa: B023
             if hits < number:
-                time.sleep(random.uniform(0.02, whole / 4))
+                time.sleep(random.uniform(0.02, whole / 8))
                 if os.waitpid(pid, os.WNOHANG)[0]:
                     break
                 os.kill(pid, signal.SIGKILL)
@@ -127,8 +128,7 @@ def ray(folder: Path) -> bool:
 
 
 def memory(folder: Path, minutes: float, streaming: bool) -> bool:
-    """Unique memory of a long training run and of its data workers stays flat."""
-    import psutil
+    """The memory that a long training run and its data workers have to themselves stays flat, record for record."""
     from support.builds import forked
     from support.small_runs import small_pretraining
 
@@ -136,10 +136,9 @@ def memory(folder: Path, minutes: float, streaming: bool) -> bool:
     from ecg_transformers.training.pretraining import pretrain
 
     prepared = folder / "prepared"
-    if not prepared.exists():
-        build_corpus("synthetic", None, prepared, num_records=300)  # an epoch, and with it the caches, is soon through
+    build_corpus("synthetic", None, prepared, num_records=300)  # an epoch, and with it the caches, is soon through
     run = small_pretraining(
-        folder / f"run {streaming}",
+        folder / "run",
         dataset=str(prepared),
         dataset_options="",
         streaming=streaming,
@@ -156,29 +155,53 @@ def memory(folder: Path, minutes: float, streaming: bool) -> bool:
         pretrain(run)
 
     pid = forked(train)
-    process = psutil.Process(pid)
-    samples: list[list[int]] = []
-    end = None
-    while end is None or time.monotonic() < end:
-        time.sleep(SAMPLES_APART)
-        if os.waitpid(pid, os.WNOHANG)[0]:
-            print((folder / "log").read_text()[-2000:])
-            return False
-        if (Path(run.output_dir) / "train_log.jsonl").exists():  # it trains: the minutes begin
-            end = end or time.monotonic() + 60 * minutes
-            # the two that lived longest are the workers; a checkpoint has children of its own now and then
-            workers = sorted(process.children(), key=lambda child: child.create_time())[-2:]
-            samples.append([each.memory_full_info().uss for each in (process, *workers)])
+    steps, held = watched(pid, Path(run.output_dir) / "train_log.jsonl", 60 * minutes)
+    if os.waitpid(pid, os.WNOHANG)[0] or not len(held):  # it has come to an end by itself
+        print((folder / "log").read_text()[-2000:])
+        return False
     os.kill(pid, signal.SIGTERM)
     os.waitpid(pid, 0)
-    width = min(map(len, samples[len(samples) // 4 :]))
-    uss = np.array([each[:width] for each in samples[len(samples) // 4 :]], dtype=float)
-    early, late = (part.mean(axis=0) for part in (uss[: len(uss) // 3], uss[-len(uss) // 3 :]))
-    steps = (Path(run.output_dir) / "train_log.jsonl").read_text().count("\n")
-    figures = ", ".join(f"{before / 2**20:.0f} -> {after / 2**20:.0f} MiB" for before, after in zip(early, late))
+    records = steps * run.per_device_batch_size
+    seen = int(records[-1] - WARM_UP) // 2
+    if seen < LEAST_SEEN:
+        print(f"  {records[-1]} records are too few to tell a leak from a warm-up: give it more minutes", flush=True)
+        return False
+    halves = held[(records >= WARM_UP) & (records < WARM_UP + seen)], held[records >= WARM_UP + seen]
+    early, late = (half.min(axis=0) for half in halves)  # a checkpoint is a bump, no growth
+    growth = (late - early).sum() / seen
+    figures = ", ".join(f"{before / 2**20:.1f} -> {after / 2**20:.1f} MiB" for before, after in zip(early, late))
     how = "streamed" if streaming else "memory-mapped"
-    print(f"  {how}, {steps} steps: unique memory of the run and its workers {figures}", flush=True)
-    return width == 3 and bool((late <= early * GROWTH + NOISE).all())
+    print(f"  {how}, {records[-1]} records: the run and its workers {figures}", flush=True)
+    print(f"  {growth:.0f} bytes a record in {seen} records, at most {MOST_GROWTH} are noise", flush=True)
+    return bool(growth < MOST_GROWTH)
+
+
+def watched(pid: int, log: Path, seconds: float) -> tuple[np.ndarray, np.ndarray]:
+    """Steps done, and the anonymous memory in bytes of a run and of its two data workers `(samples, 3)`, over some time.
+
+    Anonymous memory is what a process has allocated. Unique memory (USS) will not do: it holds pages of libraries as
+    soon as no other process has them open, and grows without an allocation while the pages of a fork are written to.
+    """
+    import psutil
+
+    process, steps, held = psutil.Process(pid), [], []
+    end = None
+    while (end is None or time.monotonic() < end) and process.status() != psutil.STATUS_ZOMBIE:
+        time.sleep(SAMPLES_APART)
+        if log.exists():  # it trains: the time begins
+            end = end or time.monotonic() + seconds
+            # the two that lived longest are the workers; a checkpoint has children of its own now and then
+            workers = sorted(process.children(), key=lambda child: child.create_time())[:2]
+            if len(workers) == 2:
+                steps.append(log.read_bytes().count(b"\n"))
+                held.append([anonymous(each.pid) for each in (process, *workers)])
+    return np.array(steps), np.array(held, dtype=float)
+
+
+def anonymous(pid: int) -> int:
+    """Bytes of resident anonymous memory of a process, shared with its children or not."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return 1024 * int(next(line.split()[1] for line in lines if line.startswith("RssAnon")))
 
 
 def main() -> int:

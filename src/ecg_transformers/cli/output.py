@@ -9,7 +9,7 @@ from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
 
-from ecg_transformers.files import replacing
+from ecg_transformers.files import QuietFile, replacing
 from ecg_transformers.words import in_options
 
 NOT_A_DEVICE = "Scores are for research. This is not a medical device."
@@ -159,7 +159,8 @@ def write_table(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
         if target.suffix == ".csv":
             frame.to_csv(beside, index=False)
         else:
-            frame.to_parquet(beside, index=False)
+            with QuietFile(beside) as file:
+                frame.to_parquet(file, index=False)
 
 
 def check_table(path: str | Path) -> None:

@@ -28,6 +28,11 @@ def cache_root(cache_dir: str | Path | None = None) -> Path:
     return Path(tempfile.gettempdir()) / f"ecg_transformers-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
 
 
+def root_of_streams(root: Path) -> Path:
+    """A folder for the lock files of `datasets`, which writes nothing else when it streams."""
+    return root if writable(root) else Path(tempfile.gettempdir())
+
+
 def writable(folder: Path) -> bool:
     """Whether a folder is, or could be made, writable."""
     existing = next((p for p in (folder, *folder.parents) if p.exists()), None)

@@ -8,7 +8,6 @@ only read.
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ecg_transformers.data.building.build import MANIFEST_NAME, MAX_SKIPPED, plan_of, prepare
 from ecg_transformers.data.building.report import BuildReport, check_skipped, split_files
-from ecg_transformers.data.cache import cache_root, writable
+from ecg_transformers.data.cache import cache_root, root_of_streams
 from ecg_transformers.data.corpora import CORPORA, corpus_class, make_corpus
 from ecg_transformers.data.corpora.base import Corpus, CorpusPlan
 from ecg_transformers.data.errors import ECGDataError, OptionError
@@ -50,10 +49,11 @@ def load_ecg_dataset(
 
     Args:
         name: a corpus (`describe_corpora` lists them), the folder or address of a prepared corpus (what
-            `ecg-transformers build` wrote), or a list of corpora, whose records alternate until each has given all of its
+            `ecg-transformers build` wrote), or a list of these, whose records alternate until each has given all of its
             own. A list whose corpora have different labels comes without labels, for pre-training;
             leads, rates and lengths may differ, the feature extractor levels them.
-        data_dir: the folder in the publisher's layout; for a list of corpora a mapping by name, or a list.
+        data_dir: the folder in the publisher's layout; for a list of corpora a mapping by name, or a list (None for those
+            that need no folder).
         split: "train", "validation" or "test"; None gives all parts that the corpus has.
         streaming: read record by record, without building files first. Of a prepared corpus shard by shard, in shares
             for many nodes (`datasets.distributed.split_dataset_by_node`), shuffled (`.shuffle(seed=…)`) and with a state
@@ -89,7 +89,7 @@ def load_ecg_dataset(
             builder_options,
             {"cache_dir": cache_dir, "num_proc": num_proc, "max_skipped": max_skipped},
         )
-    if name not in CORPORA and is_prepared(name):
+    if _is_prepared(name):
         _check_options(name, data_dir, builder_options)
         return load_prepared(name, split, streaming, cache_root(cache_dir))
     if not isinstance(data_dir, str | PathLike | None):
@@ -148,9 +148,7 @@ def _stream(
 
     total = len(plan.items) + len(plan.skipped)
     check_skipped(plan.skipped, total, max_skipped, corpus.facts.name)
-    root = cache_root(cache_dir)
-    if not writable(root):  # the builder wants a folder for a lock file, although it writes nothing else
-        root = Path(tempfile.gettempdir())
+    root = root_of_streams(cache_root(cache_dir))
     builder = ECGCorpusBuilder(corpus, plan, max_skipped, cache_dir=str(root / "streaming"))
     if split is not None and not plan.splits.get(split):
         present = [part for part, items in plan.splits.items() if items]
@@ -185,7 +183,7 @@ def _load_several(
     parts: dict[str, list[Any]] = {}
     for position, name in enumerate(names):
         own = {option: value for option, value in options.items() if option in known[name]}
-        folder = _folder_of(name, position, data_dir, names)
+        folder = folder_of(name, position, data_dir, names)
         loaded = load_ecg_dataset(name, folder, None, streaming, **settings, **own)
         for part, dataset in loaded.items():
             parts.setdefault(part, []).append(dataset)
@@ -208,19 +206,31 @@ def _load_several(
 
 
 def _options_of(name: str) -> list[str]:
+    """The options that a corpus takes, or that a prepared one was built with."""
+    if _is_prepared(name):
+        return list(manifest_of(name)["options"])
     return [option.name for option in dataclasses.fields(corpus_class(name).options_class)]
 
 
-def _folder_of(name: str, position: int, data_dir: Any, names: list[str]) -> Any:
+def _is_prepared(name: str) -> bool:
+    return name not in CORPORA and is_prepared(name)
+
+
+def _needs_folder(name: str) -> bool:
+    return not _is_prepared(name) and corpus_class(name).needs_data_dir
+
+
+def folder_of(name: str, position: int, data_dir: Any, names: list[str]) -> Any:
+    """The folder of one corpus of a list, from the `data_dir` of all; None for one that needs none."""
     if isinstance(data_dir, Mapping):
         return data_dir.get(name)
     if isinstance(data_dir, (list, tuple)):
         if len(data_dir) != len(names):
             raise OptionError(f"{len(names)} corpora need as many data_dir entries, not {len(data_dir)}.")
         return data_dir[position]
-    if data_dir is not None and sum(corpus_class(other).needs_data_dir for other in names) > 1:
+    if data_dir is not None and sum(map(_needs_folder, names)) > 1:
         raise OptionError("several corpora need data_dir as a mapping from corpus name to folder.")
-    return data_dir if corpus_class(name).needs_data_dir else None
+    return data_dir if _needs_folder(name) else None
 
 
 def _without_labels(dataset: Any) -> Any:
@@ -266,7 +276,7 @@ def build_report(
     **builder_options: Any,
 ) -> BuildReport:
     """The report of the build that `load_ecg_dataset` with the same arguments uses (building it if need be)."""
-    if name not in CORPORA and is_prepared(name):
+    if _is_prepared(name):
         _check_options(name, data_dir, builder_options)
         return BuildReport.load(name)
     folds = take_folds(builder_options, _options_of(name))

@@ -14,6 +14,7 @@ from ecg_transformers.data.building.build import MANIFEST_NAME
 from ecg_transformers.data.building.report import REPORT_NAME
 from ecg_transformers.data.building.shards import FACTS
 from ecg_transformers.data.building.store import Store
+from ecg_transformers.data.cache import root_of_streams
 from ecg_transformers.data.errors import ECGDataError, OptionError
 from ecg_transformers.data.record import ECGRecord
 
@@ -67,7 +68,7 @@ def load_prepared(address: str, split: str | None, streaming: bool, cache_dir: P
         cache_dir: where to.
 
     Raises:
-        ECGDataError: see `shards_by_split`.
+        ECGDataError: see `shards_by_split`; or the cache cannot be written.
         OptionError: there is no such split.
     """
     import datasets
@@ -79,8 +80,8 @@ def load_prepared(address: str, split: str | None, streaming: bool, cache_dir: P
         raise OptionError(f"{address!r} has no record in the split {split!r}; it has {list(splits)}.")
     store = Store(address)
     files = {part: [store.url(shard["file"]) for shard in shards] for part, shards in splits.items()}
-    cache = str(cache_dir / "prepared")
     if streaming:
+        cache = str(root_of_streams(cache_dir) / "prepared")
         streams = datasets.load_dataset("parquet", data_files=files, streaming=True, cache_dir=cache)
         parts = {part: ShardStream.of(stream) for part, stream in streams.items()}
         return datasets.IterableDatasetDict(parts) if split is None else parts[split]
@@ -89,7 +90,14 @@ def load_prepared(address: str, split: str | None, streaming: bool, cache_dir: P
     if bars_off:
         datasets.disable_progress_bars()
     try:
-        loaded = datasets.load_dataset("parquet", data_files=files, cache_dir=cache)
+        loaded = datasets.load_dataset("parquet", data_files=files, cache_dir=str(cache_dir / "prepared"))
+    except (OSError, datasets.exceptions.DatasetGenerationError) as error:
+        cause = error.__cause__ or error
+        raise ECGDataError(
+            f"the shards cannot be unpacked to the cache ({cause}); pass cache_dir=… (or set ECG_CACHE_DIR), or "
+            "streaming=True.",
+            path=cache_dir,
+        ) from error
     finally:
         if bars_off:
             datasets.enable_progress_bars()

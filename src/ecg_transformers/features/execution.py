@@ -110,7 +110,7 @@ class Chain:
         signals = prepared
         if starts is not None:
             assert isinstance(self.crop, Crop)
-            signals = _crops(prepared, starts, self.crop.length, squeeze)
+            signals = _crops(prepared, starts, self.crop.fitting(prepared.shape[-1]), squeeze)
         if device is not None:
             return run_on_device(self.after, signals, self.crop_rate)
         result = run_signal_steps(self.after, np.asarray(signals), self.crop_rate, self.fast)

@@ -52,7 +52,7 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
         num_crops: default number of crops.
         crop_policy: "exact" gives exactly `num_crops`, "official" follows the published rule, which may give more.
         pad: None refuses records shorter than a crop; "zero" or "edge" lengthens them at their end, "both" with zeros
-            on both sides.
+            on both sides; "keep" leaves them as short as they are, cut at their end to whole patches of `patch_size`.
         highpass, lowpass: cut-offs in Hz of zero-phase Butterworth filters of order `filter_order`, or None.
         normalize: "joint" (one mean and deviation per crop), "per_lead", "fixed" with `mean` and `std`, or None.
         normalize_eps: added to the standard deviation.
@@ -302,6 +302,8 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
         """Starts for `finish` of crops that cover a prepared record; `keep_end` adds one that reaches its end."""
         chain = self._chain(self._step_objects(), None)
         if not isinstance(chain.crop, Crop) or self.seq_len is None:
+            return [0]
+        if chain.crop.fitting(prepared.shape[-1]) < chain.crop.length:
             return [0]
         length = int(prepared.shape[-1] * self.sampling_rate / chain.crop.rate)
         return sliding_starts(length, self.seq_len, stride or self.crop_stride or self.seq_len, keep_end)

@@ -124,6 +124,12 @@ def _read_input(
         raise ValueError(
             f"{where} holds its signal as a list: give an array (seq_len, num_leads), a dataset row, or a list of rows."
         )
+    elif isinstance(item, Mapping) and "signal" not in item:
+        keys = ", ".join(map(str, list(item)[:5]))
+        raise ValueError(
+            f"{where} is a dictionary without a signal (it has {keys or 'nothing'}): give a record or a dataset row, or of a "
+            "dataset one of its splits."
+        )
     elif isinstance(item, Mapping) and not _is_array(item.get("signal")):
         from ecg_transformers.data.record import ECGRecord
 

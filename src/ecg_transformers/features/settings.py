@@ -28,7 +28,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "resample_rounding": (None, "truncate", "round", "ratio_first"),
     "crop": ("center", "start", "random", "sliding"),
     "crop_policy": ("exact", "official"),
-    "pad_short": (None, "zero", "edge", "both"),
+    "pad_short": (None, "zero", "edge", "both", "keep"),
     "normalize": (None, "joint", "per_lead", "fixed"),
     "nan": ("error", "interpolate", "zero", "zero_lead"),
     "flat": ("error", "zero"),
@@ -125,7 +125,7 @@ def _resample_crop(settings: Settings) -> list[Step]:
 
 
 def _pad(settings: Settings) -> list[Step]:
-    if settings.seq_len is None or settings.pad_short is None:
+    if settings.seq_len is None or settings.pad_short in (None, "keep"):
         return []
     return [Pad(_crop_samples(settings, settings.seq_len), settings.pad_short)]
 
@@ -135,7 +135,8 @@ def _crop(settings: Settings) -> list[Step]:
         return []
     length = _crop_samples(settings, settings.seq_len)
     stride = None if settings.crop_stride is None else _crop_samples(settings, settings.crop_stride)
-    return [Crop(length, _rates(settings)[1], settings.crop, settings.num_crops, settings.crop_policy, stride)]
+    unit = _crop_samples(settings, settings.patch_size or 1) if settings.pad_short == "keep" else None
+    return [Crop(length, _rates(settings)[1], settings.crop, settings.num_crops, settings.crop_policy, stride, unit)]
 
 
 def _filters(settings: Settings) -> list[Step]:

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ecg_transformers.hub.official.fetch import SUFFIXES
 from ecg_transformers.models.checkpoints import CHECKPOINTS, get_checkpoint
 from ecg_transformers.models.registry import get_method, list_methods, method_of, resolve
 from ecg_transformers.models.shared.state_dicts import CheckpointError
@@ -49,14 +50,8 @@ def load_checkpoint(
         return _load_folder(name, config_overrides)
     if path.is_file():
         return _load_file(path, config_overrides)
-    if (
-        name.count("/") != 1
-        or name.startswith((".", "/", "~"))
-        or path.suffix in (".pt", ".pth", ".ckpt", ".safetensors")
-    ):
-        raise CheckpointError(
-            f"{name!r} is no checkpoint's name, no folder, no file, and no Hub repository{did_you_mean(name, CHECKPOINTS)}"
-        )
+    if not _may_be_repository(name) or path.suffix in SUFFIXES:
+        raise _not_there(name)
     return _load_repository(name, token, config_overrides)
 
 
@@ -73,11 +68,13 @@ def checkpoint_folder(
     Raises:
         ValueError: as `load_checkpoint`; also where a model's folder of that name lies here, so that both could be meant.
     """
-    from ecg_transformers.hub.official.fetch import SUFFIXES
-
     if name not in CHECKPOINTS:
-        is_file = Path(name).suffix in SUFFIXES and Path(name).is_file()
-        return str(_folder_of_file(Path(name), method, config_overrides)) if is_file else name
+        path = Path(name)
+        if path.is_file() and path.suffix != ".json":  # a config alone is for transformers
+            return str(_folder_of_file(path, method, config_overrides))
+        if path.suffix in SUFFIXES and not _may_be_repository(name):
+            raise _not_there(name)
+        return name
     from ecg_transformers.hub.official.cache import converted
     from ecg_transformers.hub.official.fetch import checkpoint_file
 
@@ -92,6 +89,16 @@ def checkpoint_folder(
         return str(converted(row, file, {**row.overrides, **config_overrides}))
     except CheckpointError as error:
         raise CheckpointError(f"{file} is not what {row.name} should be: {error}") from error
+
+
+def _may_be_repository(name: str) -> bool:
+    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
+
+
+def _not_there(name: str) -> CheckpointError:
+    return CheckpointError(
+        f"{name!r} is no checkpoint's name, no folder, no file, and no Hub repository{did_you_mean(name, CHECKPOINTS)}"
+    )
 
 
 def _load_folder(name: str, overrides: dict[str, Any], **options: Any) -> "tuple[ECGPreTrainedModel, Any]":

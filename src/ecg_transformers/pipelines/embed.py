@@ -17,7 +17,7 @@ import torch
 from ecg_transformers.data.corpora.folder.files import FileIndex
 from ecg_transformers.data.errors import ECGDataError
 from ecg_transformers.data.readers import read_record
-from ecg_transformers.features.inputs import Signal
+from ecg_transformers.features.inputs import Signal, as_rows
 from ecg_transformers.hub.checkpoints import load_checkpoint
 from ecg_transformers.models.checkpoints import CHECKPOINTS, RESTING_ECG_SECONDS
 from ecg_transformers.words import did_you_mean
@@ -197,6 +197,7 @@ def _each(records: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(records, str | os.PathLike) and Path(records).is_dir():
         yield from ((str(path), path) for path in records_of(records))
         return
+    records, _ = as_rows(records)
     single = isinstance(records, str | os.PathLike | Mapping) or hasattr(records, "lead_names")
     if single or (hasattr(records, "__array__") and np.ndim(records) < 3):
         records = [records]

@@ -20,7 +20,7 @@ from ecg_transformers._version import __version__
 from ecg_transformers.data.corpora import CORPORA
 from ecg_transformers.data.loading import load_ecg_dataset
 from ecg_transformers.data.prepared import is_prepared
-from ecg_transformers.files import replacing, write_json
+from ecg_transformers.files import QuietFile, replacing, write_json
 from ecg_transformers.pipelines.embed import Encoder, Prepared, mean_vector, records_of
 
 if TYPE_CHECKING:
@@ -295,8 +295,9 @@ class Parts:
 
         if self._rows:
             columns = {name: [row[name] for row in self._rows] for name in self.schema.names}
-            with replacing(self.folder / f"part-{len(self._files()):06d}.parquet") as beside:
-                pq.write_table(pa.table(columns, schema=self.schema), beside)
+            part = self.folder / f"part-{len(self._files()):06d}.parquet"
+            with replacing(part) as beside, QuietFile(beside) as file:
+                pq.write_table(pa.table(columns, schema=self.schema), file)
         self._rows, self._records, self._flushed = [], 0, time.monotonic()
 
     def close(self) -> None:
@@ -317,8 +318,8 @@ class Parts:
             rows_of.setdefault(key, []).append(row)
         wanted = [row for key in order for row in rows_of.get(key, ())]
         whole = whole.take(pa.array(wanted, pa.int64())).drop_columns(["key"])
-        with replacing(self.table) as beside:
-            pq.write_table(whole, beside)
+        with replacing(self.table) as beside, QuietFile(beside) as file:
+            pq.write_table(whole, file)
         shutil.rmtree(self.folder, ignore_errors=True)
         return int(whole.num_rows)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ecg_transformers.data.building.engines import start_ray
 from ecg_transformers.data.prepared import ShardRecords, read_group, shards_by_split
-from ecg_transformers.files import replacing
+from ecg_transformers.files import QuietFile, replacing
 from ecg_transformers.pipelines.embed import Encoder, mean_vector
 from ecg_transformers.pipelines.embed_table import TableReport, table_schema
 
@@ -41,7 +41,7 @@ def embed_on_ray(
 
     settings = {"checkpoint": checkpoint, "windows": windows, "batch_size": batch_size, "device": device}
     report, writer, waiting = TableReport(), None, []
-    with replacing(output) as beside:
+    with replacing(output) as beside, QuietFile(beside) as file:
         try:
             for row in _mapped(address, _Embedding, settings, num_workers):
                 problem = row.pop("problem")
@@ -54,9 +54,10 @@ def embed_on_ray(
                 if writer is None:
                     schema = table_schema(len(row["embedding"]), windows, True)
                     schema = schema.remove(schema.get_field_index("key"))
-                    writer = pq.ParquetWriter(beside, schema)
+                    writer = pq.ParquetWriter(file, schema)
                 if len(waiting) == 1024:
                     writer.write_table(pa.Table.from_pylist(waiting, schema))
+                    file.check()
                     report.rows, waiting = report.rows + len(waiting), []
             if writer is None:
                 raise ValueError(f"no record of {address} could be embedded: {'; '.join(report.failed[:3])}")

@@ -108,13 +108,17 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path):
         load_ecg_dataset("synthetic", **OPTIONS, cache_dir=tmp_path / "file")
 
 
-def test_of_two_builds_into_one_folder_the_second_is_told_who_is_there(tmp_path, whole):
-    out = tmp_path / "out"
-    pid = forked(lambda: build_and_log(out, tmp_path / "first", lambda count: time.sleep(0.02), **OPTIONS))
-    while not (tmp_path / "first").exists():
+@pytest.mark.parametrize(("first", "others"), [(None, [None, (0, 2)]), ((0, 2), [None, (0, 2), (1, 3)])])
+def test_of_two_builds_into_one_folder_the_second_is_told_who_is_there(tmp_path, whole, first, others):
+    out, options = tmp_path / "out", {**OPTIONS, "shard": first}
+    pid = forked(lambda: build_and_log(out, tmp_path / "log", lambda count: time.sleep(0.02), **options))
+    while not (tmp_path / "log").exists():
         time.sleep(0.02)
-    with pytest.raises(ECGDataError, match=rf"another build writes here \(pid {pid} on .*; wait for it"):
-        build_corpus("synthetic", None, out, **OPTIONS)
+    for shard in others:
+        with pytest.raises(ECGDataError, match=rf"another build writes here \(pid {pid} on .*; wait for it"):
+            build_corpus("synthetic", None, out, **OPTIONS, shard=shard)
+    if first is not None:
+        build_corpus("synthetic", None, out, **OPTIONS, shard=(1, 2))
     assert ended(pid) == 0
     assert files_of(out) == whole
 

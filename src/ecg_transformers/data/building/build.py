@@ -406,6 +406,10 @@ def build_corpus(
             suffix = "" if shard is None else f"-{index}-of-{count}"
             lock = FolderLock(store.local / FACTS, f".lock{suffix}")
             held.enter_context(_own_turn(lock, "give another folder", wait=False))
+            for other in lock.folder.glob(".lock*"):  # the parts of one division do not meet, all others do
+                if other != lock.path and (shard is None or not other.name.endswith(f"-of-{count}")):
+                    with _own_turn(FolderLock(lock.folder, other.name), "give another folder", wait=False):
+                        pass
         return build_into(
             corpus,
             plan,

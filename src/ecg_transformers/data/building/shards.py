@@ -20,7 +20,7 @@ from typing import Any
 from ecg_transformers.data.building.store import Store
 from ecg_transformers.data.corpora.base import Corpus, CorpusPlan, Item
 from ecg_transformers.data.errors import ECGDataError
-from ecg_transformers.files import file_sha256
+from ecg_transformers.files import QuietFile, file_sha256
 
 SCHEMA_VERSION = 1
 """Part of every key; raised when the row schema or the reading of signals changes."""
@@ -123,11 +123,12 @@ def write_shard(job: ShardJob) -> ShardFacts:
     items = job.plan.splits[job.shard.split]
     try:
         with job.store.writing(job.shard.file) as path:
-            with _writer(path, features, job.plan.task_kind) as writer:
+            with QuietFile(path) as file, _writer(file, path.suffix, features, job.plan.task_kind) as writer:
                 for row in _rows(job.corpus, job.plan, items, failed):
                     labels.update(row["labels"] or [])
                     flags.update(json.loads(row["metadata"]).get("flags", []))
                     writer.write(features.encode_example(row))
+                    file.check()
                 rows, _ = writer.finalize()
             size, digest = path.stat().st_size, file_sha256(path)
         facts = ShardFacts(
@@ -161,12 +162,12 @@ def read_facts(store: Store, file: str) -> ShardFacts | None:
         return None
 
 
-def _writer(path: Path, features: Any, task_kind: str) -> Any:
+def _writer(file: QuietFile, suffix: str, features: Any, task_kind: str) -> Any:
     from datasets.arrow_writer import ArrowWriter, ParquetWriter
 
-    kind = ParquetWriter if path.suffix == ".parquet" else ArrowWriter
+    kind = ParquetWriter if suffix == ".parquet" else ArrowWriter
     # few rows a batch (a row group in parquet) when the records are long, so that memory stays flat
-    return kind(features=features, path=str(path), writer_batch_size=4 if task_kind in _LONG else 64)
+    return kind(features=features, stream=file, writer_batch_size=4 if task_kind in _LONG else 64)
 
 
 def _rows(

@@ -53,7 +53,10 @@ class Pad(SignalStep):
 
 @dataclass
 class Crop(Step):
-    """One crop (or `num_crops`) of `length` samples at `rate` Hz; `mode` "center", "start", "random" or "sliding"."""
+    """One crop (or `num_crops`) of `length` samples at `rate` Hz; `mode` "center", "start", "random" or "sliding".
+
+    With `unit` a shorter signal is one crop from its start, of as many whole units as it has; without, it is refused.
+    """
 
     name: ClassVar[str] = "crop"
     length: int = 0
@@ -62,28 +65,43 @@ class Crop(Step):
     num_crops: int | None = None
     policy: str = "exact"
     stride: int | None = None
+    unit: int | None = None
+
+    def fitting(self, length: int) -> int:
+        """Samples of a crop in a signal of `length` samples.
+
+        Raises:
+            ValueError: it is shorter than one unit.
+        """
+        if self.unit is None or length >= self.length:
+            return self.length
+        if length < self.unit:
+            raise ValueError(f"the record has {length} samples, fewer than one patch ({self.unit}).")
+        return length - length % self.unit
 
     def starts(
         self, length: int, num_crops: int | None = None, generator: np.random.Generator | None = None
     ) -> list[int]:
         """Where the crops of `length` samples start. One draw `generator.integers` for each random crop."""
         count = num_crops if num_crops is not None else self.num_crops
+        crop = self.fitting(length)
+        length = crop if crop < self.length else length  # what is no whole unit is cut off at the end
         if generator is not None:
-            return [cropping.random_start(length, self.length, generator) for _ in range(count or 1)]
+            return [cropping.random_start(length, crop, generator) for _ in range(count or 1)]
         if count is not None:
-            return cropping.evenly_spaced_starts(length, self.length, count, self.policy)
+            return cropping.evenly_spaced_starts(length, crop, count, self.policy)
         if self.mode == "center":
-            return [cropping.center_start(length, self.length)]
+            return [cropping.center_start(length, crop)]
         if self.mode == "start":
-            cropping.check_length(length, self.length)
+            cropping.check_length(length, crop)
             return [0]
         if self.mode == "sliding":
-            return cropping.sliding_starts(length, self.length, self.stride or self.length)
+            return cropping.sliding_starts(length, crop, self.stride or crop)
         raise ValueError("random crops need a generator: pass generator=numpy.random.default_rng(seed).")
 
     def starts_room(self, length: int) -> int:
         """The last possible start in a signal of `length` samples; ValueError when the crop does not fit."""
-        return cropping.check_length(length, self.length)
+        return 0 if self.fitting(length) < self.length else cropping.check_length(length, self.length)
 
 
 @dataclass

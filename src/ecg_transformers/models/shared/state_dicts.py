@@ -30,6 +30,12 @@ class StateDictReader:
         if not_tensors or not state_dict:
             found = ", ".join(map(str, not_tensors[:5])) or "nothing"
             raise CheckpointError(f"A {method} state dict maps names to tensors; found {found}.")
+        for key, value in state_dict.items():
+            if value.layout != torch.strided or value.is_quantized or value.is_meta:
+                raise CheckpointError(
+                    f"The {method} checkpoint holds the tensor {key!r} in a form that is not its plain values (sparse, "
+                    "quantised, or without content)."
+                )
         self.tensors: dict[str, Tensor] = dict(state_dict)
         self.method = method
         self.taken: set[str] = set()
@@ -167,7 +173,7 @@ def load_converted(model: Model, tensors: Mapping[str, Tensor]) -> Model:
     """Put converted tensors into a freshly built model, strictly, and return it in eval mode.
 
     Raises:
-        CheckpointError: when names or shapes do not fit.
+        CheckpointError: when names or shapes do not fit, or values cannot be weights.
     """
     expected = model.state_dict()
     missing, unexpected = sorted(set(expected) - set(tensors)), sorted(set(tensors) - set(expected))
@@ -181,5 +187,9 @@ def load_converted(model: Model, tensors: Mapping[str, Tensor]) -> Model:
             f"{type(model).__name__} cannot take this checkpoint: "
             f"missing {missing[:5]}, unexpected {unexpected[:5]}, shapes {wrong[:5]}."
         )
+    for name, value in tensors.items():
+        if expected[name].is_floating_point() and not (value.is_floating_point() and value.isfinite().all()):
+            what = "values that are not finite" if value.is_floating_point() else f"{value.dtype} values"
+            raise CheckpointError(f"{type(model).__name__} cannot take this checkpoint: {name} has {what}.")
     model.load_state_dict(dict(tensors), strict=True)
     return model.eval()

@@ -15,7 +15,7 @@ PREPROCESSING = {
     "resample_rounding": "round",
     "crop": "start",  # published: the end is cut off
     "crop_before_filter": False,
-    "pad": "zero",  # millivolts as they are: no filter, no normalisation
+    "pad": "keep",  # padding would run through the network; millivolts as they are: no filter, no normalisation
     "patch_size": 25,
 }
 
@@ -79,8 +79,9 @@ METHOD = ECGMethod(
     stages=(),
     notes=(
         "The cells run in single precision here, in plain torch. The published ones run in bfloat16 on a GPU, so that "
-        "published embeddings can be met to about 1e-2 only. A record is padded with zeros where it is shorter than the "
-        "crop, and padding still runs through the network: the embedding of a short record depends on it. A record whose "
-        "leads are all exactly zero at the first sample of a patch loses that patch, as published."
+        "published embeddings can be met to about 1e-2 only. A record shorter than the crop is cut to whole patches and "
+        "not padded, as padding runs through the network and its embedding would depend on it; in training, whose batches "
+        'are of one length, it is padded with zeros (pad="zero"). A record whose leads are all exactly zero at the first '
+        "sample of a patch loses that patch, as published."
     ),
 )

@@ -11,7 +11,7 @@ import numpy as np
 
 from ecg_transformers.evaluation.metrics import best_f1_thresholds, classification_report, hard_predictions
 from ecg_transformers.evaluation.statistics import UndefinedMetricError, bootstrap_seeds
-from ecg_transformers.files import replacing
+from ecg_transformers.files import QuietFile, replacing
 from ecg_transformers.training.errors import write_errors
 from ecg_transformers.training.report.summary import library_versions
 from ecg_transformers.training.samples.splits import Split
@@ -56,8 +56,8 @@ def write_predictions(path: Path, split: Split, scores: Mapping[int, np.ndarray]
         for index, name in enumerate(split.label_names):
             columns[f"y_score_{name}"] = pa.array(score[:, index].astype(np.float32), pa.float32())
         tables.append(pa.table(columns))
-    with write_errors("the predictions", path), replacing(path) as beside:
-        pq.write_table(pa.concat_tables(tables), beside)
+    with write_errors("the predictions", path), replacing(path) as beside, QuietFile(beside) as file:
+        pq.write_table(pa.concat_tables(tables), file)
 
 
 def metrics_of_seeds(

@@ -19,7 +19,7 @@ from ecg_transformers.evaluation.delineation import (
     wave_f1,
 )
 from ecg_transformers.evaluation.statistics import cluster_index, percentile_interval, resample_weights
-from ecg_transformers.files import replacing
+from ecg_transformers.files import QuietFile, replacing
 from ecg_transformers.signal.waves import WAVES, Wave
 from ecg_transformers.training.errors import write_errors
 from ecg_transformers.training.samples.splits import Split
@@ -104,5 +104,5 @@ def write_waves(path: Path, split: Split, marks: Delineation, answers: Mapping[i
             ]
     kinds = {"record_id": pa.string(), "patient_id": pa.string(), "seed": pa.int64(), "lead": pa.string()}
     kinds |= {"wave": pa.string(), "onset_s": pa.float64(), "peak_s": pa.float64(), "offset_s": pa.float64()}
-    with write_errors("the predictions", path), replacing(path) as beside:
-        pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(kinds)), beside)
+    with write_errors("the predictions", path), replacing(path) as beside, QuietFile(beside) as file:
+        pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(kinds)), file)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from huggingface_hub.errors import StrictDataclassError
 
+from ecg_transformers.features.feature_extraction_ecg import ECGFeatureExtractor
 from ecg_transformers.features.protocol import Extractor
 from ecg_transformers.models.base import ECGConfig
 from ecg_transformers.models.registry import ECGMethod, Recipe, StageRecipe
@@ -96,7 +97,7 @@ def build_config(settings: Settings) -> ECGConfig:
 def build_extractor(settings: Settings) -> Extractor:
     """The feature extractor of the method with the run's settings."""
     with usage_errors(TypeError):
-        return settings.method.make_extractor(**settings.preprocessing)
+        return _of_equal_length(settings.method.make_extractor(**settings.preprocessing))
 
 
 def extractor_beside(source: str, settings: Settings, changes: Mapping[str, Any]) -> Extractor | None:
@@ -110,7 +111,14 @@ def extractor_beside(source: str, settings: Settings, changes: Mapping[str, Any]
             if Path(source).is_dir():
                 raise
             return None
-        return beside
+        return _of_equal_length(beside)
+
+
+def _of_equal_length(extractor: Extractor) -> Extractor:
+    """The crops of a batch are stacked: records that an extractor would keep short are padded in training."""
+    if not isinstance(extractor, ECGFeatureExtractor) or extractor.pad_short != "keep":
+        return extractor
+    return ECGFeatureExtractor.from_dict(extractor.to_dict(), pad="zero")
 
 
 def resolve_batches(

@@ -11,7 +11,7 @@ import numpy as np
 from ecg_transformers.data.corpora import CORPORA
 from ecg_transformers.data.errors import ECGDataError
 from ecg_transformers.data.fingerprint import dataset_fingerprint
-from ecg_transformers.data.loading import RecordTable, build_report, label_names, load_ecg_dataset, task_kind
+from ecg_transformers.data.loading import RecordTable, build_report, folder_of, label_names, load_ecg_dataset, task_kind
 from ecg_transformers.data.prepared import ShardRecords, is_prepared, manifest_of
 from ecg_transformers.evaluation.readouts import Records
 from ecg_transformers.features.checking import kind_of
@@ -191,10 +191,10 @@ def _reading(names: list[str], options: dict[str, Any]) -> dict[str, Any]:
 def unread_records(args: DataArguments, task: str | None = None) -> list[tuple[str, str, str]]:
     """Id, reason and kind of every record of the corpora that could not be read at all."""
     names, data_dir, options = _source(args, task)
-    folders = data_dir if isinstance(data_dir, list) else [data_dir] * len(names)
     with usage_errors(ECGDataError, TypeError):
         reports = [
-            build_report(name, folder, **_reading([name], options)) for name, folder in zip(names, folders, strict=True)
+            build_report(name, folder_of(name, position, data_dir, names), **_reading([name], options))
+            for position, name in enumerate(names)
         ]
     return [
         (entry["record"], in_training_options(entry["reason"]), kind_of(entry["kind"], entry["reason"]))
