@@ -26,6 +26,7 @@ from ecg_transformers.signal.pacing import bridge_spikes, captured_spikes, mark_
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
+Bool = NDArray[np.bool_]
 
 METHODS = ("zero_phase", "sleepecg", "neurokit")
 MIN_DURATION_S = 1.0
@@ -40,6 +41,9 @@ REFINEMENT_S = {"zero_phase": 0.08, "sleepecg": 0.10, "neurokit": 0.10}
 REFINEMENT_WIDTH_S = 0.06
 NEIGHBOURS = 17
 LEVEL_SHARE, FLOOR_FACTOR = 0.30, 2.0
+CLEAR_SHARE, CLEAR_FLOOR_FACTOR, CLEAR_WAVE_FACTOR = 0.20, 8.0, 2.0
+SMALL_SHARE, NOISE_REACH_S, NOISE_CONTRAST = 0.50, 0.5, 1.5
+WAVE_NEIGHBOURS, WAVE_RANK, WAVE_FACTOR, WAVE_SHARPNESS = 33, 0.15, 1.4, 1.1
 NOISE_FACTOR = 2.8  # white or brown noise rarely has level / floor above 2.8 in 10 s; 99 % of real leads are above 4.5
 PAUSE_BIN_S, PAUSE_BINS, PAUSE_SHARE, PAUSE_ALONE_S = 2.0, 9, 0.6, 0.5
 SEARCH_BACK_GAP, SEARCH_BACK_LEVEL_SHARE, SEARCH_BACK_FLOOR_FACTOR, SEARCH_BACK_DISTANCE_S = 1.66, 0.15, 1.5, 0.36
@@ -197,8 +201,10 @@ def _zero_phase(filtered: Float, sampling_rate: float) -> tuple[Int, list[Int]]:
     )
     floor = _local_floor(curve, candidates, sampling_rate)
     peaky = level > NOISE_FACTOR * floor
-    strong = peaky & (height > LEVEL_SHARE * level) & (height > FLOOR_FACTOR * floor)
-    weak = (height > SEARCH_BACK_LEVEL_SHARE * level) & (height > SEARCH_BACK_FLOOR_FACTOR * floor) & ~strong
+    noisy = _in_noise(curve, candidates, level, sampling_rate)
+    high = _stands_out(filtered, curve, candidates, level, floor, sampling_rate)
+    strong = peaky & high & (height > FLOOR_FACTOR * floor) & ~noisy
+    weak = (height > SEARCH_BACK_LEVEL_SHARE * level) & (height > SEARCH_BACK_FLOOR_FACTOR * floor) & ~strong & ~noisy
     beats = _search_back(candidates, height, strong, weak, sampling_rate)
     fast = fast_beats(curve, filtered, candidates, level, sampling_rate)
     for run in fast:
@@ -210,13 +216,17 @@ def _zero_phase(filtered: Float, sampling_rate: float) -> tuple[Int, list[Int]]:
 
 def _slope_energy(filtered: Float, sampling_rate: float) -> Float:
     """Root of the mean squared slope in a centred window of 0.1 s."""
-    from scipy.ndimage import uniform_filter1d
-
     slope = np.diff(filtered, prepend=filtered[:1])
-    width = max(1, round(SMOOTHING_S * sampling_rate))
-    curve = np.sqrt(np.maximum(uniform_filter1d(slope * slope, width, mode="constant"), 0.0))
+    curve = np.sqrt(_moving_mean(slope * slope, SMOOTHING_S * sampling_rate))
     # behind a large artefact the running sum leaves rounding, which is not a signal
     return np.where(curve > 1e-6 * np.max(curve), curve, 0.0)
+
+
+def _moving_mean(values: Float, width: float) -> Float:
+    from scipy.ndimage import uniform_filter1d
+
+    mean: Float = np.maximum(uniform_filter1d(values, max(1, round(width)), mode="constant"), 0.0)
+    return mean
 
 
 def _local_maxima(curve: Float, half_window: int) -> Int:
@@ -254,6 +264,47 @@ def _level_across_pauses(candidates: Int, height: Float, size: int, sampling_rat
     rank = min(count, 1 + round(count / 3))
     level = np.sort(np.lib.stride_tricks.sliding_window_view(largest, count), axis=1)[:, -rank]
     return level[np.clip(bin_of - count // 2, 0, level.size - 1)]
+
+
+def _stands_out(filtered: Float, curve: Float, candidates: Int, level: Float, floor: Float, fs: float) -> Bool:
+    """Whether each candidate is high enough for a beat: nearly a third of the level, as a rule.
+
+    A lower one is a beat in a clean lead, far above both the floor and the P and T waves around it (a small ectopic
+    beat). A somewhat higher one is none where many lower ones are nearly as high, unless it is sharper than the beats
+    (a tall P wave among P waves, in a block).
+    """
+    height = curve[candidates]
+    share = height / level
+    lower = np.sort(_around(np.where(share > LEVEL_SHARE, 0.0, share), WAVE_NEIGHBOURS), axis=1)
+    wave = lower[:, -max(1, round(WAVE_RANK * lower.shape[1]))]
+    edge = SEARCH_BACK_DISTANCE_S * fs  # where the T wave of a beat outside may lie
+    clear = (candidates > edge) & (candidates < curve.size - edge)
+    clear &= (share > CLEAR_SHARE) & (height > CLEAR_FLOOR_FACTOR * floor) & (share > CLEAR_WAVE_FACTOR * wave)
+    high = share > LEVEL_SHARE
+    like_waves = high & (share < WAVE_FACTOR * wave)
+    if like_waves.any():
+        size = np.sqrt(_moving_mean(filtered * filtered, SMOOTHING_S * fs)[candidates])
+        sharp = height / np.maximum(size, 1e-300)
+        high &= ~like_waves | (sharp > WAVE_SHARPNESS * np.median(sharp[high & ~like_waves]))
+    return clear | high
+
+
+def _in_noise(curve: Float, candidates: Int, level: Float, sampling_rate: float) -> Bool:
+    """Which small candidates are hardly higher than half of the second around them: a burst of muscle noise."""
+    reach = NOISE_REACH_S * sampling_rate
+    noisy = curve[candidates] < SMALL_SHARE * level
+    small = candidates[noisy]
+    places = small[:, None] + np.linspace(-reach, reach, 51).astype(np.int64)
+    usual = np.median(curve[np.clip(places, 0, curve.size - 1)], axis=1)
+    noisy[noisy] = curve[small] < NOISE_CONTRAST * usual
+    return noisy
+
+
+def _around(values: Float, count: int) -> Float:
+    """For each value the `count` around it (fewer where there are fewer; at the ends the nearest full window)."""
+    count = min(count, values.size)
+    windows = np.lib.stride_tricks.sliding_window_view(values, count)
+    return windows[np.clip(np.arange(values.size) - count // 2, 0, values.size - count)]
 
 
 def _local_floor(curve: Float, candidates: Int, sampling_rate: float) -> Float:
