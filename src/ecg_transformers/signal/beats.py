@@ -7,8 +7,9 @@ so an overnight record is processed in overlapping blocks with bounded memory.
 `python benchmarks/beat_detection.py` prints its accuracy and speed on annotated records.
 
 What was chosen on which records: band, thresholds and refinement on 8 records of MIT-BIH and 32 subjects of LUDB; the
-level in pauses, the search-back's comparison with its beats and the rules for pacing on these, on MIT-BIH 107 and 232,
-LUDB 34 and 95, and on synthetic leads; fast rhythms on synthetic leads only. No other annotated record was looked at.
+level in pauses, the search-back's comparison with its beats, the rules for pacing and those for small waves on both
+leads of these, on MIT-BIH 107 and 232, LUDB 34 and 95, and on synthetic leads;
+fast rhythms on synthetic leads only. No other annotated record was looked at.
 """
 
 from __future__ import annotations
@@ -239,11 +240,9 @@ def _local_maxima(curve: Float, half_window: int) -> Int:
 
 def _neighbour_level(height: Float) -> Float:
     """For each candidate the median of the higher two thirds of the 17 heights around it (fewer in short records)."""
-    count = min(NEIGHBOURS, height.size)
-    windows = np.sort(np.lib.stride_tricks.sliding_window_view(height, count), axis=1)
-    level = np.median(windows[:, count // 3 :], axis=1)
-    position = np.clip(np.arange(height.size) - count // 2, 0, level.size - 1)
-    return level[position]
+    windows = np.sort(_around(height, NEIGHBOURS), axis=1)
+    level: Float = np.median(windows[:, windows.shape[1] // 3 :], axis=1)
+    return level
 
 
 def _level_across_pauses(candidates: Int, height: Float, size: int, sampling_rate: float) -> Float:
@@ -282,10 +281,11 @@ def _stands_out(filtered: Float, curve: Float, candidates: Int, level: Float, fl
     clear &= (share > CLEAR_SHARE) & (height > CLEAR_FLOOR_FACTOR * floor) & (share > CLEAR_WAVE_FACTOR * wave)
     high = share > LEVEL_SHARE
     like_waves = high & (share < WAVE_FACTOR * wave)
-    if like_waves.any():
+    usual = high & ~like_waves
+    if like_waves.any() and usual.any():
         size = np.sqrt(_moving_mean(filtered * filtered, SMOOTHING_S * fs)[candidates])
         sharp = height / np.maximum(size, 1e-300)
-        high &= ~like_waves | (sharp > WAVE_SHARPNESS * np.median(sharp[high & ~like_waves]))
+        high = usual | (like_waves & (sharp > WAVE_SHARPNESS * np.median(sharp[usual])))
     return clear | high
 
 
@@ -300,7 +300,7 @@ def _in_noise(curve: Float, candidates: Int, level: Float, sampling_rate: float)
     return noisy
 
 
-def _around(values: Float, count: int) -> Float:
+def _around(values: NDArray[Any], count: int) -> NDArray[Any]:
     """For each value the `count` around it (fewer where there are fewer; at the ends the nearest full window)."""
     count = min(count, values.size)
     windows = np.lib.stride_tricks.sliding_window_view(values, count)
@@ -316,7 +316,7 @@ def _local_floor(curve: Float, candidates: Int, sampling_rate: float) -> Float:
     return np.interp(candidates, (np.arange(pieces) + 0.5) * width, floors)
 
 
-def _search_back(candidates: Int, height: Float, strong: NDArray[np.bool_], weak: NDArray[np.bool_], fs: float) -> Int:
+def _search_back(candidates: Int, height: Float, strong: Bool, weak: Bool, fs: float) -> Int:
     """Weaker candidates in gaps longer than 1.66 median RR, the highest first, not close to any beat.
 
     A candidate must reach a third of the smallest beats around the gap (the second smallest of 17): where all beats are
@@ -325,14 +325,11 @@ def _search_back(candidates: Int, height: Float, strong: NDArray[np.bool_], weak
     beats = candidates[strong]
     if beats.size < 3 or not weak.any():
         return beats
-    count = min(NEIGHBOURS, beats.size)
-    windows = np.sort(np.lib.stride_tricks.sliding_window_view(height[strong], count), axis=1)
-    smallest = windows[np.clip(np.arange(beats.size) - count // 2, 0, beats.size - count), count // SEARCH_BACK_RANK]
+    windows = np.sort(_around(height[strong], NEIGHBOURS), axis=1)
+    smallest = windows[:, windows.shape[1] // SEARCH_BACK_RANK]
     weak = weak & (height > SEARCH_BACK_BEAT_SHARE * np.interp(candidates, beats, smallest))
     rr = np.diff(beats)
-    count = min(NEIGHBOURS, rr.size)
-    medians = np.median(np.lib.stride_tricks.sliding_window_view(rr, count), axis=1)
-    usual = medians[np.clip(np.arange(rr.size) - count // 2, 0, medians.size - 1)]
+    usual = np.median(_around(rr, NEIGHBOURS), axis=1)
     distance = SEARCH_BACK_DISTANCE_S * fs
     added: list[int] = []
     for gap in np.flatnonzero(rr > SEARCH_BACK_GAP * usual):
