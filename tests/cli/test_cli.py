@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ecg_transformers.cli import build_parser, main
+from ecg_transformers.cli import build_parser, main, output
 from ecg_transformers.data.corpora import CORPORA
 from ecg_transformers.data.sheets import corpus_sheet
 from ecg_transformers.models.registry import list_methods, method_table
@@ -294,6 +294,17 @@ def test_pretrain_and_finetune_are_verbs(tmp_path):
     result = run("pretrain", "--metod", "st_mem", "--output_dir", "x")
     assert result.returncode == 2
     assert "--method" in result.stderr
+
+
+def test_a_folder_stands_for_its_records_and_what_else_lies_there_is_named(record, tmp_path, caplog):
+    (tmp_path / "labels.csv").write_text("file,labels\n")
+    named = output.record_files([str(tmp_path), record])
+    assert named == [record, record]
+    assert "left alone" in caplog.text
+    assert "labels.csv" in caplog.text
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="empty.*holds no records"):
+        output.record_files([str(tmp_path / "empty")])
 
 
 def test_predict_writes_a_table(record, tmp_path, capsys):

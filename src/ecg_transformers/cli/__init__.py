@@ -38,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words and words[0] != "doctor" and "torch" not in sys.modules:  # `doctor` says what the user's programs have
         # threads that spin while they wait take the cores from other programs; must be set before torch is loaded
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+        if not sys.stderr.isatty():  # no bars of the libraries in logs
+            os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     if words and words[0] in training.VERBS:  # their options are those of the dataclasses of arguments
         return training.run(words[0], words[1:])
     parser = build_parser()

@@ -183,6 +183,17 @@ def named_files(patterns: Sequence[str]) -> Iterator[str]:
             yield pattern
 
 
+def record_files(patterns: Sequence[str]) -> list[str]:
+    """Paths named on the command line, and the records of folders; a prepared corpus alone stays as it is named."""
+    from ecg_transformers.data.corpora.folder.files import records_of
+    from ecg_transformers.data.prepared import is_prepared
+
+    paths = list(named_files(patterns))
+    if len(paths) == 1 and is_prepared(paths[0]):
+        return paths
+    return [str(one) for path in paths for one in (records_of(path) if Path(path).is_dir() else [path])]
+
+
 def tell_failure(options: argparse.Namespace, path: str, error: Exception) -> None:
     """Say what became of one of many inputs, and go on; with `--on_error raise` end there.
 
