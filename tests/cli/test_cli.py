@@ -307,6 +307,17 @@ def test_a_folder_stands_for_its_records_and_what_else_lies_there_is_named(recor
         output.record_files([str(tmp_path / "empty")])
 
 
+@pytest.mark.parametrize("verb", ["pretrain", "doctor"])
+def test_an_interruption_at_any_moment_is_one_word(monkeypatch, capsys, verb):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ecg_transformers.cli.training.run", interrupt)
+    monkeypatch.setattr("ecg_transformers.cli.doctor.collect", interrupt)
+    assert main([verb]) == 130
+    assert capsys.readouterr().err == "Interrupted.\n"
+
+
 def test_predict_writes_a_table(record, tmp_path, capsys):
     import torch
 

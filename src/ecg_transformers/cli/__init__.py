@@ -40,6 +40,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         if not sys.stderr.isatty():  # no bars of the libraries in logs
             os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    try:
+        return _run(words)
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 130
+
+
+def _run(words: list[str]) -> int:
     if words and words[0] in training.VERBS:  # their options are those of the dataclasses of arguments
         return training.run(words[0], words[1:])
     parser = build_parser()
@@ -51,9 +59,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(options.run(options))
     except BrokenPipeError:
         return 1
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return 130
     except (ValueError, OSError, ImportError) as error:
         print(f"ecg-transformers {options.verb}: {in_flags(options, str(error))}", file=sys.stderr)
         return 2
