@@ -303,7 +303,7 @@ def test_a_folder_stands_for_its_records_and_what_else_lies_there_is_named(recor
     assert "left alone" in caplog.text
     assert "labels.csv" in caplog.text
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="empty.*holds no records"):
+    with pytest.raises(ValueError, match=r"empty.*holds no records"):
         output.record_files([str(tmp_path / "empty")])
 
 
@@ -316,6 +316,21 @@ def test_an_interruption_at_any_moment_is_one_word(monkeypatch, capsys, verb):
     monkeypatch.setattr("ecg_transformers.cli.doctor.collect", interrupt)
     assert main([verb]) == 130
     assert capsys.readouterr().err == "Interrupted.\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["chek", "x"], "did you mean 'check'?"),
+        (["predict", "x", "--modle", "y"], "did you mean --model?"),
+        (["info", "x", "--sampling_rte", "5"], "did you mean --sampling_rate?"),
+    ],
+)
+def test_the_nearest_verb_or_option_is_named(capsys, words, meant):
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert end.value.code == 2
+    assert meant in capsys.readouterr().err
 
 
 def test_predict_writes_a_table(record, tmp_path, capsys):

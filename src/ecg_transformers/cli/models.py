@@ -105,6 +105,8 @@ def _predict(options: argparse.Namespace) -> int:
         )
     if options.batch_size < 1:
         raise ValueError(f"--batch_size must be at least 1, got {options.batch_size}.")
+    if options.top_k is not None and options.top_k < 1:
+        raise ValueError(f"--top_k must be at least 1, got {options.top_k}.")
     if options.output:
         check_table(options.output)
     if options.waves:

@@ -54,8 +54,11 @@ def load_checkpoint(
         or name.startswith((".", "/", "~"))
         or path.suffix in (".pt", ".pth", ".ckpt", ".safetensors")
     ):
+        from ecg_transformers.hub.folders import models_here
+
         raise CheckpointError(
-            f"{name!r} is no checkpoint's name, no folder, no file, and no Hub repository{did_you_mean(name, CHECKPOINTS)}"
+            f"{name!r} is no checkpoint's name, no folder, no file, and no Hub repository"
+            f"{did_you_mean(name, [*CHECKPOINTS, *models_here(path.parent)])}"
         )
     return _load_repository(name, token, config_overrides)
 
