@@ -34,7 +34,8 @@ def read_csv_record(path: Path, hints: Hints, limits: Limits) -> ECGRecord:
 
     Decimal commas are read where semicolons, tabs or blanks separate the cells. Empty cells are NaN. A first column of
     times or of sample numbers is left out, and times give the sampling rate. Units in the names (`I (uV)`, `I_uV`)
-    or in a second line are taken, lines that start with `#` or `%` are comments; values written as whole numbers need a unit. Without names `lead_names` must give them.
+    or in a second line are taken, lines that start with `#` or `%` are comments; values written as whole numbers need a
+    unit. Without names `lead_names` must give them.
 
     Raises:
         ECGDataError: several lines before the numbers, cells that are no numbers, times with a gap, a rate or unit that
