@@ -29,6 +29,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         OSError: the folder is missing, or cannot be written to; it names `path` where it would name no file.
     """
     target = Path(path)
+    if not target.absolute().parent.is_dir():
+        raise FileNotFoundError(f"{target}: there is no folder {target.absolute().parent}.")
     beside = target.with_name(f".{target.stem}.{_unique()}{target.suffix}")
     try:
         yield beside

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ecg_transformers.cli import build_parser, main
+from ecg_transformers.cli import build_parser, main, output
 from ecg_transformers.data.corpora import CORPORA
 from ecg_transformers.data.sheets import corpus_sheet
 from ecg_transformers.models.registry import list_methods, method_table
@@ -294,6 +294,43 @@ def test_pretrain_and_finetune_are_verbs(tmp_path):
     result = run("pretrain", "--metod", "st_mem", "--output_dir", "x")
     assert result.returncode == 2
     assert "--method" in result.stderr
+
+
+def test_a_folder_stands_for_its_records_and_what_else_lies_there_is_named(record, tmp_path, caplog):
+    (tmp_path / "labels.csv").write_text("file,labels\n")
+    named = output.record_files([str(tmp_path), record])
+    assert named == [record, record]
+    assert "left alone" in caplog.text
+    assert "labels.csv" in caplog.text
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"empty.*holds no records"):
+        output.record_files([str(tmp_path / "empty")])
+
+
+@pytest.mark.parametrize("verb", ["pretrain", "doctor"])
+def test_an_interruption_at_any_moment_is_one_word(monkeypatch, capsys, verb):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ecg_transformers.cli.training.run", interrupt)
+    monkeypatch.setattr("ecg_transformers.cli.doctor.collect", interrupt)
+    assert main([verb]) == 130
+    assert capsys.readouterr().err == "Interrupted.\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["chek", "x"], "did you mean 'check'?"),
+        (["predict", "x", "--modle", "y"], "did you mean --model?"),
+        (["info", "x", "--sampling_rte", "5"], "did you mean --sampling_rate?"),
+    ],
+)
+def test_the_nearest_verb_or_option_is_named(capsys, words, meant):
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert end.value.code == 2
+    assert meant in capsys.readouterr().err
 
 
 def test_predict_writes_a_table(record, tmp_path, capsys):

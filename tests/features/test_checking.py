@@ -96,6 +96,17 @@ def test_an_odd_rate_is_a_note(tmp_path):
     assert "odd rate" in found(ecg.check(tmp_path / "r.npz"), "note")
 
 
+def test_a_rate_that_no_other_record_of_the_same_length_has_is_a_note(tmp_path):
+    signal, leads = record()
+    for number in range(5):
+        np.savez(tmp_path / f"r{number}.npz", signal=signal + number, lead_names=leads)
+    rates = "".join(f"r{number}.npz,{25 if number == 3 else 250},AF\n" for number in range(5))
+    (tmp_path / "labels.csv").write_text("file,sampling_rate,labels\n" + rates)
+    odd = [problem for problem in ecg.check(tmp_path).problems if problem.kind == "odd rate"]
+    assert {Path(problem.file).name for problem in odd} == {"r3.npz"}
+    assert "at 25 Hz are 120 s, but 4 records" in odd[-1].sentence
+
+
 @pytest.fixture
 def folder(tmp_path):
     """A folder with a table: a copy, a broken file, and few records of each class."""

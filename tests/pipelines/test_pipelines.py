@@ -188,6 +188,14 @@ def test_a_checkpoint_is_applied_as_it_was_evaluated(tmp_path):
         classify(array(), sampling_rate=100, windows=True, num_crops=2)
 
 
+@pytest.mark.parametrize(("records", "said"), [(2, ["chosen on 2 validation records: too few"]), (30, []), (None, [])])
+def test_a_model_chosen_on_few_records_says_so(tmp_path, caplog, records, said):
+    pipeline("ecg-classification", model=checkpoint(tmp_path, "st_mem", evaluation_records=records))
+    warnings = [entry.getMessage() for entry in caplog.records if "validation record" in entry.getMessage()]
+    assert len(warnings) == len(said)
+    assert all(words in warning for words, warning in zip(said, warnings, strict=True))
+
+
 def test_the_answer_follows_the_thresholds_of_the_validation_split(tmp_path):
     multi = {"problem_type": "multi_label_classification"}
     model = checkpoint(tmp_path / "a", "st_mem", **multi, decision_thresholds=[0.0, 1.0, 0.0])

@@ -288,6 +288,14 @@ def test_a_run_that_goes_on_from_an_older_step_keeps_nothing_of_the_newer_ones(t
     assert [row["step"] for row in read_log(tmp_path / "train_log.jsonl")] == list(range(1, 13))
 
 
+def test_the_start_says_how_long_the_run_is(tmp_path: Path, capsys) -> None:
+    args = small_pretraining(tmp_path, max_steps=1)
+    pretrain(args)
+    first, last = capsys.readouterr().err.split("step 1/1")
+    assert f"training takes 1 step of {args.per_device_batch_size} records, " in first
+    assert "s left" in last
+
+
 def test_divided_batches_are_warned_of_at_the_start(tmp_path: Path, capsys) -> None:
     pretrain(small_pretraining(tmp_path, WITH_BATCH_NORM[0], max_steps=1, gradient_accumulation_steps=2))
     assert "depends on all records of a forward pass together" in capsys.readouterr().err

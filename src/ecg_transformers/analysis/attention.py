@@ -243,4 +243,4 @@ def _colour_bar(figure: Figure, image: Any, box: tuple[float, float, float, floa
     bar = figure.colorbar(image, cax=figure.add_axes(box))
     bar.set_label(label, fontsize=8, color=INK)
     bar.ax.tick_params(labelsize=7, colors=MUTED, length=2)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.ax.spines["outline"].set_visible(False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ecg_transformers.files import replacing
 
@@ -54,7 +54,7 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int | None = 
     return target
 
 
-def tidy(axes: Axes, grid: str | None = "y") -> None:
+def tidy(axes: Axes, grid: Literal["both", "x", "y"] | None = "y") -> None:
     """Quiet axes: no box, hairline grid below the data, small grey ticks."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
@@ -63,7 +63,7 @@ def tidy(axes: Axes, grid: str | None = "y") -> None:
         axes.spines[side].set_linewidth(0.6)
     axes.tick_params(colors=MUTED, labelsize=8, width=0.6, length=3)
     if grid is not None:
-        axes.grid(axis=grid, color=HAIRLINE, linewidth=0.6)  # type: ignore[arg-type]
+        axes.grid(axis=grid, color=HAIRLINE, linewidth=0.6)
         axes.set_axisbelow(True)
 
 

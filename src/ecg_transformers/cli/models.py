@@ -15,11 +15,11 @@ from ecg_transformers.cli.output import (
     add_verb,
     check_table,
     for_people,
-    named_files,
     only_prepared,
     print_json,
     print_table,
     progress,
+    record_files,
     signal_hints,
     tell_failure,
     write_table,
@@ -56,7 +56,7 @@ def _add_predict(verbs: Verbs) -> None:
         "files",
         nargs="+",
         metavar="FILE",
-        help="record files or globs, - for a list on stdin, or the folder of a prepared corpus",
+        help="record files, globs or folders, - for a list on stdin, or the folder of a prepared corpus",
     )
     predict.add_argument("--model", help="folder or Hub name of a fine-tuned model, or a published classifier's name")
     predict.add_argument("--top_k", type=int, help="only the best k classes")
@@ -105,6 +105,8 @@ def _predict(options: argparse.Namespace) -> int:
         )
     if options.batch_size < 1:
         raise ValueError(f"--batch_size must be at least 1, got {options.batch_size}.")
+    if options.top_k is not None and options.top_k < 1:
+        raise ValueError(f"--top_k must be at least 1, got {options.top_k}.")
     if options.output:
         check_table(options.output)
     if options.waves:
@@ -114,7 +116,7 @@ def _predict(options: argparse.Namespace) -> int:
     _check_classifier(options.model)
     parameters = {"top_k": options.top_k, "num_crops": options.num_crops, "windows": options.windows or None}
     given = {name: value for name, value in parameters.items() if value is not None}
-    results = _results(options, list(named_files(options.files)), given)
+    results = _results(options, record_files(options.files), given)
     print(NOT_A_DEVICE, file=sys.stderr)
     people = for_people(options) and not options.output
     rows, failed = [], 0
@@ -128,7 +130,7 @@ def _predict(options: argparse.Namespace) -> int:
             print(json.dumps({"file": path, "predictions": result}, ensure_ascii=False), flush=True)
     if options.output:
         write_table(rows, options.output)
-        print(f"{len(rows)} records written to {options.output}", file=sys.stderr)
+        print(f"{len(rows)} record{'s' * (len(rows) != 1)} written to {options.output}", file=sys.stderr)
     elif people:
         print_table([{name: _rounded(value) for name, value in row.items()} for row in rows])
     return 1 if failed else 0

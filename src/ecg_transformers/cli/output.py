@@ -74,16 +74,20 @@ def signal_hints(options: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
+def long_options(options: argparse.Namespace) -> dict[str, argparse.Action]:
+    """The options of the verb, by the name that starts with `--`."""
+    actions = getattr(getattr(options, "parser", None), "_actions", [])  # argparse has no public list of them
+    return {name: action for action in actions for name in action.option_strings if name.startswith("--")}
+
+
 def in_flags(options: argparse.Namespace, sentence: str) -> str:
     """A sentence of the library in the words of the verb: its options in place of arguments.
 
     What a corpus takes is `--option NAME=VALUE`, where the verb is about a corpus or a folder.
     """
     said = {}
-    for action in getattr(options.parser, "_actions", []):
-        flag = next((one for one in action.option_strings if one.startswith("--")), None)
-        if flag is not None:
-            said[flag[2:]] = flag if action.nargs == 0 else f"{flag} {{}}"
+    for flag, action in long_options(options).items():
+        said[flag[2:]] = flag if action.nargs == 0 else f"{flag} {{}}"
     if "leads" in said:
         said["lead_names"] = said["leads"]
     for name in _corpus_options(options) if "option" in said else ():
@@ -182,6 +186,17 @@ def named_files(patterns: Sequence[str]) -> Iterator[str]:
             yield from found or [pattern]
         else:
             yield pattern
+
+
+def record_files(patterns: Sequence[str]) -> list[str]:
+    """Paths named on the command line, and the records of folders; a prepared corpus alone stays as it is named."""
+    from ecg_transformers.data.corpora.folder.files import records_of
+    from ecg_transformers.data.prepared import is_prepared
+
+    paths = list(named_files(patterns))
+    if len(paths) == 1 and is_prepared(paths[0]):
+        return paths
+    return [str(one) for path in paths for one in (records_of(path) if Path(path).is_dir() else [path])]
 
 
 def tell_failure(options: argparse.Namespace, path: str, error: Exception) -> None:

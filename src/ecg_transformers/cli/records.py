@@ -12,9 +12,9 @@ from ecg_transformers.cli.output import (
     add_verb,
     for_people,
     in_flags,
-    named_files,
     print_json,
     print_table,
+    record_files,
     signal_hints,
 )
 from ecg_transformers.words import key_value
@@ -36,7 +36,9 @@ def add_verbs(verbs: Verbs) -> None:
     plot.set_defaults(run=_plot)
     text = "Write records of any readable format as WFDB, NPZ or CSV, without the patient's identity."
     convert = add_verb(verbs, "convert-record", text, "convert-record exports/*.xml -o records --to wfdb")
-    convert.add_argument("files", nargs="+", metavar="FILE", help="record files or globs; - reads a list from stdin")
+    convert.add_argument(
+        "files", nargs="+", metavar="FILE", help="record files, globs or folders; - reads a list from stdin"
+    )
     convert.add_argument("-o", "--output", required=True, metavar="DIR", help="folder to write into")
     convert.add_argument("--to", choices=("wfdb", "npz", "csv"), default="wfdb", help="format to write")
     convert.add_argument("--keep_identity", action="store_true", help="write the patient's own id, name and birth date")
@@ -129,7 +131,7 @@ def _convert_record(options: argparse.Namespace) -> int:
 
     failed = 0
     hints = {**signal_hints(options), "keep_identity": options.keep_identity}
-    for result in convert_records(named_files(options.files), options.output, options.to, **hints):
+    for result in convert_records(record_files(options.files), options.output, options.to, **hints):
         failed += result.written is None
         if result.written is None:
             print(f"ecg-transformers convert-record: {in_flags(options, result.problem)}", file=sys.stderr)

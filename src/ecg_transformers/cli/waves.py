@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from ecg_transformers.cli.output import (
     NOT_A_DEVICE,
     for_people,
-    named_files,
     print_table,
     progress,
+    record_files,
     signal_hints,
     tell_failure,
     write_table,
@@ -39,7 +39,7 @@ def predict_waves(options: argparse.Namespace) -> int:
     print(NOT_A_DEVICE, file=sys.stderr)
     people = for_people(options) and not options.output
     rows, failed = [], 0
-    files = progress(list(named_files(options.files)))
+    files = progress(record_files(options.files))
     for path, result in pipeline.run_many(files, options.batch_size, **signal_hints(options)):
         if isinstance(result, Exception):
             failed += 1
@@ -55,7 +55,7 @@ def predict_waves(options: argparse.Namespace) -> int:
             print(json.dumps({"file": path, "waves": result, **intervals.to_dict()}, ensure_ascii=False), flush=True)
     if options.output:
         write_table(rows, options.output)
-        print(f"{len(rows)} records written to {options.output}", file=sys.stderr)
+        print(f"{len(rows)} record{'s' * (len(rows) != 1)} written to {options.output}", file=sys.stderr)
     elif people:
         print_table(rows, ["file", *UNITS])
         print("Median ± SD over beats. QTcB: Bazett, QTcF: Fridericia.")

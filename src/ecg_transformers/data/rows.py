@@ -89,11 +89,8 @@ class RecordTable:
     def __len__(self) -> int:
         return len(self._lengths) if self._rows is None else len(self._rows)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"dataset": self.dataset}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["dataset"])  # type: ignore[misc]
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.dataset,)
 
     def _row(self, index: int) -> int:
         size = len(self)

@@ -30,6 +30,7 @@ Severity = Literal["error", "note"]
 FEW_RECORDS = 10
 SHOWN_NOTES = 10
 ODD_RATES = (80.0, 2000.0)  # Hz: outside, a rate is more often a typing error than a device
+ALIKE_SHARE = 4  # so many times as many records of the same number of samples have another rate
 SHORT_SECONDS = 2.5
 EINTHOVEN_SHARE = 0.2  # of the size of lead II: more is no rounding
 KINDS = {
@@ -241,6 +242,8 @@ def _check_files(corpus: Corpus, report: CheckReport, needs: Needs | None) -> No
     hints = {name: getattr(options, name, None) for name in ("sampling_rate", "lead_names", "units")}
     for path in sorted(FileIndex.scan(corpus.data_dir).paths.values()):
         _check_file(path, {name: value for name, value in hints.items() if value is not None}, report, needs)
+    # what a file does not say may stand in the table
+    report.problems = [problem for problem in report.problems if problem.kind != KINDS["MissingHintError"]]
 
 
 def _rows(corpus: Corpus, plan: CorpusPlan, item: Item, report: CheckReport) -> Iterator[ECGRecord]:
@@ -326,7 +329,7 @@ def _check_needs(record: ECGRecord, report: CheckReport, needs: Needs | None, wh
 
 
 class _Seen:
-    """What only all records together show: copies, patients in two splits, classes with few records."""
+    """What only all records together show: copies, patients in two splits, odd rates, classes with few records."""
 
     def __init__(self) -> None:
         self._content: dict[bytes, str] = {}
@@ -334,6 +337,7 @@ class _Seen:
         self._labels: Counter[str] = Counter()
         self._twice: list[tuple[Item, str, str | None]] = []
         self._unlabelled: list[tuple[Item, str | None]] = []
+        self._rates: dict[int, dict[float, list[tuple[Item, str | None]]]] = {}
 
     def note(self, split: str, item: Item, record: ECGRecord, file: str | None) -> None:
         digest = hashlib.sha256(record.signal.tobytes() + json.dumps(record.lead_names).encode()).digest()
@@ -342,6 +346,7 @@ class _Seen:
         self._content.setdefault(digest, item.record_id)
         if record.patient_id is not None:
             self._splits.setdefault(str(record.patient_id), set()).add(split)
+        self._rates.setdefault(record.num_samples, {}).setdefault(record.sampling_rate, []).append((item, file))
         if split == "train":
             self._labels.update(item.labels)
         if not item.labels:
@@ -354,6 +359,17 @@ class _Seen:
             if len(splits) > 1:
                 text = f"patient {patient} has records in the splits {', '.join(sorted(splits))}: put them into one."
                 report.add("error", "patient in two splits", text)
+        for samples, rates in self._rates.items():
+            usual = max(rates, key=lambda rate: len(rates[rate]))
+            for rate, found in rates.items():
+                if len(rates[usual]) < ALIKE_SHARE * len(found):
+                    continue
+                text = (
+                    f"{samples} samples at {rate:g} Hz are {samples / rate:g} s, but {len(rates[usual])} records of as "
+                )
+                text += f"many samples have {usual:g} Hz: is the rate right?"
+                for item, file in found:
+                    report.add("note", "odd rate", text, record_id=item.record_id, file=file)
         if plan.task_kind not in ("multilabel", "multiclass"):
             return
         for item, file in self._unlabelled:

@@ -96,8 +96,11 @@ def _may_be_repository(name: str) -> bool:
 
 
 def _not_there(name: str) -> CheckpointError:
+    from ecg_transformers.hub.folders import models_here
+
     return CheckpointError(
-        f"{name!r} is no checkpoint's name, no folder, no file, and no Hub repository{did_you_mean(name, CHECKPOINTS)}"
+        f"{name!r} is no checkpoint's name, no folder, no file, and no Hub repository"
+        f"{did_you_mean(name, [*CHECKPOINTS, *models_here(Path(name).parent)])}"
     )
 
 

@@ -83,13 +83,16 @@ def check_model_name(name: str) -> None:
         if not (path / "config.json").is_file():
             raise ValueError(f"{name} is not a model folder: it has no config.json.")
     elif name.count("/") != 1 or path.is_absolute() or name.startswith((".", "~")):
-        parent = path.parent
-        here = [str(folder.parent) for folder in sorted(parent.glob("*/config.json"))] if parent.is_dir() else []
-        close = nearest(name, here)
+        close = nearest(name, models_here(path.parent))
         raise ValueError(
             f"There is no model folder {name}{f'; did you mean {close}?' if close else '.'} Name a folder that holds a "
             "config.json, or a repository of the Hub as OWNER/NAME."
         )
+
+
+def models_here(folder: Path) -> list[str]:
+    """The model folders of a folder."""
+    return [str(config.parent) for config in sorted(folder.glob("*/config.json"))] if folder.is_dir() else []
 
 
 def extractor_for(model: "ECGPreTrainedModel") -> "Extractor":

@@ -61,6 +61,7 @@ class ECGConfig(PreTrainedConfig):
         evaluation_crops: evenly spaced crops of a record by which the checkpoint was evaluated (1 is the centre crop):
             the default of pipelines. None: it was not.
         evaluation_seconds: longest record of that evaluation.
+        evaluation_records: validation records by which the checkpoint and its thresholds were chosen.
         decision_thresholds: of the classes of a multi-label task, chosen on the validation split.
         variant: which of the method's published models this is, where several share the network; its preprocessing
             and licence follow from it.
@@ -80,6 +81,7 @@ class ECGConfig(PreTrainedConfig):
     head_dropout: float | int = 0.0
     evaluation_crops: int | None = None
     evaluation_seconds: float | int | None = None
+    evaluation_records: int | None = None
     decision_thresholds: list[float] | None = None
     variant: str | None = None
     converted_from: str | None = None

@@ -8,21 +8,19 @@ from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
 from ecg_transformers.layers.heads import AttentionPooling
-from ecg_transformers.models.base import ECGConfig, ECGPreTrainedModel
+from ecg_transformers.models.base import ECGConfig
 from ecg_transformers.models.leads import LeadIndices, check_input, repeat_for_crops
 from ecg_transformers.models.outputs import ECGClassifierOutput
+from ecg_transformers.models.shared.with_head import ECGModelWithHead
 
 
-class ECGForSequenceClassification(ECGPreTrainedModel):
+class ECGForSequenceClassification(ECGModelWithHead):
     """A base model with a linear head; takes single crops `(B, L, T)` or several crops of a record `(B, k, L, T)`.
 
     Loss uses the mean of the crops' logits, metrics the mean of their probabilities, as ST-MEM publishes it.
     A method's class derives from this class and its own pre-trained class, and names its config and base class:
     `config: STMEMConfig` (transformers reads the annotation) and `base_class = STMEMModel`.
     """
-
-    base_class: type[ECGPreTrainedModel]
-    head_is_new = False  # loading found no head in the checkpoint: its predictions would be noise
 
     def __init__(self, config: ECGConfig) -> None:
         super().__init__(config)
@@ -45,15 +43,6 @@ class ECGForSequenceClassification(ECGPreTrainedModel):
     def build_classifier(self, size: int) -> nn.Module:
         """The last map, `(B, size)` to `(B, num_labels)`."""
         return nn.Linear(size, self.config.num_labels)
-
-    def after_loading(self, missing_keys: set[str]) -> None:
-        super().after_loading(missing_keys)
-        self.head_is_new = any(key.startswith("classifier.") for key in missing_keys)
-
-    def train(self, mode: bool = True) -> "ECGForSequenceClassification":
-        if mode:  # a head that is being trained is no longer the random one that loading made
-            self.head_is_new = False
-        return super().train(mode)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

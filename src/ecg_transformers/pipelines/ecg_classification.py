@@ -1,11 +1,15 @@
 """`pipeline("ecg-classification")`: label names and probabilities of records. Not a medical device."""
 
+import logging
 from typing import Any
 
 import torch
 from transformers.utils import ModelOutput
 
+from ecg_transformers.hub.cards import FEW_RECORDS
 from ecg_transformers.pipelines.base import ECGPipeline
+
+logger = logging.getLogger(__name__)
 
 
 class ECGClassificationPipeline(ECGPipeline):
@@ -30,6 +34,13 @@ class ECGClassificationPipeline(ECGPipeline):
             raise ValueError(
                 f"The checkpoint {self.model.name_or_path or type(self.model).__name__} holds no classifier, so its "
                 "predictions would be noise: fine-tune it first, or name a fine-tuned model."
+            )
+        chosen_on = self.model.config.evaluation_records
+        if chosen_on is not None and chosen_on < FEW_RECORDS:
+            logger.warning(
+                "This model and its thresholds were chosen on %d validation record%s: too few to trust its answers.",
+                chosen_on,
+                "s" if chosen_on > 1 else "",
             )
 
     def _sanitize_parameters(

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from ecg_transformers.data.corpora.folder.files import FileIndex
+from ecg_transformers.data.corpora.folder.files import records_of
 from ecg_transformers.data.errors import ECGDataError
 from ecg_transformers.data.readers import read_record
 from ecg_transformers.features.inputs import Signal, as_rows
@@ -178,18 +178,6 @@ def embed(
 
 
 embed.last_report = EmbedReport()  # type: ignore[attr-defined]
-
-
-def records_of(folder: str | os.PathLike[str]) -> list[Path]:
-    """The records of a folder, by name.
-
-    Raises:
-        ValueError: it holds none.
-    """
-    index = FileIndex.scan(Path(folder))
-    if not index.paths:
-        raise ValueError(f"{os.fspath(folder)} holds no records.")
-    return [path for _, path in sorted(index.paths.items())]
 
 
 def _each(records: Any) -> Iterator[tuple[str, Any]]:

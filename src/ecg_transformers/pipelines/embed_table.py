@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ecg_transformers._version import __version__
 from ecg_transformers.data.corpora import CORPORA
+from ecg_transformers.data.corpora.folder.files import records_of
 from ecg_transformers.data.loading import load_ecg_dataset
 from ecg_transformers.data.prepared import is_prepared
 from ecg_transformers.files import QuietFile, replacing, write_json
-from ecg_transformers.pipelines.embed import Encoder, Prepared, mean_vector, records_of
+from ecg_transformers.pipelines.embed import Encoder, Prepared, mean_vector
 
 if TYPE_CHECKING:
     import pyarrow as pa

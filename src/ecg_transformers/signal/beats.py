@@ -7,8 +7,9 @@ so an overnight record is processed in overlapping blocks with bounded memory.
 `python benchmarks/beat_detection.py` prints its accuracy and speed on annotated records.
 
 What was chosen on which records: band, thresholds and refinement on 8 records of MIT-BIH and 32 subjects of LUDB; the
-level in pauses, the search-back's comparison with its beats and the rules for pacing on these, on MIT-BIH 107 and 232,
-LUDB 34 and 95, and on synthetic leads; fast rhythms on synthetic leads only. No other annotated record was looked at.
+level in pauses, the search-back's comparison with its beats, the rules for pacing and those for small waves on both
+leads of these, on MIT-BIH 107 and 232, LUDB 34 and 95, and on synthetic leads;
+fast rhythms on synthetic leads only. No other annotated record was looked at.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from ecg_transformers.signal.pacing import bridge_spikes, captured_spikes, mark_
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
+Bool = NDArray[np.bool_]
 
 METHODS = ("zero_phase", "sleepecg", "neurokit")
 MIN_DURATION_S = 1.0
@@ -40,6 +42,9 @@ REFINEMENT_S = {"zero_phase": 0.08, "sleepecg": 0.10, "neurokit": 0.10}
 REFINEMENT_WIDTH_S = 0.06
 NEIGHBOURS = 17
 LEVEL_SHARE, FLOOR_FACTOR = 0.30, 2.0
+CLEAR_SHARE, CLEAR_FLOOR_FACTOR, CLEAR_WAVE_FACTOR = 0.20, 8.0, 2.0
+SMALL_SHARE, NOISE_REACH_S, NOISE_CONTRAST = 0.50, 0.5, 1.5
+WAVE_NEIGHBOURS, WAVE_RANK, WAVE_FACTOR, WAVE_SHARPNESS = 33, 0.15, 1.4, 1.1
 NOISE_FACTOR = 2.8  # white or brown noise rarely has level / floor above 2.8 in 10 s; 99 % of real leads are above 4.5
 PAUSE_BIN_S, PAUSE_BINS, PAUSE_SHARE, PAUSE_ALONE_S = 2.0, 9, 0.6, 0.5
 SEARCH_BACK_GAP, SEARCH_BACK_LEVEL_SHARE, SEARCH_BACK_FLOOR_FACTOR, SEARCH_BACK_DISTANCE_S = 1.66, 0.15, 1.5, 0.36
@@ -197,8 +202,10 @@ def _zero_phase(filtered: Float, sampling_rate: float) -> tuple[Int, list[Int]]:
     )
     floor = _local_floor(curve, candidates, sampling_rate)
     peaky = level > NOISE_FACTOR * floor
-    strong = peaky & (height > LEVEL_SHARE * level) & (height > FLOOR_FACTOR * floor)
-    weak = (height > SEARCH_BACK_LEVEL_SHARE * level) & (height > SEARCH_BACK_FLOOR_FACTOR * floor) & ~strong
+    noisy = _in_noise(curve, candidates, level, sampling_rate)
+    high = _stands_out(filtered, curve, candidates, level, floor, sampling_rate)
+    strong = peaky & high & (height > FLOOR_FACTOR * floor) & ~noisy
+    weak = (height > SEARCH_BACK_LEVEL_SHARE * level) & (height > SEARCH_BACK_FLOOR_FACTOR * floor) & ~strong & ~noisy
     beats = _search_back(candidates, height, strong, weak, sampling_rate)
     fast = fast_beats(curve, filtered, candidates, level, sampling_rate)
     for run in fast:
@@ -210,13 +217,17 @@ def _zero_phase(filtered: Float, sampling_rate: float) -> tuple[Int, list[Int]]:
 
 def _slope_energy(filtered: Float, sampling_rate: float) -> Float:
     """Root of the mean squared slope in a centred window of 0.1 s."""
-    from scipy.ndimage import uniform_filter1d
-
     slope = np.diff(filtered, prepend=filtered[:1])
-    width = max(1, round(SMOOTHING_S * sampling_rate))
-    curve = np.sqrt(np.maximum(uniform_filter1d(slope * slope, width, mode="constant"), 0.0))
+    curve = np.sqrt(_moving_mean(slope * slope, SMOOTHING_S * sampling_rate))
     # behind a large artefact the running sum leaves rounding, which is not a signal
     return np.where(curve > 1e-6 * np.max(curve), curve, 0.0)
+
+
+def _moving_mean(values: Float, width: float) -> Float:
+    from scipy.ndimage import uniform_filter1d
+
+    mean: Float = np.maximum(uniform_filter1d(values, max(1, round(width)), mode="constant"), 0.0)
+    return mean
 
 
 def _local_maxima(curve: Float, half_window: int) -> Int:
@@ -229,11 +240,9 @@ def _local_maxima(curve: Float, half_window: int) -> Int:
 
 def _neighbour_level(height: Float) -> Float:
     """For each candidate the median of the higher two thirds of the 17 heights around it (fewer in short records)."""
-    count = min(NEIGHBOURS, height.size)
-    windows = np.sort(np.lib.stride_tricks.sliding_window_view(height, count), axis=1)
-    level = np.median(windows[:, count // 3 :], axis=1)
-    position = np.clip(np.arange(height.size) - count // 2, 0, level.size - 1)
-    return level[position]
+    windows = np.sort(_around(height, NEIGHBOURS), axis=1)
+    level: Float = np.median(windows[:, windows.shape[1] // 3 :], axis=1)
+    return level
 
 
 def _level_across_pauses(candidates: Int, height: Float, size: int, sampling_rate: float) -> Float:
@@ -256,6 +265,52 @@ def _level_across_pauses(candidates: Int, height: Float, size: int, sampling_rat
     return level[np.clip(bin_of - count // 2, 0, level.size - 1)]
 
 
+def _stands_out(filtered: Float, curve: Float, candidates: Int, level: Float, floor: Float, fs: float) -> Bool:
+    """Whether each candidate is high enough for a beat: nearly a third of the level, as a rule.
+
+    A lower one is a beat in a clean lead, far above both the floor and the P and T waves around it (a small ectopic
+    beat). A somewhat higher one is none where many lower ones are nearly as high, unless it is sharper than the beats
+    (a tall P wave among P waves, in a block).
+    """
+    height = curve[candidates]
+    share = height / level
+    lower = np.sort(_around(np.where(share > LEVEL_SHARE, 0.0, share), WAVE_NEIGHBOURS), axis=1)
+    wave = lower[:, -max(1, round(WAVE_RANK * lower.shape[1]))]
+    edge = SEARCH_BACK_DISTANCE_S * fs  # where the T wave of a beat outside may lie
+    clear = (candidates > edge) & (candidates < curve.size - edge)
+    clear &= (share > CLEAR_SHARE) & (height > CLEAR_FLOOR_FACTOR * floor) & (share > CLEAR_WAVE_FACTOR * wave)
+    high = share > LEVEL_SHARE
+    like_waves = high & (share < WAVE_FACTOR * wave)
+    usual = high & ~like_waves
+    if like_waves.any() and usual.any():
+        size = np.sqrt(_moving_mean(filtered * filtered, SMOOTHING_S * fs)[candidates])
+        sharp = height / np.maximum(size, 1e-300)
+        high = usual | (like_waves & (sharp > WAVE_SHARPNESS * np.median(sharp[usual])))
+    return clear | high
+
+
+def _in_noise(curve: Float, candidates: Int, level: Float, sampling_rate: float) -> Bool:
+    """Which small candidates are hardly higher than half of the second around them: a burst of muscle noise.
+
+    The curve is mirrored at its ends, where a beat that the record cuts would else be compared with itself.
+    """
+    reach = NOISE_REACH_S * sampling_rate
+    noisy = curve[candidates] < SMALL_SHARE * level
+    small = candidates[noisy]
+    places = np.abs(small[:, None] + np.linspace(-reach, reach, 51).astype(np.int64))
+    last = curve.size - 1
+    usual = np.median(curve[last - np.abs(last - places)], axis=1)
+    noisy[noisy] = curve[small] < NOISE_CONTRAST * usual
+    return noisy
+
+
+def _around(values: NDArray[Any], count: int) -> NDArray[Any]:
+    """For each value the `count` around it (fewer where there are fewer; at the ends the nearest full window)."""
+    count = min(count, values.size)
+    windows = np.lib.stride_tricks.sliding_window_view(values, count)
+    return windows[np.clip(np.arange(values.size) - count // 2, 0, values.size - count)]
+
+
 def _local_floor(curve: Float, candidates: Int, sampling_rate: float) -> Float:
     """The 25th percentile of the curve in windows of about ten seconds, interpolated at the candidates."""
     pieces = max(1, int(curve.size / (FLOOR_WINDOW_S * sampling_rate)))
@@ -265,7 +320,7 @@ def _local_floor(curve: Float, candidates: Int, sampling_rate: float) -> Float:
     return np.interp(candidates, (np.arange(pieces) + 0.5) * width, floors)
 
 
-def _search_back(candidates: Int, height: Float, strong: NDArray[np.bool_], weak: NDArray[np.bool_], fs: float) -> Int:
+def _search_back(candidates: Int, height: Float, strong: Bool, weak: Bool, fs: float) -> Int:
     """Weaker candidates in gaps longer than 1.66 median RR, the highest first, not close to any beat.
 
     A candidate must reach a third of the smallest beats around the gap (the second smallest of 17): where all beats are
@@ -274,14 +329,11 @@ def _search_back(candidates: Int, height: Float, strong: NDArray[np.bool_], weak
     beats = candidates[strong]
     if beats.size < 3 or not weak.any():
         return beats
-    count = min(NEIGHBOURS, beats.size)
-    windows = np.sort(np.lib.stride_tricks.sliding_window_view(height[strong], count), axis=1)
-    smallest = windows[np.clip(np.arange(beats.size) - count // 2, 0, beats.size - count), count // SEARCH_BACK_RANK]
+    windows = np.sort(_around(height[strong], NEIGHBOURS), axis=1)
+    smallest = windows[:, windows.shape[1] // SEARCH_BACK_RANK]
     weak = weak & (height > SEARCH_BACK_BEAT_SHARE * np.interp(candidates, beats, smallest))
     rr = np.diff(beats)
-    count = min(NEIGHBOURS, rr.size)
-    medians = np.median(np.lib.stride_tricks.sliding_window_view(rr, count), axis=1)
-    usual = medians[np.clip(np.arange(rr.size) - count // 2, 0, medians.size - 1)]
+    usual = np.median(_around(rr, NEIGHBOURS), axis=1)
     distance = SEARCH_BACK_DISTANCE_S * fs
     added: list[int] = []
     for gap in np.flatnonzero(rr > SEARCH_BACK_GAP * usual):

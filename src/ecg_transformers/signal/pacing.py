@@ -20,6 +20,7 @@ Bool = NDArray[np.bool_]
 
 SPIKE_S = 0.008  # a spike is over within this time; an R peak is about three times as wide
 LEAD_S = (0.045, 0.170)  # from the spike to the largest deflection of the complex
+QUIET_S = (0.16, 0.04)  # before the spike, where the noise is measured: clear of its ringing in a slowly sampled lead
 LARGEST_SHIFT_S = 0.065
 NEIGHBOURS = 33
 PACED_SHARE = 0.3  # of the neighbours: spikes are believed, and one that drowned is inferred
@@ -118,7 +119,9 @@ def _spike_delays(lead: Float, sharp: Float, peaks: Int, wide: Float, sampling_r
     found = (height > STEEPNESS * np.max(sharp[within], axis=1)) & (height > HEIGHT_SHARE * np.abs(wide[peaks]))
     if not found.any():
         return np.zeros(peaks.size, dtype=np.int64)
-    found[found] = height[found] > NOISE_FACTOR * np.median(heights[found], axis=1)
+    far, near = (_samples(seconds, sampling_rate) for seconds in QUIET_S)
+    quiet = np.clip(spikes[found, None] + np.arange(-far, -near + 1), 0, lead.size - 1)
+    found[found] = height[found] > NOISE_FACTOR * np.median(sharp[quiet], axis=1)
     found[found] = _is_narrow(lead, spikes[found], sampling_rate)
     return np.where(found, peaks - spikes, 0)
 

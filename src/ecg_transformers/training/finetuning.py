@@ -30,7 +30,7 @@ from ecg_transformers.training.delineation.job import DelineationJob
 from ecg_transformers.training.loop import train
 from ecg_transformers.training.plan.settings import plain, resolve_schedule
 from ecg_transformers.training.process.signals import StopRequest
-from ecg_transformers.training.process.start import on_main_process, started
+from ecg_transformers.training.process.start import on_main_process, say, started
 from ecg_transformers.training.process.threads import fix_threads
 from ecg_transformers.training.report.log import Reporter
 from ecg_transformers.training.report.model_folder import quiet_loading, save_folder, save_model
@@ -78,6 +78,7 @@ def finetune(args: FinetuningArguments) -> RunSummary:
         fix_threads(args, accelerator, state_before(args, checkpoint))
         job = prepare_job(args, accelerator, kind_of_job(args))
         on_main_process(accelerator, job.tell_untrained)
+        on_main_process(accelerator, lambda: say(f"training takes {job.length}"))
         train_all_seeds(job, stop, checkpoint)
         return evaluate_all_seeds(job, stop)
 

@@ -41,7 +41,7 @@ from ecg_transformers.training.plan.settings import (
 )
 from ecg_transformers.training.plan.start import sizes_of_start
 from ecg_transformers.training.process.signals import StopRequest
-from ecg_transformers.training.process.start import on_main_process, started
+from ecg_transformers.training.process.start import on_main_process, say, started
 from ecg_transformers.training.process.threads import fix_threads
 from ecg_transformers.training.report.log import Reporter
 from ecg_transformers.training.report.model_folder import quiet_loading, save_model
@@ -104,6 +104,7 @@ def _pretrain(args: PretrainingArguments, accelerator: Accelerator, stop: StopRe
     run = prepare_run(args, settings, split, extractor, accelerator, checkpoint, source)
     output_dir = run.saving.output_dir
     first_step = 0 if checkpoint is None else checkpoint.step
+    on_main_process(accelerator, lambda: say(f"training takes {run.plan.length(run.schedule.total_steps)}"))
     title, is_main = settings.method.title, accelerator.is_main_process
     with Reporter(output_dir, first_step, run.schedule.total_steps, title, is_main, args.tensorboard) as reporter:
         train(run, reporter, stop, first_step)

@@ -155,3 +155,47 @@ def test_lines_of_text_before_the_numbers_are_named(tmp_path):
 def test_a_separator_at_the_end_of_every_line_makes_no_lead(tmp_path):
     (tmp_path / "r.csv").write_text("I,II,\n0.1,0.2,\n0.3,0.4,\n")
     assert read_record(tmp_path / "r.csv", sampling_rate=100).lead_names == ["I", "II"]
+
+
+@pytest.mark.parametrize("head", ["I_uV,II_uV", "I/uV,II/uV", "I [µV],II [µV]", "I (uV),II_uV"])
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252", "utf-16"])
+def test_units_behind_names_are_taken_in_every_usual_spelling_and_encoding(tmp_path, head, encoding):
+    (tmp_path / "r.csv").write_bytes(text(header=head).encode(encoding))
+    record = read_record(tmp_path / "r.csv", sampling_rate=100)
+    assert record.lead_names == ["I", "II"]
+    np.testing.assert_allclose(record.signal, SIGNAL / 1000, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "step"), [("Zeit [s]", 0.01), ("time_ms", 10), ("Time (min)", 1 / 6000), ("temps (us)", 10_000)]
+)
+def test_the_unit_of_a_time_is_read_whatever_its_column_is_called(tmp_path, name, step):
+    lines = text().splitlines()
+    content = [f"{name},{lines[0]}"] + [f"{n * step:.8f},{line}" for n, line in enumerate(lines[1:])]
+    (tmp_path / "r.csv").write_text("\n".join(content))
+    record = read_record(tmp_path / "r.csv")
+    assert record.lead_names == ["I", "aVR"]
+    assert record.sampling_rate == pytest.approx(100, rel=1e-3)
+
+
+def test_a_time_in_a_unit_that_is_not_known_says_no_rate(tmp_path):
+    lines = text().splitlines()
+    content = ["time (ticks)," + lines[0]] + [f"{n / 100},{line}" for n, line in enumerate(lines[1:])]
+    (tmp_path / "r.csv").write_text("\n".join(content))
+    with pytest.raises(MissingHintError, match="sampling_rate"):
+        read_record(tmp_path / "r.csv")
+    assert read_record(tmp_path / "r.csv", sampling_rate=250).lead_names == ["I", "aVR"]
+
+
+@pytest.mark.parametrize("head", ["# made by a device\n# rate 100\nI,avr", "# I,avr", "% made\n# I,avr"])
+def test_comments_are_no_leads_and_the_names_behind_a_mark_are(tmp_path, head):
+    (tmp_path / "r.csv").write_text(head + "\n" + text(header=None))
+    record = read_record(tmp_path / "r.csv", sampling_rate=100)
+    assert record.lead_names == ["I", "aVR"]
+    np.testing.assert_allclose(record.signal, SIGNAL, rtol=1e-6)
+
+
+@pytest.mark.parametrize("names", [["I_s", "II_ms"], ["lead_V", "V1"]])
+def test_the_end_of_a_lead_name_is_no_unit_by_chance(tmp_path, names):
+    (tmp_path / "r.csv").write_text(text(header=",".join(names)))
+    assert read_record(tmp_path / "r.csv", sampling_rate=100).lead_names == names

@@ -41,6 +41,14 @@ def test_signals_become_millivolts_and_keep_their_digits(tmp_path):
     np.testing.assert_array_equal(digital.samples[:, 0], np.maximum(truth.signals[0].digital, -32767))
 
 
+@pytest.mark.parametrize("spelling", ["µV".encode("latin-1"), "µV".encode(), "μV".encode(), b"UV"])
+def test_microvolts_are_known_in_every_spelling(tmp_path, spelling):
+    truth = write(tmp_path / "r.edf")
+    content = (tmp_path / "r.edf").read_bytes().replace(b"uV".ljust(8), spelling.ljust(8))
+    (tmp_path / "r.edf").write_bytes(content)
+    np.testing.assert_allclose(read_record(tmp_path / "r.edf").signal[:, 0], truth.signals[0].data / 1000, atol=1e-6)
+
+
 def test_signals_of_several_rates_must_be_chosen_from(tmp_path):
     write(tmp_path / "r.edf", rates=(200, 100))
     with pytest.raises(SignalError, match="lead_names"):

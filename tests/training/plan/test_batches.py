@@ -117,3 +117,8 @@ def test_the_global_batch_of_shards_is_the_same_however_it_is_divided() -> None:
     divided = BatchPlan(237, per_device_batch_size=2, accumulation=2, num_processes=2, seed=1, groups=GROUPS)
     for step in range(2 * whole.steps_per_epoch):
         assert sorted(records_of_step(divided, step)) == sorted(records_of_step(whole, step))
+
+
+def test_the_length_of_a_run_is_told_in_words():
+    assert BatchPlan(100, 8, 2).length(12) == "12 steps of 16 records, 2 epochs of 100 records"
+    assert BatchPlan(100, 100).length(1) == "1 step of 100 records, 1 epoch of 100 records"

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch.utils.tensorboard
 
-from ecg_transformers.training.report.log import Reporter
+from ecg_transformers.training.report.log import Reporter, time_in_words
 
 
 class FullDisk:
@@ -48,3 +48,8 @@ def test_closing_hides_no_error_of_the_run(tmp_path: Path, monkeypatch) -> None:
 
     with pytest.raises(KeyError, match="the error of the run"):
         fail()
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(0.4, "0 s"), (99, "99 s"), (754, "13 min"), (12_000, "3 h 20 min")])
+def test_the_time_left_is_told_as_people_say_it(seconds, words):
+    assert time_in_words(seconds) == words

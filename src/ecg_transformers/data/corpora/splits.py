@@ -17,12 +17,17 @@ _NAMES = {
 _GOLDEN = 0.6180339887498949
 
 
+def split_called(text: str) -> str | None:
+    """`val` to `validation`, and so on; None for any other word."""
+    return next((part for part, spellings in _NAMES.items() if text.strip().lower() in spellings), None)
+
+
 def split_of_name(text: str, record: str, table: Path) -> str:
-    """`val` to `validation`, and so on."""
-    for part, spellings in _NAMES.items():
-        if text.strip().lower() in spellings:
-            return part
-    raise TableError(f"the split {text!r} is none of train, validation and test.", path=table, record=record)
+    """The part that a cell of a table means."""
+    part = split_called(text)
+    if part is None:
+        raise TableError(f"the split {text!r} is none of train, validation and test.", path=table, record=record)
+    return part
 
 
 def roles_of_folds(present: set[int], validation: Sequence[int] | None, test: Sequence[int] | None) -> dict[int, str]:

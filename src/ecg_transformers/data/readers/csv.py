@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from ecg_transformers.data.readers.limits import Limits, read_bytes
 from ecg_transformers.data.readers.units import units_per_millivolt
 from ecg_transformers.data.record import ECGRecord
 
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")
 _RATE_TOLERANCE = 0.01
 """Times are written with few digits: 0.0028 s stands for 360 Hz."""
 
@@ -31,18 +33,16 @@ def read_csv_record(path: Path, hints: Hints, limits: Limits) -> ECGRecord:
     """Columns separated by comma, semicolon, tab or blanks; a first line of names is used when there is one.
 
     Decimal commas are read where semicolons, tabs or blanks separate the cells. Empty cells are NaN. A first column of
-    times or of sample numbers is left out, and times give the sampling rate. Units in the names (`I (uV)`) or in a
-    second line are taken; values written as whole numbers need a unit. Without names `lead_names` must give them.
+    times or of sample numbers is left out, and times give the sampling rate. Units in the names (`I (uV)`, `I_uV`)
+    or in a second line are taken, lines that start with `#` or `%` are comments; values written as whole numbers need a
+    unit. Without names `lead_names` must give them.
 
     Raises:
         ECGDataError: several lines before the numbers, cells that are no numbers, times with a gap, a rate or unit that
             contradicts the file.
     """
     content = read_bytes(path, limits.max_table_bytes, hints.root, follow_links=hints.follow_links)
-    try:
-        text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UnsupportedFormatError("the file is not UTF-8 text.", path=path) from error
+    text = _text(content, path)
     if "\0" in text or not text.strip():
         raise SignalError("the file is empty or no text.", path=path)
     table = read_text_table(text, path)
@@ -56,6 +56,18 @@ def read_csv_record(path: Path, hints: Hints, limits: Limits) -> ECGRecord:
     counts = not any(table.units) and is_whole(table)
     signal, hints = _scaled(table, hints, path)
     return record_from_array(signal, path, hints, limits, own_names=table.names, metadata=metadata, counts=counts)
+
+
+def _text(content: bytes, path: Path) -> str:
+    """UTF-8, UTF-16 with its mark, or what spreadsheets of Windows write (their `µV` is no UTF-8)."""
+    for codec in ("utf-16",) if content[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8-sig", "cp1252"):
+        try:
+            text = content.decode(codec)
+        except UnicodeDecodeError:
+            continue
+        if codec != "cp1252" or not _CONTROL.search(text):
+            return text
+    raise UnsupportedFormatError("the file is not UTF-8 text.", path=path)
 
 
 def _rate(times: TimeColumn, hints: Hints, path: Path) -> float | None:

@@ -21,12 +21,23 @@ _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\Z")
 _COMMA_NUMBER = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?\Z")
 _CLOCK = re.compile(r"(?:(\d{1,3}):)?(\d{1,3}):(\d{1,2}(?:\.\d+)?)\Z")
 _UNIT = re.compile(r"^(.*?)\s*[(\[]\s*([^()\[\]]+?)\s*[)\]]$")
+_SUFFIX_UNIT = re.compile(r"^(.*[^\s_/])[\s_/]+([uµμm]V|[a-zµμ]+)$")  # I_uV, II/mV, time_ms
+_COMMENT = ("#", "%")
 _MISSING = {"", "nan", "na", "n/a", "null", "none"}
 _TIME_NAME = re.compile(r"^(?:elapsed[\s_]*)?(?:time|timestamp|date|seconds?|millis(?:econds)?|t\Z)", re.IGNORECASE)
 _NUMBER_NAME = re.compile(r"^(?:\Z|samples?\b|sample[\s_]*#|index|unnamed|n\Z|nr\b|no\b|row\b|#)", re.IGNORECASE)
 _LEADS = frozenset([*STANDARD_LEADS, "V7", "V8", "V9", "VX", "VY", "VZ", *(f"V{i}R" for i in range(1, 10))])
 _SECONDS = {"s": 1.0, "sec": 1.0, "secs": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "msec": 1e-3}
-_SECONDS |= {"milliseconds": 1e-3, "millis": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
+_SECONDS |= {
+    "milliseconds": 1e-3,
+    "millis": 1e-3,
+    "us": 1e-6,
+    "µs": 1e-6,
+    "μs": 1e-6,
+    "ns": 1e-9,
+    "min": 60.0,
+    "minutes": 60.0,
+}
 
 
 @dataclass
@@ -75,6 +86,7 @@ def read_text_table(text: str, path: Path) -> TextTable:
         raise SignalError(
             f"line {cells[1][0]} holds a cell that is no number ({_first_bad(cells[1][1], comma)!r}).", path=path
         )
+    start -= _take_comments_out([line for _, line in lines[:start]], cells, len(cells[start][1]))
     names, units = _names(cells[:start], len(cells[start][1]), cells[start][0], path)
     rows = [row for _, row in cells[start:]]
     table = TextTable(rows, names, units or [""] * len(rows[0]), cells[start][0], comma)
@@ -140,6 +152,23 @@ def clock_seconds(cell: str) -> float | None:
     return 3600.0 * float(hours or 0) + 60.0 * float(minutes) + float(seconds)
 
 
+def _take_comments_out(head: list[str], cells: list[tuple[int, list[str]]], width: int) -> int:
+    """Remove the lines before the numbers that start with `#` or `%`; how many they were.
+
+    Where no other line stands there, the last of them holds the names if it has as many cells (as NumPy writes them).
+    """
+    comments = [place for place, line in enumerate(head) if line.lstrip().startswith(_COMMENT)]
+    if comments and len(comments) == len(head):
+        number, row = cells[comments[-1]]
+        names = [row[0].lstrip("".join(_COMMENT)).strip(), *row[1:]]
+        names = names[1:] if len(names) == width + 1 and not names[0] else names
+        if len(names) == width > 1:
+            cells[comments.pop()] = (number, names)
+    for place in reversed(comments):
+        del cells[place]
+    return len(comments)
+
+
 def _names(
     head: list[tuple[int, list[str]]], width: int, first: int, path: Path
 ) -> tuple[list[str] | None, list[str] | None]:
@@ -156,12 +185,22 @@ def _names(
     names, units = [], []
     for name in head[0][1]:
         match = _UNIT.match(name)
+        suffix = None if match else _SUFFIX_UNIT.match(name)
+        if suffix is not None and _is_unit_of(suffix[1], suffix[2]):
+            match = suffix
         is_unit = match is not None and (units_per_millivolt(match[2]) is not None or match[2].lower() in _SECONDS)
         names.append(match[1].strip() if match and (is_unit or match[1]) else name)
         units.append(match[2] if match and match[1] else "")
     if units_line:
         units = (units_line + [""] * len(names))[: len(names)]
     return names, units
+
+
+def _is_unit_of(name: str, unit: str) -> bool:
+    """Whether the end of a name is its unit: of a time, or a voltage with its prefix (a plain V belongs to a lead)."""
+    if _TIME_NAME.match(name):
+        return unit.lower() in _SECONDS
+    return len(unit) == 2 and unit.endswith("V")
 
 
 def _are_units(cells: list[str]) -> bool:
@@ -222,6 +261,8 @@ class TimeColumn:
         step = float(self.values[-1] - self.values[0]) / (len(self.values) - 1)
         if self.unit.lower() in _SECONDS:
             return [1.0 / (step * _SECONDS[self.unit.lower()])]
+        if self.unit:  # of a kind that is not known
+            return []
         return [rate for rate in (1.0 / step, 1e3 / step) if 20 <= rate <= 20_000]
 
 
@@ -236,7 +277,8 @@ def time_column(table: TextTable, given: list[str] | None, path: Path) -> TimeCo
     if table.width < 2 or (table.names is None and given is not None and len(given) == table.width):
         return None
     name, unit = (table.names[0], table.units[0]) if table.names else ("", "")
-    is_time, is_count = bool(_TIME_NAME.match(name)), bool(table.names) and bool(_NUMBER_NAME.match(name))
+    is_time = bool(_TIME_NAME.match(name)) or unit.lower() in _SECONDS
+    is_count = not is_time and bool(table.names) and bool(_NUMBER_NAME.match(name))
     first = [row[0] for row in table.rows]
     seconds = [clock_seconds(cell) for cell in first]
     if all(value is not None for value in seconds):

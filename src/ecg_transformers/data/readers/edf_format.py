@@ -122,7 +122,7 @@ def _signals(content: bytes, count: int, width: int, path: Path) -> list[Signal]
         at += size * count
     signals, offset = [], 0
     for i in range(count):
-        samples = _whole(columns["samples"][i].encode("latin-1"), "the number of samples of a signal", path)
+        samples = _whole(columns["samples"][i].encode(), "the number of samples of a signal", path)
         if samples < 1:
             raise HeaderError("a signal has no samples per data record.", path=path, lead=columns["label"][i])
         ranges = ((columns["pmin"][i], columns["pmax"][i]), (columns["dmin"][i], columns["dmax"][i]))
@@ -231,5 +231,9 @@ def _whole(content: bytes, what: str, path: Path) -> int:
 
 
 def _text(content: bytes) -> str:
-    """Latin-1, NUL for blanks: units such as µV are written so, although EDF is to be ASCII."""
-    return content.replace(b"\0", b" ").decode("latin-1").strip()
+    """NUL for blanks; units such as µV are written in UTF-8 or Latin-1, although EDF is to be ASCII."""
+    content = content.replace(b"\0", b" ")
+    try:
+        return content.decode("utf-8").strip()
+    except UnicodeDecodeError:
+        return content.decode("latin-1").strip()

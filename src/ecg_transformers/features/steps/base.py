@@ -67,10 +67,11 @@ class Step:
     """A named, serialisable piece of the chain."""
 
     name: ClassVar[str]
+    __dataclass_fields__: ClassVar[dict[str, Any]]  # every step is a dataclass
 
     def to_dict(self) -> dict[str, Any]:
         """The step as plain data, `{"step": name, …settings that are not None…}`."""
-        values = {item.name: getattr(self, item.name) for item in fields(self)}  # type: ignore[arg-type]
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
         plain = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
         return {"step": self.name} | {key: value for key, value in plain.items() if value is not None}
 

@@ -8,23 +8,21 @@ from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
 from ecg_transformers.layers.patch_labels import PatchLabels
-from ecg_transformers.models.base import ECGConfig, ECGPreTrainedModel
+from ecg_transformers.models.base import ECGConfig
 from ecg_transformers.models.leads import LeadIndices, check_input
 from ecg_transformers.models.outputs import ECGTokenClassifierOutput
+from ecg_transformers.models.shared.with_head import ECGModelWithHead
 
 IGNORED = -100
 """The label of a place that nobody has judged: neither loss nor figures see it."""
 
 
-class ECGForTokenClassification(ECGPreTrainedModel):
+class ECGForTokenClassification(ECGModelWithHead):
     """A base model with `layers.patch_labels.PatchLabels` on its tokens.
 
     A method's class derives from this class and its own pre-trained class, and names its config and base class:
     `config: STMEMConfig` (transformers reads the annotation) and `base_class = STMEMModel`.
     """
-
-    base_class: type[ECGPreTrainedModel]
-    head_is_new = False  # loading found no head in the checkpoint: its labels would be noise
 
     def __init__(self, config: ECGConfig) -> None:
         super().__init__(config)
@@ -36,15 +34,6 @@ class ECGForTokenClassification(ECGPreTrainedModel):
         patch_size = config.patch_size if config.label_resolution == "samples" else 1
         self.classifier = PatchLabels(config.hidden_size, patch_size, config.num_labels)
         self.post_init()
-
-    def after_loading(self, missing_keys: set[str]) -> None:
-        super().after_loading(missing_keys)
-        self.head_is_new = any(key.startswith("classifier.") for key in missing_keys)
-
-    def train(self, mode: bool = True) -> "ECGForTokenClassification":
-        if mode:  # a head that is being trained is no longer the random one that loading made
-            self.head_is_new = False
-        return super().train(mode)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

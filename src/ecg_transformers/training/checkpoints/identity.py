@@ -25,7 +25,8 @@ def model_facts(class_name: str, config: ECGConfig) -> dict[str, Any]:
 
 def as_json(identity: Mapping[str, Any]) -> dict[str, Any]:
     """An identity as it is read back from a file, so that it can be compared with one."""
-    return json.loads(json.dumps(identity, default=str))  # type: ignore[no-any-return]
+    plain: dict[str, Any] = json.loads(json.dumps(identity, default=str))
+    return plain
 
 
 def check_identity(

@@ -109,6 +109,7 @@ class Job:
         # whoever applies the checkpoint applies the predictor that is evaluated here
         model.config.evaluation_crops, model.config.decision_thresholds = self.num_crops, thresholds
         model.config.evaluation_seconds = longest_record(self.train)
+        model.config.evaluation_records = len(self.validation)
         return {"validation": validation_figures(self.validation, probabilities, loss), "thresholds": thresholds}
 
     def predict(self, evaluator: Evaluator, model: ECGPreTrainedModel) -> Any:
@@ -138,6 +139,16 @@ class Job:
     def total_steps(self) -> int:
         """Steps of all seeds."""
         return self.seeds[-1].offset + self.seeds[-1].total_steps
+
+    @property
+    def length(self) -> str:
+        """What all seeds take, in words."""
+        first, count = self.seeds[0], len(self.seeds)
+        if self.args.mode == "linear":
+            one = f"one pass over {first.plan.num_records:,} records, which a linear probe is fitted to"
+        else:
+            one = first.plan.length(first.total_steps)
+        return one if count == 1 else f"{one}, for each of {count} seeds ({self.total_steps:,} steps)"
 
     @property
     def frozen(self) -> bool:

@@ -107,6 +107,14 @@ class BatchPlan:
         full, rest = divmod(self.num_records, self.global_batch_size)
         return full + int(rest > 0 and not self.drop_last)
 
+    def length(self, total_steps: int) -> str:
+        """What a run of so many optimiser steps is, in words: "60 steps of 16 records, 4.3 epochs of 229 records"."""
+        epochs = total_steps / self.steps_per_epoch
+        return (
+            f"{total_steps:,} step{'s' * (total_steps != 1)} of {self.global_batch_size:,} records, "
+            f"{epochs:.3g} epoch{'s' * (epochs != 1)} of {self.num_records:,} records"
+        )
+
     def epoch_of(self, step: int) -> int:
         """The epoch (from 0) of an optimiser step (from 0)."""
         return step // self.steps_per_epoch

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 PERFORMANCE_LOG = "performance_log.jsonl"
 # where there is no terminal: lines at even steps, and one after so many seconds
-LINES_OF_A_RUN, LONGEST_SILENCE = 20, 20.0
+LINES_OF_A_RUN, FIRST_SILENCE, LONGEST_SILENCE = 20, 5.0, 20.0
 
 
 class JsonLinesLog:
@@ -103,6 +103,7 @@ class Reporter:
         self._bar: Any = None
         self._validation = ""
         self._start = self._last_time = self._last_line = time.perf_counter()
+        self._silence = FIRST_SILENCE
         self._last_cpu = time.process_time()
         self._first_step = first_step
         self.total_steps = total_steps
@@ -156,11 +157,11 @@ class Reporter:
         if self._announce_every and (
             row["step"] % self._announce_every == 0
             or row["step"] == self.total_steps
-            or now - self._last_line > LONGEST_SILENCE
+            or now - self._last_line > self._silence
         ):
-            self._last_line = now
+            self._last_line, self._silence = now, LONGEST_SILENCE
             left = (now - self._start) / max(row["step"] - self._first_step, 1) * (self.total_steps - row["step"])
-            line = f"step {row['step']}/{self.total_steps}  {seed}{state}{self._validation}  {left:.0f} s left"
+            line = f"step {row['step']}/{self.total_steps}  {seed}{state}{self._validation}  {time_in_words(left)} left"
             print(line, file=sys.stderr, flush=True)
 
     def validation(self, step: int, figures: Mapping[str, float | None]) -> None:
@@ -199,6 +200,14 @@ class Reporter:
                 writer.close()
             except (OSError, RuntimeError, ValueError) as error:
                 _say_tensorboard_is_dropped(error)
+
+
+def time_in_words(seconds: float) -> str:
+    """A duration as people say it: "40 s", "12 min", "3 h 20 min"."""
+    minutes = round(seconds / 60)
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _tensorboard_writer(folder: Path, first_step: int) -> Any:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -105,9 +106,17 @@ def _look(
         worker_init_fn=ignore_stop_signals_in_worker,
         multiprocessing_context="fork" if args.num_workers else None,
     )
-    with tqdm(
-        total=len(indices), desc=f"checking {split.name}", unit=" records", disable=not is_main, leave=False
-    ) as bar:
+    wait = 0.1 if sys.stderr.isatty() else 20  # a log gets a line now and then
+    bar = tqdm(
+        total=len(indices),
+        desc=f"checking {split.name}",
+        unit=" records",
+        disable=not is_main,
+        leave=False,
+        mininterval=wait,
+        delay=wait,
+    )
+    with bar:
         for batch in loader:
             bar.update(len(batch))
             yield from ((index, reason) for index, reason in batch if reason is not None)

@@ -95,7 +95,9 @@ def test_empty_label_cells_are_counted(folder):
     assert "3 rows are empty in the column 'labels'" in notes(folder)
 
 
-@pytest.mark.parametrize("column", ["patient_id", "subject_id", "patient", "subject", "PatientID", "pid", "Patient ID"])
+@pytest.mark.parametrize(
+    "column", ["patient_id", "subject_id", "patient", "subject", "PatientID", "pid", "Patient Nr.", "MRN"]
+)
 def test_patients_are_found_under_their_usual_names(folder, column):
     table(folder, file=name, label=lambda n: ["AF", "normal"][n % 2], **{column: lambda n: f"p{n // 2}"})
     patients = [set(part["patient_id"]) for part in load(folder).values()]
@@ -108,6 +110,14 @@ def test_an_absent_patient_column_is_said(folder):
     assert "no patient column" in notes(folder)
     with pytest.raises(TableError, match="'person' is missing"):
         load(folder, patient_column="person")
+
+
+@pytest.mark.parametrize("column", ["split", "set", "Partition"])
+def test_a_column_of_parts_is_honoured_whatever_it_is_called(folder, column):
+    parts = ["train", "Val", "TEST"]
+    table(folder, file=name, label=lambda n: ["AF", "normal"][n % 2], **{column: lambda n: parts[n % 3]})
+    assert {part: len(rows) for part, rows in load(folder).items()} == {"train": 4, "validation": 4, "test": 4}
+    assert f"parts as in the column {column!r}" in notes(folder)
 
 
 @pytest.mark.parametrize("column", ["fold", "strat_fold", "Strat_Fold"])

@@ -411,6 +411,21 @@ def test_a_signal_file_under_another_name_is_named_with_what_is_there(tmp_path):
         read_record(tmp_path / "a.hea")
 
 
+def test_a_signal_file_in_another_letter_case_is_named(tmp_path, write_wfdb, digital_ecg):
+    header = write_wfdb(tmp_path, "a", digital_ecg()).with_suffix(".hea")
+    header.write_text(header.read_text().replace("a.dat", "A.DAT"))
+    with pytest.raises(RecordNotFoundError, match=r"'A\.DAT'.*there is a\.dat: letter case matters"):
+        read_record(header)
+
+
+def test_a_segment_that_is_not_there_is_named_with_its_record(tmp_path):
+    (tmp_path / "m.hea").write_text("m/1 2 100 400\nlost 400\n")
+    with pytest.raises(
+        RecordNotFoundError, match=r"m\.hea names the segment 'lost', whose header lost\.hea is not there"
+    ):
+        read_record(tmp_path / "m")
+
+
 @pytest.mark.parametrize("date", ["10:15:00 2006", "9:04:07 0/0/0", "25:99:00"])
 @pytest.mark.parametrize("fmt", ["16", "61"])
 def test_dates_that_are_none_hinder_nobody(tmp_path, date, fmt):

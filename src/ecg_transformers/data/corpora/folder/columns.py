@@ -7,13 +7,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ecg_transformers.data.corpora.splits import split_called
 from ecg_transformers.data.errors import TableError
 from ecg_transformers.words import did_you_mean
 
 RECORD_COLUMNS = ("file", "record", "filename", "file_name", "path", "record_id", "id")
-PATIENT_COLUMNS = ("patient_id", "subject_id", "patient", "subject", "PatientID", "pid")
+PATIENT_COLUMNS = (
+    *("patient_id", "subject_id", "patient", "subject", "PatientID", "pid", "pat_id", "patient_no", "patient_nr"),
+    *("patient_number", "subject_no", "participant_id", "participant", "person_id", "mrn"),
+)
 FOLD_COLUMNS = ("fold", "strat_fold")
-SPLIT_COLUMNS = ("split",)
+SPLIT_COLUMNS = ("split",)  # or a column of another name that holds nothing but names of parts
 DESCRIPTION_COLUMNS = ("sampling_rate", "age", "sex", "site", "device", "source", "label", "labels")
 
 
@@ -41,31 +45,41 @@ class Columns:
         return row[self.descriptions[name]] if name in self.descriptions else ""
 
 
-def find_columns(header: Sequence[str], record_column: str | None, patient_column: str | None, table: Path) -> Columns:
-    """The columns of a table.
+def find_columns(
+    rows: Sequence[dict[str, str]], record_column: str | None, patient_column: str | None, table: Path
+) -> Columns:
+    """The columns of a table with these rows.
 
     Raises:
         TableError: no column names the records, or a column that was asked for is missing.
     """
+    header = list(rows[0])
     for asked in (record_column, patient_column):
         if asked is not None and asked not in header:
-            raise TableError(f"the column {asked!r} is missing; the table has {list(header)}.", path=table)
+            raise TableError(f"the column {asked!r} is missing; the table has {header}.", path=table)
     notes: list[str] = []
     record = record_column or _first(header, RECORD_COLUMNS)
     if record is None:
         raise TableError(
             f"no column names the records: one of {list(RECORD_COLUMNS)} is needed (or record_column=…); the table "
-            f"has {list(header)}.",
+            f"has {header}.",
             path=table,
         )
     patient = patient_column or _first(header, PATIENT_COLUMNS, notes)
-    split, fold = _first(header, SPLIT_COLUMNS), _first(header, FOLD_COLUMNS, notes)
+    split = _first(header, SPLIT_COLUMNS) or next((name for name in header if _says_parts(rows, name)), None)
+    fold = _first(header, FOLD_COLUMNS, notes)
     if split and fold:
         notes.append(f"the column {split!r} says the parts; the column {fold!r} is kept and decides nothing")
     descriptions = {name: found for name in DESCRIPTION_COLUMNS if (found := _first(header, (name,))) is not None}
     known = {record, patient, split, fold, *descriptions.values()}
     others = [name for name in header if name and name not in known and not _is_known(name)]
     return Columns(record, patient, split, fold, descriptions, others, notes)
+
+
+def _says_parts(rows: Sequence[dict[str, str]], name: str) -> bool:
+    """Whether a column holds names of parts in every row, and of several."""
+    parts = {split_called(row[name]) for row in rows}
+    return len(parts) > 1 and None not in parts
 
 
 def check_label_columns(names: Iterable[str], header: Sequence[str], table: Path) -> None:
@@ -90,4 +104,4 @@ def _is_known(name: str) -> bool:
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[\s_\-]", "", name).lower()
+    return re.sub(r"[\s_.\-]", "", name).lower()

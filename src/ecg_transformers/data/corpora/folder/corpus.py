@@ -2,9 +2,10 @@
 
 `labels.csv` (or `labels.tsv`, `labels.xlsx`) has one row per record: a column `file` (path below the folder, or just the
 name of the record), and either `label` (one name), `labels` (names separated by `;`) or one 0/1 column per label.
-Optional columns: `patient_id` (or `subject_id`, `patient`, `subject`, `PatientID`, `pid`), `split` (train, validation,
-test) or `fold`, `strat_fold` (integers: the highest is the test part, the second highest validation),
-`sampling_rate`. Without a table all records are unlabelled training data. What is not read is named.
+Optional columns: `patient_id` (or another of `columns.PATIENT_COLUMNS`), `split` (train, validation, test; a column of
+another name that holds nothing else does as well) or `fold`, `strat_fold` (integers: the highest is the test part, the
+second highest validation), `sampling_rate`. Without a table all records are unlabelled training data. What is not read
+is named.
 """
 
 from __future__ import annotations
@@ -140,7 +141,7 @@ class FolderCorpus(Corpus):
             return self._unlabelled(index)
         rows = self._read(table)
         options: FolderOptions = self.options
-        columns = find_columns(list(rows[0]), options.record_column, options.patient_column, table)
+        columns = find_columns(rows, options.record_column, options.patient_column, table)
         rule = label_rule(rows, options, columns, table) if options.task is not None else LabelRule()
         items: list[Item] = []
         skipped: list[tuple[str, str]] = []
@@ -204,7 +205,8 @@ class FolderCorpus(Corpus):
                 if unknown == len(items)
                 else f"each of the {unknown} records whose file names no patient"
             )
-            yield f"no patient column ({', '.join(PATIENT_COLUMNS)}): {whose} counts as its own patient"
+            usual = ", ".join(PATIENT_COLUMNS[:4])
+            yield f"no patient column ({usual}, …; patient_column=… names it): {whose} counts as its own patient"
         elif columns.patient is not None and unknown:
             yield f"{unknown} rows are empty in the column {columns.patient!r}: each counts as its own patient"
         if excluded["no label"]:

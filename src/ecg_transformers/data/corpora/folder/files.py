@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 
-from ecg_transformers.data.errors import ECGDataError, LimitError, TableError, UnsafePathError
+from ecg_transformers.data.errors import ECGDataError, LimitError, RecordNotFoundError, TableError, UnsafePathError
 from ecg_transformers.data.readers.clinical.kinds import EMPTY, ISHNE_ANNOTATIONS
 from ecg_transformers.data.readers.recognition import CLINICAL_SUFFIXES, clinical_kind
 from ecg_transformers.data.readers.wfdb.header import read_header
+
+logger = logging.getLogger(__name__)
 
 # In the order of preference when files share a name: a header describes the others.
 _SUFFIXES = (".hea", ".mat", ".npy", ".npz")
@@ -171,6 +174,20 @@ class FileIndex:
         if elsewhere:
             return f"{sentence}; there is {self._below(self.paths[elsewhere[0]])!r} in another folder"
         return sentence
+
+
+def records_of(folder: str | os.PathLike[str]) -> list[Path]:
+    """The records of a folder, by name; what else lies there is named in a warning.
+
+    Raises:
+        RecordNotFoundError: it holds none.
+    """
+    index = FileIndex.scan(Path(folder))
+    for sentence in index.left_alone():
+        logger.warning("%s: %s.", os.fspath(folder), sentence)
+    if not index.paths:
+        raise RecordNotFoundError("the folder holds no records.", path=folder)
+    return [path for _, path in sorted(index.paths.items())]
 
 
 def _left_alone(names: list[str], why: str) -> str:

@@ -156,6 +156,8 @@ def open_signal_file(
         if likely:
             packed = likely[0].endswith(".gz")
             meant = f"; there is {likely[0]}, {'which has to be unpacked' if packed else 'is it that?'}"
+        elif alike := [own for own in os.listdir(os.path.dirname(path) or ".") if own.lower() == name.lower()]:
+            meant = f"; there is {alike[0]}: letter case matters"
         raise RecordNotFoundError(
             f"the header {os.path.basename(header_path)} names the signal file {name!r}, which is not there{meant}; "
             "lead_names=[…] reads leads of other files alone.",

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ecg_transformers.data.errors import HeaderError, LimitError, SignalError
+from ecg_transformers.data.errors import HeaderError, LimitError, RecordNotFoundError, SignalError
 from ecg_transformers.data.readers.arrays import pick
 from ecg_transformers.data.readers.limits import Limits, safe_file
 from ecg_transformers.data.readers.wfdb.header import Header, read_header
@@ -76,7 +76,11 @@ def _names(header: Header) -> list[str]:
 
 def _segment_header(name: str, header: Header, path: Path, folder: Path, request: Request, limits: Limits) -> Header:
     file = path.with_name(name + ".hea")
-    segment = read_header(file, limits, folder, follow_links=request.follow_links)
+    try:
+        segment = read_header(file, limits, folder, follow_links=request.follow_links)
+    except RecordNotFoundError as error:
+        text = f"the header {path.name} names the segment {name!r}, whose header {file.name} is not there."
+        raise RecordNotFoundError(text, path=path, record=header.record_name) from error
     if segment.segments:
         raise HeaderError("a segment that has segments of its own is not supported.", path=file, record=name)
     if segment.sampling_rate != header.sampling_rate:
