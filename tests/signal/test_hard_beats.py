@@ -122,6 +122,15 @@ def test_small_early_beats_of_a_clean_lead_are_found(rate):
 
 
 @pytest.mark.parametrize("rate", RATES)
+def test_a_beat_that_an_end_of_the_record_cuts_is_found(rate):
+    times = np.linspace(0.01, 9.99, 11)
+    lead = lead_of(times, NARROW + T_WAVE, rate, 10, noise=0.01)
+    peaks = detect_r_peaks(lead, rate)
+    assert peaks[0] < 0.1 * rate
+    assert peaks[-1] > 9.9 * rate
+
+
+@pytest.mark.parametrize("rate", RATES)
 def test_blocked_p_waves_are_no_beats_however_high_some_of_them_are(rate):
     times = np.arange(1.0, 59, 1.7)
     rng = np.random.default_rng(0)
