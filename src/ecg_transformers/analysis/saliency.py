@@ -145,7 +145,7 @@ def explain_record(
         lead = record.lead_names.index("II") if "II" in record.lead_names else 0
         rpeaks = detect_r_peaks(record.signal[:, lead], record.sampling_rate)
     peaks = np.asarray(rpeaks, dtype=np.int64)
-    explain: Callable[..., Explained] = _explain_beats if model.main_input_name == "beats" else _explain_crops
+    explain: Callable[..., Explained] = _explain_crops if extractor.takes_crops else _explain_beats
     values, covered, rate, chosen = explain(model, extractor, record, peaks, target, method, options)
     peaks = np.round(peaks * (rate / record.sampling_rate)).astype(np.int64)
     peaks = peaks[peaks < len(values)]

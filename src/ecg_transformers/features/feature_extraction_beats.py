@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -76,6 +76,7 @@ class ECGSLFeatureExtractor(SavedFeatureExtractor):
     """
 
     model_input_names = ["beats", "beat_mask", "rr"]
+    takes_crops: ClassVar[bool] = False
 
     def __init__(
         self,

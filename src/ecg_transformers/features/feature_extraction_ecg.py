@@ -4,7 +4,7 @@ import inspect
 import operator
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 from transformers.feature_extraction_utils import BatchFeature
@@ -78,6 +78,7 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
     """
 
     model_input_names = ["input_values"]
+    takes_crops: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from transformers.feature_extraction_utils import BatchFeature
@@ -19,7 +19,10 @@ class Extractor(Protocol):
     Attributes:
         lead_names: leads of the result and their order; None for a series without names.
         lead_table: the model's own leads, into which `lead_indices` point.
+        takes_crops: the model sees crops of a record, cut by `sliding_crop_starts`; else the record as one sequence.
     """
+
+    takes_crops: ClassVar[bool]
 
     lead_names: list[str] | None
     lead_table: list[str] | None

@@ -78,7 +78,7 @@ class ECGPipeline(ChunkPipeline):
     ) -> Iterator[Chunk]:
         """One chunk `(1, L, seq_len)` per crop."""
         signal, hints = describe(inputs, {"sampling_rate": sampling_rate, "lead_names": lead_names, "units": units})
-        if not hasattr(self.feature_extractor, "sliding_crop_starts"):  # beats: a record is one chunk
+        if not self.feature_extractor.takes_crops:  # a record is one chunk
             yield {**self.feature_extractor(signal, **hints, return_tensors="pt"), "is_last": True}
             return
         if windows and num_crops is not None:

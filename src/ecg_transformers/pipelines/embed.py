@@ -210,7 +210,7 @@ def _prepare(extractor: Any, hints: Mapping[str, Any], named: tuple[str, Any]) -
         if isinstance(record, str | os.PathLike):
             record, hints = _read(record, hints), {}
         whose = {key: _own(record, key) for key in ("record_id", "patient_id")}
-        if not hasattr(extractor, "sliding_crop_starts"):  # beats: a record is one sequence
+        if not extractor.takes_crops:  # a record is one sequence
             features = dict(extractor(record, **hints, return_tensors="np"))
             values = {key: np.asarray(value) for key, value in features.items() if key != "beat_samples"}
             return Prepared(name, values, **whose)
