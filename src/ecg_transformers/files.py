@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import TracebackType
 
 
 @contextmanager
@@ -59,7 +59,9 @@ class QuietFile(io.RawIOBase):
         self._written = 0
         self._error: OSError | None = None
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: Any) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         self.close()
         if error is None:
             self.check()
@@ -79,7 +81,7 @@ class QuietFile(io.RawIOBase):
     def tell(self) -> int:
         return self._written
 
-    def write(self, data: Any, /) -> int:
+    def write(self, data: bytes | memoryview, /) -> int:  # type: ignore[override]
         size = memoryview(data).nbytes
         if self._error is None:
             with self._kept_errors():

@@ -49,7 +49,7 @@ def kills(folder: Path, number: int) -> bool:
             before, log = finished_records(out), folder / f"log {num_proc} {len(kept)}"
             pid = forked(lambda: build_and_log(out, log, num_proc=num_proc, **options))  # noqa: B023
             if hits < number:
-                time.sleep(random.uniform(0.02, whole / 8))
+                time.sleep(random.uniform(0.02, 1.25 * whole / number))
                 if os.waitpid(pid, os.WNOHANG)[0]:
                     break
                 os.kill(pid, signal.SIGKILL)

@@ -220,11 +220,11 @@ def _needs_folder(name: str) -> bool:
     return not _is_prepared(name) and corpus_class(name).needs_data_dir
 
 
-def folder_of(name: str, position: int, data_dir: Any, names: list[str]) -> Any:
+def folder_of(name: str, position: int, data_dir: DataDir, names: Sequence[str]) -> str | PathLike[str] | None:
     """The folder of one corpus of a list, from the `data_dir` of all; None for one that needs none."""
     if isinstance(data_dir, Mapping):
         return data_dir.get(name)
-    if isinstance(data_dir, (list, tuple)):
+    if not isinstance(data_dir, str | PathLike | None):
         if len(data_dir) != len(names):
             raise OptionError(f"{len(names)} corpora need as many data_dir entries, not {len(data_dir)}.")
         return data_dir[position]
@@ -268,7 +268,7 @@ def task_kind(dataset: AnyDataset) -> str:
 
 def build_report(
     name: str,
-    data_dir: str | Path | None = None,
+    data_dir: str | PathLike[str] | None = None,
     *,
     cache_dir: str | Path | None = None,
     max_skipped: float = MAX_SKIPPED,
