@@ -13,6 +13,7 @@ from ecg_transformers.cli import build_parser, main, output
 from ecg_transformers.data.corpora import CORPORA
 from ecg_transformers.data.sheets import corpus_sheet
 from ecg_transformers.models.registry import list_methods, method_table
+from ecg_transformers.signal.units import MILLIVOLTS_PER_UNIT
 
 LEADS = ["I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"]
 VERBS = [
@@ -129,6 +130,14 @@ def test_info_tells_people_every_lead(record, capsys, monkeypatch):
     shown = capsys.readouterr().out
     assert all(f"\n{lead} " in shown for lead in LEADS)
     assert "10 s at 100 Hz" in shown
+
+
+@pytest.mark.parametrize("unit", MILLIVOLTS_PER_UNIT)
+def test_every_unit_that_a_sentence_may_advise_can_be_given(tmp_path, capsys, unit):
+    np.save(tmp_path / "bare.npy", np.full((500, 1), 0.5 / MILLIVOLTS_PER_UNIT[unit]))
+    hints = ["--sampling_rate", "250", "--leads", "II", "--units", unit]
+    assert main(["info", str(tmp_path / "bare.npy"), *hints]) == 0
+    assert json.loads(capsys.readouterr().out)["leads"][0]["max_mv"] == pytest.approx(0.5, rel=1e-4)
 
 
 def test_info_and_plot_take_what_a_file_does_not_say(tmp_path, capsys):

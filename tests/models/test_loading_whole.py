@@ -53,6 +53,21 @@ def test_half_of_an_encoder_is_refused(tmp_path, name, role):
             door.from_pretrained(tmp_path)
 
 
+@pytest.mark.parametrize(("name", "role"), [(name, role) for name, role in CLASSES if role != "base"])
+def test_half_of_a_head_is_refused(tmp_path, name, role):
+    model = saved(name, role, tmp_path)
+    heads = {}
+    for key in load_file(tmp_path / "model.safetensors"):
+        if not key.startswith(f"{model.base_model_prefix}."):
+            heads.setdefault(key.split(".")[0], []).append(key)
+    head, keys = max(heads.items(), key=lambda item: len(item[1]))
+    if len(keys) == 1:
+        pytest.skip("its heads have one tensor each")
+    rewrite(tmp_path, lambda tensors: {key: value for key, value in tensors.items() if key != keys[0]})
+    with pytest.raises(ValueError, match=rf"lacks 1 of the \d+ tensors of the {head} of"):
+        type(model).from_pretrained(tmp_path)
+
+
 @pytest.mark.parametrize("name", list_methods())
 def test_tensors_of_other_shapes_are_refused_even_when_asked_to_be_ignored(tmp_path, name):
     model = saved(name, "base", tmp_path)

@@ -1,5 +1,8 @@
 """How models are called by others: any precision, `Trainer`, attention weights, arrays that are no tensors."""
 
+from dataclasses import fields
+from typing import get_type_hints
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +12,8 @@ from ecg_transformers import (
     ECGJEPAForSequenceClassification,
     STMEMConfig,
     STMEMForSequenceClassification,
+    get_method,
+    list_methods,
 )
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "num_labels": 3}
@@ -74,3 +79,14 @@ def test_trainer_hands_logits_to_compute_metrics(tmp_path):
     with torch.no_grad():
         logits = model(torch.stack([row["input_values"] for row in rows])).logits
     np.testing.assert_allclose(seen[0], logits.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("role", ["classification", "token_classification"])
+@pytest.mark.parametrize("name", list_methods())
+def test_trainer_sees_the_logits_of_every_classifier_and_nothing_else(name, role):
+    method = get_method(name)
+    if role not in method.model_classes:
+        pytest.skip("the method has no such head")
+    output = get_type_hints(method.model_classes[role].forward)["return"]
+    ignored = {"loss", *method.config_class.keys_to_ignore_at_inference}
+    assert [field.name for field in fields(output) if field.name not in ignored] == ["logits"]

@@ -238,3 +238,14 @@ def test_many_records_run_together_and_past_what_cannot_be_read(classify):
     assert "no/such.hea" in str(results.pop(2)[1])
     for item, result in results:
         same(result, classify(item))
+
+
+@pytest.mark.parametrize("task", ["ecg-classification", "ecg-feature-extraction"])
+def test_an_answer_that_is_no_number_is_none(st_mem, task):
+    pipe = pipeline(task, model=st_mem)
+    with torch.no_grad():
+        next(pipe.model.parameters()).fill_(torch.nan)
+    signal = {"signal": array(30), "sampling_rate": 100, "lead_names": LEADS}
+    with pytest.raises(ValueError, match="not finite for this record"):
+        pipe(signal)
+    assert [type(answer) for _, answer in pipe.run_many([signal, signal])] == [ValueError, ValueError]

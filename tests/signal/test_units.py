@@ -53,4 +53,5 @@ def test_microvolts_read_as_millivolts_are_noticed() -> None:
     record = np.random.default_rng(0).standard_normal((500, 2))
     assert unit_suspicion(record) is None
     assert "microvolts" in str(unit_suspicion(record * 1000))
+    assert "nanovolts" in str(unit_suspicion(record * 1e6))
     assert "volts" in str(unit_suspicion(record * 1e-6))

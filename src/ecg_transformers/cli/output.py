@@ -42,7 +42,7 @@ def add_signal_hints(parser: argparse.ArgumentParser) -> None:
     """What a file may not say of itself."""
     parser.add_argument("--sampling_rate", type=float, metavar="HZ", help="of files that do not state it")
     parser.add_argument("--leads", metavar="I,II,…", help="lead names of files that do not state them")
-    parser.add_argument("--units", choices=("mV", "uV", "V"), help="unit of files that do not state it")
+    parser.add_argument("--units", choices=("mV", "uV", "V", "nV"), help="unit of files that do not state it")
 
 
 def add_engine(parser: argparse.ArgumentParser) -> None:

@@ -45,6 +45,7 @@ KINDS = {
 # what a plan says of rows that it leaves out
 KINDS_OF_ROWS = {
     "no such file": "label without file",
+    "no record of the name": "label without file",
     "the same record": "twice",
     "its patient": "patient in two splits",
     "is empty": "no label",

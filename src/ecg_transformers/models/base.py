@@ -69,7 +69,13 @@ class ECGConfig(PreTrainedConfig):
         weights_licence: licence of that source, which binds these weights too.
     """
 
-    keys_to_ignore_at_inference: ClassVar[list[str]] = ["probabilities", "hidden_states", "attentions"]
+    keys_to_ignore_at_inference: ClassVar[list[str]] = [
+        "probabilities",
+        "hidden_states",
+        "attentions",
+        "num_loss_terms",
+        "aggregation_weights",
+    ]
     """What `Trainer` does not hand to `compute_metrics`: it sees the logits."""
 
     num_leads: int = 12
@@ -405,7 +411,8 @@ class ECGPreTrainedModel(PreTrainedModel):
 def refuse_misfits(model: ECGPreTrainedModel, missing: set[str], unexpected: set[str], mismatched: set[str]) -> None:
     """Raise a ValueError unless the encoder was loaded whole: it would run, and be wrong.
 
-    A missing head is what fine-tuning expects, and so are heads in the file that the class does not have.
+    A missing head is what fine-tuning expects, and so are heads in the file that the class does not have; half of a head
+    is neither.
     """
     name, prefix = type(model).__name__, f"{model.base_model_prefix}."
     has_prefix = model.base_model is not model
@@ -425,6 +432,14 @@ def refuse_misfits(model: ECGPreTrainedModel, missing: set[str], unexpected: set
             f"The checkpoint {kind} {len(holes)} of the {len(encoder)} encoder tensors of {name}: {_some(holes)}. It is "
             "damaged or belongs to another model."
         )
+    heads = model.state_dict().keys() - encoder
+    for head in sorted({key.split(".")[0] for key in heads & missing}):
+        part = {key for key in heads if key.split(".")[0] == head}
+        if lost := sorted(part & missing) if not part <= missing else []:
+            raise ValueError(
+                f"The checkpoint lacks {len(lost)} of the {len(part)} tensors of the {head} of {name}: {_some(lost)}. It is "
+                "damaged or belongs to another model."
+            )
     if foreign:
         raise ValueError(
             f"The checkpoint holds {len(foreign)} encoder tensors for which this config of {name} has no place: "

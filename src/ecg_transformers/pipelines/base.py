@@ -143,6 +143,20 @@ class ECGPipeline(ChunkPipeline):
         """The tensors of a model output that `postprocess` needs."""
         raise NotImplementedError(f"{type(self).__name__} must say what it keeps of a model output.")
 
+    def numbers(self, model_outputs: list[Chunk], name: str) -> torch.Tensor:
+        """What the model gave for all crops of a record, in float32.
+
+        Raises:
+            ValueError: it holds NaN or infinity, which would be answered as if it were a result.
+        """
+        values = torch.cat([chunk[name].float() for chunk in model_outputs]).cpu()
+        if not values.isfinite().all():
+            raise ValueError(
+                f"The {name} of the model are not finite for this record: its weights are damaged, or {self.model.dtype} is "
+                "too narrow for it (dtype=torch.float32 computes in full precision)."
+            )
+        return values
+
     def run_many(self, items: Iterable[Any], batch_size: int = 32, **parameters: Any) -> Iterator[tuple[Any, Any]]:
         """`(item, result)` in order, where the result of an item that cannot be read or used is its exception.
 
@@ -169,10 +183,14 @@ class ECGPipeline(ChunkPipeline):
         chunks = [chunk for _, found in waiting if not isinstance(found, Exception) for chunk in found]
         outputs = iter(self._run_batches(chunks, batch_size))
         for item, found in waiting:
-            if isinstance(found, Exception):
-                yield item, found
-            else:
-                yield item, self.postprocess([next(outputs) for _ in found], **after)
+            result: Any = found
+            if not isinstance(found, Exception):
+                own = [next(outputs) for _ in found]
+                try:
+                    result = self.postprocess(own, **after)
+                except ValueError as error:
+                    result = error
+            yield item, result
 
     def _run_batches(self, chunks: list[Chunk], batch_size: int) -> list[Chunk]:
         """Model outputs of all chunks; neighbours of equal shapes share a pass."""

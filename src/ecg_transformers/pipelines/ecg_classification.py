@@ -55,7 +55,7 @@ class ECGClassificationPipeline(ECGPipeline):
 
     def postprocess(self, model_outputs: list[dict[str, Any]], top_k: int | None = None) -> list[dict[str, Any]]:
         """`[{"label": name, "score": probability, "positive": bool}, …]`, the `top_k` best."""
-        crops = torch.cat([chunk["probabilities"].float() for chunk in model_outputs])
+        crops = self.numbers(model_outputs, "probabilities")
         scores = self.model.combine_crops(crops[None])[0]
         order = scores.argsort(descending=True).tolist()
         names, positive = self.model.config.id2label, self._positive(scores)

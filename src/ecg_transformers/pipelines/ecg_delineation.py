@@ -96,7 +96,7 @@ class ECGDelineationPipeline(ECGPipeline):
 
     def waves(self, model_outputs: list[dict[str, Any]]) -> dict[str, list[Wave]]:
         """Lead -> its waves, from the outputs of all windows of a record."""
-        probabilities = torch.cat([chunk["probabilities"] for chunk in model_outputs]).cpu().numpy()
+        probabilities = self.numbers(model_outputs, "probabilities").numpy()
         signals = torch.cat([chunk["signal"] for chunk in model_outputs]).float().cpu().numpy()
         starts = [int(chunk["start"][0]) for chunk in model_outputs]
         per_second, shift, length = model_outputs[0]["map"][0].tolist()

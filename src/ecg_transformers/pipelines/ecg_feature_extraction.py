@@ -27,5 +27,5 @@ class ECGFeatureExtractionPipeline(ECGPipeline):
         return {"features": outputs.pooler_output}
 
     def postprocess(self, model_outputs: list[dict[str, Any]], return_crops: bool = False) -> np.ndarray:
-        crops = torch.cat([chunk["features"].float() for chunk in model_outputs]).numpy()
+        crops = self.numbers(model_outputs, "features").numpy()
         return crops if return_crops else crops.mean(axis=0)

@@ -56,7 +56,9 @@ def unit_suspicion(signal: np.ndarray) -> str | None:
     lowest, highest = signal.min(axis=0), signal.max(axis=0)
     peak = float(np.maximum(np.abs(lowest), np.abs(highest)).max())
     if peak > SUSPICIOUS_MILLIVOLTS:
-        return f'the amplitude reaches {peak:.4g} mV, which no surface ECG does: was it in microvolts (units="uV")?'
+        small = peak > SUSPICIOUS_MILLIVOLTS / MILLIVOLTS_PER_UNIT["uV"]  # neither would be one in microvolts
+        meant = 'nanovolts (units="nV")' if small else 'microvolts (units="uV")'
+        return f"the amplitude reaches {peak:.4g} mV, which no surface ECG does: was it in {meant}?"
     spread = float((highest - lowest).max())
     if 0.0 < spread < SUSPICIOUS_RANGE_MILLIVOLTS:
         return f'the largest lead spans only {spread:.2g} mV: was it in volts (units="V")?'

@@ -91,3 +91,35 @@ def test_hdf5_files_say_what_to_do(tmp_path):
     (tmp_path / "r.mat").write_bytes(b"MATLAB 7.3 MAT-file".ljust(512) + b"\x89HDF\r\n\x1a\n")
     with pytest.raises(ECGDataError, match="-v7"):
         read_record(tmp_path / "r.mat", **HINTS)
+
+
+def test_variables_that_nobody_asks_for_are_in_nobodys_way(tmp_path):
+    value = np.arange(30.0).reshape(3, 10)
+    others = {"leads": np.array(LEADS, dtype=object), "cube": np.ones((2, 3, 4)), "phase": np.ones((1, 4)) * 1j}
+    scipy.io.savemat(tmp_path / "r.mat", {"val": value, **others})
+    np.testing.assert_allclose(read_record(tmp_path / "r.mat", **HINTS).signal, value.T / 1000.0)
+    with pytest.raises(UnsupportedFormatError, match="'cube' is an array of 2 x 3 x 4"):
+        read_record(tmp_path / "r.mat", variable="cube", **HINTS)
+
+
+def test_a_struct_that_says_more_than_cpsc_2018_is_not_taken_for_it(tmp_path):
+    scipy.io.savemat(tmp_path / "r.mat", {"ECG": {"data": np.ones((12, 500)), "fs": 250}})
+    with pytest.raises(SignalError, match=r"\['fs'\]"):
+        read_record(tmp_path / "r.mat")
+
+
+LAYOUTS = {"i2 v4": ("i2", "4"), "i2 v5": ("i2", "5"), "f8 v4": ("f8", "4"), "i4 v4": ("i4", "4")}
+
+
+@pytest.mark.parametrize("suffix", ["hea", "mat"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_file_saved_again_beside_its_header_is_read_right_or_refused(tmp_path, layout, suffix):
+    dtype, version = LAYOUTS[layout]
+    value = np.random.default_rng(0).integers(-500, 500, (3, 250)).astype(dtype)
+    scipy.io.savemat(tmp_path / "r.mat", {"val": value}, format=version)
+    lines = [f"r.mat 16+24 200/mV 16 0 0 0 0 {lead}\n" for lead in LEADS]
+    (tmp_path / "r.hea").write_text("r 3 250 250\n" + "".join(lines))
+    np.testing.assert_allclose(read_record(tmp_path / f"r.{suffix}").signal, value.T / 200, rtol=1e-6)
+    scipy.io.savemat(tmp_path / "r.mat", {"val": value.T}, format=version)
+    with pytest.raises(SignalError, match="'val' is 250 x 3"):
+        read_record(tmp_path / f"r.{suffix}")

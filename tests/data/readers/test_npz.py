@@ -1,6 +1,7 @@
 """NPY and NPZ: nothing is unpickled, nothing is expanded beyond the limits."""
 
 import io
+import os
 import pickle
 import zipfile
 
@@ -114,4 +115,18 @@ def test_odd_members_are_refused(tmp_path, name):
 def test_an_archive_of_several_arrays_must_name_the_signal(tmp_path):
     np.savez(tmp_path / "r.npz", a=SIGNAL, b=SIGNAL)
     with pytest.raises(SignalError, match=r"no array 'signal', but \['a', 'b'\]"):
+        read_record(tmp_path / "r.npz", **HINTS)
+
+
+def test_what_lies_beside_the_samples_is_not_looked_at(tmp_path):
+    notes = {"diagnosis": np.array(["AF"]), "history": np.array([{"age": 60}], dtype=object)}
+    np.savez(tmp_path / "r.npz", signal=SIGNAL, sampling_rate=250, lead_names=["I", "II", "III"], **notes)
+    np.testing.assert_allclose(read_record(tmp_path / "r.npz").signal, SIGNAL, rtol=1e-6)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_an_archive_that_was_not_copied_whole_is_told_so(tmp_path, save):
+    save(tmp_path / "r.npz", signal=SIGNAL)
+    os.truncate(tmp_path / "r.npz", (tmp_path / "r.npz").stat().st_size - 30)
+    with pytest.raises(TruncatedError, match=r"r\.npz.*not copied whole"):
         read_record(tmp_path / "r.npz", **HINTS)

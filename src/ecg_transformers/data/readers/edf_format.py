@@ -157,9 +157,10 @@ def _with_records(
             raise LimitError(f"the file holds {longest * records} samples a signal, beyond the limit.", path=path)
     elif records > available:
         if not allow_truncated or available < 1:
+            way_out = "; pass allow_truncated=True to read the data records that are whole." if available > 0 else "."
             raise TruncatedError(
                 f"the header promises {records * header.record_bytes} bytes of samples, {max(size - header.start, 0)} "
-                "follow; pass allow_truncated=True to read the data records that are whole.",
+                f"follow{way_out}",
                 path=path,
             )
         flags.append("truncated")

@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from ecg_transformers.data.errors import ECGDataError, SignalError
+from ecg_transformers.data.errors import ECGDataError, SignalError, UnsupportedFormatError
 from ecg_transformers.data.readers.arrays import Hints, pick, record_from_array
 from ecg_transformers.data.readers.limits import Limits, read_bytes
-from ecg_transformers.data.readers.mat_format import load_mat
+from ecg_transformers.data.readers.mat_format import Unread, load_mat
 from ecg_transformers.data.readers.wfdb.header import read_header
-from ecg_transformers.data.readers.wfdb.samples import lead_names_of, scale_of, verify_checksums
+from ecg_transformers.data.readers.wfdb.samples import lead_names_of, matlab_samples, scale_of, verify_checksums
 from ecg_transformers.data.record import DigitalRecord, ECGRecord
 
 _CPSC_LEADS = ["I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"]
+_CPSC_FIELDS = {"sex", "age", "data"}
 _CPSC_RATE = 500.0
 
 
@@ -37,6 +38,8 @@ def read_matlab(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECG
         arrays = {name: v for name, v in variables.items() if isinstance(v, np.ndarray)}
         way_out = "" if hints.variable else "; pass variable='…' with the one that holds the samples"
         raise SignalError(f"the file has no array {asked!r}, but {sorted(arrays)}{way_out}.", path=path)
+    if isinstance(value, Unread):
+        raise UnsupportedFormatError(f"the variable {asked!r} is {value.what}; plain numbers are read.", path=path)
     if isinstance(value, dict | str):
         raise SignalError(f"the variable {asked!r} is no array of numbers.", path=path)
     if hints.variable is not None:
@@ -68,18 +71,7 @@ def _with_header(value: np.ndarray, path: Path, header_path: Path, hints: Hints,
     """Integers of `val` with the scale of the WFDB header."""
     header = read_header(header_path, limits, hints.root, follow_links=hints.follow_links)
     name = header.record_name
-    if value.shape[0] != len(header.signals) or (header.num_samples or value.shape[1]) != value.shape[1]:
-        raise SignalError(
-            f"'val' is {value.shape[0]} x {value.shape[1]}, the header promises {len(header.signals)} leads of "
-            f"{header.num_samples} samples.",
-            path=path,
-            record=name,
-        )
-    if value.size and (value.min() < -32768 or value.max() > 32767 or not np.all(value == np.rint(value))):
-        raise SignalError(
-            "'val' holds values that are no 16-bit integers, but has a WFDB header.", path=path, record=name
-        )
-    samples = np.ascontiguousarray(value.T).astype(np.int16)
+    samples = matlab_samples(value, header, path)
     flags = list(header.flags)
     if hints.checksum != "ignore":
         verify_checksums(samples, header.signals, path, name, hints.checksum, flags)
@@ -99,7 +91,13 @@ def _with_header(value: np.ndarray, path: Path, header_path: Path, hints: Hints,
 
 
 def _cpsc_2018(struct: dict[str, Any], path: Path, hints: Hints, limits: Limits) -> ECGRecord:
-    data = struct["data"]
+    data, others = struct["data"], sorted(set(struct) - _CPSC_FIELDS)
+    if others:
+        raise SignalError(
+            f"the struct 'ECG' has the fields {others} beside those of CPSC 2018 (sex, age, data), whose rate and unit are "
+            "known; save the samples as a plain array and pass variable='…'.",
+            path=path,
+        )
     if not isinstance(data, np.ndarray) or data.shape[0] != len(_CPSC_LEADS):
         raise SignalError("the field 'data' of 'ECG' is not an array of 12 leads.", path=path)
     age = struct.get("age")

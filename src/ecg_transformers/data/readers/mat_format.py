@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,15 @@ _MAX_VARIABLES = 64
 _MAX_FIELDS = 64
 
 
+@dataclass(frozen=True)
+class Unread:
+    """A variable that is no plain numbers: it stands in the way only of who asks for it."""
+
+    what: str
+
+
 def load_mat(content: bytes, path: Path, limits: Limits) -> dict[str, Any]:
-    """Variables by name: arrays `(rows, columns)`, text, or a dictionary for a struct."""
+    """Variables by name: arrays `(rows, columns)`, text, a dictionary for a struct, or `Unread`."""
     if content[:8] == b"\x89HDF\r\n\x1a\n" or b"MATLAB 7.3" in content[:32]:
         raise UnsupportedFormatError("this MATLAB file is of version 7.3; save it with -v7.", path=path)
     if content[:6] == b"MATLAB" and len(content) >= 128:
@@ -153,11 +161,11 @@ class _Version5:
         if kind == _CHAR:
             letters, _ = self._numbers(view, position)
             return name, "".join(map(chr, letters[:1024].tolist()))
-        if kind not in _CLASSES or complex_ or len(shape) != 2:
-            what = _REFUSED.get(kind, "a struct or array of a kind that ECG files do not use")
-            raise UnsupportedFormatError(
-                f"the variable {name[:32]!r} is {what}; plain numbers are read.", path=self.path
-            )
+        if kind not in _CLASSES:
+            return name, Unread(_REFUSED.get(kind, "a struct of a kind that ECG files do not use"))
+        if complex_ or len(shape) != 2:
+            several = f"an array of {' x '.join(map(str, shape))}, not one record"
+            return name, Unread("an array of complex numbers" if complex_ else several)
         _checked_size(shape[0], shape[1], np.dtype(_CLASSES[kind]).itemsize, self.path, self.limits)
         values, _ = self._numbers(view, position)
         if values.size != shape[0] * shape[1]:

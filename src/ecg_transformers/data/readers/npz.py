@@ -38,19 +38,19 @@ def read_npy(path: Path, hints: Hints, limits: Limits) -> ECGRecord:
 def read_npz(path: Path, hints: Hints, limits: Limits) -> ECGRecord:
     """An archive with `signal` `(samples, leads)` and, if known, `sampling_rate`, `lead_names`, `units`.
 
-    An archive of one array needs no particular name for it.
+    An archive of one array needs no particular name for it. What else lies in it is not looked at.
     """
     resolved = safe_file(path, hints.root, follow_links=hints.follow_links)
-    arrays = _members(resolved, limits)
-    asked = hints.variable or "signal"
-    signal = arrays.get(asked, next(iter(arrays.values())) if len(arrays) == 1 and not hints.variable else None)
+    members = _members(resolved, limits)
+    asked = next(iter(members)) if len(members) == 1 and not hints.variable else hints.variable or "signal"
+    signal = _array(members, asked, path, limits)
     if signal is None:
         way_out = "" if hints.variable else "; pass variable='…' with the one that holds the samples"
-        raise SignalError(f"the archive has no array {asked!r}, but {sorted(arrays)}{way_out}.", path=path)
-    rate = arrays.get("sampling_rate")
+        raise SignalError(f"the archive has no array {asked!r}, but {sorted(members)}{way_out}.", path=path)
+    rate = _array(members, "sampling_rate", path, limits)
     if rate is not None and (rate.size != 1 or rate.dtype.kind not in "iuf"):
         raise SignalError("'sampling_rate' is not one number.", path=path)
-    names, units = _texts(arrays.get("lead_names"), path), _texts(arrays.get("units"), path)
+    names, units = (_texts(_array(members, name, path, limits), path) for name in ("lead_names", "units"))
     own_rate = None if rate is None else float(rate.reshape(-1)[0])
     full = replace(
         hints, sampling_rate=agreed_rate(hints, own_rate, path), units=hints.units or (units[0] if units else None)
@@ -116,27 +116,44 @@ def _npy_header(content: bytes, path: Path) -> tuple[tuple[int, ...], bool, np.d
         raise UnsupportedFormatError(f"this is no readable NPY file ({brief(error)}).", path=path) from error
 
 
-def _members(path: Path, limits: Limits) -> dict[str, np.ndarray]:
-    """The arrays of an archive, after its directory was found harmless."""
+def _array(members: dict[str, bytes], name: str, path: Path, limits: Limits) -> np.ndarray | None:
+    """The member of a name, None where the archive has none."""
+    if name not in members:
+        return None
+    try:
+        return parse_npy(members[name], path, limits, text=name in ("lead_names", "units"))
+    except ECGDataError as error:
+        hint = " (names are saved as np.array(names, dtype=str))" if name in ("lead_names", "units") else ""
+        raise type(error)(f"the member {name!r}: {error.reason}{hint}", path=path) from error
+
+
+def _members(path: Path, limits: Limits) -> dict[str, bytes]:
+    """The contents of an archive by name, after its directory was found harmless."""
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
             _check_directory(entries, path, limits)
-            arrays: dict[str, np.ndarray] = {}
+            members: dict[str, bytes] = {}
             for entry in entries:
                 name = entry.filename.removesuffix(".npy")
                 with archive.open(entry) as member:
                     content = member.read(entry.file_size + 1)
                 if len(content) != entry.file_size:
                     raise TruncatedError(f"the member {name!r} is not as long as stated.", path=path)
-                try:
-                    arrays[name] = parse_npy(content, path, limits, text=name in ("lead_names", "units"))
-                except ECGDataError as error:
-                    hint = " (names are saved as np.array(names, dtype=str))" if name in ("lead_names", "units") else ""
-                    raise type(error)(f"the member {name!r}: {error.reason}{hint}", path=path) from error
-            return arrays
+                members[name] = content
+            return members
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+        if isinstance(error, zipfile.BadZipFile) and not zipfile.is_zipfile(path) and _starts_as_zip(path):
+            raise TruncatedError(
+                "the archive ends before the list of its arrays, which stands at its end: it was not copied whole.",
+                path=path,
+            ) from error
         raise UnsupportedFormatError(f"this is no readable NPZ archive ({brief(error)}).", path=path) from error
+
+
+def _starts_as_zip(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(4) == b"PK\3\4"
 
 
 def _check_directory(entries: list[zipfile.ZipInfo], path: Path, limits: Limits) -> None:

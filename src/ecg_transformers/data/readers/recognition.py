@@ -120,7 +120,7 @@ def refuse(path: Path, kind: Kind | None) -> None:
         return
     with path.open("rb") as stream:
         head = stream.read(HEAD_BYTES)
-    if is_wfdb_annotation(head):
+    if path.suffix.lower() == ".ecg" and is_wfdb_annotation(head):
         raise UnsupportedFormatError(
             "this is no ISHNE or SCP-ECG file, but looks like WFDB beat annotations, which some data bases of PhysioNet "
             "call .ecg; the ECG lies in the record of that name (.hea, .dat).",

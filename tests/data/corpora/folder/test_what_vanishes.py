@@ -166,6 +166,23 @@ def test_a_name_that_is_no_file_is_named_with_its_row(folder, wrong, told):
     assert told in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("written", "given", "told"),
+    [
+        ("r03.wav", "r03", "'r03.wav' is of a kind that is not read"),
+        ("seg.hea", "seg", "'seg.hea' is a segment"),
+    ],
+)
+def test_a_name_without_suffix_of_a_file_that_is_no_record_is_told_so(folder, written, given, told):
+    (folder / name(3)).unlink()
+    (folder / written).write_text("seg 1 250 500\nseg.dat 16 200 12 0 0 0 0 I\n")
+    (folder / "whole.hea").write_text("whole/1 1 250 500\nseg 500\n")
+    table(folder, file=lambda n: given if n == 3 else name(n), label=lambda n: ["AF", "normal"][n % 2])
+    with pytest.raises(SkippedRecordsError, match=rf"row 5: there is no record of the name '{given}'") as caught:
+        load(folder)
+    assert told in str(caught.value)
+
+
 def test_a_drive_of_windows_is_outside_the_folder(folder):
     table(folder, file=lambda n: rf"C:\data\{name(n)}", label=lambda n: ["AF", "normal"][n % 2])
     with pytest.raises(ECGDataError, match="row 2: a table names a file outside"):

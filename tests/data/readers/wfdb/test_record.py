@@ -489,3 +489,22 @@ def test_a_record_is_the_same_however_its_path_is_spelt(tmp_path, monkeypatch):
     for spelling in ("ward/.hea", "ward/r2", "ward/r2.hea", "ward", "", "ward/r1\0.hea"):
         with pytest.raises(ECGDataError):
             read_record(spelling)
+
+
+def test_a_flac_file_that_ends_early_gives_its_whole_blocks(tmp_path):
+    soundfile = pytest.importorskip("soundfile")
+    values = np.random.default_rng(0).integers(-500, 500, 20_000).astype("<i2")
+    soundfile.write(tmp_path / "r.flac", values, 250, format="FLAC", subtype="PCM_16")
+    whole = (tmp_path / "r.flac").read_bytes()
+    (tmp_path / "r.hea").write_text("r 1 250 20000\nr.dat 516 200 16 0 0 0 0 II\n")
+    (tmp_path / "r.dat").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(TruncatedError, match="allow_truncated=True"):
+        read_record(tmp_path / "r.hea")
+    record = read_record(tmp_path / "r.hea", allow_truncated=True)
+    assert record.metadata["flags"] == ["truncated"]
+    assert 8_000 < record.num_samples < 10_500
+    np.testing.assert_allclose(record.signal[:, 0], values[: record.num_samples] / 200, rtol=1e-6)
+    (tmp_path / "r.dat").write_bytes(whole[:200])
+    for allowed in (False, True):  # nothing is left: no way out is named
+        with pytest.raises(TruncatedError, match=r"holds 0\."):
+            read_record(tmp_path / "r.hea", allow_truncated=allowed)

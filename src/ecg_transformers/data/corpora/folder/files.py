@@ -168,6 +168,12 @@ class FileIndex:
         alike = [own for own in self.paths if own.lower() == key.lower()]
         alike += [self.by_stem[stem][0] for stem in self.by_stem if stem.lower() == key.lower()]
         elsewhere = self.by_stem.get(Path(key).name, [])
+        for path in self.others:
+            if path.relative_to(self.folder).with_suffix("").as_posix() == key:
+                what = (
+                    "a segment of a record" if path.suffix.lower() == ".hea" else "of a kind that is not read by itself"
+                )
+                return f"there is no record of the name {name!r}; {self._below(path)!r} is {what}"
         sentence = f"there is no such file {name!r}"
         if alike:
             return f"{sentence}; there is {self._below(self.paths[alike[0]])!r}: letter case matters"

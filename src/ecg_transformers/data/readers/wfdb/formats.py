@@ -73,8 +73,14 @@ def _signed(values: np.ndarray, bits: int) -> np.ndarray:
     return ((values & (1 << bits) - 1) ^ 1 << bits - 1) - (1 << bits - 1)
 
 
-def decode_flac(path: Path, fmt: str, num_channels: int, stop: int) -> np.ndarray:
+# a damaged FLAC file is read in steps of so many samples, of which the last is lost
+_FLAC_STEP = 64
+
+
+def decode_flac(path: Path, fmt: str, num_channels: int, stop: int, *, may_be_cut: bool) -> np.ndarray:
     """The first `stop` values of each channel of a FLAC file, int64 `(T, channels)`.
+
+    With `may_be_cut` a file that ends early gives fewer, those of its whole blocks.
 
     Raises:
         ValueError: no FLAC file, or another number of channels.
@@ -85,7 +91,26 @@ def decode_flac(path: Path, fmt: str, num_channels: int, stop: int) -> np.ndarra
         with soundfile.SoundFile(str(path)) as stream:
             if stream.format != "FLAC" or stream.channels != num_channels:
                 raise ValueError(f"a {stream.format} file of {stream.channels} channels instead of {num_channels}")
-            values = stream.read(stop, dtype="int32", always_2d=True)
+            try:
+                values = stream.read(stop, dtype="int32", always_2d=True)
+            except RuntimeError:
+                if not may_be_cut:
+                    raise
+                values = _whole_blocks(path, stop)
     except RuntimeError as error:  # what the library raises for damaged files
         raise ValueError(str(error)) from error
     return values.astype(np.int64) >> 32 - FLAC_BITS[fmt]
+
+
+def _whole_blocks(path: Path, stop: int) -> np.ndarray:
+    """What can be read of a damaged FLAC file up to the damage, `(T, channels)`; nothing may be left."""
+    import soundfile
+
+    with soundfile.SoundFile(str(path)) as stream:
+        blocks = [np.zeros((0, stream.channels), np.int32)]
+        try:
+            for block in stream.blocks(_FLAC_STEP, frames=stop, dtype="int32", always_2d=True):
+                blocks.append(block)
+        except RuntimeError:  # here it ends; the caller compares with what the header promises
+            pass
+    return np.concatenate(blocks)

@@ -39,6 +39,7 @@ from ecg_transformers.data.readers.wfdb.samples import (
     compare_checksums,
     lead_names_of,
     open_signal_file,
+    rest_is_read,
     scale_of,
 )
 from ecg_transformers.data.record import DigitalRecord, ECGRecord
@@ -179,7 +180,7 @@ def _read_group(
         if not request.allow_truncated or not found:
             raise TruncatedError(
                 f"the header promises {frames} frames of {len(group)} signals, the file {group[0].file_name!r} holds "
-                f"{found}; pass allow_truncated=True to read what is there.",
+                f"{found}{rest_is_read(found)}",
                 path=path,
                 record=header.record_name,
             )
@@ -263,10 +264,15 @@ def _flac_frames(
     os.close(open_signal_file(path, group[0].file_name, folder, header.record_name, request.follow_links)[0])
     stop = wanted * count if header.num_samples else limits.max_samples
     try:
-        values = decode_flac(file, group[0].fmt, len(group), stop)
+        values = decode_flac(file, group[0].fmt, len(group), stop, may_be_cut=bool(header.num_samples))
     except ValueError as error:
         raise UnsupportedFormatError(
             f"this is no readable FLAC file ({brief(error)}).", path=file, record=header.record_name
         ) from error
     frames = len(values) // count
-    return values[: frames * count].reshape(frames, count, len(group)).transpose(0, 2, 1).reshape(frames, -1)
+    return (
+        values[: frames * count]
+        .reshape(frames, count, len(group))
+        .transpose(0, 2, 1)
+        .reshape(frames, count * len(group))
+    )

@@ -9,14 +9,16 @@ verifies no checksum of such records and refuses those whose date it cannot read
 from __future__ import annotations
 
 import os
+import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ecg_transformers.data.errors import HeaderError, LimitError, TruncatedError, UnsafePathError, brief
+from ecg_transformers.data.errors import HeaderError, LimitError, SignalError, TruncatedError, UnsafePathError, brief
 from ecg_transformers.data.readers.arrays import pick
-from ecg_transformers.data.readers.limits import DEFAULT_LIMITS, Limits
+from ecg_transformers.data.readers.limits import DEFAULT_LIMITS, Limits, read_array
+from ecg_transformers.data.readers.mat_format import load_mat
 from ecg_transformers.data.readers.wfdb.frames import read_frames
 from ecg_transformers.data.readers.wfdb.header import Header, PathLike, read_header
 from ecg_transformers.data.readers.wfdb.samples import (
@@ -24,9 +26,11 @@ from ecg_transformers.data.readers.wfdb.samples import (
     Request,
     beside,
     lead_names_of,
+    matlab_samples,
     open_signal_file,
     read_format_16,
     read_format_212,
+    rest_is_read,
     scale_of,
     verify_checksums,
 )
@@ -142,6 +146,12 @@ def _read_simple(
         if size > limits.max_file_bytes:
             big = f"the file has {size} bytes, more than the limit."
             raise LimitError(big, path=beside(path, first.file_name), record=record)
+        if first.file_name.lower().endswith(".mat") and not _is_format_16(descriptor, first.byte_offset, num_leads):
+            place = beside(path, first.file_name)
+            variables = load_mat(read_array(descriptor, "u1", size, 0).tobytes(), Path(place), limits)
+            if not isinstance(variables.get("val"), np.ndarray):
+                raise SignalError(f"the file has no array 'val', but {sorted(variables)}.", path=place, record=record)
+            return matlab_samples(variables["val"], header, place), True
         size -= first.byte_offset  # WFDB's own MATLAB files are format 16 behind a header of 24 bytes
         if size < 0:
             beyond = f"the byte offset {first.byte_offset} lies beyond the end of the signal file."
@@ -165,6 +175,18 @@ def _read_simple(
         os.close(descriptor)
 
 
+def _is_format_16(descriptor: int, byte_offset: int, num_leads: int) -> bool:
+    """Whether a MATLAB file is laid out as its header says: version 4, one array of 16-bit integers `(leads, samples)`.
+
+    Saved again by another tool it mostly is not, and its bytes would be read as samples that mean nothing.
+    """
+    head = os.pread(descriptor, 20, 0)
+    if len(head) < 20:
+        return True  # it ends early, which is told by its size
+    kind, rows, _, imaginary, name_length = struct.unpack("<5i", head)
+    return (kind, rows, imaginary, name_length) == (30, num_leads, 0, byte_offset - 20)
+
+
 def _inferred_length(header: Header, available: int, size: int, path: str, limits: Limits, flags: list[str]) -> int:
     """Samples per lead where the header does not say: what the file holds, if that is a whole number."""
     num_leads, record = len(header.signals), header.record_name
@@ -182,8 +204,7 @@ def _inferred_length(header: Header, available: int, size: int, path: str, limit
 
 def _too_short(promised: int, found: int, num_leads: int, path: str, record: str) -> TruncatedError:
     return TruncatedError(
-        f"the header promises {promised} samples of {num_leads} leads, the file holds {found}; pass "
-        "allow_truncated=True to read what is there.",
+        f"the header promises {promised} samples of {num_leads} leads, the file holds {found}{rest_is_read(found)}",
         path=path,
         record=record,
     )

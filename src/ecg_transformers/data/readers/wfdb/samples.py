@@ -9,11 +9,11 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from ecg_transformers.data.errors import ChecksumError, HeaderError, RecordNotFoundError, UnitError
+from ecg_transformers.data.errors import ChecksumError, HeaderError, RecordNotFoundError, SignalError, UnitError
 from ecg_transformers.data.readers.clinical.leads import distinct_names
 from ecg_transformers.data.readers.limits import open_file, read_array
 from ecg_transformers.data.readers.units import units_per_millivolt
-from ecg_transformers.data.readers.wfdb.header import PathLike, Signal
+from ecg_transformers.data.readers.wfdb.header import Header, PathLike, Signal
 from ecg_transformers.data.record import INVALID, standard_lead_names
 
 ChecksumPolicy = Literal["error", "warn", "ignore"]
@@ -164,6 +164,33 @@ def open_signal_file(
             path=header_path,
             record=record,
         ) from error
+
+
+def matlab_samples(value: np.ndarray, header: Header, path: PathLike) -> np.ndarray:
+    """The array `val` `(leads, samples)` of a MATLAB file with a header as int16 `(T, L)`.
+
+    Raises:
+        SignalError: it is not what the header promises.
+    """
+    if value.shape[0] != len(header.signals) or (header.num_samples or value.shape[1]) != value.shape[1]:
+        raise SignalError(
+            f"'val' is {value.shape[0]} x {value.shape[1]}, the header promises {len(header.signals)} leads of "
+            f"{header.num_samples} samples.",
+            path=path,
+            record=header.record_name,
+        )
+    if value.size and (value.min() < -32768 or value.max() > 32767 or not np.all(value == np.rint(value))):
+        raise SignalError(
+            "'val' holds values that are no 16-bit integers, but has a WFDB header.",
+            path=path,
+            record=header.record_name,
+        )
+    return np.ascontiguousarray(value.T).astype(np.int16)
+
+
+def rest_is_read(found: int) -> str:
+    """The end of a sentence about a file that ends early: the way out, where something is left to read."""
+    return "; pass allow_truncated=True to read what is there." if found else "."
 
 
 def scale_of(
