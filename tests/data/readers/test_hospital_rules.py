@@ -19,6 +19,7 @@ from ecg_transformers.data.errors import (
 )
 from ecg_transformers.data.readers import read_parts, read_record
 from ecg_transformers.data.readers.clinical.identity import Patient
+from ecg_transformers.data.readers.limits import Limits
 
 
 @pytest.fixture
@@ -88,6 +89,27 @@ def test_dicom_groups_of_three_leads_belong_together(hospital, read):
     groups = [("MEDIAN BEAT", 2 * counts[:60])]
     record = read(hospital.dicom(counts, leads=hospital.LEADS[:3], groups=groups))
     np.testing.assert_allclose(record.signal, counts * 0.005, atol=1e-6)
+
+
+@pytest.mark.parametrize("label", ["", "ECG"])
+@pytest.mark.parametrize("beat", ["BEAT", "GE BEAT", "MEAN BEAT", "AVG", "SUMMARY", "Mittelwert", "V1"])
+def test_dicom_beats_are_left_out_whatever_they_are_called(hospital, read, label, beat):
+    counts = hospital.ecg_counts(2500, hospital.LEADS[:3])
+    record = read(hospital.dicom(counts, leads=hospital.LEADS[:3], label=label, groups=[(beat, 2 * counts[:600])]))
+    np.testing.assert_allclose(record.signal, counts * 0.005, atol=1e-6)
+    assert "other_groups_left_out" in record.metadata["flags"]
+
+
+def test_a_part_of_a_file_longer_than_the_limit_is_read(hospital, tmp_path):
+    limits = Limits(max_samples=400)
+    dicom = ("a.dcm", hospital.dicom(hospital.ecg_counts(600)))
+    for name, content in [dicom, *(file[:2] for file in hospital.long_files(600))]:
+        (tmp_path / name).write_bytes(content)
+        part = read_record(tmp_path / name, start=150, stop=550, limits=limits)
+        np.testing.assert_array_equal(part.signal, read_record(tmp_path / name).signal[150:550])
+        for bounds in ({}, {"start": 100}):
+            with pytest.raises(LimitError, match="400"):
+                read_record(tmp_path / name, limits=limits, **bounds)
 
 
 def test_dicom_of_the_median_beat_alone_is_refused(hospital, read):

@@ -77,7 +77,7 @@ def read_dicom(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECGR
     with warnings.catch_warnings():  # pydicom's warnings quote the values they complain of
         warnings.simplefilter("ignore")
         data = _dataset(content, path)
-        groups = _groups(data, bool(missing), path, limits)
+        groups = _groups(data, bool(missing), path, limits if in_parts is None else limits.for_parts())
         if in_parts is not None:
             for group in groups:
                 group.data = in_parts[1][group.number - 1]

@@ -71,7 +71,8 @@ class _Reading:
         self.descriptor, self.path, self.hints, self.limits = descriptor, path, hints, limits
         self.sheet = Sheet()
         flags = self.sheet.flags
-        self.header = read_header(descriptor, size, path, limits, allow_truncated=hints.allow_truncated, flags=flags)
+        of_all = limits if hints.start is None and hints.stop is None else limits.for_parts()
+        self.header = read_header(descriptor, size, path, of_all, allow_truncated=hints.allow_truncated, flags=flags)
         if not self.header.seconds:
             raise HeaderError("a data record lasts 0 s: the file holds annotations, no signals.", path=path)
         self.signals, self.names = choose_signals(self.header, hints, path, flags)
@@ -86,6 +87,7 @@ class _Reading:
         samples = self.signals[0].samples
         if not self.header.is_discontinuous:
             start, stop = window(self.hints, self.header.records * samples, self.path)
+            self.limits.check_shape(stop - start, len(self.signals), path=self.path)
             first, last = start // samples, -(-stop // samples)
             digital = read_records(self.descriptor, self.header, self.signals, first, last)
             return self._made(digital[start - first * samples : stop - first * samples], None, self.sheet)
@@ -97,8 +99,8 @@ class _Reading:
                 "(gaps='split' in folders and tables), or give start= and stop=.",
                 path=self.path,
             )
-        self.limits.check_shape(length, len(self.signals), path=self.path)
         start, stop = window(self.hints, length, self.path)
+        self.limits.check_shape(stop - start, len(self.signals), path=self.path)
         return self._with_gaps(starts, start, stop)
 
     def _starts(self) -> np.ndarray:

@@ -81,9 +81,9 @@ def read_ishne(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECGR
                 path=path,
             )
         header = _header(head, descriptor, size, hints, path, limits, sheet.flags)
-        length = _length(header, size, hints, path, limits, sheet.flags)
-        start, stop = window(hints, length, path)
+        start, stop = window(hints, _length(header, size, hints, path, sheet.flags), path)
         num_leads = len(header.names)
+        limits.check_shape(stop - start, num_leads, path=path)
         flat = read_array(descriptor, "<i2", (stop - start) * num_leads, header.start + 2 * start * num_leads)
     except OSError as error:
         raise ECGDataError(f"the file cannot be read ({type(error).__name__}).", path=path) from error
@@ -167,7 +167,7 @@ def _patient(head: bytes) -> Patient:
     )
 
 
-def _length(header: _Header, size: int, hints: Hints, path: Path, limits: Limits, flags: list[str]) -> int:
+def _length(header: _Header, size: int, hints: Hints, path: Path, flags: list[str]) -> int:
     """Samples a lead: the header states them a lead or as a total over the leads, both occur."""
     num_leads = len(header.names)
     available, rest = divmod(size - header.start, 2 * num_leads)
@@ -187,7 +187,6 @@ def _length(header: _Header, size: int, hints: Hints, path: Path, limits: Limits
         declared = available
     elif declared < available or rest:
         flags.append("bytes_behind_the_samples")
-    limits.check_shape(declared, num_leads, path=path)
     return declared
 
 

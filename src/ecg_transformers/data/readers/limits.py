@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,10 @@ class Limits:
                 path=path,
                 record=record,
             )
+
+    def for_parts(self) -> Limits:
+        """For the head of a file of which a part is read: what is refused is a long part, not a long file."""
+        return replace(self, max_samples=sys.maxsize)
 
 
 DEFAULT_LIMITS = Limits()

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     import pydicom
 
 _TYPES = {"SB": "i1", "UB": "u1", "SS": "i2", "US": "u2", "SL": "i4", "UL": "u4"}
-_BEATS = ("MEDIAN", "REPRESENTATIVE", "AVERAGE", "TEMPLATE")
+_BEATS = ("MEDIAN", "REPRESENTATIVE", "AVERAGE", "TEMPLATE", "BEAT", "MEAN", "AVG", "SUMMARY", "MITTEL")
+_LONGEST_BEAT_S, _BEAT_SHARE = 2.0, 1 / 3
+"""A group shorter than both (the share is of the longest group) is a beat, whatever its label."""
 _BLOCK = 2**18
 _MAX_SPREAD = 32
 """How much longer than its samples a record may get by groups that stand at different times."""
@@ -65,7 +67,8 @@ class Group:
 
     @property
     def is_beat(self) -> bool:
-        return any(word in self.label.upper() for word in _BEATS)
+        label = self.label.upper()
+        return "RHYTHM" not in label and any(word in label for word in _BEATS)
 
     @classmethod
     def read(cls, item: pydicom.Dataset, number: int, path: Path, limits: Limits) -> Group:
@@ -97,7 +100,7 @@ class Group:
 
 
 def choose_groups(groups: list[Group], lead_names: list[str] | None, path: Path, flags: list[str]) -> list[Group]:
-    """The groups of the rhythm: not the beats; where nothing is labelled, the longest in seconds.
+    """The groups of the rhythm: not the beats, by their label or length; where nothing is labelled, the longest in seconds.
 
     Raises:
         ECGDataError: no group with an ECG, only beats, or groups of several rates.
@@ -108,10 +111,12 @@ def choose_groups(groups: list[Group], lead_names: list[str] | None, path: Path,
     rhythm = [group for group in with_ecg if not group.is_beat]
     if not rhythm:
         raise SignalError("the file holds only median or representative beats, no ECG of some length.", path=path)
+    longest = max(group.seconds for group in rhythm)
     named = [group for group in rhythm if "RHYTHM" in group.label.upper()]
+    if not named:
+        rhythm = [group for group in rhythm if group.seconds >= min(_LONGEST_BEAT_S, _BEAT_SHARE * longest)]
     rhythm = named or [group for group in rhythm if group.label] or rhythm
     if not any(group.label for group in rhythm):
-        longest = max(group.seconds for group in rhythm)
         rhythm = [group for group in rhythm if group.seconds > 0.999 * longest]
     if lead_names:
         wanted = {lead_of_text(name).lower() for name in lead_names}

@@ -58,7 +58,8 @@ _MAGIC = (
     (b"\x1f\x8b", "gzip archive"),
     (b"PK\x03\x04", "ZIP archive"),
     (b"ALIVE\0\0\0", "AliveCor ATC file"),
-    (b"@  MFR", "MFER file"),
+    (b"@  MFER", "MFER file"),
+    (b"@ MFR ", "MFER file"),
     (b"RIFF", "RIFF (sound) file"),
 )
 _ANNOTATION_MAGIC = b"ANN  1.0"
