@@ -39,6 +39,11 @@ def read_xml(path: Path, kind: Kind, hints: Hints, limits: Limits) -> tuple[Elem
     if text.count("<") > 3 * MAX_NODES or text.count('="') + text.count("='") > MAX_NODES:  # before they are parsed
         raise LimitError(f"the XML has more than {MAX_NODES} elements and attributes.", path=path)
     parser = DefusedXMLParser(target=_Tree(path), forbid_dtd=False, forbid_entities=True, forbid_external=True)
+
+    def refuse_attributes(*_: Any) -> None:  # a long default for every element is a bomb without an entity
+        raise HeaderError("the XML declares attributes of its own (DTD); such a file is not read.", path=path)
+
+    parser.parser.AttlistDeclHandler = refuse_attributes
     try:
         parser.feed(text)
         root = parser.close()
