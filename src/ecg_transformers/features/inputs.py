@@ -144,7 +144,10 @@ def _read_input(
         where = f"{where} ({item.record_id})" if getattr(item, "record_id", "") else where
         rate = _agree(item.sampling_rate, sampling_rate, where)
         names = _agree_leads(item.lead_names, lead_names, where)
-        return _given(item.signal, rate, names, _agree_units("mV", units, where), where)
+        given = _given(item.signal, rate, names, _agree_units("mV", units, where), where)
+        if "z_scores" in (getattr(item, "metadata", None) or {}).get("flags", ()):
+            given.state.report.suspicions.append("the samples are z-scores of each lead, no millivolts.")
+        return given
     if not _is_array(item):
         raise ValueError(
             f"{where} is a {type(item).__name__}: give an array (seq_len, num_leads), an ECGRecord, a dataset row "

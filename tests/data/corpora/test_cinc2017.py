@@ -61,6 +61,9 @@ def test_another_symbol_is_refused(tmp_path, layouts):
     (tmp_path / "REFERENCE.csv").write_text("A00001,X\n")
     with pytest.raises(LabelError, match="N, A, O or ~"):
         load_ecg_dataset("cinc2017", tmp_path)
+    (tmp_path / "REFERENCE.csv").write_text("A00001,A\nA00001,O\n")
+    with pytest.raises(LabelError, match="A and O"):
+        load_ecg_dataset("cinc2017", tmp_path)
 
 
 def test_real_records_are_read(ecg_data_dir):

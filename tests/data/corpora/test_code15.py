@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 from ecg_transformers.data.corpora.code15 import trim_zero_edges
-from ecg_transformers.data.errors import ECGDataError, MissingDependencyError, RecordNotFoundError
+from ecg_transformers.data.errors import (
+    ECGDataError,
+    LabelError,
+    MissingDependencyError,
+    RecordNotFoundError,
+    TableError,
+)
 from ecg_transformers.data.loading import build_report, load_ecg_dataset
 
 h5py = pytest.importorskip("h5py")
@@ -60,6 +66,21 @@ def deposit(tmp_path_factory, layouts):
         ],
     )
     return root
+
+
+@pytest.mark.parametrize("task", ["all", None])
+def test_labels_that_are_missing_or_no_truth_are_errors_where_they_are_asked_for(tmp_path, layouts, task):
+    write_part(tmp_path / "exams_part0.hdf5", [10], [tracing(layouts, 10)])
+    row = exam_row(10, 1, "exams_part0.hdf5", "1dAVb")
+    layouts.write_table(tmp_path / "exams.csv", [{name: cell for name, cell in row.items() if name != "AF"}])
+    if task is None:
+        assert build_report("code15", tmp_path, task=None)
+    else:
+        with pytest.raises(TableError, match="AF"):
+            build_report("code15", tmp_path, task=task)
+    layouts.write_table(tmp_path / "exams.csv", [{**row, "RBBB": "maybe"}])
+    with pytest.raises(LabelError, match="RBBB is 'maybe'"):
+        build_report("code15", tmp_path, task=task)
 
 
 def test_exams_are_joined_by_id_and_not_by_order(deposit, rows_of, signal_of, layouts):

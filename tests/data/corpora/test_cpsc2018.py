@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import scipy.io
 
-from ecg_transformers.data.errors import DuplicateRecordError, LabelError, OptionError
+from ecg_transformers.data.corpora.shared import challenge
+from ecg_transformers.data.errors import DuplicateRecordError, LabelError, OptionError, SkippedRecordsError
 from ecg_transformers.data.loading import build_report, load_ecg_dataset
 
 REFERENCE = "Recording,First_label,Second_label,Third_label\nA0001,5,,\nA0002,3,8,\nA0003,7,1,9\n"
@@ -51,6 +52,11 @@ def test_the_first_label_is_a_task_of_the_original(original, rows_of):
     assert {row["task_kind"] for row in rows.values()} == {"multiclass"}
 
 
+def test_a_complete_original_is_planned(original, monkeypatch):
+    monkeypatch.setitem(challenge.RECORDS_OF, "cpsc2018", 3)
+    assert any("complete" in note for note in build_report("cpsc2018", original).notes)
+
+
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory, layouts):
     """The same in the Challenge's layout: codes sorted by class."""
@@ -76,6 +82,9 @@ def test_the_lost_first_label_is_refused_and_found_in_the_reference(copy, rows_o
     (copy / "REFERENCE.csv").write_text(REFERENCE)
     try:
         assert rows_of("cpsc2018", copy, task="first")["A0003"]["labels"] == ["PVC"]
+        (copy / "REFERENCE.csv").write_text(REFERENCE.replace("A0002", "A0004"))
+        with pytest.raises(SkippedRecordsError, match=r"'A0002': REFERENCE\.csv does not name it"):
+            load_ecg_dataset("cpsc2018", copy, task="first")
     finally:
         (copy / "REFERENCE.csv").unlink()
 

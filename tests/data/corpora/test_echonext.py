@@ -5,10 +5,12 @@ import json
 import numpy as np
 import pytest
 
+from ecg_transformers import ECGFeatureExtractor
 from ecg_transformers.data.corpora.echonext import FLAGS
 from ecg_transformers.data.corpora.shared.packaged import packaged_table
 from ecg_transformers.data.errors import ECGDataError
 from ecg_transformers.data.loading import build_report, load_ecg_dataset
+from ecg_transformers.features.inputs import ECGSignalWarning
 
 PARTS = ["val", "train", "no_split", "test", "train", "no_split", "train"]
 
@@ -74,6 +76,8 @@ def test_z_scores_are_never_called_millivolts(echonext, rows_of, signal_of):
     assert any("NOT millivolts" in note for note in report.notes)
     row = rows_of("echonext", echonext)["E1"]
     assert json.loads(row["metadata"])["units"] == "z-score"
+    with pytest.warns(ECGSignalWarning, match="E1.*z-scores"):
+        ECGFeatureExtractor.for_method("st_mem")(row)
     assumed = rows_of("echonext", echonext, units="mV")["E1"]
     first = packaged_table("echonext_normalisation")[0]
     expected = (z_scores(1)[:, 0] * float(first["sd"]) + float(first["mean"])) * 0.00488

@@ -138,7 +138,8 @@ class CinC2017Corpus(Corpus):
                 continue
             if len(cells) < 2 or cells[1] not in CLASSES:
                 raise LabelError(f"the line {','.join(cells)[:60]!r} does not end in N, A, O or ~.", path=path)
-            labels[cells[0]] = cells[1]
+            if labels.setdefault(cells[0], cells[1]) != cells[1]:
+                raise LabelError(f"the record is {labels[cells[0]]} and {cells[1]}.", path=path, record=cells[0])
         return labels
 
     def _check_counts(self, counts: Counter[str], reference: Path) -> list[str]:

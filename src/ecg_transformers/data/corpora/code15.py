@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,14 @@ from ecg_transformers.data.corpora.shared.folds import assign_folds, split_by_fo
 from ecg_transformers.data.corpora.shared.headers import age_in_years, read_comments, read_corpus_record
 from ecg_transformers.data.corpora.shared.packaged import packaged_table
 from ecg_transformers.data.corpora.shared.search import find_file, some_of, walk_files
-from ecg_transformers.data.errors import ECGDataError, EmptyRecordError, RecordNotFoundError, SignalError, TableError
+from ecg_transformers.data.errors import (
+    ECGDataError,
+    EmptyRecordError,
+    LabelError,
+    RecordNotFoundError,
+    SignalError,
+    TableError,
+)
 from ecg_transformers.data.options import check_choice
 from ecg_transformers.data.readers.hdf5 import hdf5_dataset, read_hdf5
 from ecg_transformers.data.record import DigitalRecord, ECGRecord
@@ -36,6 +43,7 @@ SCALES = (1.0, 0.5, 0.1)
 _PART = re.compile(r"exams_part\d+\.(hdf5|h5)\Z", re.IGNORECASE)
 _EXAM = re.compile(r"\d+\Z")
 _TRUE = {"true", "1", "1.0", "t", "yes"}
+_FALSE = {"", "false", "0", "0.0", "f", "no"}
 
 
 @dataclass(frozen=True)
@@ -172,11 +180,12 @@ class CODE15Corpus(Corpus):
         """The rows of the table that have an exam in the part they name."""
         number_of = {path.stem.lower(): number for number, path in enumerate(parts)}
         columns = [row["column"] for row in packaged_table("code15_labels")]
+        needed = ["exam_id", "patient_id", "trace_file", *self.label_names()]
         rows: list[tuple[int, ...]] = []
         skipped: list[tuple[str, str]] = []
         absent = 0
         seen: set[int] = set()
-        for line in iterate_table(table, ["exam_id", "patient_id", "trace_file"], self.data_dir, self.limits):
+        for line in iterate_table(table, needed, self.data_dir, self.limits):
             exam = integer(line["exam_id"], "exam_id", table)
             if exam is None or exam in seen:
                 raise TableError("an exam_id is empty or stands twice.", path=table, record=line["exam_id"])
@@ -190,9 +199,9 @@ class CODE15Corpus(Corpus):
                 skipped.append((str(exam), f"not in {parts[number].name}, which the table names"))
                 continue
             patient = integer(line["patient_id"], "patient_id", table, record=str(exam))
-            bits = sum(1 << position for position, name in enumerate(columns) if _is_true(line.get(name, "")))
+            bits = sum(1 << position for position, name in enumerate(columns) if _is_true(line, name, table))
             age = age_in_years(line.get("age", ""))
-            male = -1 if not line.get("is_male") else int(_is_true(line["is_male"]))
+            male = -1 if not line.get("is_male") else int(_is_true(line, "is_male", table))
             rows.append(
                 (exam, -1 if patient is None else patient, -1 if age is None else int(age), male, bits, number, place)
             )
@@ -225,8 +234,8 @@ class CODE15Corpus(Corpus):
         columns = self.label_names()
         listed: dict[str, tuple[str, ...]] = {}
         if table is not None:
-            for line in iterate_table(table, ["exam_id"], self.data_dir, self.limits):
-                listed[line["exam_id"]] = tuple(name for name in columns if _is_true(line.get(name, "")))
+            for line in iterate_table(table, ["exam_id", *columns], self.data_dir, self.limits):
+                listed[line["exam_id"]] = tuple(name for name in columns if _is_true(line, name, table))
         items, skipped, excluded = [], [], Counter[str]()
         for path in headers:
             try:
@@ -289,5 +298,10 @@ def trim_zero_edges(signal: np.ndarray) -> np.ndarray:
     return signal[rows[0] : rows[-1] + 1] if rows.size else signal[:0]
 
 
-def _is_true(text: str) -> bool:
-    return text.lower() in _TRUE
+def _is_true(line: Mapping[str, str], column: str, table: Path) -> bool:
+    text = line.get(column, "").lower()
+    if text in _TRUE or text in _FALSE:
+        return text in _TRUE
+    raise LabelError(
+        f"{column} is {line[column][:40]!r}, neither True nor False.", path=table, record=line.get("exam_id")
+    )

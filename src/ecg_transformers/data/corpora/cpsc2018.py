@@ -116,6 +116,8 @@ class CPSC2018Corpus(ChallengeCorpus):
     def item_of(self, path: Path, source: str, comments: HeaderComments) -> Item:
         item = super().item_of(path, source, comments)
         numbers = self._numbers.get(path.stem)
+        if numbers is None and self.options.task == "first":
+            raise LabelError("REFERENCE.csv does not name it: which label is the first is not known.", path=path)
         return item if numbers is None else self._with_numbers(item, numbers)
 
     def finish_plan(

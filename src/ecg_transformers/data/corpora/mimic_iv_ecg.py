@@ -126,13 +126,14 @@ class MIMICIVECGCorpus(Corpus):
             notes += self._label(studies, beside)
         elif self.options.task is not None:
             notes.append("no machine_measurements.csv beside record_list.csv (as in the demo): no labels")
-        self._people, note = self._demographics()
+        patients = self._patients_table()
+        self._people, note = self._demographics(patients)
         notes.append(note)
         studies.folds = fold_column(studies.subject, studies.labels, self.options.seed)
         self._studies = studies
         names = self.label_names() if self._measurements is not None else []
         self._names = tuple(names)
-        files = [path for path in (table, self._measurements) if path is not None]
+        files = [path for path in (table, self._measurements, patients) if path is not None]
         excluded = {"records of record_list.csv whose folder is not here": absent} if absent else {}
         return CorpusPlan(
             split_rows(studies.folds, self._item),
@@ -199,11 +200,16 @@ class MIMICIVECGCorpus(Corpus):
         note = [f"labels by the rules of mimic_report_rules (version 1) on {found:,} machine reports"]
         return note + ([f"{missing:,} records have no row in {table.name}: no labels"] if missing else [])
 
-    def _demographics(self) -> tuple[dict[int, tuple[int, int, str]], str]:
+    def _patients_table(self) -> Path | None:
         path = Path(self.options.patients) if self.options.patients else self._base / "patients.csv"
-        if not path.exists():
-            if self.options.patients:
-                raise RecordNotFoundError("there is no such table of patients.", path=path)
+        if path.exists():
+            return path
+        if self.options.patients:
+            raise RecordNotFoundError("there is no such table of patients.", path=path)
+        return None
+
+    def _demographics(self, path: Path | None) -> tuple[dict[int, tuple[int, int, str]], str]:
+        if path is None:
             return {}, "no patients.csv of MIMIC-IV beside: no age, no sex"
         people: dict[int, tuple[int, int, str]] = {}
         for line in iterate_table(

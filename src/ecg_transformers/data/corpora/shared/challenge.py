@@ -133,11 +133,11 @@ class ChallengeCorpus(Corpus):
             for path in found.get(source, []):
                 try:
                     comments = read_comments(path, self.data_dir, self.limits)
+                    items.append(self.item_of(path, source, comments))
                 except ECGDataError as error:
                     skipped.append((path.stem, error.reason))
                     continue
                 unknown.update(self.unknown_codes(comments.codes))
-                items.append(self.item_of(path, source, comments))
         if not items:
             raise self._nothing(found, skipped)
         excluded = {f"records of {name}": len(paths) for name, paths in found.items() if name not in wanted}
@@ -270,9 +270,10 @@ def check_code_counts(items: Sequence[Item], counts: Counter[str]) -> list[str]:
     """For a source that is complete: whether each code occurs as often as published, and where it does not."""
     notes = []
     for source, count in sorted(counts.items()):
-        if count != RECORDS_OF[source]:
-            continue
-        found = Counter(code for item in items if item.metadata["part"] == source for code in item.metadata["snomed"])
+        of_source = [item.metadata for item in items if item.metadata["part"] == source]
+        if count != RECORDS_OF[source] or any("snomed" not in metadata for metadata in of_source):
+            continue  # the original of CPSC 2018 has no codes
+        found = Counter(code for metadata in of_source for code in metadata["snomed"])
         rows = snomed_rows()
         wrong = [
             f"{rows[code]['abbreviation']} {found[code]:,} instead of {int(rows[code][source]):,}"
