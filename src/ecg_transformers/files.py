@@ -38,7 +38,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(beside, target)
         sync_folder(target.parent)
     except OSError as error:
-        error.filename = error.filename or str(target)  # of a full disk none is told
+        if error.errno is not None:  # one of the system, which for a full disk tells no name
+            error.filename = error.filename or str(target)
         raise
     finally:
         beside.unlink(missing_ok=True)
