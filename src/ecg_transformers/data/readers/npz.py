@@ -142,7 +142,7 @@ def _members(path: Path, limits: Limits) -> dict[str, bytes]:
                     raise TruncatedError(f"the member {name!r} is not as long as stated.", path=path)
                 members[name] = content
             return members
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
         if isinstance(error, zipfile.BadZipFile) and not zipfile.is_zipfile(path) and _starts_as_zip(path):
             raise TruncatedError(
                 "the archive ends before the list of its arrays, which stands at its end: it was not copied whole.",
