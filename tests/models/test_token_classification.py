@@ -79,6 +79,9 @@ def test_training_shows_some_leads_only_with_their_own_labels_and_rows(name):
     x = model.dummy_inputs["input_values"]
     labels = torch.zeros_like(x, dtype=torch.long)
     assert model(x, labels=labels).logits.shape[1] < num_leads
+    for other in (labels[:, 1:], torch.cat([labels, labels], dim=1)):
+        with pytest.raises(ValueError, match="labels of shape"):
+            model(x, labels=other)
     assert model.eval()(x, labels=labels).logits.shape[1] == num_leads
 
 

@@ -85,7 +85,8 @@ class ECGForTokenClassification(ECGModelWithHead):
     ) -> tuple[Tensor, LeadIndices | None, Tensor]:
         """Some leads of a batch and their labels, any number equally likely: who always saw all cannot do with one."""
         num_leads = input_values.shape[1]
-        if num_leads == 1 or torch.rand(()) >= self.config.lead_subset_prob:
+        whole = num_leads == 1 or labels.shape[1:2] != (num_leads,)  # labels of other leads are refused with the loss
+        if whole or torch.rand(()) >= self.config.lead_subset_prob:
             return input_values, lead_indices, labels
         kept = torch.randperm(num_leads)[: int(torch.randint(1, num_leads, ()))].sort().values
         rows = kept if lead_indices is None else torch.as_tensor(lead_indices)[..., kept]
