@@ -4,10 +4,11 @@
 
 Trains `…ForTokenClassification` on fractions of the training subjects, from the checkpoint and from random weights of the
 same config and with the same budget, and measures them and neurokit2's `dwt` and `peak` on the test subjects: F1 of
-onsets and offsets within 150 ms, mean and SD of their errors, by wave and by lead. neurokit2 works on the record's own
-signal, cleaned by itself, with R peaks that it finds in each lead (`own R peaks`), and with those that it finds in lead II
-(`R peaks of II`). `OUT/table.md` holds the tables, `OUT/results.json` all figures; a cell that is there already is not made
-again. What stands behind `--` goes to every fine-tuning run.
+onsets and offsets within 150 ms, mean and SD of their errors, by wave and by lead, and how far rate, PR, QRS, QT and QTc
+are off those of the expert's marks. neurokit2 works on the record's own signal, cleaned by itself, with R peaks that it
+finds in each lead (`own R peaks`), and with those that it finds in lead II (`R peaks of II`). `OUT/table.md` holds the
+tables, `OUT/results.json` all figures; a cell that is there already is not made again. What stands behind `--` goes to
+every fine-tuning run.
 """
 
 import argparse
@@ -19,13 +20,15 @@ from typing import Any
 
 import ecg_transformers as ecg
 from ecg_transformers.data.loading import RecordTable
-from ecg_transformers.evaluation.delineation import LeadScore, macro_f1, pool, report, score_record
+from ecg_transformers.evaluation.delineation import LeadScore, interval_report, macro_f1, pool, report, score_record
 from ecg_transformers.features.wave_labels import marked_waves
 from ecg_transformers.files import write_json, write_text
 from ecg_transformers.signal.beats import detect_r_peaks
 from ecg_transformers.signal.classical_delineation import METHODS, neurokit_waves
+from ecg_transformers.signal.wave_intervals import UNITS
 from ecg_transformers.signal.waves import WAVES
 from ecg_transformers.training import finetuning
+from ecg_transformers.training.arguments import FinetuningArguments, parse_arguments
 from ecg_transformers.training.errors import run_command
 
 STARTS = {"pre-trained": "finetune", "random weights": "scratch"}
@@ -75,7 +78,8 @@ def train(options: argparse.Namespace, mode: str, fraction: float, folder: Path,
     given |= {"data_dir": options.data_dir, "task": "delineation", "label_fraction": str(fraction)}
     given |= {"seeds": options.seeds, "output_dir": str(folder)}
     given |= {"leads": options.leads} if options.leads else {}
-    finetuning.main([*(part for key, value in given.items() for part in (f"--{key}", value)), *further])
+    words = [*(part for key, value in given.items() for part in (f"--{key}", value)), *further]
+    finetuning.main(parse_arguments(FinetuningArguments, "One cell of the table.", words))
 
 
 def classical(options: argparse.Namespace, out: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -93,6 +97,7 @@ def classical(options: argparse.Namespace, out: Path) -> Iterator[tuple[str, dic
 def classical_figures(records: RecordTable, method: str, source: str, leads: str | None = None) -> dict[str, Any]:
     """The figures of a classical method, in the form of `metrics.json`."""
     by_lead: dict[str, list[LeadScore]] = {}
+    pairs = []
     for index in range(len(records)):
         record = records[index]
         rate, peaks = record.sampling_rate, None
@@ -101,11 +106,14 @@ def classical_figures(records: RecordTable, method: str, source: str, leads: str
         chosen = record.lead_names if leads is None else leads.split(",")
         columns = {lead: record.signal[:, record.lead_names.index(lead)] for lead in chosen}
         found = {lead: neurokit_waves(values, rate, method, peaks) for lead, values in columns.items()}
-        for lead, score in score_record(marked_waves(record.annotations, rate), found).items():
+        marks = marked_waves(record.annotations, rate)
+        pairs.append((marks, found))
+        for lead, score in score_record(marks, found).items():
             by_lead.setdefault(lead, []).append(score)
     whole = pool(score for scores in by_lead.values() for score in scores)
     each = {lead: report(pool(scores)) for lead, scores in by_lead.items()}
-    return {"macro_f1": {"mean": macro_f1(whole)}, "waves": report(whole), "leads": each, "n_records": len(records)}
+    figures = {"macro_f1": {"mean": macro_f1(whole)}, "waves": report(whole), "leads": each}
+    return figures | {"intervals": interval_report(pairs), "n_records": len(records)}
 
 
 def tables(results: Mapping[str, Mapping[str, Any]]) -> str:
@@ -131,7 +139,20 @@ def tables(results: Mapping[str, Mapping[str, Any]]) -> str:
     lines += ["", f"| method | {' | '.join(leads)} |", "|---" * (len(leads) + 1) + "|"]
     for name, figures in results.items():
         lines.append(f"| {name} | {' | '.join(_by_lead(figures['leads'].get(lead), 'sd_ms') for lead in leads)} |")
+    lines += [
+        "",
+        "Intervals of a record (medians over beats and leads) less those of the expert's marks, mean ± SD in ms, the "
+        "rate in beats a minute; then for how many records both give it, of those for which the marks do.",
+    ]
+    lines += ["", f"| method | {' | '.join(UNITS)} |", "|---" * (len(UNITS) + 1) + "|"]
+    for name, figures in results.items():
+        lines.append(f"| {name} | {' | '.join(_interval(figures['intervals'][kind]) for kind in UNITS)} |")
     return "\n".join(lines) + "\n"
+
+
+def _interval(figures: Mapping[str, Any]) -> str:
+    known = f"{figures['both']} of {figures['reference']}"
+    return known if figures["sd"] is None else f"{figures['mean']:+.1f} ± {figures['sd']:.1f}, {known}"
 
 
 def _cell(edge: Mapping[str, Any]) -> str:

@@ -9,7 +9,8 @@ class is asked for while its module is still half loaded.
 import importlib.util
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -28,6 +29,20 @@ def register_with_transformers() -> None:
         _register()
     elif not any(isinstance(finder, _Registration) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Registration())
+
+
+@contextmanager
+def postponed() -> Iterator[None]:
+    """Register when the block is left, though transformers is loaded inside; not after an error, which ends a command.
+
+    So a command reads its options with transformers' parser, and answers `--help`, before torch is loaded.
+    """
+    finders = [finder for finder in sys.meta_path if isinstance(finder, _Registration)]
+    for finder in finders:
+        sys.meta_path.remove(finder)
+    yield
+    if finders:
+        register_with_transformers()
 
 
 def _register() -> None:

@@ -284,6 +284,18 @@ def test_help_loads_nothing_heavy():
     assert result.stdout.splitlines()[-1] == "[]", result.stderr[-1000:]
 
 
+def test_training_answers_help_and_typos_before_torch_is_loaded():
+    script = (
+        "import sys\nfrom ecg_transformers.cli import main\n"
+        "code = main(['pretrain', '--methd', 'st_mem'])\n"
+        "try:\n    main(['finetune', '--help'])\nexcept SystemExit as end:\n"
+        "    print(code, end.code, 'torch' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=280)
+    assert result.stdout.splitlines()[-1] == "2 0 False", result.stderr[-1000:]
+    assert "did you mean '--method'?" in result.stderr
+
+
 def test_pretrain_and_finetune_are_verbs(tmp_path):
     small = (
         "hidden_size=16,num_hidden_layers=1,num_attention_heads=1,attention_head_size=16,intermediate_size=16,"

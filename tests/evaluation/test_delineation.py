@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from wfdb.processing import compare_annotations
 
-from ecg_transformers.evaluation.delineation import macro_f1, pool, report, score_lead, score_record, wave_f1
+from ecg_transformers.evaluation.delineation import (
+    interval_report,
+    macro_f1,
+    pool,
+    report,
+    score_lead,
+    score_record,
+    wave_f1,
+)
 from ecg_transformers.signal.waves import Wave
 
 EXPERT = [
@@ -90,3 +98,14 @@ def test_scores_add_up_over_leads_that_the_expert_marked():
     whole = pool(scores.values())
     assert whole["P", "onset"].num_reference == 6
     assert wave_f1(whole)["P"] == pytest.approx(2 * 3 / (6 + 3))
+
+
+def test_intervals_are_judged_by_the_expert_s_marks_of_the_same_leads():
+    early = {"II": [w if w.wave == "QRS" else dataclasses.replace(w, onset_s=w.onset_s - 0.02) for w in EXPERT]}
+    without_p = {"II": [wave for wave in EXPERT if wave.wave == "QRS"]}
+    marks = {"II": EXPERT, "V1": moved(EXPERT, -0.06, 0.06)}
+    figures = interval_report([(marks, early), (marks, without_p), (without_p, without_p)])
+    assert figures["PR"] == {"mean": pytest.approx(20), "sd": None, "both": 1, "reference": 2, "detected": 1}
+    assert figures["QRS"] == {"mean": 0, "sd": 0, "both": 3, "reference": 3, "detected": 3}
+    assert figures["rate"]["mean"] == 0
+    assert figures["QT"] == {"mean": None, "sd": None, "both": 0, "reference": 0, "detected": 0}

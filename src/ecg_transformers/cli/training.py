@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from ecg_transformers.cli.output import Verbs
+from ecg_transformers.registration import postponed
 
 VERBS = {
     "pretrain": "Pre-train a method on a corpus without labels.",
@@ -22,10 +23,31 @@ def add_verbs(verbs: Verbs) -> None:
 
 def run(verb: str, arguments: Sequence[str]) -> int:
     """Train with the options of `ecg_transformers.training.arguments`; returns the exit code."""
-    from ecg_transformers.training import finetuning, pretraining
     from ecg_transformers.training.errors import run_command
 
-    train = {"pretrain": pretraining.main, "finetune": finetuning.main}[verb]
+    return run_command(lambda: {"pretrain": _pretrain, "finetune": _finetune}[verb](list(arguments)))
+
+
+def _pretrain(words: list[str]) -> None:
+    with postponed():
+        from ecg_transformers.training.arguments import PretrainingArguments, parse_arguments
+
+        args = parse_arguments(PretrainingArguments, VERBS["pretrain"], words, **_shown("pretrain"))
+    from ecg_transformers.training.pretraining import main
+
+    main(args)
+
+
+def _finetune(words: list[str]) -> None:
+    with postponed():
+        from ecg_transformers.training.arguments import FinetuningArguments, parse_arguments
+
+        args = parse_arguments(FinetuningArguments, VERBS["finetune"], words, **_shown("finetune"))
+    from ecg_transformers.training.finetuning import main
+
+    main(args)
+
+
+def _shown(verb: str) -> dict[str, str]:
     command = f"ecg-transformers {verb}"
-    shown = {"prog": command, "epilog": f"example: {command} {EXAMPLES[verb]}"}
-    return run_command(lambda: train(list(arguments), **shown))
+    return {"prog": command, "epilog": f"example: {command} {EXAMPLES[verb]}"}

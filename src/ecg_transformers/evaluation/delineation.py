@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ecg_transformers.signal.beat_matching import match_beats
+from ecg_transformers.signal.wave_intervals import UNITS, wave_intervals
 from ecg_transformers.signal.waves import SPARSE_GAP_S, WAVES, Wave
 
 TOLERANCE_S = 0.15
@@ -124,3 +125,33 @@ def score_record(
 ) -> dict[str, LeadScore]:
     """Lead -> score, for the leads that were delineated and that the expert marked."""
     return {lead: score_lead(reference[lead], waves) for lead, waves in detected.items() if reference.get(lead)}
+
+
+def interval_report(
+    pairs: Iterable[tuple[Mapping[str, Sequence[Wave]], Mapping[str, Sequence[Wave]]]],
+) -> dict[str, dict[str, Any]]:
+    """Rate, PR, QRS, QT and QTc of records against those of an expert's marks in the same leads.
+
+    Args:
+        pairs: of each record the expert's waves and those found, by lead.
+
+    Returns:
+        name -> `mean` and `sd` of the differences (found less the expert's; ms, the rate in beats a minute) over the
+        records for which both are known, how many these are (`both`), and for how many records the expert's marks
+        (`reference`) and the waves found (`detected`) give the interval.
+    """
+    known = []
+    for reference, detected in pairs:
+        marked = wave_intervals({lead: reference[lead] for lead in detected if reference.get(lead)})
+        known.append((marked.values, wave_intervals(detected).values))
+    report = {}
+    for name in UNITS:
+        errors = [theirs[name].median - its[name].median for its, theirs in known if name in its and name in theirs]
+        report[name] = {
+            "mean": float(np.mean(errors)) if errors else None,
+            "sd": float(np.std(errors, ddof=1)) if len(errors) > 1 else None,
+            "both": len(errors),
+            "reference": sum(name in its for its, _ in known),
+            "detected": sum(name in theirs for _, theirs in known),
+        }
+    return report

@@ -22,10 +22,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from ecg_transformers.data.corpora import CORPORA, corpus_class
 from ecg_transformers.data.errors import ECGDataError
-from ecg_transformers.features.feature_extraction_beats import ECGSLFeatureExtractor
-from ecg_transformers.features.feature_extraction_ecg import ECGFeatureExtractor
 from ecg_transformers.words import in_options
 
 
@@ -124,7 +121,14 @@ def in_training_options(sentence: str) -> str:
 
 @cache
 def _options() -> dict[str, str]:
-    """What the commands call the arguments of extractors and the options of corpora."""
+    """What the commands call the arguments of extractors and the options of corpora.
+
+    Imported here because the commands read their options, and refuse wrong ones, before torch is loaded.
+    """
+    from ecg_transformers.data.corpora import CORPORA, corpus_class
+    from ecg_transformers.features.feature_extraction_beats import ECGSLFeatureExtractor
+    from ecg_transformers.features.feature_extraction_ecg import ECGFeatureExtractor
+
     extractors = {name for one in (ECGFeatureExtractor, ECGSLFeatureExtractor) for name in signature(one).parameters}
     corpora = {field.name for name in CORPORA for field in fields(corpus_class(name).options_class)}
     return {

@@ -16,7 +16,7 @@ import torch
 
 from ecg_transformers.hub.cards import write_card
 from ecg_transformers.models.base import ECGPreTrainedModel
-from ecg_transformers.training.arguments import FinetuningArguments, parse_arguments
+from ecg_transformers.training.arguments import FinetuningArguments
 from ecg_transformers.training.checkpoints.folder import Checkpoint
 from ecg_transformers.training.checkpoints.freezing import FrozenGuard, freeze_encoder, train_head_only
 from ecg_transformers.training.checkpoints.identity import IDENTITY, check_identity, check_result, note_changed_data
@@ -48,12 +48,8 @@ from ecg_transformers.training.samples.splits import Split, load_split
 from ecg_transformers.training.samples.views import build_augmentation
 
 
-def main(arguments: list[str] | None = None, **shown: str) -> None:
-    """The command: train, evaluate, write the card. Without `arguments` those of the process are taken.
-
-    `shown` (`prog`, `epilog`) is for its help.
-    """
-    args = parse_arguments(FinetuningArguments, "Train and evaluate a classifier.", arguments, **shown)
+def main(args: FinetuningArguments) -> None:
+    """The command: train, evaluate, write the card, say what was saved."""
     summary = finetune(args)
     if summary.is_main_process:
         write_card(args.output_dir)

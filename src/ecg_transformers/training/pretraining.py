@@ -13,12 +13,7 @@ from ecg_transformers.hub.cards import write_card
 from ecg_transformers.hub.checkpoints import checkpoint_folder
 from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.models.registry import get_method
-from ecg_transformers.training.arguments import (
-    PretrainingArguments,
-    field_names,
-    parse_arguments,
-    parse_overrides,
-)
+from ecg_transformers.training.arguments import PretrainingArguments, field_names, parse_overrides
 from ecg_transformers.training.checkpoints.folder import Checkpoint
 from ecg_transformers.training.checkpoints.identity import as_json, check_identity, model_facts, note_changed_data
 from ecg_transformers.training.checkpoints.saving import Saving, checkpoint_to_resume
@@ -59,12 +54,8 @@ from ecg_transformers.training.samples.splits import Split, load_split, other_sp
 from ecg_transformers.training.samples.views import build_augmentation, build_view
 
 
-def main(arguments: list[str] | None = None, **shown: str) -> None:
-    """The command: pre-train, write the card, say what was saved. Without `arguments` those of the process are taken.
-
-    `shown` (`prog`, `epilog`) is for its help.
-    """
-    args = parse_arguments(PretrainingArguments, "Pre-train a method on a corpus.", arguments, **shown)
+def main(args: PretrainingArguments) -> None:
+    """The command: pre-train, write the card, say what was saved."""
     summary = pretrain(args)
     if summary.is_main_process:
         write_card(args.output_dir)

@@ -8,11 +8,11 @@ import pytest
 import transformers
 
 from ecg_transformers.data.record import ECGRecord
-from ecg_transformers.evaluation.delineation import macro_f1, pool, score_record
+from ecg_transformers.evaluation.delineation import interval_report, macro_f1, pool, score_record
 from ecg_transformers.models.registry import get_method
 from ecg_transformers.signal.leads import STANDARD_LEADS
 from ecg_transformers.signal.waves import CLASSES, IGNORED, Wave
-from ecg_transformers.training.arguments import FinetuningArguments
+from ecg_transformers.training.arguments import FinetuningArguments, parse_arguments
 from ecg_transformers.training.delineation.view import WavesView
 from ecg_transformers.training.errors import UsageError
 from ecg_transformers.training.finetuning import main
@@ -24,7 +24,7 @@ INPUT = {"sampling_rate": 250, "seq_len": 750, "patch_size": 75}
 SMALL = ",".join(f"{key}={value}" for key, value in {**INPUT, **SIZES}.items())
 
 
-def arguments(ecg_data_dir, folder, **changes):
+def finetune(ecg_data_dir, folder, **changes):
     given = {
         "model_name_or_path": "st_mem",
         "mode": "scratch",
@@ -41,20 +41,21 @@ def arguments(ecg_data_dir, folder, **changes):
         "tensorboard": "false",
         **changes,
     }
-    return [part for key, value in given.items() for part in (f"--{key}", value)]
+    words = [part for key, value in given.items() for part in (f"--{key}", value)]
+    main(parse_arguments(FinetuningArguments, "", words))
 
 
 @pytest.fixture(scope="module")
 def run(ecg_data_dir, tmp_path_factory):
     folder = tmp_path_factory.mktemp("waves") / "run"
-    main(arguments(ecg_data_dir, folder))
+    finetune(ecg_data_dir, folder)
     return folder
 
 
 def test_the_figures_of_the_test_subjects_follow_from_the_stored_waves(run):
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     table = pd.read_parquet(run / "predictions.parquet")
-    scores = []
+    scores, pairs = [], []
     for _, rows in table.groupby("record_id"):
         waves = {True: {}, False: {}}
         for row in rows.replace({np.nan: None}).itertuples():
@@ -62,7 +63,10 @@ def test_the_figures_of_the_test_subjects_follow_from_the_stored_waves(run):
             waves[row.seed is None].setdefault(row.lead, []).append(wave)
         found = {lead: waves[False].get(lead, []) for lead in ("II", "V2")}
         scores += score_record(waves[True], found).values()
+        pairs.append((waves[True], found))
     assert macro_f1(pool(scores)) == pytest.approx(metrics["test"]["macro_f1"]["mean"])
+    assert metrics["test"]["intervals"] == interval_report(pairs)
+    assert metrics["test"]["intervals"]["QT"]["reference"] > 5
     assert set(metrics["test"]["leads"]) == {"II", "V2"}
     assert metrics["test"]["waves"]["QRS"]["onset"]["reference"] > 100
     assert metrics["data"]["splits"]["test"]["support"]["QRS"] > 500  # of all twelve leads
@@ -82,7 +86,7 @@ def test_the_folder_is_a_model_with_a_card_and_leads_are_standardised_one_by_one
 
 def test_a_checkpoint_is_trained_further_on_a_fraction_of_the_subjects(run, ecg_data_dir, tmp_path):
     changes = {"model_name_or_path": str(run), "mode": "finetune", "label_fraction": "0.2", "leads": "II"}
-    main(arguments(ecg_data_dir, tmp_path / "out", config_overrides="", **changes))
+    finetune(ecg_data_dir, tmp_path / "out", config_overrides="", **changes)
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["label_subsets"]["0"]["records"] == 4  # of 18 subjects
     assert set(metrics["test"]["leads"]) == {"II"}
@@ -98,7 +102,7 @@ def test_a_checkpoint_is_trained_further_on_a_fraction_of_the_subjects(run, ecg_
 )
 def test_what_cannot_be_trained_is_refused_in_a_sentence(ecg_data_dir, tmp_path, changes, sentence):
     with pytest.raises(UsageError, match=sentence):
-        main(arguments(ecg_data_dir, tmp_path / "out", **changes))
+        finetune(ecg_data_dir, tmp_path / "out", **changes)
     assert FinetuningArguments().selection_metric == "macro_auroc"
 
 

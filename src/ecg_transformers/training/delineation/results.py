@@ -12,6 +12,7 @@ from ecg_transformers.evaluation.delineation import (
     EDGES,
     TOLERANCE_S,
     LeadScore,
+    interval_report,
     macro_f1,
     pool,
     report,
@@ -32,6 +33,8 @@ def metrics_of_seeds(
 ) -> dict[str, Any]:
     """F1 of every wave and their mean, by seed, with the patient bootstrap's 95 % interval; and every edge's errors.
 
+    `intervals` holds what people read off, PR to QTc, against the expert's marks; all seeds together.
+
     Args:
         marks: the expert's waves, by record and lead.
         answers: seed -> the model's.
@@ -48,6 +51,7 @@ def metrics_of_seeds(
         lead: report(pool(record[lead] for records in scores.values() for record in records if lead in record))
         for lead in leads
     }
+    result["intervals"] = interval_report(pair for found in answers.values() for pair in zip(marks, found, strict=True))
     return {**result, "tolerance_ms": 1000 * TOLERANCE_S, "n_records": len(split), "n_boot": n_boot}
 
 
