@@ -4,11 +4,13 @@ import copy
 import functools
 import io
 import pickle
+from unittest import mock
 
 import pytest
 import torch
 
 from ecg_transformers.layers.attention import SelfAttention
+from ecg_transformers.models import base
 from ecg_transformers.models.registry import get_method, list_methods
 
 CLASSES = [(name, role) for name in list_methods() for role in get_method(name).model_classes]
@@ -260,6 +262,20 @@ def test_attention_weights_come_from_eager_attention_layer_by_layer(name):
         torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
     assert run(model).attentions is None
     assert_equal(run(build(name, "base", attn_implementation="sdpa")), run(model), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for name in list_methods() if "attentions" not in get_method(name).model_classes["base"]._can_record_outputs],
+)
+def test_a_network_without_attention_says_that_it_has_no_weights_to_give(name):
+    model = build(name, "base")
+    with mock.patch.object(base.logger, "warning_once") as warned:
+        assert run(model).attentions is None
+        warned.assert_not_called()
+        run(model, output_attentions=True)
+    assert all("has no attention layers" in call.args[0] for call in warned.call_args_list)
+    warned.assert_called()
 
 
 @pytest.mark.parametrize(("name", "role"), CLASSES)

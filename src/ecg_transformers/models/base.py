@@ -314,8 +314,12 @@ class ECGPreTrainedModel(PreTrainedModel):
         Raises:
             ValueError: the input is no tensor, as an extractor gives it without `return_tensors="pt"`.
         """
-        with eager_for_attentions(self.config, kwargs.get("output_attentions")):
-            return self._called(*args, **kwargs)
+        asked = kwargs.get("output_attentions")
+        with eager_for_attentions(self.config, asked):
+            output = self._called(*args, **kwargs)
+        if asked and getattr(output, "attentions", ()) is None:
+            logger.warning_once(f"{type(self).__name__} has no attention layers: the output holds no attentions.")
+        return output
 
     def _called(self, *args: Any, **kwargs: Any) -> Any:
         if args:
