@@ -123,3 +123,10 @@ def test_a_file_saved_again_beside_its_header_is_read_right_or_refused(tmp_path,
     scipy.io.savemat(tmp_path / "r.mat", {"val": value.T}, format=version)
     with pytest.raises(SignalError, match="'val' is 250 x 3"):
         read_record(tmp_path / f"r.{suffix}")
+
+
+def test_a_rate_in_the_file_is_not_passed_over(tmp_path):
+    scipy.io.savemat(tmp_path / "r.mat", {"val": np.ones((2, 500)), "Fs": 250.0})
+    with pytest.raises(SignalError, match="holds 'Fs', which is not read: pass sampling_rate="):
+        read_record(tmp_path / "r.mat", lead_names=["I", "II"])
+    assert read_record(tmp_path / "r.mat", lead_names=["I", "II"], sampling_rate=250).sampling_rate == 250

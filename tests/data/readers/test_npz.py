@@ -130,3 +130,16 @@ def test_an_archive_that_was_not_copied_whole_is_told_so(tmp_path, save):
     os.truncate(tmp_path / "r.npz", (tmp_path / "r.npz").stat().st_size - 30)
     with pytest.raises(TruncatedError, match=r"r\.npz.*not copied whole"):
         read_record(tmp_path / "r.npz", **HINTS)
+
+
+@pytest.mark.parametrize(
+    ("fact", "key", "value"),
+    [("sampling_rate", "fs", 250.0), ("units", "unit", "uV"), ("lead_names", "leads", ["II", "V1"])],
+)
+def test_a_fact_under_another_name_is_refused_unless_it_is_said(tmp_path, fact, key, value):
+    said = {"sampling_rate": 500.0, "units": "mV", "lead_names": ["I", "II"]}
+    others = {name: np.array(one) for name, one in said.items() if name != fact}
+    np.savez(tmp_path / "r.npz", signal=np.ones((500, 2)), **others, **{key: np.array(value)})
+    with pytest.raises(SignalError, match=f"r.npz.*holds '{key}', which is not read.*'{fact}', or pass {fact}="):
+        read_record(tmp_path / "r.npz")
+    assert read_record(tmp_path / "r.npz", **{fact: value}).num_samples == 500

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -140,6 +141,30 @@ def _ask_for_what_is_missing(
         needed.append("lead_names=[…]")
     if lacks:
         raise MissingHintError(f"the file {' and '.join(lacks)}; pass {', '.join(needed)}.", path=path)
+
+
+_OTHER_NAMES = {
+    "sampling_rate": {"fs", "freq", "frequency", "rate", "sample_rate", "samplerate", "sampling_frequency", "sfreq"},
+    "units": {"unit", "signal_unit", "signal_units"},
+    "lead_names": {"ch_names", "channel_names", "channels", "lead", "leads", "sig_name", "sig_names"},
+}
+
+
+def refuse_facts_under_other_names(stored: Iterable[str], own: Sequence[str], path: Path, hints: Hints) -> None:
+    """A rate, a unit or leads that a file holds under a name that is not read are not passed over in silence.
+
+    Args:
+        stored: names of what lies in the file.
+        own: the facts that the format has a name for.
+
+    Raises:
+        SignalError: one was found, and the caller does not say the fact.
+    """
+    for fact, names in _OTHER_NAMES.items():
+        found = next((name for name in sorted(stored) if name.lower() in names), None)
+        if found is not None and fact not in stored and getattr(hints, fact) is None:
+            way_out = f"save it under the name {fact!r}, or pass" if fact in own else "pass"
+            raise SignalError(f"the file holds {found!r}, which is not read: {way_out} {fact}=….", path=path)
 
 
 def pick(names: list[str], wanted: list[str], path: Path, record: str) -> list[int]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ecg_transformers.data.errors import ECGDataError, SignalError, UnsupportedFormatError
-from ecg_transformers.data.readers.arrays import Hints, pick, record_from_array
+from ecg_transformers.data.readers.arrays import Hints, pick, record_from_array, refuse_facts_under_other_names
 from ecg_transformers.data.readers.limits import Limits, read_bytes
 from ecg_transformers.data.readers.mat_format import Unread, load_mat
 from ecg_transformers.data.readers.wfdb.header import read_header
@@ -42,6 +42,8 @@ def read_matlab(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECG
         raise UnsupportedFormatError(f"the variable {asked!r} is {value.what}; plain numbers are read.", path=path)
     if isinstance(value, dict | str):
         raise SignalError(f"the variable {asked!r} is no array of numbers.", path=path)
+    if hints.variable is not None or not header.exists():
+        refuse_facts_under_other_names({*variables} - {asked}, (), path, hints)
     if hints.variable is not None:
         return record_from_array(_samples_first(value, hints), path, hints, limits)
     limits.check_shape(max(value.shape), min(value.shape), path=path)

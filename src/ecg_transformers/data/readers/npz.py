@@ -20,7 +20,7 @@ from ecg_transformers.data.errors import (
     UnsupportedFormatError,
     brief,
 )
-from ecg_transformers.data.readers.arrays import Hints, agreed_rate, record_from_array
+from ecg_transformers.data.readers.arrays import Hints, agreed_rate, record_from_array, refuse_facts_under_other_names
 from ecg_transformers.data.readers.limits import Limits, read_bytes, safe_file
 from ecg_transformers.data.record import ECGRecord
 
@@ -38,7 +38,8 @@ def read_npy(path: Path, hints: Hints, limits: Limits) -> ECGRecord:
 def read_npz(path: Path, hints: Hints, limits: Limits) -> ECGRecord:
     """An archive with `signal` `(samples, leads)` and, if known, `sampling_rate`, `lead_names`, `units`.
 
-    An archive of one array needs no particular name for it. What else lies in it is not looked at.
+    An archive of one array needs no particular name for it. Other arrays are not looked at, but a rate, unit or leads
+    under another name (`fs`) are refused where the caller does not say them.
     """
     resolved = safe_file(path, hints.root, follow_links=hints.follow_links)
     members = _members(resolved, limits)
@@ -47,6 +48,7 @@ def read_npz(path: Path, hints: Hints, limits: Limits) -> ECGRecord:
     if signal is None:
         way_out = "" if hints.variable else "; pass variable='…' with the one that holds the samples"
         raise SignalError(f"the archive has no array {asked!r}, but {sorted(members)}{way_out}.", path=path)
+    refuse_facts_under_other_names(members, _KEYS, path, hints)
     rate = _array(members, "sampling_rate", path, limits)
     if rate is not None and (rate.size != 1 or rate.dtype.kind not in "iuf"):
         raise SignalError("'sampling_rate' is not one number.", path=path)
