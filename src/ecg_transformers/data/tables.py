@@ -47,8 +47,6 @@ def parse_table(text: str, path: Path, required: Sequence[str] = ()) -> list[dic
     """The rows in a text; `path` is only named in errors."""
     if not text.strip():
         raise TableError("the table is empty.", path=path)
-    if text.startswith("version https://git-lfs"):
-        raise TableError("this is a Git LFS pointer, not the table; fetch it with `git lfs pull`.", path=path)
     if "\0" in text:
         raise TableError("the table holds NUL characters, so it is not a text file.", path=path)
     header_line = next(line for line in text.splitlines() if line.strip())

@@ -10,10 +10,10 @@ from typing import Any
 from ecg_transformers.data.corpora.base import Corpus, CorpusFacts, CorpusPlan, Item
 from ecg_transformers.data.corpora.shared.finishing import finished_row, note_of_count
 from ecg_transformers.data.corpora.shared.folds import assign_folds, split_by_folds
-from ecg_transformers.data.corpora.shared.headers import read_corpus_record
 from ecg_transformers.data.corpora.shared.search import need_file, walk_files
 from ecg_transformers.data.errors import DuplicateRecordError, LabelError
 from ecg_transformers.data.options import check_choice
+from ecg_transformers.data.readers import read_digital
 from ecg_transformers.data.tables import read_table
 
 RECORDS = 363
@@ -102,4 +102,4 @@ class BrugadaHUCACorpus(Corpus):
 
     def rows(self, item: Item, plan: CorpusPlan) -> Iterator[dict[str, Any]]:
         assert item.path is not None
-        yield finished_row(read_corpus_record(item.path, self.data_dir, self.limits), item, plan, "brugada_huca")
+        yield finished_row(read_digital(item.path, root=self.data_dir, limits=self.limits), item, plan, "brugada_huca")

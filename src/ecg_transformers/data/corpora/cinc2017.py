@@ -13,10 +13,10 @@ from typing import Any
 from ecg_transformers.data.corpora.base import Corpus, CorpusFacts, CorpusPlan, Item
 from ecg_transformers.data.corpora.shared.finishing import finished_row, note_of_count
 from ecg_transformers.data.corpora.shared.folds import assign_folds, split_by_folds
-from ecg_transformers.data.corpora.shared.headers import read_corpus_record
-from ecg_transformers.data.corpora.shared.search import LFS_MARK, find_files, walk_files
+from ecg_transformers.data.corpora.shared.search import find_files, walk_files
 from ecg_transformers.data.errors import LabelError, RecordNotFoundError, TableError
 from ecg_transformers.data.options import check_choice
+from ecg_transformers.data.readers import read_digital
 from ecg_transformers.data.readers.limits import read_bytes
 
 CLASSES = ("N", "A", "O", "~")
@@ -129,8 +129,6 @@ class CinC2017Corpus(Corpus):
     def _labels(self, path: Path) -> dict[str, str]:
         """Symbols by record; the file has no header line, and some mirrors add a third column."""
         content = read_bytes(path, self.limits.max_table_bytes, self.data_dir)
-        if content.startswith(LFS_MARK):
-            raise TableError("this is a Git LFS pointer, not the table; fetch it with `git lfs pull`.", path=path)
         labels: dict[str, str] = {}
         for row in csv.reader(content.decode("utf-8-sig").splitlines()):
             cells = [cell.strip() for cell in row]
@@ -159,7 +157,7 @@ class CinC2017Corpus(Corpus):
     def rows(self, item: Item, plan: CorpusPlan) -> Iterator[dict[str, Any]]:
         assert item.path is not None
         alone: dict[str, Any] = {"sampling_rate": 300.0, "lead_names": ["ECG"], "units": "uV"}
-        digital = read_corpus_record(
-            item.path, self.data_dir, self.limits, **(alone if item.path.suffix == ".mat" else {})
+        digital = read_digital(
+            item.path, root=self.data_dir, limits=self.limits, **(alone if item.path.suffix == ".mat" else {})
         )
         yield finished_row(digital, item, plan, "cinc2017")

@@ -20,7 +20,7 @@ from ecg_transformers.data.corpora.base import Corpus, CorpusFacts, CorpusPlan, 
 from ecg_transformers.data.corpora.shared.columns import fold_column, iterate_table, split_rows
 from ecg_transformers.data.corpora.shared.finishing import finished_row, note_of_count
 from ecg_transformers.data.corpora.shared.folds import assign_folds, split_by_folds
-from ecg_transformers.data.corpora.shared.headers import age_in_years, read_comments, read_corpus_record
+from ecg_transformers.data.corpora.shared.headers import age_in_years, read_comments
 from ecg_transformers.data.corpora.shared.packaged import packaged_table
 from ecg_transformers.data.corpora.shared.search import find_file, some_of, walk_files
 from ecg_transformers.data.errors import (
@@ -32,6 +32,7 @@ from ecg_transformers.data.errors import (
     TableError,
 )
 from ecg_transformers.data.options import check_choice
+from ecg_transformers.data.readers import read_digital
 from ecg_transformers.data.readers.hdf5 import hdf5_dataset, read_hdf5
 from ecg_transformers.data.record import DigitalRecord, ECGRecord
 from ecg_transformers.data.tables import integer
@@ -273,7 +274,7 @@ class CODE15Corpus(Corpus):
         assert item.path is not None
         scale = self.options.millivolts_per_unit
         if item.path.suffix == ".hea":
-            digital = read_corpus_record(item.path, self.data_dir, self.limits)
+            digital = read_digital(item.path, root=self.data_dir, limits=self.limits)
             digital = digital.with_(gain=digital.gain / scale)
         else:
             digital = self._exam(item, scale)

@@ -13,12 +13,13 @@ from ecg_transformers.data.corpora.shared.beats import windows_with_beats
 from ecg_transformers.data.corpora.shared.challenge import ChallengeCorpus
 from ecg_transformers.data.corpora.shared.finishing import finished_row, note_of_count
 from ecg_transformers.data.corpora.shared.folds import assign_folds, split_by_folds
-from ecg_transformers.data.corpora.shared.headers import HeaderComments, age_in_years, read_corpus_record, sex_of
+from ecg_transformers.data.corpora.shared.headers import HeaderComments, age_in_years, sex_of
 from ecg_transformers.data.corpora.shared.known import POLICIES, apply_known, known_records
 from ecg_transformers.data.corpora.shared.packaged import packaged_column, packaged_table
-from ecg_transformers.data.corpora.shared.search import LFS_MARK, walk_files
-from ecg_transformers.data.errors import OptionError
+from ecg_transformers.data.corpora.shared.search import walk_files
+from ecg_transformers.data.errors import ECGDataError, OptionError
 from ecg_transformers.data.options import check_choice
+from ecg_transformers.data.readers import read_digital
 from ecg_transformers.data.readers.limits import read_bytes
 from ecg_transformers.data.readers.wfdb.annotations import read_annotations
 
@@ -90,9 +91,10 @@ class INCARTCorpus(ChallengeCorpus):
             return self._challenge_copy()
         items, skipped = [], []
         for path in paths:
-            content = read_bytes(path, self.limits.max_header_bytes, self.data_dir)
-            if content.startswith(LFS_MARK):
-                skipped.append((path.stem, "the header is a Git LFS pointer; fetch it with `git lfs pull`"))
+            try:
+                content = read_bytes(path, self.limits.max_header_bytes, self.data_dir)
+            except ECGDataError as error:
+                skipped.append((path.stem, error.reason))
                 continue
             items.append(self._own_item(path, content.decode("utf-8-sig", errors="replace").splitlines()))
         if not items:
@@ -146,7 +148,7 @@ class INCARTCorpus(ChallengeCorpus):
         if item.path.with_suffix(".mat").exists():
             yield from super().rows(item, plan)
             return
-        digital = read_corpus_record(item.path, self.data_dir, self.limits)
+        digital = read_digital(item.path, root=self.data_dir, limits=self.limits)
         marks = read_annotations(item.path.with_suffix(".atr"), root=self.data_dir, record=item.record_id)
         rhythms = [[int(s), n] for s, y, n in zip(marks.samples, marks.symbols, marks.notes) if y == "+"]
         digital.metadata |= {"rhythm_marks": rhythms} if rhythms else {}

@@ -25,11 +25,12 @@ from ecg_transformers.data.corpora.shared.columns import (
     split_rows,
 )
 from ecg_transformers.data.corpora.shared.finishing import finished_row, note_of_count
-from ecg_transformers.data.corpora.shared.headers import age_in_years, read_corpus_record, sex_of
+from ecg_transformers.data.corpora.shared.headers import age_in_years, sex_of
 from ecg_transformers.data.corpora.shared.packaged import packaged_table
 from ecg_transformers.data.corpora.shared.search import find_file, walk_files
 from ecg_transformers.data.errors import DuplicateRecordError, RecordNotFoundError, TableError
 from ecg_transformers.data.options import check_choice
+from ecg_transformers.data.readers import read_digital
 from ecg_transformers.data.tables import integer
 
 RECORDS = 800_035
@@ -241,7 +242,7 @@ class MIMICIVECGCorpus(Corpus):
 
     def rows(self, item: Item, plan: CorpusPlan) -> Iterator[dict[str, Any]]:
         assert item.path is not None
-        digital = read_corpus_record(item.path, self.data_dir, self.limits)
+        digital = read_digital(item.path, root=self.data_dir, limits=self.limits)
         index = item.hints["row"]
         metadata: dict[str, Any] = {"age": None, "sex": None}
         person = self._people.get(int(self._studies.subject[index]))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ecg_transformers.data.corpora.shared.columns import iterate_with_offsets, row_at
-from ecg_transformers.data.corpora.shared.search import find_file, find_folder, refuse_lfs_pointer
+from ecg_transformers.data.corpora.shared.search import find_file, find_folder
 from ecg_transformers.data.errors import HeaderError, RecordNotFoundError, TableError, TruncatedError
 from ecg_transformers.data.readers.limits import Limits, read_bytes
 from ecg_transformers.data.readers.wfdb.header import parse_header
@@ -122,7 +122,6 @@ class PTBXLPlus:
         if first.fmt not in _DTYPES or header.num_samples is None:
             raise HeaderError(f"a median beat of format {first.fmt} is not read.", path=path, record=str(ecg_id))
         file = path.with_name(first.file_name)
-        refuse_lfs_pointer(file, str(ecg_id))
         values = np.frombuffer(read_bytes(file, self.limits.max_file_bytes, self.folder), dtype=_DTYPES[first.fmt])
         count = header.num_samples * len(header.signals)
         if values.size < count:

@@ -10,10 +10,9 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from ecg_transformers.data.errors import ECGDataError, RecordNotFoundError
+from ecg_transformers.data.errors import RecordNotFoundError
 
 MAX_DEPTH = 4
-LFS_MARK = b"version https://git-lfs"
 _JUNK = (".", "__MACOSX")
 _BEATS = [f"{name}.csv" for name in ("ptbdb_normal", "ptbdb_abnormal", "mitbih_train", "mitbih_test")]
 _BEATS += ["INCART 2-lead Arrhythmia Database.csv"]
@@ -83,23 +82,6 @@ def without_records(error: RecordNotFoundError, root: Path) -> RecordNotFoundErr
         return error
     held = f"{found.name}, which lies here, holds single beats or features of them and no records: it cannot be used"
     return RecordNotFoundError(f"{error.reason.rstrip('.')} ({held}).", path=error.path, record=error.record)
-
-
-def is_lfs_pointer(path: Path) -> bool:
-    """Whether a file is the text that Git LFS leaves in place of its content."""
-    try:
-        with path.open("rb") as file:
-            return file.read(len(LFS_MARK)) == LFS_MARK
-    except OSError:
-        return False
-
-
-def refuse_lfs_pointer(path: Path, record: str | None = None) -> None:
-    """Raise where a file is a Git LFS pointer."""
-    if is_lfs_pointer(path):
-        raise ECGDataError(
-            "this is a Git LFS pointer, not the file; fetch it with `git lfs pull`.", path=path, record=record
-        )
 
 
 def some_of(names: Iterable[str], limit: int = 5) -> str:

@@ -78,8 +78,6 @@ def parse_header(content: bytes, path: PathLike, limits: Limits | None = None) -
     """The header in some bytes; `path` is only named in errors."""
     limits = limits or DEFAULT_LIMITS
     text, flags = _decode(content)
-    if text.startswith("version https://git-lfs"):
-        raise HeaderError("this is a Git LFS pointer, not the header; fetch the file with `git lfs pull`.", path=path)
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     lines = [line.strip() for line in text.split("\n")]
