@@ -47,7 +47,10 @@ class CorpusFacts:
 
 @dataclass(frozen=True)
 class Item:
-    """One record of a plan: what to read, what the tables say about it, `hints` for the reader of its format."""
+    """One record of a plan: what to read, what the tables say about it, `hints` for the reader of its format.
+
+    `names` are further ones by which tables of others call it.
+    """
 
     record_id: str
     path: Path | None = None
@@ -56,6 +59,7 @@ class Item:
     fold: int | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     hints: dict[str, Any] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
 
 
 @dataclass

@@ -10,9 +10,10 @@ from typing import Any
 
 from ecg_transformers.data.corpora.base import CorpusFacts, CorpusPlan, Item
 from ecg_transformers.data.corpora.shared.beats import windows_with_beats
-from ecg_transformers.data.corpora.shared.challenge import ChallengeCorpus
-from ecg_transformers.data.corpora.shared.finishing import finished_row, note_of_count
+from ecg_transformers.data.corpora.shared.challenge import ChallengeCorpus, source_of
+from ecg_transformers.data.corpora.shared.finishing import compare_counts, finished_row, note_of_count
 from ecg_transformers.data.corpora.shared.folds import assign_folds, split_by_folds
+from ecg_transformers.data.corpora.shared.forms import check_form, chosen_form
 from ecg_transformers.data.corpora.shared.headers import HeaderComments, age_in_years, sex_of
 from ecg_transformers.data.corpora.shared.known import POLICIES, apply_known, known_records
 from ecg_transformers.data.corpora.shared.packaged import packaged_column, packaged_table
@@ -23,7 +24,7 @@ from ecg_transformers.data.readers import read_digital
 from ecg_transformers.data.readers.limits import read_bytes
 from ecg_transformers.data.readers.wfdb.annotations import read_annotations
 
-RECORDS = 75
+RECORDS, PATIENTS = 75, 32
 AAMI_CLASSES = ("F", "N", "Q", "S", "V")
 _RECORD = re.compile(r"I\d{2}\Z")
 _AGE = re.compile(r"<age>:\s*([^\s<]+)")
@@ -42,6 +43,7 @@ class INCARTOptions:
         seed: of the ten folds, drawn by patient.
         bad_records: "skip_all" leaves out the records with a lead at the rail; "skip" and "keep" keep them, flagged.
         correct_gain: as for the Challenges, for their copy.
+        form: "original" or "challenge", where a folder holds both; None takes the one that is there.
     """
 
     task: str | None = "beats"
@@ -49,8 +51,10 @@ class INCARTOptions:
     seed: int = 0
     bad_records: str = "skip"
     correct_gain: bool = True
+    form: str | None = None
 
     def __post_init__(self) -> None:
+        check_form("incart", self.form)
         if self.task is not None:
             check_choice("incart: the task", self.task, ("beats",))
         check_choice("incart: bad_records", self.bad_records, POLICIES)
@@ -87,7 +91,9 @@ class INCARTCorpus(ChallengeCorpus):
 
     def plan(self) -> CorpusPlan:
         paths = [path for path in walk_files(self.data_dir, ".hea") if _RECORD.match(path.stem)]
-        if not paths:
+        copies = (path for path in walk_files(self.data_dir, ".hea") if source_of(path.stem) == "incart")
+        form = chosen_form(self.options.form, next(iter(paths), None), next(copies, None), self.data_dir)
+        if form != "original":
             return self._challenge_copy()
         items, skipped = [], []
         for path in paths:
@@ -107,6 +113,8 @@ class INCARTCorpus(ChallengeCorpus):
         plan = CorpusPlan(
             split_by_folds(items), names, "beats" if names else "unlabelled", [], skipped, excluded, notes
         )
+        if len(paths) == RECORDS:
+            compare_counts(plan, {"patients": len(patients)}, {"patients": PATIENTS}, "incart")
         plan.files = [item.path.with_suffix(".atr") for item in items if item.path]
         return plan
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ecg_transformers.data.corpora.shared.copies import lead_sums
 from ecg_transformers.data.errors import HeaderError, TruncatedError
 from ecg_transformers.data.readers.limits import Limits, read_bytes
 from ecg_transformers.data.readers.mat_format import load_mat
@@ -31,12 +32,16 @@ OVER_89 = 300
 
 @dataclass(frozen=True)
 class HeaderComments:
-    """Age in years, sex "male" or "female", and the codes of `Dx` in their order, each once; None where not stated."""
+    """Age in years, sex "male" or "female", and the codes of `Dx` in their order, each once; None where not stated.
+
+    `lead_sums` are those of the signal lines, see `copies.lead_sums`.
+    """
 
     age: float | None = None
     sex: str | None = None
     codes: tuple[str, ...] = ()
     age_over_89: bool = False
+    lead_sums: tuple[int, ...] = ()
     others: tuple[tuple[str, str], ...] = ()
 
     def other(self, key: str) -> str:
@@ -45,7 +50,7 @@ class HeaderComments:
 
 
 def read_comments(path: Path, root: Path, limits: Limits) -> HeaderComments:
-    """The comments of a header, without a look at its signal lines."""
+    """The comments of a header; of its signal lines only the sums."""
     content = read_bytes(path, limits.max_header_bytes, root)
     return parse_comments(content.decode("utf-8-sig", errors="replace").splitlines())
 
@@ -61,7 +66,8 @@ def parse_comments(lines: list[str]) -> HeaderComments:
     sex = _SEX.get(values.pop("sex", "").lower())
     codes = [code for code in re.split(r"[,;\s]+", values.pop("dx", "")) if code.isdigit()]
     over = age is not None and age >= OVER_89
-    return HeaderComments(None if over else age, sex, tuple(dict.fromkeys(codes)), over, tuple(values.items()))
+    others = tuple(values.items())
+    return HeaderComments(None if over else age, sex, tuple(dict.fromkeys(codes)), over, lead_sums(lines), others)
 
 
 def age_in_years(text: str) -> float | None:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from ecg_transformers.data.errors import RecordNotFoundError
+from ecg_transformers.data.errors import DuplicateRecordError, RecordNotFoundError
 
 MAX_DEPTH = 4
 _JUNK = (".", "__MACOSX")
@@ -56,13 +56,34 @@ def find_folder(root: Path, name: str, depth: int = MAX_DEPTH) -> Path | None:
     return None
 
 
-def walk_files(root: Path, suffix: str) -> Iterator[Path]:
-    """Every file with a suffix below a folder, at any depth, in a fixed order; hidden and left-over files are none."""
+def walk_files(root: Path, suffix: str | tuple[str, ...]) -> Iterator[Path]:
+    """Every file with a suffix, or one of several, below a folder, at any depth, in a fixed order.
+
+    Hidden and left-over files are none.
+    """
     for folder, folders, names in os.walk(root, followlinks=False):
         folders[:] = sorted(name for name in folders if not name.startswith(_JUNK))
         for name in sorted(names):
             if name.lower().endswith(suffix) and not name.startswith(_JUNK):
                 yield Path(folder, name)
+
+
+def by_name(paths: Iterable[Path]) -> dict[str, Path]:
+    """Files by their names without suffix.
+
+    Raises:
+        DuplicateRecordError: two of them have one name; it says where they lie.
+    """
+    found: dict[str, Path] = {}
+    for path in paths:
+        if (first := found.setdefault(path.stem, path)) != path:
+            raise DuplicateRecordError(
+                f"this record lies here twice, also as {first}: give a folder that holds one copy as data_dir, or take the "
+                "other one away.",
+                path=path,
+                record=path.stem,
+            )
+    return found
 
 
 def need_file(root: Path, names: Sequence[str], layout: str) -> Path:
