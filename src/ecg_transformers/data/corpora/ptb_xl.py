@@ -148,7 +148,7 @@ class PTBXLCorpus(Corpus):
         )
         if options.plus_dir is not None:
             self._plus = PTBXLPlus(options.plus_dir, self.limits)
-            plan.files += self._plus.tables.values()
+            plan.files += self._plus.files()
             plan.notes += self._plus.notes([int(item.record_id) for item in plan.each_item()])
         return plan
 

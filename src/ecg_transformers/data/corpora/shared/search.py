@@ -46,14 +46,17 @@ def find_folder(root: Path, name: str, depth: int = MAX_DEPTH) -> Path | None:
     """The first folder of a name (letter case does not matter), at most `depth` levels down."""
     level = [root]
     for _ in range(depth + 1):
-        below = [
-            Path(entry.path) for folder in level for entry in _entries(folder) if entry.is_dir(follow_symlinks=False)
-        ]
-        for folder in sorted(below):
+        below = sorted(folder for parent in level for folder in subfolders(parent))
+        for folder in below:
             if folder.name.lower() == name.lower():
                 return folder
-        level = sorted(below)
+        level = below
     return None
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The folders in a folder, in a fixed order; hidden ones and links are none."""
+    return sorted(Path(entry.path) for entry in _entries(folder) if entry.is_dir(follow_symlinks=False))
 
 
 def walk_files(root: Path, suffix: str | tuple[str, ...]) -> Iterator[Path]:
