@@ -6,7 +6,9 @@ import pytest
 
 from ecg_transformers.data.building.build import plan_of
 from ecg_transformers.data.corpora import CORPORA, make_corpus
-from ecg_transformers.data.errors import ECGDataError
+from ecg_transformers.data.corpora.base import CorpusPlan
+from ecg_transformers.data.corpora.shared.finishing import compare_counts
+from ecg_transformers.data.errors import DuplicateRecordError, ECGDataError, RecordNotFoundError
 
 LAYOUTS = (
     *("folder", "ptb_xl", "mitdb", "apnea_ecg", "ludb", "cpsc2018", "cpsc2018 of the Challenges", "cinc2017"),
@@ -14,6 +16,9 @@ LAYOUTS = (
     *("ptb of the Challenges", "incart", "incart of the Challenges", "cpsc_extra", "code15"),
     *("code15 of the Challenge 2025", "sph", "mimic_iv_ecg", "brugada_huca", "echonext"),
 )
+
+IN_ONE_PLACE = {"folder", "ptb_xl", "mitdb", "apnea_ecg", "ludb", "cinc2017", "mimic_iv_ecg", "echonext"}
+"""Corpora that read a record from the one place that a table, or the other records, tell, or under its path."""
 
 
 def sentences_of(name, folder, **options):
@@ -61,3 +66,103 @@ def test_content_that_git_annex_has_not_fetched_is_named_too(smallest, tmp_path)
     signals[1].symlink_to(".git/annex/objects/xx/yy/MD5E-s24024--01.mat")
     said = [sentence for sentence in sentences_of(name, folder) if "git-annex pointer" in sentence]
     assert [path.name in sentence for path, sentence in zip(signals, said)] == [True, True]
+
+
+FORMS = {"chapman": "JS00001", "cpsc2018": "A0001", "ptb": "S0001", "incart": "I0001", "code15": "10"}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_two_forms_of_one_corpus_in_a_folder_are_never_mixed_or_dropped(name, smallest, tmp_path):
+    other = "code15 of the Challenge 2025" if name == "code15" else f"{name} of the Challenges"
+    shutil.copytree(smallest(name)[1], tmp_path / "one")
+    shutil.copytree(smallest(other)[1], tmp_path / "two")
+    with pytest.raises(DuplicateRecordError, match=r"form='original'\) and .*form='challenge'\).*data_dir"):
+        make_corpus(name, tmp_path).plan()
+    for form, folder in (("original", "one"), ("challenge", "two")):
+        plan = make_corpus(name, tmp_path, {"form": form}).plan()
+        assert {item.path.relative_to(tmp_path).parts[0] for item in plan.each_item()} == {folder}
+        assert plan.num_items == 3
+    with pytest.raises(RecordNotFoundError, match="no file of form='challenge' here"):
+        make_corpus(name, tmp_path / "one", {"form": "challenge"}).plan()
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [("chapman", "*.csv"), ("sph", "*.h5"), ("cpsc2018", "*.mat"), ("cinc2017", "*.mat"), ("brugada_huca", "*.hea")],
+)
+def test_a_partial_download_loads_and_says_how_much_is_absent(name, pattern, smallest, tmp_path):
+    shutil.copytree(smallest(name)[1], tmp_path / "copy")
+    signals = [path for path in sorted((tmp_path / "copy").rglob(pattern)) if "REFERENCE" not in path.name]
+    signals[0].unlink()
+    plan = plan_of(make_corpus(name, tmp_path / "copy"))
+    assert (plan.num_items, plan.skipped, list(plan.excluded.values())) == (2, [], [1])
+    assert any("1 records of" in text and signals[0].stem in text for text in plan.warnings)
+    for path in signals[1:]:
+        path.unlink()
+    with pytest.raises(ECGDataError, match=str(tmp_path / "copy")):
+        plan_of(make_corpus(name, tmp_path / "copy"))
+
+
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [
+        ("chapman", "Diagnostics.xlsx"),
+        ("cpsc2018", "REFERENCE.csv"),
+        ("cinc2017", "REFERENCE-v3.csv"),
+        ("code15", "exams.csv"),
+    ],
+)
+def test_records_without_their_table_are_for_pretraining(name, table, smallest, tmp_path):
+    shutil.copytree(smallest(name)[1], tmp_path / "copy")
+    (tmp_path / "copy" / table).unlink()
+    with pytest.raises(RecordNotFoundError, match=rf"no {table}.*task=None reads"):
+        plan_of(make_corpus(name, tmp_path / "copy"))
+    corpus = make_corpus(name, tmp_path / "copy", {"task": None})
+    plan = plan_of(corpus)
+    assert [len(list(corpus.rows(item, plan))) for item in plan.each_item()] == [1, 1, 1]
+    assert (plan.task_kind, {len(items) for items in plan.splits.values()}) == ("unlabelled", {1})
+    assert any("no labels" in text for text in plan.warnings)
+
+
+@pytest.mark.parametrize("layout", [layout for layout in LAYOUTS if layout not in IN_ONE_PLACE])
+def test_a_record_that_lies_here_twice_is_an_error_that_names_both_places(layout, smallest, tmp_path):
+    name, source = smallest(layout)
+    folder = tmp_path / "copy"
+    shutil.copytree(source, folder / "a")
+    signals = ("*.hea", "MUSE_*.csv", "*.mat", "*.h5", "*.hdf5")
+    path = next(path for pattern in signals for path in sorted((folder / "a").rglob(pattern)))
+    (folder / "b").mkdir()
+    for file in path.parent.glob(f"{path.stem}.*"):
+        shutil.copy(file, folder / "b")
+    with pytest.raises(DuplicateRecordError) as caught:
+        plan_of(make_corpus(name, folder))
+    assert str(folder / "a") in str(caught.value)
+    assert str(folder / "b") in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "constant"),
+    [
+        ("chapman", "chapman.ROWS"),
+        ("ptb", "ptb.RECORDS"),
+        ("incart", "incart.RECORDS"),
+        ("sph", "sph.RECORDS"),
+        ("code15", "code15.RECORDS"),
+        ("brugada_huca", "brugada_huca.RECORDS"),
+        ("ptb_xl", "ptb_xl.RECORDS"),
+        ("mimic_iv_ecg", "mimic_iv_ecg.RECORDS"),
+    ],
+)
+def test_a_complete_copy_is_compared_with_what_is_published(name, constant, smallest, monkeypatch):
+    folder = smallest(name)[1]
+    assert not [text for text in make_corpus(name, folder).plan().warnings if "published" in text]
+    monkeypatch.setattr(f"ecg_transformers.data.corpora.{constant}", 3)
+    wrong = [text for text in make_corpus(name, folder).plan().warnings if "not those published" in text]
+    assert len(wrong) == 1
+    assert " instead of " in wrong[0]
+
+
+def test_counts_that_are_as_published_are_told_too():
+    plan = CorpusPlan({})
+    compare_counts(plan, {"AF": 2, "N": 1}, {"AF": 2, "N": 1}, "mine")
+    assert (plan.notes, plan.warnings) == (["mine: every label occurs as often as published"], [])

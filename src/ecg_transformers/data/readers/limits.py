@@ -95,8 +95,8 @@ def safe_file(
             mode = os.stat(resolved).st_mode
             if not follow_links and os.path.commonpath([resolved, base]) != base:
                 raise UnsafePathError(
-                    f"the path leads to {resolved}, outside its folder {base}; copy the file there or pass "
-                    "follow_links=True.",
+                    f"the path leads to {resolved}, outside its folder {base}, and links are not followed: copy the file there "
+                    "(only read_record takes follow_links=True).",
                     path=path,
                 )
     except (FileNotFoundError, NotADirectoryError) as error:
