@@ -17,7 +17,7 @@ from ecg_transformers.data.corpora.shared.search import find_files, walk_files
 from ecg_transformers.data.errors import LabelError, RecordNotFoundError, TableError
 from ecg_transformers.data.options import check_choice
 from ecg_transformers.data.readers import read_digital
-from ecg_transformers.data.readers.limits import read_bytes
+from ecg_transformers.data.readers.limits import read_bytes, refuse_foreign_text
 
 CLASSES = ("N", "A", "O", "~")
 RECORDS = 8528
@@ -144,8 +144,9 @@ class CinC2017Corpus(Corpus):
     def _labels(self, path: Path) -> dict[str, str]:
         """Symbols by record; the file has no header line, and some mirrors add a third column."""
         content = read_bytes(path, self.limits.max_table_bytes, self.data_dir)
+        refuse_foreign_text(content[:64], path)
         labels: dict[str, str] = {}
-        for row in csv.reader(content.decode("utf-8-sig").splitlines()):
+        for row in csv.reader(content.decode("utf-8-sig", errors="replace").splitlines()):
             cells = [cell.strip() for cell in row]
             if not any(cells) or cells[0].lower() in ("recording", "record", "file"):
                 continue

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ecg_transformers.data.corpora.base import CorpusFacts, CorpusPlan, Item
-from ecg_transformers.data.corpora.shared.beats import windows_with_beats
+from ecg_transformers.data.corpora.shared.beats import marks_of, windows_with_beats
 from ecg_transformers.data.corpora.shared.challenge import ChallengeCorpus, source_of
 from ecg_transformers.data.corpora.shared.finishing import compare_counts, finished_row, note_of_count
 from ecg_transformers.data.corpora.shared.folds import assign_folds, split_by_folds
@@ -22,7 +22,6 @@ from ecg_transformers.data.errors import ECGDataError, OptionError
 from ecg_transformers.data.options import check_choice
 from ecg_transformers.data.readers import read_digital
 from ecg_transformers.data.readers.limits import read_bytes
-from ecg_transformers.data.readers.wfdb.annotations import read_annotations
 
 RECORDS, PATIENTS = 75, 32
 AAMI_CLASSES = ("F", "N", "Q", "S", "V")
@@ -157,7 +156,7 @@ class INCARTCorpus(ChallengeCorpus):
             yield from super().rows(item, plan)
             return
         digital = read_digital(item.path, root=self.data_dir, limits=self.limits)
-        marks = read_annotations(item.path.with_suffix(".atr"), root=self.data_dir, record=item.record_id)
+        marks = marks_of(item, self.data_dir, needed=bool(plan.label_names))
         rhythms = [[int(s), n] for s, y, n in zip(marks.samples, marks.symbols, marks.notes) if y == "+"]
         digital.metadata |= {"rhythm_marks": rhythms} if rhythms else {}
         for cut in windows_with_beats(digital, marks, aami_of_symbol(), item, self.options.window_s):

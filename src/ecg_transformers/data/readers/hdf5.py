@@ -53,6 +53,8 @@ def open_hdf5(path: Path, root: Path) -> h5py.File:
     if key in _OPENED:
         _OPENED.move_to_end(key)
         return _OPENED[key]
+    for stale in [other for other in _OPENED if other[:2] == key[:2]]:  # the library would go on with the old content
+        _OPENED.pop(stale).close()
     try:
         opened = h5py.File(path, "r", locking=False)
     except OSError as error:

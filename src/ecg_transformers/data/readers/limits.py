@@ -11,7 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ecg_transformers.data.errors import LimitError, PointerError, RecordNotFoundError, UnsafePathError, brief
+from ecg_transformers.data.errors import (
+    LimitError,
+    PointerError,
+    RecordNotFoundError,
+    UnsafePathError,
+    UnsupportedFormatError,
+    brief,
+)
 
 _POINTERS = {  # what a file that was not fetched begins with, by who left it there and how it is fetched
     b"version https://git-lfs": ("Git LFS", "git lfs pull"),
@@ -153,6 +160,23 @@ def open_file(
 def pointer_error(whose: str, command: str, path: str | os.PathLike) -> PointerError:
     """The error of a file whose content was not fetched."""
     return PointerError(f"this is a {whose} pointer, not the file: run `{command}` where it was cloned.", path=path)
+
+
+def refuse_foreign_text(head: bytes, path: str | os.PathLike) -> None:
+    """For tables and headers: raise where a web page or an archive lies in place of the text, by its first bytes.
+
+    Raises:
+        UnsupportedFormatError: with what it is and what to do.
+    """
+    if head.lstrip()[:15].lower().startswith((b"<!doctype html", b"<html")):
+        raise UnsupportedFormatError(
+            "this is a web page, not the file: the address that was fetched leads to a page, or asks for a login.",
+            path=path,
+        )
+    if head.startswith((b"\x1f\x8b", b"PK\x03\x04")):
+        raise UnsupportedFormatError(
+            "this is a packed file (gzip or ZIP), whatever its name says: unpack it.", path=path
+        )
 
 
 def checked_file(path: str | os.PathLike, root: str | os.PathLike | None = None, *, follow_links: bool = False) -> Path:

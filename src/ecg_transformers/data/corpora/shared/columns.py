@@ -16,7 +16,7 @@ import numpy as np
 from ecg_transformers.data.corpora.base import Item
 from ecg_transformers.data.corpora.shared.folds import DEALT
 from ecg_transformers.data.errors import LimitError, RecordNotFoundError, TableError, brief
-from ecg_transformers.data.readers.limits import Limits, checked_file
+from ecg_transformers.data.readers.limits import Limits, checked_file, refuse_foreign_text
 from ecg_transformers.data.tables import MAX_FIELD
 
 MAX_ROWS = 10_000_000
@@ -103,6 +103,7 @@ def _checked_names(path: Path, required: Sequence[str], root: Path, limits: Limi
         raise LimitError(f"the table has {path.stat().st_size} bytes, beyond the limit.", path=path)
     with path.open("rb") as file:
         first = file.readline(MAX_FIELD)
+    refuse_foreign_text(first[:64], path)
     names = _names_of(first)
     missing = [name for name in required if name not in names]
     if missing:

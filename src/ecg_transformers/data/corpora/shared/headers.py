@@ -119,7 +119,8 @@ def read_signal_files(path: Path, root: Path, limits: Limits, suffixes: Sequence
         if not own or header.num_samples is None or any(signal.fmt != "16" for signal in own):
             raise HeaderError(f"the header names no signal of format 16 in a {suffix} file.", path=path)
         file = path.with_name(own[0].file_name)
-        values = np.frombuffer(read_bytes(file, limits.max_file_bytes, root), dtype="<i2")
+        content = read_bytes(file, limits.max_file_bytes, root)
+        values = np.frombuffer(content, dtype="<i2", count=len(content) // 2)
         if values.size < header.num_samples * len(own):
             raise TruncatedError(
                 f"the header promises {header.num_samples} samples of {len(own)} leads, the file holds {values.size}.",

@@ -129,7 +129,8 @@ class PTBXLPlus:
         if first.fmt not in _DTYPES or header.num_samples is None:
             raise HeaderError(f"a median beat of format {first.fmt} is not read.", path=path, record=str(ecg_id))
         file = path.with_name(first.file_name)
-        values = np.frombuffer(read_bytes(file, self.limits.max_file_bytes, self.folder), dtype=_DTYPES[first.fmt])
+        content, dtype = read_bytes(file, self.limits.max_file_bytes, self.folder), np.dtype(_DTYPES[first.fmt])
+        values = np.frombuffer(content, dtype=dtype, count=len(content) // dtype.itemsize)
         count = header.num_samples * len(header.signals)
         if values.size < count:
             raise TruncatedError(
