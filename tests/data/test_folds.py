@@ -90,3 +90,19 @@ def test_a_table_of_folds_works_for_a_stream_and_for_large_corpora(mini_ptb_xl, 
     stream = load_ecg_dataset("ptb_xl", mini_ptb_xl, split="test", streaming=True, folds=table)
     assert sorted(int(row["record_id"]) for row in stream) == [5, 10, 15, 20]
     assert {row["fold"] for row in stream} == {4}
+
+
+@pytest.mark.parametrize(
+    ("header", "name_of"),
+    [
+        ("filename_hr,strat_fold", lambda number: f"records500/00000/{number:05d}_hr"),
+        ("Record_ID,Fold", str),
+        ("Record ID,FOLD", str),
+        ("file,ecg_id,fold", lambda number: f"{number}.wav,{number}"),
+        ("patient_id,ecg_id,fold", lambda number: f"{number // 2},{number}"),
+    ],
+)
+def test_any_usual_column_and_heading_names_the_records(mini_ptb_xl, tmp_path, header, name_of):
+    """At 100 Hz, too, where the table names the files of 500 Hz; another column may stand before the one that fits."""
+    table = write_folds(tmp_path / "folds.csv", {name_of(n): PATIENTS[n] % 5 for n in PATIENTS}, header)
+    assert ids(mini_ptb_xl, folds=table)["test"] == ["5", "10", "15", "20"]

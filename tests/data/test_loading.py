@@ -26,7 +26,7 @@ from ecg_transformers.data.loading import (
         ("cpsc2019", "did you mean 'cpsc2018'"),
         ("", "there is no corpus ''"),
         ([], "names each of them once"),
-        (["synthetic", "synthetic"], "names each of them once"),
+        (["synthetic", "synthetic"], "'synthetic' stands in it 2 times; .*`ecg-transformers build` each"),
     ],
 )
 def test_unknown_names_are_told_with_the_nearest_known_one(name, message):
@@ -189,3 +189,13 @@ def test_labels_and_signals_survive_shuffling_and_selecting(tmp_path):
         where = plain.record_ids.index(table.record_ids[index])
         np.testing.assert_array_equal(table.signal(index), plain.signal(where))
         np.testing.assert_array_equal(table.label_matrix()[index], plain.label_matrix()[where])
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_all_parts_of_one_corpus_or_of_several_come_as_one(mini_ptb_xl, tmp_path, streaming):
+    settings = {"streaming": streaming, "cache_dir": tmp_path}
+    one = list(load_ecg_dataset("ptb_xl", mini_ptb_xl, "all", **settings))
+    assert sorted(int(row["record_id"]) for row in one) == list(range(1, 21))
+    both = list(load_ecg_dataset(["ptb_xl", "synthetic"], {"ptb_xl": mini_ptb_xl}, "all", num_records=12, **settings))
+    assert [row["source"] for row in both[:4]] == ["ptb_xl", "synthetic"] * 2
+    assert len({(row["source"], row["record_id"]) for row in both}) == len(both) == 32

@@ -9,6 +9,7 @@ from ecg_transformers.data.building.build import build_corpus
 from ecg_transformers.data.errors import ECGDataError, OptionError
 from ecg_transformers.data.fingerprint import dataset_fingerprint
 from ecg_transformers.data.loading import build_report, label_names, load_ecg_dataset, task_kind
+from ecg_transformers.data.prepared import ShardRecords
 
 OPTIONS = {"num_records": 90, "duration": 2.0, "records_per_shard": 13}
 
@@ -117,7 +118,6 @@ def test_a_damaged_file_of_the_cache_is_named(tmp_path):
 def test_records_are_read_from_the_shards_by_index(prepared, tmp_path):
     import numpy as np
 
-    from ecg_transformers.data.prepared import ShardRecords
     from ecg_transformers.data.rows import RecordTable
 
     table = RecordTable(load_ecg_dataset(str(prepared), split="train", cache_dir=tmp_path))
@@ -168,3 +168,12 @@ def test_without_a_cache_that_can_be_written_it_streams_and_else_says_so(prepare
     assert len(ids(load_ecg_dataset(str(prepared), split="test", streaming=True, cache_dir=cache))) == 13
     with pytest.raises(ECGDataError, match=r"cannot be unpacked to the cache .*or streaming=True"):
         load_ecg_dataset(str(prepared), cache_dir=cache)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_all_parts_come_as_one(prepared, tmp_path, streaming):
+    everything = load_ecg_dataset(str(prepared), split="all", streaming=streaming, cache_dir=tmp_path)
+    parts = load_ecg_dataset(str(prepared), cache_dir=tmp_path)
+    expected = [name for part in parts.values() for name in part["record_id"]]
+    assert [row["record_id"] for row in everything] == expected
+    assert ShardRecords(str(prepared), "all").column("record_id") == expected

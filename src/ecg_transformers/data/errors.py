@@ -89,6 +89,10 @@ class UnsupportedFormatError(ECGDataError):
     """A file of a kind, version or layout that no reader covers."""
 
 
+class PointerError(UnsupportedFormatError):
+    """A file whose content was not fetched: Git LFS or git-annex has left a pointer in its place."""
+
+
 class SignalError(ECGDataError):
     """The samples themselves are unusable: wrong shape, wrong type, no sample at all."""
 

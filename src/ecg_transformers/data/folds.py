@@ -6,7 +6,7 @@ Roles as everywhere: the highest fold is the test part and the next one validati
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -19,7 +19,10 @@ from ecg_transformers.data.corpora.shared.search import some_of
 from ecg_transformers.data.errors import OptionError, TableError
 from ecg_transformers.data.tables import integer, read_table
 
-RECORD_COLUMNS = ("record_id", "record", "file", "filename", "file_name", "path", "id")
+RECORD_COLUMNS = (
+    *("record_id", "record", "file", "filename", "file_name", "path", "id", "ecg_id", "filename_lr", "filename_hr"),
+    *("exam_id", "study_id", "recording", "record_name", "ecg_key", "name"),
+)
 FOLD_COLUMNS = ("fold", "strat_fold")
 _SUFFIXES = (".hea", ".dat", ".mat", ".npy", ".npz", ".csv", ".edf", ".h5")
 
@@ -32,8 +35,9 @@ class Folds:
     """Folds for any corpus.
 
     Attributes:
-        table: a CSV file with a column that names the records (`record_id`, `file`, … or else its first) and a column
-            `fold`; None takes the corpus's own folds.
+        table: a CSV file with a column that names the records (of `RECORD_COLUMNS` the first whose names are those of the
+            corpus, or else the first of all) and a column `fold`; letter case and blanks of the headings do not matter.
+            None takes the corpus's own folds.
         test, validation: folds of these parts; None: the highest, and the next one.
         patients_may_repeat: accept one patient in two parts.
     """
@@ -105,8 +109,8 @@ def apply_folds(plan: CorpusPlan, folds: Folds, data_dir: Path) -> CorpusPlan:
         OptionError: a fold is both test and validation, or does not exist.
     """
     table = None if folds.table is None else Path(folds.table)
-    fold_of = None if table is None else read_folds(table)
     sources = list(plan.splits.values())
+    fold_of = None if table is None else read_folds(table, lambda names: _names_one_of(plan, names, data_dir))
     places: list[tuple[int, int, int]] = []
     patients: dict[str, set[int]] = defaultdict(set)
     without: list[str] = []
@@ -143,17 +147,25 @@ def apply_folds(plan: CorpusPlan, folds: Folds, data_dir: Path) -> CorpusPlan:
     return replace(plan, splits=parts, excluded=excluded, files=files, notes=notes)
 
 
-def read_folds(path: Path) -> dict[str, int]:
-    """Folds by what the table calls a record, written without suffix."""
+def read_folds(path: Path, fits: Callable[[set[str]], bool] = bool) -> dict[str, int]:
+    """Folds by what the table calls a record, written without suffix.
+
+    Of several columns that may name the records the first is taken whose names `fits` accepts.
+    """
     rows = read_table(path)
     names = list(rows[0])
-    fold_column = next((name for name in FOLD_COLUMNS if name in names), None)
+    headings = {name.lower().replace(" ", "_"): name for name in reversed(names)}
+    fold_column = next((headings[name] for name in FOLD_COLUMNS if name in headings), None)
     if fold_column is None:
         raise TableError(f"no column {' or '.join(FOLD_COLUMNS)}; the table has {names}.", path=path)
     others = [name for name in names if name != fold_column]
-    record_column = next((name for name in RECORD_COLUMNS if name in others), others[0] if others else None)
-    if record_column is None:
+    record_columns = [headings[name] for name in RECORD_COLUMNS if name in headings] or others[:1]
+    if not record_columns:
         raise TableError("no column names the records.", path=path)
+    record_column = record_columns[0]
+    if len(record_columns) > 1:
+        fitting = (name for name in record_columns if fits({_plain(row[name]) for row in rows}))
+        record_column = next(fitting, record_column)
     folds: dict[str, int] = {}
     for row in rows:
         name = _plain(row[record_column])
@@ -163,6 +175,10 @@ def read_folds(path: Path) -> dict[str, int]:
         if folds.setdefault(name, fold) != fold:
             raise TableError(f"the record has the folds {folds[name]} and {fold}.", path=path, record=name)
     return folds
+
+
+def _names_one_of(plan: CorpusPlan, names: set[str], data_dir: Path) -> bool:
+    return any(name in names for item in plan.each_item() for name in _names_of(item, data_dir))
 
 
 def roles(present: set[int], folds: Folds) -> dict[int, str]:
@@ -189,8 +205,9 @@ def _fold_of(item: Item, folds: dict[str, int], data_dir: Path, used: set[str]) 
 
 
 def _names_of(item: Item, data_dir: Path) -> Iterator[str]:
-    """What a table may call a record: its id, its path below the folder, its file."""
+    """What a table may call a record: its id, another name of it, its path below the folder, its file."""
     yield item.record_id
+    yield from item.names
     if item.path is not None and "row" not in item.hints:  # a container of many records is no name of one
         path = item.path.with_suffix("") if item.path.suffix in _SUFFIXES else item.path
         if path.is_relative_to(data_dir):

@@ -13,13 +13,14 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ecg_transformers.data.building.build import MANIFEST_NAME, MAX_SKIPPED, plan_of, prepare
+from ecg_transformers.data.building.build import MANIFEST_NAME, MAX_SKIPPED, plan_of, prepare, say_once
 from ecg_transformers.data.building.report import BuildReport, check_skipped, split_files
 from ecg_transformers.data.cache import cache_root, root_of_streams
 from ecg_transformers.data.corpora import CORPORA, corpus_class, make_corpus
 from ecg_transformers.data.corpora.base import Corpus, CorpusPlan
 from ecg_transformers.data.errors import ECGDataError, OptionError
 from ecg_transformers.data.folds import take_folds
+from ecg_transformers.data.options import make_options
 from ecg_transformers.data.prepared import is_prepared, load_prepared, manifest_of, shards_by_split
 from ecg_transformers.data.record import record_features
 from ecg_transformers.data.rows import AnyDataset, RecordTable
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 DataDir = str | PathLike[str] | Mapping[str, str | PathLike[str]] | Sequence[str | PathLike[str] | None] | None
 
 SPLIT_ORDER = ("train", "validation", "test")
+ALL = "all"
+"""The parts of a corpus together, for pre-training on a union."""
 
 
 def load_ecg_dataset(
@@ -54,7 +57,8 @@ def load_ecg_dataset(
             leads, rates and lengths may differ, the feature extractor levels them.
         data_dir: the folder in the publisher's layout; for a list of corpora a mapping by name, or a list (None for those
             that need no folder).
-        split: "train", "validation" or "test"; None gives all parts that the corpus has.
+        split: "train", "validation" or "test", or "all", these together as one; None gives a dictionary of all parts that
+            the corpus has.
         streaming: read record by record, without building files first. Of a prepared corpus shard by shard, in shares
             for many nodes (`datasets.distributed.split_dataset_by_node`), shuffled (`.shuffle(seed=…)`) and with a state
             to go on from (`.state_dict()`).
@@ -78,8 +82,8 @@ def load_ecg_dataset(
         >>> sorted(dataset[0])[:3]
         ['beat_labels', 'beat_samples', 'beat_symbols']
     """
-    if split is not None and split not in SPLIT_ORDER:
-        raise OptionError(f"there is no split {split!r}{did_you_mean(split, SPLIT_ORDER)}")
+    if split is not None and split not in (*SPLIT_ORDER, ALL):
+        raise OptionError(f"there is no split {split!r}{did_you_mean(split, (*SPLIT_ORDER, ALL))}")
     if not isinstance(name, str):
         return _load_several(
             list(name),
@@ -124,7 +128,7 @@ def _open(folder: Path, name: str, split: str | None) -> datasets.Dataset | data
         shards_by_split(str(folder))
     info = datasets.DatasetInfo.from_directory(str(folder))
     parts = {}
-    for part in SPLIT_ORDER if split is None else (split,):
+    for part in SPLIT_ORDER if split in (None, ALL) else (split,):
         files = split_files(folder, name, part)
         if not files:
             continue
@@ -135,6 +139,8 @@ def _open(folder: Path, name: str, split: str | None) -> datasets.Dataset | data
         )
     if split is None:
         return datasets.DatasetDict(parts)
+    if split == ALL:
+        return printed(datasets.concatenate_datasets(list(parts.values()), split=datasets.NamedSplit(ALL)))
     if split not in parts:
         present = [part for part in SPLIT_ORDER if split_files(folder, name, part)]
         raise OptionError(f"{name!r} has no record in the split {split!r} with these options; it has {present}.")
@@ -150,6 +156,11 @@ def _stream(
     check_skipped(plan.skipped, total, max_skipped, corpus.facts.name)
     root = root_of_streams(cache_root(cache_dir))
     builder = ECGCorpusBuilder(corpus, plan, max_skipped, cache_dir=str(root / "streaming"))
+    if split == ALL:
+        import datasets
+
+        parts = builder.as_streaming_dataset(None)
+        return datasets.concatenate_datasets([parts[name] for name in SPLIT_ORDER if name in parts])
     if split is not None and not plan.splits.get(split):
         present = [part for part, items in plan.splits.items() if items]
         raise OptionError(
@@ -171,8 +182,13 @@ def _load_several(
 
     from ecg_transformers.data.printed import printed
 
-    if not names or len(set(names)) != len(names):
-        raise OptionError(f"a list of corpora names each of them once, not {names}.")
+    if not names:
+        raise OptionError("a list of corpora names each of them once; this list is empty.")
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise OptionError(
+            f"a list of corpora names each of them once, and {twice[0]!r} stands in it {names.count(twice[0])} times; for "
+            "copies of one corpus in several folders, `ecg-transformers build` each and list the folders of the builds."
+        )
     if isinstance(options.get("folds"), str | PathLike):
         raise OptionError("a table of folds goes with one corpus; load each on its own.")
     known = {name: _options_of(name) for name in names}
@@ -180,12 +196,14 @@ def _load_several(
     for option in options:
         if option not in every:
             raise OptionError(f"none of the corpora {names} has an option {option!r}{did_you_mean(option, every)}")
+    taken = {name: {option: value for option, value in options.items() if option in known[name]} for name in names}
+    _say_units(names, taken)
     parts: dict[str, list[Any]] = {}
     for position, name in enumerate(names):
-        own = {option: value for option, value in options.items() if option in known[name]}
         folder = folder_of(name, position, data_dir, names)
-        loaded = load_ecg_dataset(name, folder, None, streaming, **settings, **own)
-        for part, dataset in loaded.items():
+        wanted = ALL if split == ALL else None
+        loaded = load_ecg_dataset(name, folder, wanted, streaming, **settings, **taken[name])
+        for part, dataset in ({ALL: loaded} if wanted else loaded).items():
             parts.setdefault(part, []).append(dataset)
     common = len(
         {(tuple(label_names(d)), d.features["label_ids"].feature.num_classes) for ds in parts.values() for d in ds}
@@ -203,6 +221,26 @@ def _load_several(
             raise OptionError(f"none of the corpora {names} has a record in the split {split!r}.")
         return joined[split]
     return datasets.IterableDatasetDict(joined) if streaming else datasets.DatasetDict(joined)
+
+
+def _say_units(names: Sequence[str], options: Mapping[str, dict[str, Any]]) -> None:
+    """Log where some corpora of a list give millivolts and others do not."""
+    scores = [name for name in names if not _in_millivolts(name, options[name])]
+    if scores and len(scores) < len(names):
+        others = ", ".join(name for name in names if name not in scores)
+        say_once(
+            ", ".join(scores),
+            "",
+            f"its signals are z-scores of each lead and those of {others} are millivolts: normalise each record before a "
+            "model sees them together (the presets of most methods do), or take units='mV' for it.",
+        )
+
+
+def _in_millivolts(name: str, options: dict[str, Any]) -> bool:
+    if _is_prepared(name):
+        return "z_scores" not in BuildReport.load(name).flags
+    cls = corpus_class(name)
+    return cls.units_of(make_options(cls.options_class, options, name)) == "mV"
 
 
 def _options_of(name: str) -> list[str]:

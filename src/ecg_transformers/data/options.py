@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from numbers import Real
 from os import PathLike
@@ -15,6 +16,8 @@ from ecg_transformers.words import did_you_mean
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+_ADVICE = re.compile(r"(?:; pass |; | \()(\w+)=[^;()]*(?:\)|(?=\.$|;))")
 
 Options = TypeVar("Options", bound="DataclassInstance")
 
@@ -55,3 +58,9 @@ def _fits(value: Any, kind: Any) -> bool:
 
 def _described(kind: Any) -> str:
     return " or ".join(_WORDS[one] for one in (get_args(kind) if isinstance(kind, UnionType) else (kind,)))
+
+
+def fitting_advice(sentence: str, options: DataclassInstance) -> str:
+    """A sentence of a reader without the advice to pass what a corpus has no option for."""
+    known = {option.name for option in dataclasses.fields(options)}
+    return _ADVICE.sub(lambda match: match[0] if match[1] in known else "", sentence)

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from ecg_transformers.data.rows import AnyDataset
 
 
+_EVERY = "every"  # datasets keeps the name "all" for itself
+
+
 def is_prepared(name: str) -> bool:
     """Whether a name means a prepared corpus and not a corpus by its name: an address, or the folder of a build."""
     folder = Path(name)
@@ -63,7 +66,7 @@ def load_prepared(address: str, split: str | None, streaming: bool, cache_dir: P
 
     Args:
         address: a folder, or what fsspec opens.
-        split: one part, or None for all.
+        split: one part, "all" for them together, or None for a dictionary of them.
         streaming: read shard by shard; else the shards are unpacked to memory-mapped files in the cache first.
         cache_dir: where to.
 
@@ -76,6 +79,9 @@ def load_prepared(address: str, split: str | None, streaming: bool, cache_dir: P
     from ecg_transformers.data.streams import ShardStream
 
     splits = shards_by_split(address)
+    if split == "all":
+        splits = {_EVERY: [shard for shards in splits.values() for shard in shards]}
+        split = _EVERY
     if split is not None and split not in splits:
         raise OptionError(f"{address!r} has no record in the split {split!r}; it has {list(splits)}.")
     store = Store(address)
@@ -123,7 +129,7 @@ class ShardRecords:
 
     Args:
         address: the prepared corpus.
-        split: its part.
+        split: its part, or "all".
         keep: row groups in memory, a few megabytes each.
 
     Attributes:
@@ -133,8 +139,9 @@ class ShardRecords:
     """
 
     def __init__(self, address: str, split: str, keep: int = 64) -> None:
-        shards = shards_by_split(address).get(split)
-        if shards is None:
+        splits = shards_by_split(address)
+        shards = [shard for part, own in splits.items() if split in (part, "all") for shard in own]
+        if not shards:
             raise OptionError(f"{address!r} has no record in the split {split!r}.")
         store = Store(address)
         self._urls = [store.url(shard["file"]) for shard in shards]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ecg_transformers.data.errors import LimitError, RecordNotFoundError, TableError
-from ecg_transformers.data.readers.limits import Limits, read_bytes
+from ecg_transformers.data.readers.limits import Limits, read_bytes, refuse_foreign_text
 
 MAX_FIELD = 2**20
 
@@ -32,6 +32,7 @@ def read_table(
     if not path.exists():
         raise RecordNotFoundError("there is no such table.", path=path)
     content = read_bytes(path, (limits or Limits()).max_table_bytes, root)
+    refuse_foreign_text(content[:64], path)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -47,8 +48,6 @@ def parse_table(text: str, path: Path, required: Sequence[str] = ()) -> list[dic
     """The rows in a text; `path` is only named in errors."""
     if not text.strip():
         raise TableError("the table is empty.", path=path)
-    if text.startswith("version https://git-lfs"):
-        raise TableError("this is a Git LFS pointer, not the table; fetch it with `git lfs pull`.", path=path)
     if "\0" in text:
         raise TableError("the table holds NUL characters, so it is not a text file.", path=path)
     header_line = next(line for line in text.splitlines() if line.strip())

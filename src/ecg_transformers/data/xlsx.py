@@ -6,9 +6,7 @@ import zipfile
 from pathlib import Path
 
 from ecg_transformers.data.errors import LimitError, MissingDependencyError, TableError, brief
-from ecg_transformers.data.readers.limits import Limits, safe_file
-
-_LFS_MARK = b"version https://git-lfs"
+from ecg_transformers.data.readers.limits import Limits, checked_file
 
 
 def read_xlsx_table(path: Path, required: list[str], root: Path, limits: Limits) -> list[dict[str, str]]:
@@ -24,10 +22,7 @@ def read_xlsx_table(path: Path, required: list[str], root: Path, limits: Limits)
         raise MissingDependencyError(
             "reading an Excel table needs openpyxl: pip install 'ecg_transformers[corpora]'.", path=path
         ) from error
-    safe_file(path, root)
-    with path.open("rb") as file:
-        if file.read(len(_LFS_MARK)) == _LFS_MARK:
-            raise TableError("this is a Git LFS pointer, not the table; fetch it with `git lfs pull`.", path=path)
+    checked_file(path, root)
     _check_size(path, limits)
     try:
         workbook = load_workbook(path, read_only=True, data_only=True)

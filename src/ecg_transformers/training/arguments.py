@@ -152,7 +152,7 @@ class PretrainingArguments(RunArguments):
         "Go on from this checkpoint, with its sizes and preprocessing: a folder (the stage before, say), a Hub repository, a "
         "name that `ecg-transformers checkpoints` lists, or a file of the authors.",
     )
-    split: str = option("train", "Part of the corpus.")
+    split: str = option("train", "Part of the corpus, or of each corpus of a list; all: every record.")
     overlap_with: str | None = option(
         None,
         "Evaluations whose test records must not be in the corpus, NAME=DIR or a folder, separated by commas: what "

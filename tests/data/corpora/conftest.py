@@ -8,13 +8,18 @@ from types import ModuleType
 import pytest
 
 
-@pytest.fixture(scope="session")
-def layouts() -> ModuleType:
-    """The writers of `layouts.py` beside this file."""
-    spec = importlib.util.spec_from_file_location("corpus_layouts", Path(__file__).with_name("layouts.py"))
+def load_beside(name: str) -> ModuleType:
+    """A module of this folder, which is no package."""
+    spec = importlib.util.spec_from_file_location(f"corpus_{name}", Path(__file__).with_name(f"{name}.py"))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def layouts() -> ModuleType:
+    """The writers of `layouts.py` beside this file."""
+    return load_beside("layouts")
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +39,19 @@ def signal_of() -> Callable:
     from ecg_transformers.data.record import ECGRecord
 
     return lambda row: ECGRecord.from_row(row).signal
+
+
+@pytest.fixture(scope="session")
+def smallest(tmp_path_factory: pytest.TempPathFactory, layouts: ModuleType) -> Callable[[str], tuple[str, Path]]:
+    """`smallest(layout)`: the corpus of a layout of `smallest.py` and a folder with its smallest copy, not to be changed."""
+    module = load_beside("smallest")
+    folders: dict[str, Path] = {}
+
+    def made(layout: str) -> tuple[str, Path]:
+        corpus, write = module.SMALLEST[layout]
+        if layout not in folders:
+            folders[layout] = tmp_path_factory.mktemp("smallest")
+            write(folders[layout], layouts)
+        return corpus, folders[layout]
+
+    return made

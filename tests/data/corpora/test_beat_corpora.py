@@ -1,6 +1,7 @@
 """MIT-BIH and LUDB: splits by person, beats and waves as annotated."""
 
 import collections
+import json
 
 import numpy as np
 import pytest
@@ -123,3 +124,13 @@ def test_ludb_keeps_the_marks_of_every_lead(ecg_data_dir, tmp_path):
     rhythms = load_ecg_dataset("ludb", ecg_data_dir / "ludb", task="rhythm", cache_dir=tmp_path)
     assert "Atrial fibrillation" in label_names(rhythms)
     assert set(corpus["test"]["fold"]) == {5}
+
+
+def test_ludb_is_read_without_its_table_too(ecg_data_dir, tmp_path):
+    corpus = load_ecg_dataset("ludb", ecg_data_dir / "hard-beats" / "ludb", task="rhythm", cache_dir=tmp_path)
+    rows = {row["record_id"]: row for dataset in corpus.values() for row in dataset}
+    assert {name: row["labels"] for name, row in rows.items()} == {
+        "34": ["Sinus rhythm"],
+        "95": ["Atrial fibrillation"],
+    }
+    assert json.loads(rows["34"]["metadata"])["age"] == 90

@@ -10,7 +10,7 @@ import pytest
 from ecg_transformers.data.corpora.shared.headers import parse_comments, repair_merged_lines
 from ecg_transformers.data.corpora.shared.packaged import packaged_table
 from ecg_transformers.data.corpora.shared.snomed import label_names_of, labels_of_codes
-from ecg_transformers.data.errors import ECGDataError, OptionError, RecordNotFoundError
+from ecg_transformers.data.errors import DuplicateRecordError, ECGDataError, OptionError, RecordNotFoundError
 from ecg_transformers.data.loading import build_report, load_ecg_dataset
 from ecg_transformers.data.record import ECGRecord
 from ecg_transformers.data.sheets import corpus_sheet, sheet_text
@@ -351,3 +351,37 @@ def test_the_corrected_scale_is_that_of_the_same_recording_elsewhere(ecg_data_di
     challenge = signal_of(rows_of("cinc2020", ecg_data_dir / "cinc2020")["HR00599"])
     original = signal_of(rows_of("ptb_xl", ecg_data_dir / "ptb-xl")["599"])
     assert np.polyfit(challenge[::5][:1000].ravel(), original.ravel(), 1)[0] == pytest.approx(1, abs=0.03)
+
+
+@pytest.mark.parametrize("policy", ["skip", "keep"])
+def test_copies_stay_in_one_part_also_where_some_leads_were_repaired(tmp_path, policy):
+    """The headers tell: eight of the twelve leads have the same first sample and the same sum."""
+    samples = layouts.microvolts(3)
+    for number in range(1, 9):
+        copy = samples if number == 1 else layouts.microvolts(number + 50)
+        write_challenge(tmp_path, f"HR{number:05d}", f"4267830{number:02d}", samples=copy)
+    repaired = samples.copy()
+    repaired[500, :4] += 17
+    write_challenge(tmp_path, "HR00137", samples=repaired)
+    write_challenge(tmp_path, "HR00138", samples=samples)
+    for seed in range(6):
+        rows = rows_of("cinc2021", tmp_path, seed=seed, bad_records=policy)
+        assert len({rows[name]["fold"] for name in ("HR00001", "HR00137", "HR00138") if name in rows}) == 1
+    assert ("HR00137" in rows) == (policy == "keep")
+
+
+def test_a_folder_of_two_editions_is_told_apart(tmp_path):
+    for edition in ("challenge-2020", "challenge-2021"):
+        write_challenge(tmp_path / edition / "training" / "g1", "A0001")
+    with pytest.raises(
+        DuplicateRecordError, match=r"lie in .*challenge-2020 and in .*challenge-2021: give one of the two"
+    ):
+        load_ecg_dataset("cinc2021", tmp_path)
+
+
+def test_signal_files_that_have_lost_their_header_are_told(tmp_path):
+    for name in ("E00001", "E00002"):
+        write_challenge(tmp_path, name)
+    (tmp_path / "E00002.hea").unlink()
+    notes = build_report("georgia", tmp_path).notes
+    assert any("1 signal files have no header" in note and "E00002.mat" in note for note in notes)

@@ -8,7 +8,13 @@ import pytest
 
 from ecg_transformers.data.corpora import chapman
 from ecg_transformers.data.corpora.chapman import chapman_label_names
-from ecg_transformers.data.errors import LabelError, MissingDependencyError, RecordNotFoundError, TableError
+from ecg_transformers.data.errors import (
+    LabelError,
+    MissingDependencyError,
+    PointerError,
+    RecordNotFoundError,
+    TableError,
+)
 from ecg_transformers.data.loading import build_report, load_ecg_dataset
 
 NAMES = ["MUSE_20180101_101010_11000", "MUSE_20180101_101011_12000", "MUSE_20181222_204118_08000"]
@@ -159,7 +165,7 @@ def test_what_is_wrong_with_the_table_is_said(tmp_path, layouts):
     with pytest.raises(TableError, match=r"Diagnostics\.xlsx.*no Excel file"):
         load_ecg_dataset("chapman", tmp_path)
     (tmp_path / "Diagnostics.xlsx").write_text(layouts.LFS_POINTER)
-    with pytest.raises(TableError, match="Git LFS pointer"):
+    with pytest.raises(PointerError, match="Git LFS pointer"):
         load_ecg_dataset("chapman", tmp_path)
 
 

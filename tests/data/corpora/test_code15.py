@@ -8,6 +8,7 @@ import pytest
 
 from ecg_transformers.data.corpora.code15 import trim_zero_edges
 from ecg_transformers.data.errors import (
+    DuplicateRecordError,
     ECGDataError,
     LabelError,
     MissingDependencyError,
@@ -194,3 +195,18 @@ def test_real_exams_are_read_in_both_forms(ecg_data_dir, rows_of):
     rows = rows_of("code15", ecg_data_dir / "code15-wfdb")
     assert set(rows) == {"919161", "919340", "1111813", "1111815", "1111827", "2508934"}
     assert len({row["patient_id"] for row in rows.values()}) == 4
+
+
+def test_a_part_or_an_exam_that_is_here_twice_is_named(tmp_path, layouts):
+    for folder in ("a", "b"):
+        write_part(tmp_path / folder / "exams_part0.hdf5", [10], [tracing(layouts, 10)])
+    layouts.write_table(tmp_path / "exams.csv", [exam_row(10, 1, "exams_part0.hdf5")])
+    with pytest.raises(DuplicateRecordError, match=r"b/exams_part0\.hdf5'.*here twice, also as .*a/exams_part0\.hdf5"):
+        load_ecg_dataset("code15", tmp_path)
+    layouts.write_wfdb16(tmp_path / "w" / "11", layouts.microvolts(11), rate=400, comments="# Exam ID: 11\n")
+    layouts.write_table(tmp_path / "w" / "exams.csv", [exam_row(11, 1, ""), exam_row(11, 1, "", "AF")])
+    with pytest.raises(TableError, match=r"record '11'.*stands twice"):
+        load_ecg_dataset("code15", tmp_path / "w")
+    layouts.write_table(tmp_path / "w" / "exams.csv", [exam_row(12, 1, "")])
+    with pytest.raises(RecordNotFoundError, match=r"none of the 1 exams that lie here stands in exams\.csv"):
+        load_ecg_dataset("code15", tmp_path / "w")

@@ -115,3 +115,11 @@ def test_an_array_that_does_not_fit_the_table_is_refused(tmp_path, layouts):
     np.save(path, np.array([[{}]]), allow_pickle=True)
     with pytest.raises(ECGDataError, match="plain numbers"):
         load_ecg_dataset("echonext", tmp_path)
+
+
+def test_a_list_that_mixes_z_scores_with_millivolts_says_so(echonext, caplog):
+    load_ecg_dataset(["echonext", "synthetic"], {"echonext": echonext}, num_records=6, task=None)
+    assert [r.message for r in caplog.records if "z-scores" in r.message and "synthetic are millivolts" in r.message]
+    caplog.clear()
+    load_ecg_dataset(["echonext", "synthetic"], {"echonext": echonext}, num_records=6, task=None, units="mV")
+    assert not [r for r in caplog.records if "z-scores" in r.message]

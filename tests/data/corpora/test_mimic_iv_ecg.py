@@ -207,3 +207,32 @@ def test_a_plan_of_many_records_stays_small(tmp_path, layouts):
     number, kilobytes = map(int, result.stdout.split())
     assert number == 40000
     assert kilobytes < 40_000
+
+
+@pytest.mark.parametrize(
+    "layout", ["no folder files", "another folder", "list elsewhere", "flat", "flat without a list"]
+)
+def test_records_are_found_whatever_the_folders_are_called(mimic, tmp_path, layout, rows_of):
+    source = next(mimic.rglob("record_list.csv")).parent
+    shutil.copytree(source, tmp_path / "a")
+    tables, files = tmp_path / "a", tmp_path / "a" / "files"
+    if layout == "no folder files":
+        for folder in files.iterdir():
+            folder.rename(tables / folder.name)
+    elif layout in ("another folder", "list elsewhere"):
+        files.rename(tables / "waveforms")
+        if layout == "list elsewhere":
+            (tmp_path / "tables").mkdir()
+            for path in tables.glob("*.csv"):
+                path.rename(tmp_path / "tables" / path.name)
+    else:
+        for path in [*files.rglob("*.hea"), *files.rglob("*.dat")]:
+            path.rename(tables / path.name)
+        shutil.rmtree(files)
+        if layout == "flat without a list":
+            (tables / "record_list.csv").unlink()
+    found, expected = rows_of("mimic_iv_ecg", tmp_path, seed=3), rows_of("mimic_iv_ecg", mimic, seed=3)
+    for name, row in expected.items():
+        assert [found[name][key] for key in ("signal", "labels", "patient_id")] == [
+            row[key] for key in ("signal", "labels", "patient_id")
+        ]

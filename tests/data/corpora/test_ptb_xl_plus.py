@@ -103,3 +103,40 @@ def test_the_challenge_copy_is_told_how_to_be_loaded(tmp_path, layouts):
     layouts.write_challenge(tmp_path / "WFDB", "HR00001")
     with pytest.raises(ECGDataError, match=r"cinc2021 with include=\['ptb_xl'\]"):
         load_ecg_dataset("ptb_xl", tmp_path)
+
+
+def test_median_beats_that_come_later_are_seen(mini_ptb_xl, plus, tmp_path, rows_of):
+    shutil.copytree(plus, tmp_path / "plus")
+    (beats,) = (tmp_path / "plus").rglob("median_beats")
+    beats.rename(tmp_path / "beats")
+    assert joined(rows_of("ptb_xl", mini_ptb_xl, plus_dir=str(tmp_path / "plus")), "1")["median_beats"] == {}
+    (tmp_path / "beats").rename(beats)
+    assert set(joined(rows_of("ptb_xl", mini_ptb_xl, plus_dir=str(tmp_path / "plus")), "1")["median_beats"]) == {
+        "12sl",
+        "unig",
+    }
+
+
+def test_a_withdrawn_record_that_is_kept_stands_beside_the_one_it_repeats(mini_ptb_xl, tmp_path, rows_of):
+    shutil.copytree(mini_ptb_xl, tmp_path / "ptb-xl")
+    records = tmp_path / "ptb-xl" / "records100" / "00000"
+    shutil.copy(records / "00010_lr.dat", records / "00001_lr.dat")
+    (records / "00001_lr.hea").write_text((records / "00010_lr.hea").read_text().replace("00010_lr", "00001_lr"))
+    table = tmp_path / "ptb-xl" / "ptbxl_database.csv"
+    table.write_text(table.read_text(encoding="utf-8").replace("\n1,1001.0", "\n137,1001.0"), encoding="utf-8")
+    kept = rows_of("ptb_xl", tmp_path, bad_records="keep")
+    assert kept["137"]["fold"] == kept["10"]["fold"] == 10
+    assert any("1 withdrawn records" in note for note in build_report("ptb_xl", tmp_path, bad_records="keep").notes)
+
+
+def test_a_copy_without_statements_or_with_other_folders_is_read(mini_ptb_xl, tmp_path, rows_of):
+    shutil.copytree(mini_ptb_xl, tmp_path / "mirror" / "tables", ignore=shutil.ignore_patterns("*.hea", "*.dat"))
+    (tmp_path / "mirror" / "signals").mkdir()
+    for path in mini_ptb_xl.rglob("*_lr.*"):
+        shutil.copy(path, tmp_path / "mirror" / "signals")
+    (tmp_path / "mirror" / "tables" / "scp_statements.csv").unlink()
+    found, expected = rows_of("ptb_xl", tmp_path), rows_of("ptb_xl", mini_ptb_xl)
+    assert {name: (row["labels"], row["signal"]) for name, row in found.items()} == {
+        name: (row["labels"], row["signal"]) for name, row in expected.items()
+    }
+    assert any("scp_statements.csv" in note for note in build_report("ptb_xl", tmp_path).notes)

@@ -14,6 +14,7 @@ import datasets
 from ecg_transformers.data.building.report import check_skipped
 from ecg_transformers.data.corpora.base import Corpus, CorpusPlan
 from ecg_transformers.data.errors import ECGDataError, EmptyRecordError
+from ecg_transformers.data.options import fitting_advice
 from ecg_transformers.data.record import record_features
 
 
@@ -61,7 +62,7 @@ class ECGCorpusBuilder(datasets.GeneratorBasedBuilder):
                     yield f"{split}-{position}-{number}", row
             except ECGDataError as error:
                 if not isinstance(error, EmptyRecordError):
-                    self._check_streamed(split, item.record_id, str(error))
+                    self._check_streamed(split, item.record_id, fitting_advice(str(error), self.corpus.options))
 
     def _check_streamed(self, split: str, record: str, reason: str) -> None:
         """A stream has no end to wait for: it stops as soon as too many records of the split have failed."""

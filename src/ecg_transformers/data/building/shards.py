@@ -20,6 +20,7 @@ from typing import Any
 from ecg_transformers.data.building.store import Store
 from ecg_transformers.data.corpora.base import Corpus, CorpusPlan, Item
 from ecg_transformers.data.errors import ECGDataError
+from ecg_transformers.data.options import fitting_advice
 from ecg_transformers.files import QuietFile, file_sha256
 
 SCHEMA_VERSION = 1
@@ -177,7 +178,8 @@ def _rows(
         try:
             yield from corpus.rows(item, plan)
         except ECGDataError as error:
-            failed.append({"record": item.record_id, "kind": type(error).__name__, "reason": str(error)})
+            reason = fitting_advice(str(error), corpus.options)
+            failed.append({"record": item.record_id, "kind": type(error).__name__, "reason": reason})
 
 
 def build_head(corpus: Corpus, plan: CorpusPlan, *more: Any) -> str:

@@ -47,7 +47,10 @@ class CorpusFacts:
 
 @dataclass(frozen=True)
 class Item:
-    """One record of a plan: what to read, what the tables say about it, `hints` for the reader of its format."""
+    """One record of a plan: what to read, what the tables say about it, `hints` for the reader of its format.
+
+    `names` are further ones by which tables of others call it.
+    """
 
     record_id: str
     path: Path | None = None
@@ -56,6 +59,7 @@ class Item:
     fold: int | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     hints: dict[str, Any] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
 
 
 @dataclass
@@ -123,7 +127,7 @@ class Corpus(ABC):
                 raise RecordNotFoundError(
                     f"{what}; data_dir must hold {self.facts.layout or 'the corpus'}.", path=Path(data_dir)
                 )
-        self.data_dir = Path(data_dir) if data_dir is not None else Path()
+        self.given_dir = self.data_dir = Path(data_dir) if data_dir is not None else Path()
         found = find_file(self.data_dir, self.marker) if self.marker else None
         if found is not None:
             self.data_dir = found.parent
@@ -132,6 +136,11 @@ class Corpus(ABC):
     def about_known_records(cls) -> str:
         """A sentence for the fact sheet where records that public sources name as bad are left out."""
         return ""
+
+    @classmethod
+    def units_of(cls, options: Any) -> str:
+        """What the signals are with some options: "mV", or "z-score" where a publisher gives nothing else."""
+        return "mV"
 
     @abstractmethod
     def plan(self) -> CorpusPlan:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ecg_transformers.data.corpora.base import Corpus, CorpusFacts, CorpusPlan, Item
-from ecg_transformers.data.corpora.shared.finishing import finished_row, note_of_count
+from ecg_transformers.data.corpora.shared.finishing import compare_counts, finished_row, leave_out_absent, note_of_count
 from ecg_transformers.data.corpora.shared.folds import assign_folds, split_by_folds
-from ecg_transformers.data.corpora.shared.headers import read_corpus_record
-from ecg_transformers.data.corpora.shared.search import need_file, walk_files
-from ecg_transformers.data.errors import DuplicateRecordError, LabelError
+from ecg_transformers.data.corpora.shared.packaged import packaged_table
+from ecg_transformers.data.corpora.shared.search import by_name, need_file, walk_files
+from ecg_transformers.data.errors import DuplicateRecordError, LabelError, RecordNotFoundError
 from ecg_transformers.data.options import check_choice
+from ecg_transformers.data.readers import read_digital
 from ecg_transformers.data.tables import read_table
 
 RECORDS = 363
@@ -64,10 +65,9 @@ class BrugadaHUCACorpus(Corpus):
         columns = ["patient_id", "basal_pattern", "sudden_death", "brugada"]
         table = need_file(self.data_dir, ["metadata.csv"], self.facts.layout)
         rows = read_table(table, columns, root=self.data_dir, limits=self.limits)
-        paths: dict[str, Path] = {}
-        for path in walk_files(self.data_dir, ".hea"):
-            paths.setdefault(path.stem, path)
-        items, skipped = [], []
+        paths = by_name(walk_files(self.data_dir, ".hea"))
+        items: list[Item] = []
+        absent: list[str] = []
         atypical = 0
         seen: set[str] = set()
         for row in rows:
@@ -79,18 +79,19 @@ class BrugadaHUCACorpus(Corpus):
             if value not in CLASSES:
                 raise LabelError(f"brugada is {row['brugada']!r}, not 0, 1 or 2.", path=table, record=name)
             if name not in paths:
-                skipped.append((name, "metadata.csv names it, but there is no such record"))
+                absent.append(name)
             elif self.options.task == "binary" and value == "2":
                 atypical += 1
             else:
                 labels = (CLASSES[value],) if self.options.task else ()
                 metadata = {key: row[key].removesuffix(".0") == "1" for key in ("basal_pattern", "sudden_death")}
                 items.append(Item(name, paths[name], name, labels, None, {**metadata, "brugada": int(value)}))
-        unlisted = [name for name in paths if name not in seen]
-        skipped += [(name, "not in metadata.csv") for name in unlisted]
+        if not items and not atypical:
+            raise RecordNotFoundError(f"none of its {len(rows)} people has a record here.", path=table)
+        skipped = [(name, "not in metadata.csv") for name in paths if name not in seen]
         items = assign_folds(items, self.options.seed)
         names = {"all": list(CLASSES.values()), "binary": list(CLASSES.values())[:2], None: []}[self.options.task]
-        return CorpusPlan(
+        plan = CorpusPlan(
             split_by_folds(items),
             names,
             "multiclass" if names else "unlabelled",
@@ -99,7 +100,13 @@ class BrugadaHUCACorpus(Corpus):
             {"other or atypical, left out of the binary task": atypical} if atypical else {},
             [note_of_count(len(items) + atypical, RECORDS, "brugada_huca")],
         )
+        leave_out_absent(plan, absent, table)
+        if len(rows) == RECORDS:
+            published = {f"{r['column']} {r['value']}": int(r["records"]) for r in packaged_table("brugada_labels")}
+            cells = Counter(f"{name} {row[name].removesuffix('.0')}" for row in rows for name in columns[1:])
+            compare_counts(plan, cells, published, "brugada_huca")
+        return plan
 
     def rows(self, item: Item, plan: CorpusPlan) -> Iterator[dict[str, Any]]:
         assert item.path is not None
-        yield finished_row(read_corpus_record(item.path, self.data_dir, self.limits), item, plan, "brugada_huca")
+        yield finished_row(read_digital(item.path, root=self.data_dir, limits=self.limits), item, plan, "brugada_huca")

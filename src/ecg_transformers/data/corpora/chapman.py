@@ -6,6 +6,7 @@ both layouts, but flutter is called `AFL`, so that nobody takes it for fibrillat
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,12 +15,13 @@ from typing import Any
 
 from ecg_transformers.data.corpora.base import CorpusFacts, CorpusPlan, Item
 from ecg_transformers.data.corpora.shared.challenge import FIRST_OF_NINGBO, ChallengeCorpus, known_of_sources, source_of
-from ecg_transformers.data.corpora.shared.finishing import finished_row, note_of_count
+from ecg_transformers.data.corpora.shared.finishing import compare_counts, finished_row, leave_out_absent, note_of_count
 from ecg_transformers.data.corpora.shared.folds import as_in_merl, assign_folds, check_protocol, split_by_folds
+from ecg_transformers.data.corpora.shared.forms import check_form, chosen_form
 from ecg_transformers.data.corpora.shared.headers import age_in_years, sex_of
 from ecg_transformers.data.corpora.shared.known import POLICIES, apply_known, known_records, sentence_of_known
 from ecg_transformers.data.corpora.shared.packaged import packaged_table
-from ecg_transformers.data.corpora.shared.search import find_file, walk_files
+from ecg_transformers.data.corpora.shared.search import by_name, find_file, some_of, walk_files
 from ecg_transformers.data.corpora.shared.snomed import label_names_of, labels_of_codes, snomed_rows
 from ecg_transformers.data.errors import EmptyRecordError, LabelError, RecordNotFoundError
 from ecg_transformers.data.options import check_choice
@@ -51,6 +53,8 @@ class ChapmanOptions:
         protocol: "folds" (ten, by label) or "merl_split" (the random split of MERL over ecg-arrhythmia: `ningbo` has the
             other part of it).
         seed: of the ten folds.
+        form: "original" (the figshare deposit) or "challenge" (WFDB), where a folder holds both; None takes the one that
+            is there.
     """
 
     task: str | None = "all"
@@ -59,8 +63,10 @@ class ChapmanOptions:
     correct_gain: bool = True
     protocol: str = "folds"
     seed: int = 0
+    form: str | None = None
 
     def __post_init__(self) -> None:
+        check_form("chapman", self.form)
         if self.task is not None:
             check_choice("chapman: the task", self.task, TASKS)
         if self.signals is not None:
@@ -101,12 +107,17 @@ class ChapmanCorpus(ChallengeCorpus):
 
     def plan(self) -> CorpusPlan:
         table = find_file(self.data_dir, ["Diagnostics.xlsx", "Diagnostics.csv"])
-        plan = self._wfdb_plan() if table is None else self._figshare_plan(table)
+        signals = [path for path in walk_files(self.data_dir, ".csv") if path.name.startswith("MUSE_")]
+        headers = (path for path in walk_files(self.data_dir, ".hea") if source_of(path.stem) == "chapman")
+        header = next(headers, None)
+        original = signals[0] if signals else table if header is None else None
+        form = chosen_form(self.options.form, original, header, self.data_dir)
+        if form is None:
+            raise self._nothing({}, [])
+        plan = self.wfdb_plan() if form == "challenge" else self._figshare_plan(table, signals)
         return as_in_merl(plan, "split_ecg_arrhythmia_merl") if self.options.protocol == "merl_split" else plan
 
-    def _wfdb_plan(self) -> CorpusPlan:
-        if not any(source_of(path.stem) == "chapman" for path in walk_files(self.data_dir, ".hea")):
-            raise self._nothing({}, [])
+    def wfdb_plan(self) -> CorpusPlan:
         plan = self.challenge_plan()
         plan.task_kind = _kind(self.options.task)
         if plan.task_kind == "multiclass":
@@ -131,50 +142,75 @@ class ChapmanCorpus(ChallengeCorpus):
     def unknown_codes(self, codes: Sequence[str]) -> list[str]:
         return [code for code in codes if label_of_snomed(code) is None]
 
-    def _figshare_plan(self, table: Path) -> CorpusPlan:
+    def _figshare_plan(self, table: Path | None, signals: Sequence[Path]) -> CorpusPlan:
         options: ChapmanOptions = self.options
-        if table.suffix.lower() == ".csv":
-            rows = read_table(table, _COLUMNS, root=self.data_dir, limits=self.limits)
-        else:
-            rows = read_xlsx_table(table, _COLUMNS, self.data_dir, self.limits)
-        paths, denoised = self._signal_files(table)
-        items, skipped = [], []
+        paths, denoised = self._signal_files(signals)
+        rows = self._rows_of(table)
+        items, absent = [], []
         for number, row in enumerate(rows, start=1):
             name = row["FileName"].removesuffix(".csv")
             if name not in paths:
-                skipped.append((name, f"{table.name} names it, but there is no such file"))
+                absent.append(name)
                 continue
+            assert table is not None
             items.append(self._item(name, paths[name], row, table, number if len(rows) == ROWS else None))
-        notes = [note_of_count(len(rows), ROWS, "chapman, rows of the table")]
+        if table is not None and not items:
+            raise RecordNotFoundError(
+                f"none of its {len(rows):,} records is one of the {len(paths):,} files here ({some_of(sorted(paths), 2)}).",
+                path=table,
+            )
+        if table is None:
+            items = [Item(name, path) for name, path in sorted(paths.items())]
+        notes = [note_of_count(len(items), ROWS, "chapman")]
         notes.append(f"signals: {'denoised (limb leads do not add up)' if denoised else 'as recorded'}, microvolts")
         known = known_records("chapman_figshare") if denoised else {}
         items, excluded, sentences = apply_known(items, known, options.bad_records)
         notes += [*sentences, "no patient ids; the publisher says one record a person"]
+        files = [] if table is None else [table]
+        plan = CorpusPlan({}, self.label_names(), _kind(options.task), files, [], excluded, notes)
+        plan.splits = split_by_folds(assign_folds(items, options.seed))
+        if table is None:
+            plan.warnings.append("no Diagnostics.xlsx here: no labels, no ages, no sexes")
+            return plan
+        leave_out_absent(plan, absent, table)
         unlisted = len(set(paths) - {row["FileName"].removesuffix(".csv") for row in rows})
         if unlisted:
-            notes.append(f"{unlisted} files are not in {table.name} and were left alone")
-        items = assign_folds(items, options.seed)
-        names = self.label_names()
-        return CorpusPlan(split_by_folds(items), names, _kind(options.task), [table], skipped, excluded, notes)
+            plan.warnings.append(f"{unlisted} files are not in {table.name} and were left alone")
+        if len(rows) == ROWS:
+            published = {name: int(row["records_in_diagnostics_xlsx"]) for name, row in acronym_rows().items()}
+            acronyms = Counter(name for row in rows for name in {row["Rhythm"], *row["Beat"].split()})
+            compare_counts(plan, acronyms, published, "chapman, acronyms of the table")
+        return plan
 
-    def _signal_files(self, table: Path) -> tuple[dict[str, Path], bool]:
+    def _rows_of(self, table: Path | None) -> list[dict[str, str]]:
+        """The table of diagnoses; for a task it must be there."""
+        if table is None:
+            if self.options.task is not None:
+                raise RecordNotFoundError(
+                    "the signals are here, but no Diagnostics.xlsx, which has the labels; task=None reads them without.",
+                    path=self.data_dir,
+                )
+            return []
+        if table.suffix.lower() == ".csv":
+            return read_table(table, _COLUMNS, root=self.data_dir, limits=self.limits)
+        return read_xlsx_table(table, _COLUMNS, self.data_dir, self.limits)
+
+    def _signal_files(self, signals: Sequence[Path]) -> tuple[dict[str, Path], bool]:
         """CSV files by name, of the folder that was asked for, and whether they are the denoised ones."""
-        folders: dict[bool, dict[str, Path]] = {False: {}, True: {}}
+        folders: dict[bool, list[Path]] = {False: [], True: []}
         kind_of: dict[Path, bool] = {}
-        for path in walk_files(self.data_dir, ".csv"):
-            if path.name.startswith("MUSE_"):
-                kind = kind_of.setdefault(path.parent, _is_denoised(path))
-                folders[kind].setdefault(path.stem, path)
+        for path in signals:
+            folders[kind_of.setdefault(path.parent, _is_denoised(path))].append(path)
         wanted = self.options.signals
         denoised = wanted == "denoised" if wanted else not folders[False]
         if not folders[denoised]:
             archives = [path.name for path in walk_files(self.data_dir, ".zip")]
             unpack = f" (unpack {', '.join(archives[:2])})" if archives else ""
             raise RecordNotFoundError(
-                f"no {'denoised ' if wanted == 'denoised' else ''}signal file MUSE_….csv beside the table{unpack}.",
-                path=table.parent,
+                f"no {'denoised ' if wanted == 'denoised' else ''}signal file MUSE_….csv here{unpack}.",
+                path=self.data_dir,
             )
-        return folders[denoised], denoised
+        return by_name(folders[denoised]), denoised
 
     def _item(self, name: str, path: Path, row: dict[str, str], table: Path, number: int | None) -> Item:
         acronyms = [row["Rhythm"], *(word for word in row["Beat"].split() if word != "NONE")]
@@ -197,7 +233,8 @@ class ChapmanCorpus(ChallengeCorpus):
         if number is not None:
             metadata["challenge_record"] = f"JS{number:05d}"
         metadata.update({key: float(row[key]) for key in _MEASURED if row.get(key, "").lstrip("-").isdigit()})
-        return Item(name, path, None, labels, None, metadata)
+        challenge_name = (metadata["challenge_record"],) if number is not None else ()
+        return Item(name, path, None, labels, None, metadata, names=challenge_name)
 
     def rows(self, item: Item, plan: CorpusPlan) -> Iterator[dict[str, Any]]:
         assert item.path is not None

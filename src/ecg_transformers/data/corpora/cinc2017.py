@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from ecg_transformers.data.corpora.base import Corpus, CorpusFacts, CorpusPlan, Item
-from ecg_transformers.data.corpora.shared.finishing import finished_row, note_of_count
+from ecg_transformers.data.corpora.shared.finishing import finished_row, leave_out_absent, note_of_count
 from ecg_transformers.data.corpora.shared.folds import assign_folds, split_by_folds
-from ecg_transformers.data.corpora.shared.headers import read_corpus_record
-from ecg_transformers.data.corpora.shared.search import LFS_MARK, find_files, walk_files
+from ecg_transformers.data.corpora.shared.search import find_files, walk_files
 from ecg_transformers.data.errors import LabelError, RecordNotFoundError, TableError
 from ecg_transformers.data.options import check_choice
-from ecg_transformers.data.readers.limits import read_bytes
+from ecg_transformers.data.readers import read_digital
+from ecg_transformers.data.readers.limits import read_bytes, refuse_foreign_text
 
 CLASSES = ("N", "A", "O", "~")
 RECORDS = 8528
@@ -29,6 +29,7 @@ COUNTS = {
 }
 _NAME = re.compile(r"A\d{5}\Z")
 _COPIES = ("validation", "sample2017")
+NO_PATIENTS = "no patient ids in this corpus: parts are drawn by record"
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,8 @@ class CinC2017Corpus(Corpus):
         options: CinC2017Options = self.options
         paths, copies = self._records()
         reference = self._reference_file()
+        if reference is None:
+            return self._without_labels(paths, copies)
         labels = self._labels(reference)
         skipped = [(name, f"not in {reference.name}") for name in paths if name not in labels]
         excluded = {"copies of training records (validation/)": copies} if copies else {}
@@ -89,14 +92,23 @@ class CinC2017Corpus(Corpus):
             if name in labels
         ]
         absent = [name for name in labels if name not in paths]
-        skipped += [(name, f"{reference.name} names it, but there is no such file") for name in absent]
         items = assign_folds(items, options.seed)
         notes = [note_of_count(len(items), RECORDS, "cinc2017"), f"labels from {reference.name}"]
         notes += self._check_counts(Counter(labels[item.record_id] for item in items), reference)
-        notes.append("no patient ids in this corpus: parts are drawn by record")
+        notes.append(NO_PATIENTS)
         names = list(CLASSES) if options.task else []
         kind = "multiclass" if names else "unlabelled"
-        return CorpusPlan(split_by_folds(items), names, kind, [reference], skipped, excluded, notes)
+        plan = CorpusPlan(split_by_folds(items), names, kind, [reference], skipped, excluded, notes)
+        leave_out_absent(plan, absent, reference)
+        return plan
+
+    def _without_labels(self, paths: dict[str, Path], copies: int) -> CorpusPlan:
+        """Records for pre-training, of a copy that has lost its table."""
+        items = assign_folds([Item(name, path) for name, path in sorted(paths.items())], self.options.seed)
+        excluded = {"copies of training records (validation/)": copies} if copies else {}
+        notes = [note_of_count(len(items), RECORDS, "cinc2017"), NO_PATIENTS]
+        warnings = ["no REFERENCE-v3.csv or REFERENCE.csv here: no labels"]
+        return CorpusPlan(split_by_folds(items), excluded=excluded, notes=notes, warnings=warnings)
 
     def _records(self) -> tuple[dict[str, Path], int]:
         """Paths by record: the header where there is one; a record that lies here twice counts once."""
@@ -115,24 +127,26 @@ class CinC2017Corpus(Corpus):
             )
         return paths, copies
 
-    def _reference_file(self) -> Path:
+    def _reference_file(self) -> Path | None:
+        """The table of labels; None where there is none and no labels are asked for."""
         version = self.options.labels_version
         named = find_files(self.data_dir, [f"REFERENCE-{version}.csv"])
         plain = find_files(self.data_dir, ["REFERENCE.csv"]) if version == "v3" else []
         candidates = sorted([*named, *plain], key=lambda p: (any(part in _COPIES for part in p.parts), p not in named))
-        if not candidates:
+        if not candidates and self.options.task is not None:
+            plain_too = " or REFERENCE.csv" if version == "v3" else ""
             raise RecordNotFoundError(
-                f"no REFERENCE-{version}.csv{' or REFERENCE.csv' if version == 'v3' else ''} here.", path=self.data_dir
+                f"no REFERENCE-{version}.csv{plain_too} here, which has the labels; task=None reads the records without.",
+                path=self.data_dir,
             )
-        return candidates[0]
+        return candidates[0] if candidates else None
 
     def _labels(self, path: Path) -> dict[str, str]:
         """Symbols by record; the file has no header line, and some mirrors add a third column."""
         content = read_bytes(path, self.limits.max_table_bytes, self.data_dir)
-        if content.startswith(LFS_MARK):
-            raise TableError("this is a Git LFS pointer, not the table; fetch it with `git lfs pull`.", path=path)
+        refuse_foreign_text(content[:64], path)
         labels: dict[str, str] = {}
-        for row in csv.reader(content.decode("utf-8-sig").splitlines()):
+        for row in csv.reader(content.decode("utf-8-sig", errors="replace").splitlines()):
             cells = [cell.strip() for cell in row]
             if not any(cells) or cells[0].lower() in ("recording", "record", "file"):
                 continue
@@ -159,7 +173,7 @@ class CinC2017Corpus(Corpus):
     def rows(self, item: Item, plan: CorpusPlan) -> Iterator[dict[str, Any]]:
         assert item.path is not None
         alone: dict[str, Any] = {"sampling_rate": 300.0, "lead_names": ["ECG"], "units": "uV"}
-        digital = read_corpus_record(
-            item.path, self.data_dir, self.limits, **(alone if item.path.suffix == ".mat" else {})
+        digital = read_digital(
+            item.path, root=self.data_dir, limits=self.limits, **(alone if item.path.suffix == ".mat" else {})
         )
         yield finished_row(digital, item, plan, "cinc2017")

@@ -18,11 +18,12 @@ import numpy as np
 
 from ecg_transformers.data.corpora.base import Corpus, CorpusFacts, CorpusPlan, Item
 from ecg_transformers.data.corpora.shared.columns import fold_column, iterate_table, split_rows
-from ecg_transformers.data.corpora.shared.finishing import finished_row, note_of_count
+from ecg_transformers.data.corpora.shared.finishing import compare_counts, finished_row, note_of_count
 from ecg_transformers.data.corpora.shared.folds import assign_folds, split_by_folds
-from ecg_transformers.data.corpora.shared.headers import age_in_years, read_comments, read_corpus_record
+from ecg_transformers.data.corpora.shared.forms import check_form, chosen_form
+from ecg_transformers.data.corpora.shared.headers import age_in_years, read_comments
 from ecg_transformers.data.corpora.shared.packaged import packaged_table
-from ecg_transformers.data.corpora.shared.search import find_file, some_of, walk_files
+from ecg_transformers.data.corpora.shared.search import by_name, find_file, some_of, walk_files
 from ecg_transformers.data.errors import (
     ECGDataError,
     EmptyRecordError,
@@ -32,12 +33,13 @@ from ecg_transformers.data.errors import (
     TableError,
 )
 from ecg_transformers.data.options import check_choice
+from ecg_transformers.data.readers import read_digital
 from ecg_transformers.data.readers.hdf5 import hdf5_dataset, read_hdf5
 from ecg_transformers.data.record import DigitalRecord, ECGRecord
 from ecg_transformers.data.tables import integer
 from ecg_transformers.signal.leads import STANDARD_LEADS
 
-RECORDS = 345_779
+RECORDS, PATIENTS = 345_779, 233_770
 RATE = 400.0
 SCALES = (1.0, 0.5, 0.1)
 _PART = re.compile(r"exams_part\d+\.(hdf5|h5)\Z", re.IGNORECASE)
@@ -55,13 +57,16 @@ class CODE15Options:
         millivolts_per_unit: what one unit of the deposit is taken for: 1 (as its maintainers advise), 0.5 (which would
             fit the amplitudes of other corpora) or 0.1 (1e-4 V, as the deposit says). Nobody has settled it.
         seed: of the ten folds, drawn by patient.
+        form: "original" (HDF5) or "challenge" (WFDB), where a folder holds both; None takes the one that is there.
     """
 
     task: str | None = "all"
     millivolts_per_unit: float = 1.0
     seed: int = 0
+    form: str | None = None
 
     def __post_init__(self) -> None:
+        check_form("code15", self.form)
         if self.task is not None:
             check_choice("code15: the task", self.task, ("all", "abnormalities"))
         check_choice("code15: millivolts_per_unit", self.millivolts_per_unit, SCALES)
@@ -110,14 +115,18 @@ class CODE15Corpus(Corpus):
 
     def plan(self) -> CorpusPlan:
         table = find_file(self.data_dir, ["exams.csv"])
-        parts = {path.name.lower(): path for path in walk_files(self.data_dir, "5") if _PART.match(path.name)}
-        parts |= {path.name.lower(): path for path in walk_files(self.data_dir, ".hdf5") if _PART.match(path.name)}
-        if parts and table is None:
-            raise RecordNotFoundError("the parts are here, but no exams.csv, which has the labels.", path=self.data_dir)
-        if parts and table is not None:
-            return self._hdf5_plan(table, [parts[name] for name in sorted(parts)])
+        parts = by_name(path for path in walk_files(self.data_dir, (".hdf5", ".h5")) if _PART.match(path.name))
         headers = [path for path in walk_files(self.data_dir, ".hea") if _EXAM.match(path.stem)]
-        if headers:
+        first_part = min(parts.values(), default=None)
+        form = chosen_form(self.options.form, first_part, next(iter(headers), None), self.data_dir)
+        if form == "original" and table is None and self.options.task is not None:
+            raise RecordNotFoundError(
+                "the parts are here, but no exams.csv, which has the labels; task=None reads them without.",
+                path=self.data_dir,
+            )
+        if form == "original":
+            return self._hdf5_plan(table, [parts[name] for name in sorted(parts)])
+        if form == "challenge":
             return self._wfdb_plan(headers, table)
         archives = [p.name for p in walk_files(self.data_dir, ".zip") if p.name.lower().startswith("exams_part")]
         unpack = f" (unpack {some_of(archives)})" if archives else ""
@@ -129,28 +138,37 @@ class CODE15Corpus(Corpus):
         columns = [row["column"] for row in packaged_table("code15_labels")]
         return {"all": columns, "abnormalities": columns[:-1], None: []}[self.options.task]
 
-    def _hdf5_plan(self, table: Path, parts: list[Path]) -> CorpusPlan:
+    def _hdf5_plan(self, table: Path | None, parts: list[Path]) -> CorpusPlan:
         places, notes, excluded = self._exam_places(parts)
-        exams, skipped, absent = self._exams(table, parts, places)
+        skipped: list[tuple[str, str]] = []
+        absent = 0
+        if table is None:
+            exams = _exams_without_table(places)
+        else:
+            exams, skipped, absent = self._exams(table, parts, places)
         self._exams_here, self._parts = exams, parts
         if absent:
             excluded["exams whose part is not here"] = absent
         in_no_table = sum(map(len, places)) - len(exams.exam_id)
         if in_no_table:
             excluded["exams of the parts that are in no table"] = in_no_table
-        folds = fold_column(exams.patient, exams.labels, self.options.seed)
+        people = np.where(exams.patient < 0, -1 - exams.exam_id, exams.patient)  # unknown ones are all different
+        folds = fold_column(people, exams.labels, self.options.seed)
         self._folds = folds
         names = self.label_names()
         notes = [note_of_count(len(exams.exam_id), RECORDS, "code15"), self._unit_note(), *notes]
-        return CorpusPlan(
-            split_rows(folds, self._item),
-            names,
-            "multilabel" if names else "unlabelled",
-            [table, *parts],
-            skipped,
-            excluded,
-            notes,
-        )
+        files = [*parts, *([] if table is None else [table])]
+        kind = "multilabel" if names else "unlabelled"
+        plan = CorpusPlan(split_rows(folds, self._item), names, kind, files, skipped, excluded, notes)
+        if table is None:
+            plan.warnings.append("no exams.csv here: no labels, no patients, so the parts are drawn by exam")
+        elif len(exams.exam_id) == RECORDS:
+            rows = packaged_table("code15_labels")
+            found = {row["column"]: int((exams.labels >> bit & 1).sum()) for bit, row in enumerate(rows)}
+            found["patients"] = len(np.unique(people))
+            published = {row["column"]: int(row["records"]) for row in rows}
+            compare_counts(plan, found, {**published, "patients": PATIENTS}, "code15")
+        return plan
 
     def _exam_places(self, parts: list[Path]) -> tuple[list[dict[int, int]], list[str], dict[str, int]]:
         """For each part where its exams stand; rows with exam 0 are no exams."""
@@ -235,6 +253,8 @@ class CODE15Corpus(Corpus):
         listed: dict[str, tuple[str, ...]] = {}
         if table is not None:
             for line in iterate_table(table, ["exam_id", *columns], self.data_dir, self.limits):
+                if not line["exam_id"] or line["exam_id"] in listed:
+                    raise TableError("an exam_id is empty or stands twice.", path=table, record=line["exam_id"])
                 listed[line["exam_id"]] = tuple(name for name in columns if _is_true(line, name, table))
         items, skipped, excluded = [], [], Counter[str]()
         for path in headers:
@@ -252,7 +272,10 @@ class CODE15Corpus(Corpus):
             patient = comments.other("Patient ID") or None
             items.append(Item(exam, path, patient, listed.get(exam, ()), None, metadata))
         if not items:
-            raise RecordNotFoundError(f"no exam can be read; the first: {skipped[:1] or excluded}.", path=self.data_dir)
+            reasons = [f"the header of {name} cannot be read: {reason}" for name, reason in skipped[:1]]
+            where = "" if table is None else f" in {table.name}"
+            reasons += [f"none of the {count:,} exams that lie here stands{where}." for count in excluded.values()]
+            raise RecordNotFoundError(reasons[0], path=self.data_dir)
         items = assign_folds(items, self.options.seed)
         notes = [note_of_count(len(items), RECORDS, "code15"), self._unit_note()]
         if table is None:
@@ -273,7 +296,7 @@ class CODE15Corpus(Corpus):
         assert item.path is not None
         scale = self.options.millivolts_per_unit
         if item.path.suffix == ".hea":
-            digital = read_corpus_record(item.path, self.data_dir, self.limits)
+            digital = read_digital(item.path, root=self.data_dir, limits=self.limits)
             digital = digital.with_(gain=digital.gain / scale)
         else:
             digital = self._exam(item, scale)
@@ -290,6 +313,12 @@ class CODE15Corpus(Corpus):
             raise EmptyRecordError("the exam is zero in every lead.", path=item.path, record=item.record_id)
         record = ECGRecord(signal * np.float32(scale), RATE, list(STANDARD_LEADS), item.record_id)
         return DigitalRecord.from_record(record)
+
+
+def _exams_without_table(places: list[dict[int, int]]) -> Exams:
+    """All exams of the parts, of which nothing else is known."""
+    rows = [(exam, -1, -1, -1, 0, number, row) for number, place in enumerate(places) for exam, row in place.items()]
+    return Exams(*np.array(rows, dtype=np.int64).reshape(-1, 7).T)
 
 
 def trim_zero_edges(signal: np.ndarray) -> np.ndarray:

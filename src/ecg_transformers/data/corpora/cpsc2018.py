@@ -9,19 +9,20 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ecg_transformers.data.corpora.base import CorpusFacts, CorpusPlan, Item
-from ecg_transformers.data.corpora.shared.challenge import ChallengeCorpus
-from ecg_transformers.data.corpora.shared.finishing import finished_row
+from ecg_transformers.data.corpora.shared.challenge import RECORDS_OF, ChallengeCorpus
+from ecg_transformers.data.corpora.shared.finishing import compare_counts, finished_row, leave_out_absent
 from ecg_transformers.data.corpora.shared.folds import as_in_merl, check_protocol
+from ecg_transformers.data.corpora.shared.forms import check_form, chosen_form
 from ecg_transformers.data.corpora.shared.headers import HeaderComments
 from ecg_transformers.data.corpora.shared.known import POLICIES
 from ecg_transformers.data.corpora.shared.packaged import packaged_column
-from ecg_transformers.data.corpora.shared.search import find_file, walk_files
-from ecg_transformers.data.errors import DuplicateRecordError, LabelError, OptionError
+from ecg_transformers.data.corpora.shared.search import by_name, find_file, walk_files
+from ecg_transformers.data.errors import DuplicateRecordError, LabelError, OptionError, RecordNotFoundError
 from ecg_transformers.data.options import check_choice
 from ecg_transformers.data.readers import read_digital
 from ecg_transformers.data.tables import read_table
@@ -42,6 +43,7 @@ class CPSC2018Options:
             4,950 / 551 / 1,376).
         seed: of the folds.
         bad_records: "skip" or "keep", as for the Challenges.
+        form: "original" or "challenge", where a folder holds both; None takes the one that is there.
     """
 
     task: str | None = "all"
@@ -49,8 +51,10 @@ class CPSC2018Options:
     seed: int = 0
     bad_records: str = "skip"
     correct_gain: bool = True
+    form: str | None = None
 
     def __post_init__(self) -> None:
+        check_form("cpsc2018", self.form)
         if self.task is not None:
             check_choice("cpsc2018: the task", self.task, ("all", "first"))
         check_protocol("cpsc2018", self.protocol)
@@ -88,8 +92,11 @@ class CPSC2018Corpus(ChallengeCorpus):
     def plan(self) -> CorpusPlan:
         reference = find_file(self.data_dir, ["REFERENCE.csv"])
         labels = {} if reference is None else self._reference(reference)
-        has_headers = any(_NAME.match(path.stem) for path in walk_files(self.data_dir, ".hea"))
-        if has_headers:
+        header = next((path for path in walk_files(self.data_dir, ".hea") if _NAME.match(path.stem)), None)
+        structs = [path for path in walk_files(self.data_dir, ".mat") if _is_original(path)]
+        original = next((path for path in structs if header is None or _is_matlab_5(path)), None)
+        form = chosen_form(self.options.form, original, header, self.data_dir)
+        if form == "challenge":
             self._numbers = labels
             if self.options.task == "first" and not labels:
                 raise OptionError(
@@ -97,8 +104,8 @@ class CPSC2018Corpus(ChallengeCorpus):
                     "REFERENCE.csv of the original beside it, or take task='all'.",
                 )
             plan = self.challenge_plan()
-        elif reference is not None:
-            plan = self._original_plan(reference, labels)
+        elif form == "original":
+            plan = self._original_plan(by_name(structs), reference, labels)
         else:
             raise self._nothing({}, [])
         plan.files += [reference] if reference is not None else []
@@ -128,25 +135,37 @@ class CPSC2018Corpus(ChallengeCorpus):
             plan.task_kind = "multiclass"
         return plan
 
-    def _original_plan(self, reference: Path, labels: dict[str, list[str]]) -> CorpusPlan:
-        paths: dict[str, Path] = {}
-        for path in walk_files(self.data_dir, ".mat"):
-            if not _NAME.match(path.stem):
-                continue
-            if paths.setdefault(path.stem, path) != path:
-                raise DuplicateRecordError(
-                    f"the record lies here and in {paths[path.stem]}.", path=path, record=path.stem
+    def _original_plan(
+        self, paths: dict[str, Path], reference: Path | None, labels: dict[str, list[str]]
+    ) -> CorpusPlan:
+        if reference is None:
+            if self.options.task is not None:
+                raise RecordNotFoundError(
+                    "the records are here, but no REFERENCE.csv, which has the labels; task=None reads them without.",
+                    path=self.data_dir,
                 )
-        if not paths:
-            raise self._nothing({}, [])
-        skipped = [(name, "REFERENCE.csv names it, but there is no such file") for name in labels if name not in paths]
+            items = [Item(name, path, metadata={"part": "cpsc2018"}) for name, path in paths.items()]
+            plan = self.finish_plan(items, [], {}, Counter())
+            plan.warnings.append("no REFERENCE.csv here: no labels")
+            return plan
+        skipped: list[tuple[str, str]] = []
         items = []
         for name, path in paths.items():
             if name not in labels:
                 skipped.append((name, "not in REFERENCE.csv"))
                 continue
             items.append(self._with_numbers(Item(name, path, metadata={"part": "cpsc2018"}), labels[name]))
-        return self.finish_plan(items, skipped, {}, Counter())
+        if not items:
+            raise RecordNotFoundError(f"none of its {len(labels):,} records is here.", path=reference)
+        plan = self.finish_plan(items, skipped, {}, Counter())
+        leave_out_absent(plan, [name for name in labels if name not in paths], reference)
+        if len(labels) == RECORDS_OF["cpsc2018"]:
+            names = packaged_column("cpsc2018_classes", "number", "abbreviation")
+            for which, chosen in (("first", slice(1)), ("any", slice(None))):
+                published = packaged_column("cpsc2018_classes", "abbreviation", f"records_{which}_label")
+                found = Counter(names[number] for numbers in labels.values() for number in set(numbers[chosen]))
+                compare_counts(plan, found, {name: int(n) for name, n in published.items()}, f"cpsc2018, {which} label")
+        return plan
 
     def _with_numbers(self, item: Item, numbers: list[str]) -> Item:
         """An item with the labels of REFERENCE.csv."""
@@ -155,7 +174,7 @@ class CPSC2018Corpus(ChallengeCorpus):
         chosen = ordered[:1] if self.options.task == "first" else ordered
         metadata = {**item.metadata, "first_label": ordered[0], "reference_labels": ordered}
         labels = tuple(sorted(set(chosen))) if self.options.task is not None else ()
-        return Item(item.record_id, item.path, None, labels, None, metadata)
+        return replace(item, labels=labels, metadata=metadata)
 
     def _reference(self, path: Path) -> dict[str, list[str]]:
         known = packaged_column("cpsc2018_classes", "number", "abbreviation")
@@ -180,3 +199,14 @@ class CPSC2018Corpus(ChallengeCorpus):
         if digital.metadata.get("age", 0.0) < 0:
             digital.metadata.pop("age")
         yield finished_row(digital, item, plan, "cpsc2018")
+
+
+def _is_original(path: Path) -> bool:
+    """Whether a file is called as a record, and has no header as the Challenge's copies have."""
+    return _NAME.match(path.stem) is not None and not path.with_suffix(".hea").exists()
+
+
+def _is_matlab_5(path: Path) -> bool:
+    """The original's files; a signal file of the Challenge (MATLAB 4) may have lost its header."""
+    with path.open("rb") as file:
+        return file.read(8) == b"MATLAB 5"

@@ -15,7 +15,7 @@ import numpy as np
 
 from ecg_transformers.data.corpora.base import Corpus, CorpusFacts, CorpusPlan, Item
 from ecg_transformers.data.corpora.shared.columns import LazyItems, iterate_with_offsets, row_at
-from ecg_transformers.data.corpora.shared.finishing import finished_row, note_of_count
+from ecg_transformers.data.corpora.shared.finishing import compare_counts, finished_row, note_of_count
 from ecg_transformers.data.corpora.shared.headers import age_in_years, sex_of
 from ecg_transformers.data.corpora.shared.packaged import packaged_table
 from ecg_transformers.data.corpora.shared.search import find_file, need_file
@@ -26,6 +26,7 @@ from ecg_transformers.data.record import DigitalRecord, ECGRecord
 from ecg_transformers.signal.leads import STANDARD_LEADS
 
 RECORDS = {"train": 72_475, "val": 4_626, "test": 5_442, "no_split": 17_457}
+PATIENTS = 36_286
 TABLE = "echonext_metadata_100k.csv"
 MILLIVOLTS_PER_DEVICE_UNIT = 0.00488
 _SPLIT_OF_PART = {"train": "train", "val": "validation", "test": "test"}
@@ -89,6 +90,10 @@ class EchoNextCorpus(Corpus):
     )
     options_class = EchoNextOptions
 
+    @classmethod
+    def units_of(cls, options: EchoNextOptions) -> str:
+        return "z-score" if options.units == "z" else "mV"
+
     def plan(self) -> CorpusPlan:
         self._table = need_file(self.data_dir, [TABLE], self.facts.layout)
         arrays = {
@@ -123,12 +128,23 @@ class EchoNextCorpus(Corpus):
         notes.append(self._unit_note())
         names = [] if self.options.task is None else [self.options.task] if self.options.task != "all" else list(FLAGS)
         kind = "multilabel" if names else "unlabelled"
-        return CorpusPlan(splits, names, kind, [self._table, *self._arrays.values()], [], excluded, notes)
+        plan = CorpusPlan(splits, names, kind, [self._table, *self._arrays.values()], [], excluded, notes)
+        if dict(counts) == RECORDS:
+            flags = packaged_table("echonext_flags")
+            published = {
+                f"{r['flag']} unmeasured": int(r["unmeasured_records"]) for r in flags if r["unmeasured_records"]
+            }
+            found = {f"{flag} unmeasured": count for flag, count in self._unmeasured.items()}
+            found["patients"] = len(self._people)
+            compare_counts(plan, found, {**published, "patients": PATIENTS}, "echonext")
+        return plan
 
     def _index(self) -> tuple[Counter[str], int]:
         """Where each row stands in table and array. Rows in which the flag of the task was not measured stay out."""
         counts: Counter[str] = Counter()
         unmeasured = 0
+        self._unmeasured: Counter[str] = Counter()
+        self._people: set[str] = set()
         self._rows_of: dict[str, list[int]] = {part: [] for part in _SPLIT_OF_PART}
         offsets: list[int] = []
         positions: list[int] = []
@@ -141,6 +157,8 @@ class EchoNextCorpus(Corpus):
                 raise TableError(
                     f"the split {part!r} is none of {list(RECORDS)}.", path=self._table, record=line["ecg_key"]
                 )
+            self._unmeasured.update(unmeasured_flags(line))
+            self._people.add(line["patient_key"])
             position = counts[part]
             counts[part] += 1
             if part not in self._arrays:

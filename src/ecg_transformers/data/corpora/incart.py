@@ -9,20 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from ecg_transformers.data.corpora.base import CorpusFacts, CorpusPlan, Item
-from ecg_transformers.data.corpora.shared.beats import windows_with_beats
-from ecg_transformers.data.corpora.shared.challenge import ChallengeCorpus
-from ecg_transformers.data.corpora.shared.finishing import finished_row, note_of_count
+from ecg_transformers.data.corpora.shared.beats import marks_of, windows_with_beats
+from ecg_transformers.data.corpora.shared.challenge import ChallengeCorpus, source_of
+from ecg_transformers.data.corpora.shared.finishing import compare_counts, finished_row, note_of_count
 from ecg_transformers.data.corpora.shared.folds import assign_folds, split_by_folds
-from ecg_transformers.data.corpora.shared.headers import HeaderComments, age_in_years, read_corpus_record, sex_of
+from ecg_transformers.data.corpora.shared.forms import check_form, chosen_form
+from ecg_transformers.data.corpora.shared.headers import HeaderComments, age_in_years, sex_of
 from ecg_transformers.data.corpora.shared.known import POLICIES, apply_known, known_records
 from ecg_transformers.data.corpora.shared.packaged import packaged_column, packaged_table
-from ecg_transformers.data.corpora.shared.search import LFS_MARK, walk_files
-from ecg_transformers.data.errors import OptionError
+from ecg_transformers.data.corpora.shared.search import walk_files
+from ecg_transformers.data.errors import ECGDataError, OptionError
 from ecg_transformers.data.options import check_choice
+from ecg_transformers.data.readers import read_digital
 from ecg_transformers.data.readers.limits import read_bytes
-from ecg_transformers.data.readers.wfdb.annotations import read_annotations
 
-RECORDS = 75
+RECORDS, PATIENTS = 75, 32
 AAMI_CLASSES = ("F", "N", "Q", "S", "V")
 _RECORD = re.compile(r"I\d{2}\Z")
 _AGE = re.compile(r"<age>:\s*([^\s<]+)")
@@ -41,6 +42,7 @@ class INCARTOptions:
         seed: of the ten folds, drawn by patient.
         bad_records: "skip_all" leaves out the records with a lead at the rail; "skip" and "keep" keep them, flagged.
         correct_gain: as for the Challenges, for their copy.
+        form: "original" or "challenge", where a folder holds both; None takes the one that is there.
     """
 
     task: str | None = "beats"
@@ -48,8 +50,10 @@ class INCARTOptions:
     seed: int = 0
     bad_records: str = "skip"
     correct_gain: bool = True
+    form: str | None = None
 
     def __post_init__(self) -> None:
+        check_form("incart", self.form)
         if self.task is not None:
             check_choice("incart: the task", self.task, ("beats",))
         check_choice("incart: bad_records", self.bad_records, POLICIES)
@@ -86,13 +90,16 @@ class INCARTCorpus(ChallengeCorpus):
 
     def plan(self) -> CorpusPlan:
         paths = [path for path in walk_files(self.data_dir, ".hea") if _RECORD.match(path.stem)]
-        if not paths:
+        copies = (path for path in walk_files(self.data_dir, ".hea") if source_of(path.stem) == "incart")
+        form = chosen_form(self.options.form, next(iter(paths), None), next(copies, None), self.data_dir)
+        if form != "original":
             return self._challenge_copy()
         items, skipped = [], []
         for path in paths:
-            content = read_bytes(path, self.limits.max_header_bytes, self.data_dir)
-            if content.startswith(LFS_MARK):
-                skipped.append((path.stem, "the header is a Git LFS pointer; fetch it with `git lfs pull`"))
+            try:
+                content = read_bytes(path, self.limits.max_header_bytes, self.data_dir)
+            except ECGDataError as error:
+                skipped.append((path.stem, error.reason))
                 continue
             items.append(self._own_item(path, content.decode("utf-8-sig", errors="replace").splitlines()))
         if not items:
@@ -105,6 +112,8 @@ class INCARTCorpus(ChallengeCorpus):
         plan = CorpusPlan(
             split_by_folds(items), names, "beats" if names else "unlabelled", [], skipped, excluded, notes
         )
+        if len(paths) == RECORDS:
+            compare_counts(plan, {"patients": len(patients)}, {"patients": PATIENTS}, "incart")
         plan.files = [item.path.with_suffix(".atr") for item in items if item.path]
         return plan
 
@@ -146,8 +155,8 @@ class INCARTCorpus(ChallengeCorpus):
         if item.path.with_suffix(".mat").exists():
             yield from super().rows(item, plan)
             return
-        digital = read_corpus_record(item.path, self.data_dir, self.limits)
-        marks = read_annotations(item.path.with_suffix(".atr"), root=self.data_dir, record=item.record_id)
+        digital = read_digital(item.path, root=self.data_dir, limits=self.limits)
+        marks = marks_of(item, self.data_dir, needed=bool(plan.label_names))
         rhythms = [[int(s), n] for s, y, n in zip(marks.samples, marks.symbols, marks.notes) if y == "+"]
         digital.metadata |= {"rhythm_marks": rhythms} if rhythms else {}
         for cut in windows_with_beats(digital, marks, aami_of_symbol(), item, self.options.window_s):

@@ -10,13 +10,17 @@ from typing import Any
 import numpy as np
 
 from ecg_transformers.data.corpora.base import Corpus, CorpusFacts, CorpusPlan, Item
+from ecg_transformers.data.corpora.shared.finishing import note_of_count
+from ecg_transformers.data.corpora.shared.search import by_name, walk_files
 from ecg_transformers.data.errors import OptionError, RecordNotFoundError
 from ecg_transformers.data.options import check_choice
 from ecg_transformers.data.readers import read_digital
 from ecg_transformers.data.readers.wfdb.annotations import read_annotations
+from ecg_transformers.data.readers.wfdb.header import read_header
 from ecg_transformers.data.record import standard_lead_name
 from ecg_transformers.data.tables import number, read_table
 
+RECORDS = 200
 NUM_FOLDS = 5
 
 
@@ -74,35 +78,54 @@ class LUDBCorpus(Corpus):
     def plan(self) -> CorpusPlan:
         options: LUDBOptions = self.options
         table_path = self.data_dir / "ludb.csv"
-        table = {row["ID"]: row for row in read_table(table_path, ["ID", "Rhythms"])}
-        numbers = sorted(int(path.stem) for path in (self.data_dir / "data").glob("*.hea") if path.stem.isdigit())
-        if not numbers:
-            raise RecordNotFoundError("the folder data/ holds no record of LUDB (1.hea, …).", path=self.data_dir)
+        here = table_path.exists()
+        table = {row["ID"]: row for row in read_table(table_path, ["ID", "Rhythms"])} if here else {}
+        paths = by_name(path for path in walk_files(self.data_dir, ".hea") if path.stem in table or _is_record(path))
+        if not paths:
+            raise RecordNotFoundError("no record of LUDB here (data/1.hea with 1.i, 1.ii, …).", path=self.data_dir)
         splits: dict[str, list[Item]] = {"train": [], "validation": [], "test": []}
         skipped = []
-        for record in numbers:
-            row = table.get(str(record))
+        for record in sorted(map(int, paths)):
+            path = paths[str(record)]
+            row = table.get(str(record)) if here else self._row_of_header(path)
             if row is None:
                 skipped.append((str(record), "not in ludb.csv"))
                 continue
             fold = (record - 1) % NUM_FOLDS + 1
             part = {options.test_fold: "test", options.validation_fold: "validation"}.get(fold, "train")
-            splits[part].append(self._item(record, row, fold, table_path))
+            splits[part].append(self._item(path, row, fold, table_path if here else path))
         names = sorted({label for items in splits.values() for item in items for label in item.labels})
         names = names if options.task == "rhythm" else []
         kind = {"delineation": "delineation", "rhythm": "multilabel", None: "unlabelled"}[options.task]
-        return CorpusPlan(splits, names, kind, [table_path, *sorted((self.data_dir / "data").iterdir())], skipped)
+        files = [table_path] if here else []
+        for folder in sorted({path.parent for path in paths.values()}):
+            files += sorted(path for path in folder.iterdir() if path.is_file())
+        plan = CorpusPlan(splits, names, kind, files, skipped)
+        plan.notes.append(note_of_count(plan.num_items, RECORDS, "ludb"))
+        if not here:
+            plan.warnings.append("no ludb.csv here: ages, sexes and rhythms are those of the headers")
+        return plan
 
-    def _item(self, record: int, row: dict[str, str], fold: int, table: Path) -> Item:
+    def _row_of_header(self, path: Path) -> dict[str, str]:
+        """What the table says of a record, from the comments of its header: `<age>: 51`, `<sex>: F`, `Rhythm: …`."""
+        row = {"Rhythms": ""}
+        for comment in read_header(path, self.limits, self.data_dir).comments:
+            key, _, value = comment.partition(":")
+            column = {"<age>": "Age", "<sex>": "Sex", "Rhythm": "Rhythms"}.get(key.strip())
+            if column is not None:
+                row[column] = value.strip()
+        return row
+
+    def _item(self, path: Path, row: dict[str, str], fold: int, table: Path) -> Item:
+        record = path.stem
         rhythms = tuple(sorted({line.strip().rstrip(".") for line in row["Rhythms"].splitlines() if line.strip()}))
         metadata: dict[str, Any] = {
             "sex": {"M": "male", "F": "female"}.get(row.get("Sex", "")),
             "rhythms": list(rhythms),
         }
         age = row.get("Age", "").lstrip(">")
-        metadata["age"] = number(age, "Age", table, record=str(record)) if age else None
-        path = self.data_dir / "data" / f"{record}.hea"
-        return Item(str(record), path, str(record), rhythms, fold, metadata)
+        metadata["age"] = number(age, "Age", table, record=record) if age else None
+        return Item(record, path, record, rhythms, fold, metadata)
 
     def rows(self, item: Item, plan: CorpusPlan) -> Iterator[dict[str, Any]]:
         assert item.path is not None
@@ -129,3 +152,8 @@ class LUDBCorpus(Corpus):
             },
         )
         yield record.to_row(plan.label_names, plan.task_kind, fold=item.fold)
+
+
+def _is_record(path: Path) -> bool:
+    """A header of a number, with the marks of its leads beside, which no other corpus has."""
+    return path.stem.isdigit() and any(path.with_suffix(f".{lead}").exists() for lead in ("i", "ii", "v1"))

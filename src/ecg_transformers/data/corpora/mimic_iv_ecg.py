@@ -24,15 +24,17 @@ from ecg_transformers.data.corpora.shared.columns import (
     row_at,
     split_rows,
 )
-from ecg_transformers.data.corpora.shared.finishing import finished_row, note_of_count
-from ecg_transformers.data.corpora.shared.headers import age_in_years, read_corpus_record, sex_of
+from ecg_transformers.data.corpora.shared.finishing import compare_counts, finished_row, note_of_count
+from ecg_transformers.data.corpora.shared.headers import age_in_years, sex_of
 from ecg_transformers.data.corpora.shared.packaged import packaged_table
-from ecg_transformers.data.corpora.shared.search import find_file, walk_files
+from ecg_transformers.data.corpora.shared.search import MAX_DEPTH, by_name, find_file, subfolders, walk_files
 from ecg_transformers.data.errors import DuplicateRecordError, RecordNotFoundError, TableError
 from ecg_transformers.data.options import check_choice
+from ecg_transformers.data.readers import read_digital
+from ecg_transformers.data.readers.limits import read_bytes
 from ecg_transformers.data.tables import integer
 
-RECORDS = 800_035
+RECORDS, PATIENTS = 800_035, 161_352
 _SENTINELS = {"29999", "32767", "-32768", "65535"}
 _MEASURED = (
     "rr_interval",
@@ -47,6 +49,8 @@ _MEASURED = (
 )
 _REPORT_LINES = [f"report_{number}" for number in range(18)]
 _STUDY = re.compile(r"\d{5,12}\Z")
+_PATIENTS_FOLDER = re.compile(r"p(\d{4}|\d{8})\Z")
+_SUBJECT = re.compile(r"#\s*(\d{8})\b")
 _FULL, _DEMO, _OTHER = 0, 1, 2
 
 
@@ -56,7 +60,7 @@ class MIMICIVECGOptions:
 
     Attributes:
         task: "reports" (24 labels by rules on the machine report), or None for no labels.
-        patients: `patients.csv` of MIMIC-IV for age and sex (default: the file beside record_list.csv, if there).
+        patients: `patients.csv` of MIMIC-IV for age and sex (default: the file in the folder, if there).
         seed: of the ten folds, drawn by subject.
     """
 
@@ -112,20 +116,18 @@ class MIMICIVECGCorpus(Corpus):
     def plan(self) -> CorpusPlan:
         table = find_file(self.data_dir, ["record_list.csv"])
         self._paths: dict[int, str] = {}
-        if table is not None:
-            self._base = table.parent
-            studies, absent = self._listed(table)
-        else:
-            self._base = self.data_dir
-            studies, absent = self._walked()
+        folder = _folder_of_patients(self.data_dir, None if table is None else table.parent)
+        self._base, self._nested = folder or self.data_dir, folder is not None
+        studies, absent = self._walked() if table is None else self._listed(table)
         notes = [note_of_count(len(studies.study), RECORDS, "mimic_iv_ecg")]
         self._measurements = None
-        beside = self._base / "machine_measurements.csv"
-        if self.options.task is not None and beside.exists():
-            self._measurements = beside
-            notes += self._label(studies, beside)
+        reports = find_file(self.data_dir, ["machine_measurements.csv"])
+        warnings: list[str] = []
+        if self.options.task is not None and reports is not None:
+            self._measurements = reports
+            notes += self._label(studies, reports)
         elif self.options.task is not None:
-            notes.append("no machine_measurements.csv beside record_list.csv (as in the demo): no labels")
+            warnings.append("no machine_measurements.csv here (as in the demo): no labels")
         patients = self._patients_table()
         self._people, note = self._demographics(patients)
         notes.append(note)
@@ -135,7 +137,7 @@ class MIMICIVECGCorpus(Corpus):
         self._names = tuple(names)
         files = [path for path in (table, self._measurements, patients) if path is not None]
         excluded = {"records of record_list.csv whose folder is not here": absent} if absent else {}
-        return CorpusPlan(
+        plan = CorpusPlan(
             split_rows(studies.folds, self._item),
             names,
             "multilabel" if names else "unlabelled",
@@ -143,7 +145,12 @@ class MIMICIVECGCorpus(Corpus):
             [],
             excluded,
             notes,
+            warnings,
         )
+        if len(studies.study) == RECORDS:
+            found = {"patients": len(np.unique(studies.subject))}
+            compare_counts(plan, found, {"patients": PATIENTS}, "mimic_iv_ecg")
+        return plan
 
     def label_names(self) -> list[str]:
         return [] if self.options.task is None else [row["label"] for row in packaged_table("mimic_report_rules")]
@@ -153,37 +160,57 @@ class MIMICIVECGCorpus(Corpus):
         rows: list[tuple[int, int, int, int]] = []
         absent = 0
         present = _Presence(self._base)
+        elsewhere = {} if self._nested else self._headers_by_study()
         for line in iterate_table(table, ["subject_id", "study_id", "path"], self.data_dir, self.limits):
             subject = integer(line["subject_id"], "subject_id", table)
             study = integer(line["study_id"], "study_id", table)
             if subject is None or study is None:
                 raise TableError("a row has no subject_id or no study_id.", path=table)
-            path = line["path"].removesuffix(".hea").removesuffix(".dat")
-            layout = next((kind for kind in (_FULL, _DEMO) if path == usual_path(subject, study, kind)), _OTHER)
-            if not present(path, layout):
-                absent += 1
-                continue
+            listed = f"/{line['path'].removesuffix('.hea').removesuffix('.dat')}"
+            usual = [kind for kind in (_FULL, _DEMO) if listed.endswith(f"/{usual_path(subject, study, kind)}")]
+            own = table.parent / f"{listed[1:]}.hea"
+            path = None if usual or not own.exists() else own
+            kinds = (*usual, _FULL, _DEMO) if path is None else ()
+            layout = next((kind for kind in kinds if present(usual_path(subject, study, kind))), _OTHER)
             if layout == _OTHER:
-                self._paths[len(rows)] = path
+                path = path or elsewhere.get(str(study))
+                if path is None:
+                    absent += 1
+                    continue
+                self._paths[len(rows)] = _without_suffix(path, self._base)
             year = line.get("ecg_time", "")[:4]
             rows.append((subject, study, int(year) if year.isdigit() else 0, layout))
         if not rows:
             raise RecordNotFoundError(f"none of the {absent} records of the list is here.", path=table)
         return _studies(rows, table), absent
 
+    def _headers_by_study(self) -> dict[str, Path]:
+        """Where the headers of a copy lie that has other folders than the publisher's, or none."""
+        return by_name(path for path in walk_files(self.data_dir, ".hea") if _STUDY.match(path.stem))
+
     def _walked(self) -> tuple[Studies, int]:
-        """Without a list: headers below `p<subject>/s<study>/`."""
+        """Without a list: headers below `p<subject>/s<study>/`, and others whose comment names the subject."""
         rows: list[tuple[int, int, int, int]] = []
         for path in walk_files(self.data_dir, ".hea"):
+            if not _STUDY.match(path.stem):
+                continue
             subject = path.parent.parent.name.removeprefix("p")
-            if _STUDY.match(path.stem) and subject.isdigit() and path.parent.name == f"s{path.stem}":
-                self._paths[len(rows)] = path.relative_to(self.data_dir).with_suffix("").as_posix()
+            if not (subject.isdigit() and path.parent.name == f"s{path.stem}"):
+                subject = self._subject_in(path)
+            if subject:
+                self._paths[len(rows)] = _without_suffix(path, self._base)
                 rows.append((int(subject), int(path.stem), 0, _OTHER))
         if not rows:
             raise RecordNotFoundError(
                 f"no record of MIMIC-IV-ECG here; expected is {self.facts.layout}.", path=self.data_dir
             )
         return _studies(rows, self.data_dir), 0
+
+    def _subject_in(self, path: Path) -> str:
+        """The subject that the comment of a header names; empty where it names none, as in other corpora."""
+        text = read_bytes(path, self.limits.max_header_bytes, self.data_dir).decode("utf-8", errors="replace")
+        found = next(filter(None, map(_SUBJECT.match, text.splitlines())), None)
+        return "" if found is None else found[1]
 
     def _label(self, studies: Studies, table: Path) -> list[str]:
         """Labels of each record by its report, and where its row stands in the table."""
@@ -201,16 +228,15 @@ class MIMICIVECGCorpus(Corpus):
         return note + ([f"{missing:,} records have no row in {table.name}: no labels"] if missing else [])
 
     def _patients_table(self) -> Path | None:
-        path = Path(self.options.patients) if self.options.patients else self._base / "patients.csv"
-        if path.exists():
-            return path
-        if self.options.patients:
-            raise RecordNotFoundError("there is no such table of patients.", path=path)
-        return None
+        if self.options.patients is None:
+            return find_file(self.data_dir, ["patients.csv"])
+        if not Path(self.options.patients).exists():
+            raise RecordNotFoundError("there is no such table of patients.", path=self.options.patients)
+        return Path(self.options.patients)
 
     def _demographics(self, path: Path | None) -> tuple[dict[int, tuple[int, int, str]], str]:
         if path is None:
-            return {}, "no patients.csv of MIMIC-IV beside: no age, no sex"
+            return {}, "no patients.csv of MIMIC-IV here: no age, no sex"
         people: dict[int, tuple[int, int, str]] = {}
         for line in iterate_table(
             path, ["subject_id", "gender", "anchor_age", "anchor_year"], path.parent, self.limits
@@ -241,7 +267,7 @@ class MIMICIVECGCorpus(Corpus):
 
     def rows(self, item: Item, plan: CorpusPlan) -> Iterator[dict[str, Any]]:
         assert item.path is not None
-        digital = read_corpus_record(item.path, self.data_dir, self.limits)
+        digital = read_digital(item.path, root=self.data_dir, limits=self.limits)
         index = item.hints["row"]
         metadata: dict[str, Any] = {"age": None, "sex": None}
         person = self._people.get(int(self._studies.subject[index]))
@@ -268,11 +294,8 @@ class _Presence:
         self.base = os.fspath(base)
         self.listed: dict[str, set[str]] = {}
 
-    def __call__(self, path: str, layout: int) -> bool:
-        if layout == _OTHER:
-            return os.path.exists(f"{self.base}/{path}.hea")
-        patient = path.rsplit("/", 2)[0]
-        folder, _, name = patient.rpartition("/")
+    def __call__(self, usual: str) -> bool:
+        folder, _, name = usual.rsplit("/", 2)[0].rpartition("/")
         if folder not in self.listed:
             try:
                 self.listed[folder] = set(os.listdir(f"{self.base}/{folder}"))
@@ -281,10 +304,36 @@ class _Presence:
         return name in self.listed[folder]
 
 
+def _folder_of_patients(root: Path, beside: Path | None) -> Path | None:
+    """The folder in which p1000 … (or p10000032 … of the demo) lie: `files` beside the list, or one of any name."""
+    if beside is not None and _holds_patients(beside / "files"):
+        return beside / "files"
+    level = [root]
+    for _ in range(MAX_DEPTH + 1):
+        found = [folder for folder in level if _holds_patients(folder)]
+        if len(found) > 1:
+            raise DuplicateRecordError(
+                f"patients' folders lie in {' and in '.join(map(str, found[:2]))}: give one of them as data_dir.",
+                path=root,
+            )
+        if found:
+            return found[0]
+        level = [below for folder in level for below in subfolders(folder)]
+    return None
+
+
+def _holds_patients(folder: Path) -> bool:
+    return any(_PATIENTS_FOLDER.match(below.name) for below in subfolders(folder))
+
+
+def _without_suffix(path: Path, base: Path) -> str:
+    return Path(os.path.relpath(path, base)).with_suffix("").as_posix()
+
+
 def usual_path(subject: int, study: int, kind: int) -> str:
-    """Where a record lies in the full corpus, or in the demo, which lacks a level."""
+    """Where a record lies below `files/` in the full corpus, or in the demo, which lacks a level."""
     level = f"p{str(subject)[:4]}/" if kind == _FULL else ""
-    return f"files/{level}p{subject}/s{study}/{study}"
+    return f"{level}p{subject}/s{study}/{study}"
 
 
 def measured(text: str) -> float | None:

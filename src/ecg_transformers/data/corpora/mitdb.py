@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 
 from ecg_transformers.data.corpora.base import Corpus, CorpusFacts, CorpusPlan, Item, every_fifth
-from ecg_transformers.data.corpora.shared.beats import windows_with_beats
+from ecg_transformers.data.corpora.shared.beats import marks_of, windows_with_beats
 from ecg_transformers.data.errors import LeadNotFoundError, OptionError, RecordNotFoundError
 from ecg_transformers.data.options import check_choice
 from ecg_transformers.data.readers import read_digital
-from ecg_transformers.data.readers.wfdb.annotations import read_annotations
 from ecg_transformers.data.record import DigitalRecord
 
 DS1 = tuple(
@@ -140,7 +139,7 @@ class MITDBCorpus(Corpus):
             lead = digital.lead_names[0]
             digital.metadata["flags"] = [*digital.metadata.get("flags", []), "lead_instead_of_mlii"]
         digital = choose_lead(digital, lead, item.path)
-        marks = read_annotations(item.path.with_suffix(".atr"), root=self.data_dir, record=item.record_id)
+        marks = marks_of(item, self.data_dir, needed=bool(plan.label_names))
         for cut in windows_with_beats(digital, marks, AAMI_OF_SYMBOL, item, self.options.window_s):
             labels = cut.labels if plan.label_names else []
             yield cut.with_(labels=labels, source="mitdb").to_row(plan.label_names, plan.task_kind)

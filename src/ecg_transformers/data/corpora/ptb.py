@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ecg_transformers.data.corpora.base import CorpusFacts, CorpusPlan, Item
-from ecg_transformers.data.corpora.shared.challenge import ChallengeCorpus
-from ecg_transformers.data.corpora.shared.finishing import finished_row, note_of_count
+from ecg_transformers.data.corpora.shared.challenge import ChallengeCorpus, source_of
+from ecg_transformers.data.corpora.shared.finishing import compare_counts, finished_row, note_of_count
 from ecg_transformers.data.corpora.shared.folds import assign_folds, split_by_folds
+from ecg_transformers.data.corpora.shared.forms import check_form, chosen_form
 from ecg_transformers.data.corpora.shared.headers import HeaderComments, read_comments, read_signal_files
 from ecg_transformers.data.corpora.shared.known import POLICIES
 from ecg_transformers.data.corpora.shared.packaged import packaged_table
@@ -44,6 +45,7 @@ class PTBOptions:
         leads: 15 (with the Frank leads vx vy vz), or 12.
         seed: of the ten folds, drawn by patient.
         bad_records, correct_gain: as for the Challenges, for their copy of PTB.
+        form: "original" or "challenge", where a folder holds both; None takes the one that is there.
     """
 
     task: str | None = "all"
@@ -51,8 +53,10 @@ class PTBOptions:
     seed: int = 0
     bad_records: str = "skip"
     correct_gain: bool = True
+    form: str | None = None
 
     def __post_init__(self) -> None:
+        check_form("ptb", self.form)
         if self.task is not None:
             check_choice("ptb: the task", self.task, TASKS)
         check_choice("ptb: leads", self.leads, (12, 15))
@@ -88,7 +92,9 @@ class PTBCorpus(ChallengeCorpus):
 
     def plan(self) -> CorpusPlan:
         paths = [path for path in walk_files(self.data_dir, ".hea") if _RECORD.match(path.stem)]
-        if not paths:
+        copies = (path for path in walk_files(self.data_dir, ".hea") if source_of(path.stem) == "ptb")
+        form = chosen_form(self.options.form, next(iter(paths), None), next(copies, None), self.data_dir)
+        if form != "original":
             return self._only_labelled(self.challenge_plan())
         items, skipped, unknown = [], [], Counter[str]()
         for path in paths:
@@ -112,6 +118,11 @@ class PTBCorpus(ChallengeCorpus):
             notes.append(f"reasons for admission outside the table, without a label: {dict(unknown)}")
         names = self.label_names()
         plan = CorpusPlan(split_by_folds(items), names, "multilabel" if names else "unlabelled", [], skipped, {}, notes)
+        if len(items) == RECORDS:
+            published = {row["reason_for_admission"]: int(row["records"]) for row in packaged_table("ptb_diagnoses")}
+            found = Counter(_published_name(item.metadata["diagnosis"]) for item in items)
+            found["patients"] = len({item.patient_id for item in items})
+            compare_counts(plan, found, {**published, "patients": PATIENTS}, "ptb")
         plan.files = [item.path.with_suffix(".xyz") for item in items if item.path]
         return self._only_labelled(plan)
 
@@ -184,6 +195,12 @@ def reasons() -> dict[str, dict[str, str]]:
     """The reasons for admission in small letters, without `n/a`."""
     rows = packaged_table("ptb_diagnoses")
     return {row["reason_for_admission"].lower(): row for row in rows if row["reason_for_admission"] != "n/a"}
+
+
+def _published_name(diagnosis: str | None) -> str:
+    """A reason for admission as the table spells it."""
+    row = reasons().get((diagnosis or "").lower())
+    return diagnosis or "n/a" if row is None else row["reason_for_admission"]
 
 
 def _stated(text: str) -> str | None:

@@ -7,16 +7,20 @@ likelihood, because a likelihood of 0 means "not stated", not "absent" (most rhy
 from __future__ import annotations
 
 import ast
+import contextlib
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ecg_transformers.data.corpora.base import Corpus, CorpusFacts, CorpusPlan, Item
-from ecg_transformers.data.corpora.shared.packaged import packaged_column
+from ecg_transformers.data.corpora.shared.copies import copies_by_header
+from ecg_transformers.data.corpora.shared.finishing import compare_counts, note_of_count
+from ecg_transformers.data.corpora.shared.headers import read_comments
+from ecg_transformers.data.corpora.shared.packaged import packaged_column, packaged_table
 from ecg_transformers.data.corpora.shared.ptb_xl_plus import SOURCES, PTBXLPlus
-from ecg_transformers.data.corpora.shared.search import walk_files
+from ecg_transformers.data.corpora.shared.search import by_name, need_file, some_of, walk_files
 from ecg_transformers.data.errors import ECGDataError, LabelError, OptionError, TableError
 from ecg_transformers.data.options import check_choice
 from ecg_transformers.data.readers.wfdb.record import read_wfdb
@@ -26,6 +30,9 @@ from ecg_transformers.data.tables import integer, number, read_table
 TASKS = ("all", "diagnostic", "subclass", "superclass", "form", "rhythm")
 _SPLIT_OF_FOLD = {**dict.fromkeys(range(1, 9), "train"), 9: "validation", 10: "test"}
 _MAX_CODES = 1024
+RECORDS, PATIENTS = 21_799, 18_869
+SUPERCLASSES = {"NORM": 9514, "MI": 5469, "STTC": 5235, "CD": 4898, "HYP": 2649}
+"""Records of version 1.0.3 by superclass, as PhysioNet's page of it states them."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,7 @@ class PTBXLOptions:
         drop_unlabelled: leave out records without a label of the task. None: yes, but for "all" and None.
         folds: keep only these folds.
         bad_records: "skip" leaves out the 38 records that version 1.0.3 withdrew as copies of others (an older copy
-            has them), "keep" keeps them.
+            has them), "keep" keeps them, in the part of the other copy where the headers tell it.
         plus_dir: folder of PTB-XL+; its features and statements are joined by id, in `metadata["plus"]`.
         plus_median_beat: "12sl" or "unig" puts that median beat there too.
     """
@@ -106,16 +113,37 @@ class PTBXLCorpus(Corpus):
                 "cinc2021 with include=['ptb_xl'].",
                 path=self.data_dir,
             )
+        table_path = need_file(self.data_dir, [table_path.name], self.facts.layout)
         statements_path = self.data_dir / "scp_statements.csv"
-        statements = read_statements(statements_path)
+        here = statements_path.exists()
+        statements = read_statements(statements_path) if here else packaged_statements()
         column = "filename_lr" if options.sampling_rate == 100 else "filename_hr"
         table = read_table(table_path, ["ecg_id", "patient_id", "scp_codes", "strat_fold", column])
+        self._moved = self._records_elsewhere(table, column)
         parsed = [self._item(row, statements, column, table_path) for row in table]
         names = label_names_of(options.task, statements)
         if options.min_samples > 0:
             counts = Counter(label for item in parsed for label in item.labels)
             names = [name for name in names if counts[name] > options.min_samples]
-        return self._split(parsed, names, [table_path, statements_path])
+        plan = self._split(parsed, names, [table_path, *([statements_path] if here else [])])
+        if not here:
+            plan.warnings.append("no scp_statements.csv here: the statements are those of version 1.0.3")
+        plan.notes.append(note_of_count(len(parsed), RECORDS, "ptb_xl, rows of the table"))
+        if len(parsed) == RECORDS:
+            found = Counter(label for row in parsed for label in _superclasses(row, statements))
+            found["patients"] = len({item.patient_id for item in parsed})
+            compare_counts(plan, found, {**SUPERCLASSES, "patients": PATIENTS}, "ptb_xl")
+        return plan
+
+    def _records_elsewhere(self, table: list[dict[str, str]], column: str) -> dict[str, Path]:
+        """Headers by name, of a copy that has other folders than the table says; empty where one lies in its place."""
+        if any((self.data_dir / f"{row[column]}.hea").exists() for row in table):
+            return {}
+        names = {Path(row[column]).name for row in table}
+        found = by_name(path for path in walk_files(self.given_dir, ".hea") if path.stem in names)
+        if found:
+            self.data_dir = self.given_dir
+        return found
 
     def _split(self, items: list[Item], names: list[str], files: list[Path]) -> CorpusPlan:
         options: PTBXLOptions = self.options
@@ -125,9 +153,13 @@ class PTBXLCorpus(Corpus):
         kept: dict[str, list[Item]] = {"train": [], "validation": [], "test": []}
         excluded: Counter[str] = Counter()
         allowed = set(names)
-        withdrawn = withdrawn_ids() if options.bad_records == "skip" else {}
+        withdrawn = withdrawn_ids()
+        here = [item for item in items if item.record_id in withdrawn]
+        notes: list[str] = []
+        if here and options.bad_records == "keep":
+            items, notes = self._with_their_copies(items, here)
         for item in items:
-            if item.record_id in withdrawn:
+            if item.record_id in withdrawn and options.bad_records == "skip":
                 excluded["withdrawn in version 1.0.3 as a copy of another record"] += 1
                 continue
             labels = tuple(label for label in item.labels if label in allowed)
@@ -136,21 +168,44 @@ class PTBXLCorpus(Corpus):
             elif drop and not labels:
                 excluded[f"no label of the task {options.task}"] += 1
             else:
-                kept[_SPLIT_OF_FOLD[item.fold or 0]].append(
-                    Item(item.record_id, item.path, item.patient_id, labels, item.fold, item.metadata)
-                )
+                kept[_SPLIT_OF_FOLD[item.fold or 0]].append(replace(item, labels=labels))
         plan = CorpusPlan(
             splits=kept,
             label_names=names,
             task_kind="multilabel" if names else "unlabelled",
             files=files,
             excluded=dict(excluded),
+            notes=notes,
         )
         if options.plus_dir is not None:
             self._plus = PTBXLPlus(options.plus_dir, self.limits)
-            plan.files += self._plus.tables.values()
+            plan.files += self._plus.files()
             plan.notes += self._plus.notes([int(item.record_id) for item in plan.each_item()])
         return plan
+
+    def _with_their_copies(self, items: list[Item], withdrawn: list[Item]) -> tuple[list[Item], list[str]]:
+        """The withdrawn records in the folds of the records that they repeat, as far as the headers tell."""
+        with_sums = []
+        for item in items:
+            with contextlib.suppress(ECGDataError):  # who reads the record says why
+                path = Path(f"{item.path}.hea") if item.path is not None and item.path.suffix != ".hea" else item.path
+                assert path is not None
+                sums = read_comments(path, self.data_dir, self.limits).lead_sums
+                with_sums.append(replace(item, hints={"lead_sums": sums}))
+        fold_of = {item.record_id: item.fold for item in items}
+        copies = [item.record_id for item in withdrawn]
+        moved = {}
+        for pair in copies_by_header(with_sums):
+            for name, other in (pair, pair[::-1]):
+                if name in copies and other not in copies:
+                    moved[name] = fold_of[other]
+        alone = [name for name in copies if name not in moved]
+        notes = [f"{len(moved)} withdrawn records are kept in the folds of the records that they repeat"]
+        if alone:
+            notes.append(
+                f"{len(alone)} withdrawn records are kept in their own folds: no other copy found ({some_of(alone)})"
+            )
+        return [replace(item, fold=moved.get(item.record_id, item.fold)) for item in items], notes
 
     def _item(self, row: dict[str, str], statements: dict[str, dict[str, str]], column: str, path: Path) -> Item:
         record = integer(row["ecg_id"], "ecg_id", path)
@@ -167,16 +222,18 @@ class PTBXLCorpus(Corpus):
             raise LabelError(f"the statements {unknown} are not in scp_statements.csv.", path=path, record=name)
         age = number(row.get("age", ""), "age", path, record=name)
         sex = {"0": "male", "1": "female"}.get(row.get("sex", "").removesuffix(".0"))
+        files = [row[name] for name in ("filename_lr", "filename_hr") if row.get(name)]
         metadata: dict[str, Any] = {"age": age, "sex": sex, "scp_codes": codes, "file": row[column]}
         if age is not None and age >= 300:
             metadata.update(age=None, age_over_89=True)
         return Item(
             record_id=name,
-            path=self.data_dir / row[column],
+            path=self._moved.get(Path(row[column]).name, self.data_dir / row[column]),
             patient_id=None if patient is None else str(patient),
             labels=labels_of(codes, self.options.task, statements, self.options.likelihood_min),
             fold=fold,
             metadata=metadata,
+            names=(*files, *(Path(file).name for file in files)),
         )
 
     def rows(self, item: Item, plan: CorpusPlan) -> Iterator[dict[str, Any]]:
@@ -212,6 +269,15 @@ def read_statements(path: Path) -> dict[str, dict[str, str]]:
     rows = read_table(path, ["diagnostic", "form", "rhythm", "diagnostic_class", "diagnostic_subclass"])
     first = next(iter(rows[0]))
     return {row[first]: row for row in rows}
+
+
+def packaged_statements() -> dict[str, dict[str, str]]:
+    """The same of version 1.0.3, for a copy that lacks the file."""
+    return {row["statement"]: row for row in packaged_table("ptb_xl_statements")}
+
+
+def _superclasses(item: Item, statements: dict[str, dict[str, str]]) -> tuple[str, ...]:
+    return labels_of(item.metadata["scp_codes"], "superclass", statements, None)
 
 
 def label_names_of(task: str | None, statements: dict[str, dict[str, str]]) -> list[str]:

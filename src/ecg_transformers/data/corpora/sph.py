@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ecg_transformers.data.corpora.base import Corpus, CorpusFacts, CorpusPlan, Item
-from ecg_transformers.data.corpora.shared.finishing import finished_row, note_of_count
+from ecg_transformers.data.corpora.shared.finishing import compare_counts, finished_row, leave_out_absent, note_of_count
 from ecg_transformers.data.corpora.shared.folds import assign_folds, split_by_folds
 from ecg_transformers.data.corpora.shared.headers import age_in_years, sex_of
 from ecg_transformers.data.corpora.shared.packaged import packaged_column
@@ -28,7 +28,7 @@ from ecg_transformers.data.record import DigitalRecord, ECGRecord
 from ecg_transformers.data.tables import integer, read_table
 from ecg_transformers.signal.leads import STANDARD_LEADS
 
-RECORDS = 25_770
+RECORDS, PATIENTS = 25_770, 24_666
 FIRST_MODIFIER = 200
 _FILE = re.compile(r"(?:A|SPH)(\d{5})\Z", re.IGNORECASE)
 
@@ -97,19 +97,21 @@ class SPHCorpus(Corpus):
         table = need_file(self.data_dir, ["metadata.csv"], self.facts.layout)
         rows = read_table(table, ["ECG_ID", "AHA_Code", "Patient_ID", "N"], root=self.data_dir, limits=self.limits)
         paths = self._paths()
-        items, skipped, unknown = [], [], Counter[str]()
+        items, absent, unknown = [], [], Counter[str]()
         for row in rows:
             name = row["ECG_ID"]
             path = paths.pop(name, None)
             if path is None:
-                skipped.append((name, "metadata.csv names it, but there is no such file"))
+                absent.append(name)
                 continue
             items.append(self._item(row, path, table, unknown))
         seen = Counter(row["ECG_ID"] for row in rows)
         twice = [name for name, count in seen.items() if count > 1]
         if twice:
             raise DuplicateRecordError("metadata.csv names this record twice.", path=table, record=twice[0])
-        skipped += [(name, "not in metadata.csv") for name in paths]
+        if not items:
+            raise RecordNotFoundError(f"none of its {len(rows):,} records has a file here.", path=table)
+        skipped = [(name, "not in metadata.csv") for name in paths]
         items = self._folded(items)
         notes = [note_of_count(len(items), RECORDS, "sph"), f"{len({i.patient_id for i in items})} patients"]
         if self.options.protocol == "paper":
@@ -118,7 +120,18 @@ class SPHCorpus(Corpus):
             notes.append(f"codes outside the table, without a label: {dict(unknown)}")
         names = self.label_names()
         kind = "multilabel" if names else "unlabelled"
-        return CorpusPlan(split_by_folds(items), names, kind, [table], skipped, {}, notes)
+        plan = CorpusPlan(split_by_folds(items), names, kind, [table], skipped, {}, notes)
+        leave_out_absent(plan, absent, table)
+        if len(items) == RECORDS:
+            found = Counter(
+                primary for item in items for primary in {s["primary"] for s in item.metadata["statements"]}
+            )
+            codes = packaged_column("sph_aha_primary", "code", "records")
+            published = {f"code {code}": int(count) for code, count in codes.items()}
+            counted = {f"code {code}": count for code, count in found.items()}
+            counted["patients"] = len({item.patient_id for item in items})
+            compare_counts(plan, counted, {**published, "patients": PATIENTS}, "sph")
+        return plan
 
     def _paths(self) -> dict[str, Path]:
         """Files by ECG_ID; a mirror calls A00001.h5 SPH00001.h5."""
@@ -164,7 +177,8 @@ class SPHCorpus(Corpus):
             metadata["flags"] = ["normal_with_others"]
         length = integer(row["N"], "N", table, record=name)
         chosen = tuple(sorted(labels)) if self.options.task is not None else ()
-        return Item(name, path, row["Patient_ID"] or None, chosen, None, metadata, {"num_samples": length})
+        hints = {"num_samples": length}
+        return Item(name, path, row["Patient_ID"] or None, chosen, None, metadata, hints, (f"SPH{name[1:]}",))
 
     def _folded(self, items: list[Item]) -> list[Item]:
         if self.options.protocol == "folds":

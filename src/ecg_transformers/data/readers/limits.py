@@ -11,8 +11,20 @@ from pathlib import Path
 
 import numpy as np
 
-from ecg_transformers.data.errors import LimitError, RecordNotFoundError, UnsafePathError, brief
+from ecg_transformers.data.errors import (
+    LimitError,
+    PointerError,
+    RecordNotFoundError,
+    UnsafePathError,
+    UnsupportedFormatError,
+    brief,
+)
 
+_POINTERS = {  # what a file that was not fetched begins with, by who left it there and how it is fetched
+    b"version https://git-lfs": ("Git LFS", "git lfs pull"),
+    b"/annex/objects/": ("git-annex", "git annex get"),
+}
+_LARGEST_POINTER = 1024  # by the specification of Git LFS
 _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # without waiting for the other end of a pipe
 
 
@@ -74,6 +86,7 @@ def safe_file(
 
     Raises:
         RecordNotFoundError: no such file.
+        PointerError: a link of git-annex whose content was not fetched.
         UnsafePathError: a link or `..` leads out of the root, or the path is a folder, device or pipe.
     """
     text = os.fspath(path)
@@ -89,11 +102,13 @@ def safe_file(
             mode = os.stat(resolved).st_mode
             if not follow_links and os.path.commonpath([resolved, base]) != base:
                 raise UnsafePathError(
-                    f"the path leads to {resolved}, outside its folder {base}; copy the file there or pass "
-                    "follow_links=True.",
+                    f"the path leads to {resolved}, outside its folder {base}, and links are not followed: copy the file there "
+                    "(only read_record takes follow_links=True).",
                     path=path,
                 )
     except (FileNotFoundError, NotADirectoryError) as error:
+        if os.path.islink(text) and ".git/annex/objects" in os.readlink(text):
+            raise pointer_error(*_POINTERS[b"/annex/objects/"], path) from error
         raise RecordNotFoundError("there is no such file.", path=path) from error
     except OSError as error:  # links in a circle, a name too long, no permission
         raise UnsafePathError(f"the path cannot be opened ({brief(error)}).", path=path) from error
@@ -115,6 +130,7 @@ def open_file(
     the usual case, costs two system calls.
 
     Raises:
+        PointerError: the content was not fetched from Git LFS or git-annex.
         ECGDataError: as `safe_file`; also when the file may not be read.
     """
     text = os.fspath(path)
@@ -132,7 +148,41 @@ def open_file(
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         raise UnsafePathError("this is not a regular file.", path=path)
+    if status.st_size < _LARGEST_POINTER:
+        head = os.pread(descriptor, 32, 0)
+        for mark, (whose, command) in _POINTERS.items():
+            if head.startswith(mark):
+                os.close(descriptor)
+                raise pointer_error(whose, command, path)
     return descriptor, status.st_size
+
+
+def pointer_error(whose: str, command: str, path: str | os.PathLike) -> PointerError:
+    """The error of a file whose content was not fetched."""
+    return PointerError(f"this is a {whose} pointer, not the file: run `{command}` where it was cloned.", path=path)
+
+
+def refuse_foreign_text(head: bytes, path: str | os.PathLike) -> None:
+    """For tables and headers: raise where a web page or an archive lies in place of the text, by its first bytes.
+
+    Raises:
+        UnsupportedFormatError: with what it is and what to do.
+    """
+    if head.lstrip()[:15].lower().startswith((b"<!doctype html", b"<html")):
+        raise UnsupportedFormatError(
+            "this is a web page, not the file: the address that was fetched leads to a page, or asks for a login.",
+            path=path,
+        )
+    if head.startswith((b"\x1f\x8b", b"PK\x03\x04")):
+        raise UnsupportedFormatError(
+            "this is a packed file (gzip or ZIP), whatever its name says: unpack it.", path=path
+        )
+
+
+def checked_file(path: str | os.PathLike, root: str | os.PathLike | None = None, *, follow_links: bool = False) -> Path:
+    """The path of a file that `open_file` accepts, for a library that opens it itself."""
+    os.close(open_file(path, root, follow_links=follow_links)[0])
+    return path if isinstance(path, Path) else Path(path)
 
 
 def read_bytes(

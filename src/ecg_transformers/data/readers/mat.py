@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ecg_transformers.data.errors import ECGDataError, SignalError, UnsupportedFormatError
+from ecg_transformers.data.errors import SignalError, UnsupportedFormatError
 from ecg_transformers.data.readers.arrays import Hints, pick, record_from_array, refuse_facts_under_other_names
 from ecg_transformers.data.readers.limits import Limits, read_bytes
 from ecg_transformers.data.readers.mat_format import Unread, load_mat
@@ -64,8 +64,6 @@ def _samples_first(value: np.ndarray, hints: Hints) -> np.ndarray:
 def load(path: Path, hints: Hints, limits: Limits) -> dict[str, Any]:
     """The variables of a file."""
     content = read_bytes(path, limits.max_file_bytes, hints.root, follow_links=hints.follow_links)
-    if content.startswith(b"version https://git-lfs"):
-        raise ECGDataError("this is a Git LFS pointer, not the signals; fetch them with `git lfs pull`.", path=path)
     return load_mat(content, path, limits)
 
 

@@ -21,7 +21,7 @@ from ecg_transformers.data.errors import (
     brief,
 )
 from ecg_transformers.data.readers.arrays import Hints, agreed_rate, record_from_array, refuse_facts_under_other_names
-from ecg_transformers.data.readers.limits import Limits, read_bytes, safe_file
+from ecg_transformers.data.readers.limits import Limits, checked_file, read_bytes
 from ecg_transformers.data.record import ECGRecord
 
 _KEYS = ("signal", "sampling_rate", "lead_names", "units")
@@ -41,7 +41,7 @@ def read_npz(path: Path, hints: Hints, limits: Limits) -> ECGRecord:
     An archive of one array needs no particular name for it. Other arrays are not looked at, but a rate, unit or leads
     under another name (`fs`) are refused where the caller does not say them.
     """
-    resolved = safe_file(path, hints.root, follow_links=hints.follow_links)
+    resolved = checked_file(path, hints.root, follow_links=hints.follow_links)
     members = _members(resolved, limits)
     asked = next(iter(members)) if len(members) == 1 and not hints.variable else hints.variable or "signal"
     signal = _array(members, asked, path, limits)
@@ -81,13 +81,9 @@ def parse_npy(content: bytes, path: Path, limits: Limits, *, text: bool = False)
 
 def map_npy(path: Path, root: Path) -> np.ndarray:
     """An NPY file mapped, not read: for arrays larger than memory. Size and header must agree to the byte."""
-    safe_file(path, root)
+    checked_file(path, root)
     with path.open("rb") as file:
         head = file.read(_MAX_HEADER + 12)
-    if head.startswith(b"version https://git-lfs"):
-        raise UnsupportedFormatError(
-            "this is a Git LFS pointer, not the array; fetch it with `git lfs pull`.", path=path
-        )
     shape, fortran_order, dtype, start = _npy_header(head, path)
     if dtype.hasobject or dtype.kind not in "iuf" or dtype.itemsize == 0:
         raise UnsupportedFormatError(f"the array has the type {dtype}; plain numbers are read.", path=path)

@@ -120,7 +120,7 @@ def load_split(args: DataArguments, split: str, *, task: str | None = None, labe
     reading = _reading(names, options)
     with usage_errors(ECGDataError, TypeError):
         dataset = load_ecg_dataset(names if len(names) > 1 else names[0], data_dir=data_dir, split=split, **reading)
-        if args.max_records is not None and split == "train":
+        if args.max_records is not None and split in ("train", "all"):
             dataset = dataset.select(range(min(args.max_records, len(dataset))))
         if len(dataset) == 0:
             raise UsageError(f"The {split} split of {args.dataset} holds no record.")
@@ -177,7 +177,7 @@ def _streamed(
     )
     if labelled:
         result.labels = _labels(records, result.task_kind, result)
-    if args.max_records is not None and split == "train":
+    if args.max_records is not None and split in ("train", "all"):
         result = result.select(range(min(args.max_records, len(result))))
     return result
 
@@ -217,6 +217,8 @@ def check_split_has_records(args: DataArguments, split: str, task: str | None = 
 
 def other_splits(args: DataArguments, split: str) -> list[Split]:
     """The splits of a corpus that a run does not use."""
+    if split == "all":
+        return []
     records = _records_by_split(args, None) or {}
     return [load_split(args, name) for name, count in records.items() if count and name != split]
 

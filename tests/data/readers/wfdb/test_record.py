@@ -12,6 +12,7 @@ from ecg_transformers.data.errors import (
     HeaderError,
     LeadNotFoundError,
     LimitError,
+    PointerError,
     RecordNotFoundError,
     SignalError,
     TruncatedError,
@@ -251,7 +252,7 @@ def test_missing_files_and_pointers_are_named(tmp_path, write_wfdb, digital_ecg)
     with pytest.raises(RecordNotFoundError, match=r"r\.dat"):
         read_record(path)
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
-    with pytest.raises(HeaderError, match="Git LFS"):
+    with pytest.raises(PointerError, match="Git LFS"):
         read_record(path)
 
 

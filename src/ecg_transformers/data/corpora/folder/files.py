@@ -9,7 +9,14 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 
-from ecg_transformers.data.errors import ECGDataError, LimitError, RecordNotFoundError, TableError, UnsafePathError
+from ecg_transformers.data.errors import (
+    ECGDataError,
+    LimitError,
+    PointerError,
+    RecordNotFoundError,
+    TableError,
+    UnsafePathError,
+)
 from ecg_transformers.data.readers.clinical.kinds import EMPTY, ISHNE_ANNOTATIONS
 from ecg_transformers.data.readers.recognition import CLINICAL_SUFFIXES, clinical_kind
 from ecg_transformers.data.readers.wfdb.header import read_header
@@ -238,6 +245,9 @@ def is_clinical_record(path: Path, folder: Path, foreign: dict[str, list[str]]) 
     """Whether a file is a record of a hospital format; a kind that is known and not read is noted in `foreign`."""
     try:
         kind = clinical_kind(path, folder)
+    except PointerError as error:
+        foreign.setdefault(error.reason.rstrip("."), []).append(path.relative_to(folder).as_posix())
+        return False
     except ECGDataError:  # a link out of the folder, or no regular file
         return False
     if kind is not None and kind.key is not None:

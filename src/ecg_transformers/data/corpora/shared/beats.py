@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ecg_transformers.data.corpora.base import Item
-from ecg_transformers.data.readers.wfdb.annotations import Annotations
+from ecg_transformers.data.readers.wfdb.annotations import Annotations, read_annotations
 from ecg_transformers.data.record import DigitalRecord
+
+
+def marks_of(item: Item, root: Path, *, needed: bool) -> Annotations:
+    """The annotations `.atr` of a record; none where the file is absent and they are not `needed`, as in pre-training."""
+    assert item.path is not None
+    path = item.path.with_suffix(".atr")
+    if not needed and not path.exists():
+        return Annotations(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=object), [])
+    return read_annotations(path, root=root, record=item.record_id)
 
 
 def windows_with_beats(

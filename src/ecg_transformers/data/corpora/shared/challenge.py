@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ecg_transformers.data.corpora.base import Corpus, CorpusPlan, Item
-from ecg_transformers.data.corpora.shared.finishing import finished_row, note_of_count
+from ecg_transformers.data.corpora.shared.copies import copies_by_header
+from ecg_transformers.data.corpora.shared.finishing import compare_counts, finished_row, note_of_count
 from ecg_transformers.data.corpora.shared.folds import assign_folds, split_by_folds
 from ecg_transformers.data.corpora.shared.headers import HeaderComments, read_challenge_record, read_comments
 from ecg_transformers.data.corpora.shared.known import (
@@ -54,10 +55,8 @@ WRONG_GAINS = {"ptb": 2_000_000.0, "ptb_xl": 200.0, "georgia": 4880.0}
 _KNOWN_AS = {"incart": ("cinc2021_incart",), "ptb": (), "ptb_xl": ()}
 _LETTERS = re.compile(r"(A|Q|I|S)(\d{4})\Z|(HR|E|JS)(\d{5})\Z")
 _OF_LETTERS = {"A": "cpsc2018", "Q": "cpsc_extra", "I": "incart", "S": "ptb", "HR": "ptb_xl", "E": "georgia"}
-NO_PATIENTS = "no patient ids in this copy: parts are drawn by record, known copies of a recording stay together"
-SOME_PATIENTS = (
-    "without patient ids in this copy: their parts are drawn by record, known copies of a recording stay together"
-)
+NO_PATIENTS = "no patient ids in this copy: parts are drawn by record, copies of a recording stay together"
+SOME_PATIENTS = "without patient ids in this copy: their parts are drawn by record, copies of a recording stay together"
 
 
 def source_of(name: str) -> str | None:
@@ -101,7 +100,7 @@ class ChallengeCorpus(Corpus):
     options_class: ClassVar[type] = ChallengeOptions
     edition: ClassVar[int] = 2021
     sources: ClassVar[tuple[str, ...]] = ()
-    code_version: ClassVar[int] = 2  # since then all that is publicly known as bad is left out
+    code_version: ClassVar[int] = 3  # since then copies that the headers tell are in one part
 
     @classmethod
     def about_known_records(cls) -> str:
@@ -126,7 +125,7 @@ class ChallengeCorpus(Corpus):
 
     def challenge_plan(self) -> CorpusPlan:
         """The plan of a folder with headers of the Challenges."""
-        found, others = find_challenge_headers(self.data_dir)
+        found, others, without_header = find_challenge_headers(self.data_dir)
         wanted = self.wanted_sources()
         items, skipped, unknown = [], [], Counter[str]()
         for source in wanted:
@@ -143,7 +142,13 @@ class ChallengeCorpus(Corpus):
         excluded = {f"records of {name}": len(paths) for name, paths in found.items() if name not in wanted}
         if others:
             excluded[f"headers that are no record of the Challenge ({some_of(others)})"] = len(others)
-        return self.finish_plan(items, skipped, excluded, unknown)
+        plan = self.finish_plan(items, skipped, excluded, unknown)
+        orphans = [path.name for path in without_header if source_of(path.stem) in wanted]
+        if orphans:
+            plan.warnings.append(
+                f"{len(orphans):,} signal files have no header and were left alone ({some_of(orphans, 3)})"
+            )
+        return plan
 
     def finish_plan(
         self,
@@ -156,15 +161,23 @@ class ChallengeCorpus(Corpus):
         options: ChallengeOptions = self.options
         counts = Counter(item.metadata["part"] for item in items)
         known = known_of_sources(counts)
-        counted = check_code_counts(items, counts)
+        whole = {
+            source: code_counts(items, source) for source in sorted(counts) if counts[source] == RECORDS_OF[source]
+        }
         items, left_out, notes = apply_known(items, known, options.bad_records)
-        items = assign_folds(items, options.seed, copies_of(known))
-        notes = [*notes_of_counts(counts), *counted, *notes, *_about_patients(items), *self._notes(counts)]
+        pairs = copies_by_header(items)
+        items = assign_folds(items, options.seed, [*copies_of(known), *pairs])
+        if pairs:
+            examples = some_of((" = ".join(pair) for pair in pairs), 3)
+            notes.append(
+                f"{len(pairs)} records repeat another one's leads, by their headers: kept in one part ({examples})"
+            )
+        notes = [*notes_of_counts(counts), *notes, *_about_patients(items), *self._notes(counts)]
         if unknown:
             listed = ", ".join(f"{code} ({count})" for code, count in unknown.most_common(20))
             notes.append(f"codes without a label here, kept in metadata['snomed']: {listed}")
         names = self.label_names()
-        return CorpusPlan(
+        plan = CorpusPlan(
             splits=split_by_folds(items),
             label_names=names,
             task_kind="multilabel" if names else "unlabelled",
@@ -172,6 +185,11 @@ class ChallengeCorpus(Corpus):
             excluded={**excluded, **left_out},
             notes=notes,
         )
+        for source, found in whole.items():
+            if found:  # the original of CPSC 2018 has no codes
+                published = {row["abbreviation"]: int(row[source]) for row in snomed_rows().values()}
+                compare_counts(plan, found, published, source)
+        return plan
 
     def item_of(self, path: Path, source: str, comments: HeaderComments) -> Item:
         metadata: dict[str, Any] = {"age": comments.age, "sex": comments.sex, "part": source}
@@ -180,7 +198,8 @@ class ChallengeCorpus(Corpus):
             metadata["age_over_89"] = True
         if source == "ningbo" and comments.age == 0:  # a placeholder there
             metadata["age"] = None
-        return Item(path.stem, path, self.patient_of(path.stem), self.labels_of(comments.codes), None, metadata)
+        labels, hints = self.labels_of(comments.codes), {"lead_sums": comments.lead_sums}
+        return Item(path.stem, path, self.patient_of(path.stem), labels, None, metadata, hints)
 
     def patient_of(self, name: str) -> str | None:
         """Whose record it is, where another source than the header says so."""
@@ -228,17 +247,23 @@ def _about_patients(items: Sequence[Item]) -> list[str]:
     return [*notes, f"{len(unknown):,} records {SOME_PATIENTS}"] if unknown else notes
 
 
-def find_challenge_headers(root: Path) -> tuple[dict[str, list[Path]], list[str]]:
-    """Headers below a folder by source, and names of headers that fit none."""
+def find_challenge_headers(root: Path) -> tuple[dict[str, list[Path]], list[str], list[Path]]:
+    """Headers below a folder by source, names of headers that fit none, and signal files without a header."""
     found: dict[str, list[Path]] = {}
     others: list[str] = []
-    for path in walk_files(root, ".hea"):
+    signals: list[Path] = []
+    headers: set[Path] = set()
+    for path in walk_files(root, (".hea", ".mat")):
         source = source_of(path.stem)
+        if path.suffix.lower() == ".mat":
+            signals.append(path)
+            continue
+        headers.add(path.with_suffix(""))
         if source is None:
             others.append(path.name)
         else:
             found.setdefault(source, []).append(path)
-    return found, others
+    return found, others, [path for path in signals if path.with_suffix("") not in headers]
 
 
 def known_of_sources(sources: Sequence[str] | Counter[str]) -> dict[str, list[KnownRecord]]:
@@ -266,22 +291,13 @@ def correct_gain(digital: DigitalRecord, source: str) -> DigitalRecord:
     return digital.with_(gain=digital.gain * 0 + 1000.0, metadata={**digital.metadata, "flags": sorted(flags)})
 
 
-def check_code_counts(items: Sequence[Item], counts: Counter[str]) -> list[str]:
-    """For a source that is complete: whether each code occurs as often as published, and where it does not."""
-    notes = []
-    for source, count in sorted(counts.items()):
-        of_source = [item.metadata for item in items if item.metadata["part"] == source]
-        if count != RECORDS_OF[source] or any("snomed" not in metadata for metadata in of_source):
-            continue  # the original of CPSC 2018 has no codes
-        found = Counter(code for metadata in of_source for code in metadata["snomed"])
-        rows = snomed_rows()
-        wrong = [
-            f"{rows[code]['abbreviation']} {found[code]:,} instead of {int(rows[code][source]):,}"
-            for code in rows
-            if found[code] != int(rows[code][source])
-        ]
-        if wrong:
-            notes.append(f"{source}: label counts that are not those published: {', '.join(wrong[:20])}")
-        else:
-            notes.append(f"{source}: every code occurs as often as published")
-    return notes
+def code_counts(items: Sequence[Item], source: str) -> Counter[str]:
+    """How often each code of the table occurs in a source, by its abbreviation; empty where the records have no codes."""
+    rows = snomed_rows()
+    return Counter(
+        rows[code]["abbreviation"]
+        for item in items
+        if item.metadata["part"] == source
+        for code in item.metadata.get("snomed", ())
+        if code in rows
+    )

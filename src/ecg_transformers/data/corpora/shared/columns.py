@@ -15,9 +15,8 @@ import numpy as np
 
 from ecg_transformers.data.corpora.base import Item
 from ecg_transformers.data.corpora.shared.folds import DEALT
-from ecg_transformers.data.corpora.shared.search import LFS_MARK
 from ecg_transformers.data.errors import LimitError, RecordNotFoundError, TableError, brief
-from ecg_transformers.data.readers.limits import Limits, safe_file
+from ecg_transformers.data.readers.limits import Limits, checked_file, refuse_foreign_text
 from ecg_transformers.data.tables import MAX_FIELD
 
 MAX_ROWS = 10_000_000
@@ -50,7 +49,7 @@ def iterate_table(path: Path, required: Sequence[str], root: Path, limits: Limit
     """The rows of a CSV file one by one, cells stripped; memory does not grow with the table.
 
     Raises:
-        TableError: missing columns, too many cells, a Git LFS pointer.
+        TableError: missing columns, too many cells.
     """
     if not path.exists():
         raise RecordNotFoundError("there is no such table.", path=path)
@@ -99,13 +98,12 @@ def row_at(path: Path, offset: int) -> dict[str, str]:
 
 
 def _checked_names(path: Path, required: Sequence[str], root: Path, limits: Limits) -> list[str]:
-    safe_file(path, root)
+    checked_file(path, root)
     if path.stat().st_size > 8 * limits.max_table_bytes:
         raise LimitError(f"the table has {path.stat().st_size} bytes, beyond the limit.", path=path)
     with path.open("rb") as file:
         first = file.readline(MAX_FIELD)
-    if first.startswith(LFS_MARK):
-        raise TableError("this is a Git LFS pointer, not the table; fetch it with `git lfs pull`.", path=path)
+    refuse_foreign_text(first[:64], path)
     names = _names_of(first)
     missing = [name for name in required if name not in names]
     if missing:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ecg_transformers.data.corpora.base import CorpusPlan, Item
+from ecg_transformers.data.corpora.shared.search import some_of
 from ecg_transformers.data.record import INVALID, DigitalRecord
 
 
@@ -15,6 +18,29 @@ def note_of_count(count: int, published: int, what: str) -> str:
     if count < published:
         return f"{what}: {count:,} of {published:,} records, an incomplete copy"
     return f"{what}: {count:,} records, more than the {published:,} published"
+
+
+def compare_counts(plan: CorpusPlan, found: Mapping[str, int], published: Mapping[str, int], what: str) -> None:
+    """Of a complete corpus: a note where everything is there as often as published, a warning with what is not."""
+    wrong = [
+        f"{name} {found.get(name, 0):,} instead of {count:,}"
+        for name, count in published.items()
+        if found.get(name, 0) != count
+    ]
+    if wrong:
+        plan.warnings.append(f"{what}: counts that are not those published: {', '.join(wrong[:20])}")
+    else:
+        plan.notes.append(f"{what}: every label occurs as often as published")
+
+
+def leave_out_absent(plan: CorpusPlan, absent: Sequence[str], table: Path) -> None:
+    """Records that a table names and whose files are not here, as in a partial download: counted and told."""
+    if absent:
+        plan.excluded[f"records of {table.name} whose file is not here"] = len(absent)
+        plan.warnings.append(
+            f"{len(absent):,} records of {table.name} have no file here, as in a partial download ({some_of(absent, 3)}): "
+            f"the other {plan.num_items:,} are read"
+        )
 
 
 def finished_row(digital: DigitalRecord, item: Item, plan: CorpusPlan, corpus: str) -> dict[str, Any]:

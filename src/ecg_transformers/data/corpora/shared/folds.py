@@ -6,7 +6,7 @@ Fold 10 is the test part and fold 9 validation, as in all corpora with folds. `a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ecg_transformers.data.corpora.base import CorpusPlan, Item
@@ -19,9 +19,9 @@ DEALT = (10, 9, 1, 2, 3, 4, 5, 6, 7, 8)  # so that few records still fill test a
 SPLIT_OF_FOLD = {**dict.fromkeys(range(1, 9), "train"), 9: "validation", 10: "test"}
 
 
-def assign_folds(items: Sequence[Item], seed: int, copies: Mapping[str, str] | None = None) -> list[Item]:
-    """The items with a fold each: one person, and known copies of one recording, are in one fold."""
-    groups = _groups(items, copies or {})
+def assign_folds(items: Sequence[Item], seed: int, copies: Iterable[tuple[str, str]] = ()) -> list[Item]:
+    """The items with a fold each: one person, and copies of one recording (pairs of ids), are in one fold."""
+    groups = _groups(items, copies)
     labels: dict[str, set[str]] = {}
     for item, group in zip(items, groups):
         labels.setdefault(group, set()).update(item.labels)
@@ -70,8 +70,9 @@ def as_in_merl(plan: CorpusPlan, table: str) -> CorpusPlan:
     )
 
 
-def _groups(items: Sequence[Item], copies: Mapping[str, str]) -> list[str]:
-    """One name for all records that belong together."""
+def _groups(items: Sequence[Item], copies: Iterable[tuple[str, str]]) -> list[str]:
+    """One name for all records that belong together: of one person, copies, and copies of copies."""
+    whose = {item.record_id: f"patient {item.patient_id}" for item in items if item.patient_id}
     root: dict[str, str] = {}
 
     def top(name: str) -> str:
@@ -79,6 +80,8 @@ def _groups(items: Sequence[Item], copies: Mapping[str, str]) -> list[str]:
             name = root[name]
         return name
 
-    for name, other in copies.items():
-        root[max(top(name), top(other))] = min(top(name), top(other))
-    return [f"patient {item.patient_id}" if item.patient_id else f"record {top(item.record_id)}" for item in items]
+    for pair in copies:
+        low, high = sorted(top(whose.get(name, f"record {name}")) for name in pair)
+        if low != high:
+            root[high] = low
+    return [top(whose.get(item.record_id, f"record {item.record_id}")) for item in items]

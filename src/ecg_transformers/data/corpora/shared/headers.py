@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ecg_transformers.data.corpora.shared.search import LFS_MARK, refuse_lfs_pointer
-from ecg_transformers.data.errors import ECGDataError, HeaderError, TruncatedError
+from ecg_transformers.data.corpora.shared.copies import lead_sums
+from ecg_transformers.data.errors import HeaderError, TruncatedError
 from ecg_transformers.data.readers.limits import Limits, read_bytes
 from ecg_transformers.data.readers.mat_format import load_mat
 from ecg_transformers.data.readers.reading import read_digital
@@ -32,12 +32,16 @@ OVER_89 = 300
 
 @dataclass(frozen=True)
 class HeaderComments:
-    """Age in years, sex "male" or "female", and the codes of `Dx` in their order, each once; None where not stated."""
+    """Age in years, sex "male" or "female", and the codes of `Dx` in their order, each once; None where not stated.
+
+    `lead_sums` are those of the signal lines, see `copies.lead_sums`.
+    """
 
     age: float | None = None
     sex: str | None = None
     codes: tuple[str, ...] = ()
     age_over_89: bool = False
+    lead_sums: tuple[int, ...] = ()
     others: tuple[tuple[str, str], ...] = ()
 
     def other(self, key: str) -> str:
@@ -46,14 +50,8 @@ class HeaderComments:
 
 
 def read_comments(path: Path, root: Path, limits: Limits) -> HeaderComments:
-    """The comments of a header, without a look at its signal lines.
-
-    Raises:
-        HeaderError: the file is a Git LFS pointer.
-    """
+    """The comments of a header; of its signal lines only the sums."""
     content = read_bytes(path, limits.max_header_bytes, root)
-    if content.startswith(LFS_MARK):
-        raise HeaderError("this is a Git LFS pointer, not the header; fetch the file with `git lfs pull`.", path=path)
     return parse_comments(content.decode("utf-8-sig", errors="replace").splitlines())
 
 
@@ -68,7 +66,8 @@ def parse_comments(lines: list[str]) -> HeaderComments:
     sex = _SEX.get(values.pop("sex", "").lower())
     codes = [code for code in re.split(r"[,;\s]+", values.pop("dx", "")) if code.isdigit()]
     over = age is not None and age >= OVER_89
-    return HeaderComments(None if over else age, sex, tuple(dict.fromkeys(codes)), over, tuple(values.items()))
+    others = tuple(values.items())
+    return HeaderComments(None if over else age, sex, tuple(dict.fromkeys(codes)), over, lead_sums(lines), others)
 
 
 def age_in_years(text: str) -> float | None:
@@ -85,16 +84,6 @@ def sex_of(text: str) -> str | None:
     return _SEX.get(text.strip().lower())
 
 
-def read_corpus_record(path: Path, root: Path, limits: Limits, **hints: object) -> DigitalRecord:
-    """A WFDB record of a corpus; a signal file that is a Git LFS pointer is named as such."""
-    try:
-        return read_digital(path, root=root, limits=limits, **hints)
-    except ECGDataError:
-        for suffix in (".mat", ".dat", ".xyz"):
-            refuse_lfs_pointer(path.with_suffix(suffix))
-        raise
-
-
 def read_challenge_record(path: Path, root: Path, limits: Limits) -> DigitalRecord:
     """A record of the Challenges by its header. A header with a lost line break is put right, with the flag
     `header_repaired`, where the checksums of all leads then agree.
@@ -102,10 +91,9 @@ def read_challenge_record(path: Path, root: Path, limits: Limits) -> DigitalReco
     content = read_bytes(path, limits.max_header_bytes, root)
     repaired = repair_merged_lines(content)
     if repaired is None:
-        return read_corpus_record(path, root, limits)
+        return read_digital(path, root=root, limits=limits)
     header = parse_header(repaired, path, limits)
     signal_path = path.with_name(header.signals[0].file_name)
-    refuse_lfs_pointer(signal_path)
     value = load_mat(read_bytes(signal_path, limits.max_file_bytes, root), signal_path, limits).get("val")
     if not isinstance(value, np.ndarray) or value.shape[0] != len(header.signals) or value.dtype != np.int16:
         raise HeaderError("the header lost a line break and does not fit its signal file.", path=path)
@@ -131,8 +119,8 @@ def read_signal_files(path: Path, root: Path, limits: Limits, suffixes: Sequence
         if not own or header.num_samples is None or any(signal.fmt != "16" for signal in own):
             raise HeaderError(f"the header names no signal of format 16 in a {suffix} file.", path=path)
         file = path.with_name(own[0].file_name)
-        refuse_lfs_pointer(file, path.stem)
-        values = np.frombuffer(read_bytes(file, limits.max_file_bytes, root), dtype="<i2")
+        content = read_bytes(file, limits.max_file_bytes, root)
+        values = np.frombuffer(content, dtype="<i2", count=len(content) // 2)
         if values.size < header.num_samples * len(own):
             raise TruncatedError(
                 f"the header promises {header.num_samples} samples of {len(own)} leads, the file holds {values.size}.",

@@ -72,9 +72,9 @@ def apply_known(
     return kept, dict(excluded), notes
 
 
-def copies_of(known: dict[str, list[KnownRecord]]) -> dict[str, str]:
+def copies_of(known: dict[str, list[KnownRecord]]) -> list[tuple[str, str]]:
     """Records that are known copies, with the other copy: they must stay in one part."""
-    return {name: entry.other_copy for name, entries in known.items() for entry in entries if entry.other_copy}
+    return [(name, entry.other_copy) for name, entries in known.items() for entry in entries if entry.other_copy]
 
 
 def sentence_of_known(known: dict[str, list[KnownRecord]]) -> str:

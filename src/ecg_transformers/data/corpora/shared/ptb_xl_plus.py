@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ecg_transformers.data.corpora.shared.columns import iterate_with_offsets, row_at
-from ecg_transformers.data.corpora.shared.search import find_file, find_folder, refuse_lfs_pointer
+from ecg_transformers.data.corpora.shared.search import find_file, find_folder, walk_files
 from ecg_transformers.data.errors import HeaderError, RecordNotFoundError, TableError, TruncatedError
 from ecg_transformers.data.readers.limits import Limits, read_bytes
 from ecg_transformers.data.readers.wfdb.header import parse_header
@@ -65,6 +65,13 @@ class PTBXLPlus:
         beats = find_folder(self.folder, "median_beats")
         folder = beats / source if beats is not None else None
         return folder if folder is not None and folder.is_dir() else None
+
+    def files(self) -> list[Path]:
+        """All files of which an entry is made: the tables, and those of median beats."""
+        beats = [
+            path for folder in self.median_folders.values() if folder for path in walk_files(folder, (".hea", ".dat"))
+        ]
+        return [*self.tables.values(), *beats]
 
     def notes(self, ids: Sequence[int]) -> list[str]:
         """For each table how many of some records it covers."""
@@ -122,8 +129,8 @@ class PTBXLPlus:
         if first.fmt not in _DTYPES or header.num_samples is None:
             raise HeaderError(f"a median beat of format {first.fmt} is not read.", path=path, record=str(ecg_id))
         file = path.with_name(first.file_name)
-        refuse_lfs_pointer(file, str(ecg_id))
-        values = np.frombuffer(read_bytes(file, self.limits.max_file_bytes, self.folder), dtype=_DTYPES[first.fmt])
+        content, dtype = read_bytes(file, self.limits.max_file_bytes, self.folder), np.dtype(_DTYPES[first.fmt])
+        values = np.frombuffer(content, dtype=dtype, count=len(content) // dtype.itemsize)
         count = header.num_samples * len(header.signals)
         if values.size < count:
             raise TruncatedError(

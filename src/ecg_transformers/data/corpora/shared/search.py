@@ -10,10 +10,10 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from ecg_transformers.data.errors import ECGDataError, RecordNotFoundError
+from ecg_transformers.data.errors import DuplicateRecordError, RecordNotFoundError, UnsafePathError, brief
 
 MAX_DEPTH = 4
-LFS_MARK = b"version https://git-lfs"
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")
 _JUNK = (".", "__MACOSX")
 _BEATS = [f"{name}.csv" for name in ("ptbdb_normal", "ptbdb_abnormal", "mitbih_train", "mitbih_test")]
 _BEATS += ["INCART 2-lead Arrhythmia Database.csv"]
@@ -47,23 +47,47 @@ def find_folder(root: Path, name: str, depth: int = MAX_DEPTH) -> Path | None:
     """The first folder of a name (letter case does not matter), at most `depth` levels down."""
     level = [root]
     for _ in range(depth + 1):
-        below = [
-            Path(entry.path) for folder in level for entry in _entries(folder) if entry.is_dir(follow_symlinks=False)
-        ]
-        for folder in sorted(below):
+        below = sorted(folder for parent in level for folder in subfolders(parent))
+        for folder in below:
             if folder.name.lower() == name.lower():
                 return folder
-        level = sorted(below)
+        level = below
     return None
 
 
-def walk_files(root: Path, suffix: str) -> Iterator[Path]:
-    """Every file with a suffix below a folder, at any depth, in a fixed order; hidden and left-over files are none."""
-    for folder, folders, names in os.walk(root, followlinks=False):
+def subfolders(folder: Path) -> list[Path]:
+    """The folders in a folder, in a fixed order; hidden ones and links are none."""
+    return sorted(Path(entry.path) for entry in _entries(folder) if entry.is_dir(follow_symlinks=False))
+
+
+def walk_files(root: Path, suffix: str | tuple[str, ...]) -> Iterator[Path]:
+    """Every file with a suffix, or one of several, below a folder, at any depth, in a fixed order.
+
+    Hidden and left-over files are none.
+    """
+    for folder, folders, names in os.walk(root, onerror=_refuse, followlinks=False):
         folders[:] = sorted(name for name in folders if not name.startswith(_JUNK))
         for name in sorted(names):
             if name.lower().endswith(suffix) and not name.startswith(_JUNK):
                 yield Path(folder, name)
+
+
+def by_name(paths: Iterable[Path]) -> dict[str, Path]:
+    """Files by their names without suffix.
+
+    Raises:
+        DuplicateRecordError: two of them have one name; it says where they lie.
+    """
+    found: dict[str, Path] = {}
+    for path in paths:
+        if (first := found.setdefault(path.stem, path)) != path:
+            raise DuplicateRecordError(
+                f"this record lies here twice, also as {first}: give a folder that holds one copy as data_dir, or take the "
+                "other one away.",
+                path=path,
+                record=path.stem,
+            )
+    return found
 
 
 def need_file(root: Path, names: Sequence[str], layout: str) -> Path:
@@ -77,29 +101,27 @@ def need_file(root: Path, names: Sequence[str], layout: str) -> Path:
 
 
 def without_records(error: RecordNotFoundError, root: Path) -> RecordNotFoundError:
-    """The error of a folder without records, which says so where files lie there that only look like a corpus."""
-    found = find_file(root, _BEATS)
-    if found is None:
+    """The error of a folder without records, which says why where that can be seen: archives that are still packed,
+    links to folders, and files that only look like a corpus.
+    """
+    held = _what_lies_here(root)
+    if not held or "(unpack " in error.reason or "; unpack " in error.reason:
         return error
-    held = f"{found.name}, which lies here, holds single beats or features of them and no records: it cannot be used"
     return RecordNotFoundError(f"{error.reason.rstrip('.')} ({held}).", path=error.path, record=error.record)
 
 
-def is_lfs_pointer(path: Path) -> bool:
-    """Whether a file is the text that Git LFS leaves in place of its content."""
-    try:
-        with path.open("rb") as file:
-            return file.read(len(LFS_MARK)) == LFS_MARK
-    except OSError:
-        return False
-
-
-def refuse_lfs_pointer(path: Path, record: str | None = None) -> None:
-    """Raise where a file is a Git LFS pointer."""
-    if is_lfs_pointer(path):
-        raise ECGDataError(
-            "this is a Git LFS pointer, not the file; fetch it with `git lfs pull`.", path=path, record=record
+def _what_lies_here(root: Path) -> str:
+    found = find_file(root, _BEATS)
+    if found is not None:
+        return (
+            f"{found.name}, which lies here, holds single beats or features of them and no records: it cannot be used"
         )
+    entries = [entry for folder in (root, *subfolders(root)) for entry in _entries(folder)]
+    packed = sorted(entry.name for entry in entries if entry.name.lower().endswith(_ARCHIVES))
+    if packed:
+        return f"unpack {some_of(packed, 2)}, which lies here"
+    links = sorted(entry.name for entry in entries if entry.is_symlink() and entry.is_dir())
+    return f"the link {links[0]} is not followed: give the folder that it leads to" if links else ""
 
 
 def some_of(names: Iterable[str], limit: int = 5) -> str:
@@ -113,5 +135,13 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
             return [entry for entry in entries if not entry.name.startswith(_JUNK)]
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        _refuse(error)
+        return []
+
+
+def _refuse(error: OSError) -> None:
+    """A folder that cannot be read holds nobody knows what: records would be missing without a word."""
+    raise UnsafePathError(f"the folder cannot be read ({brief(error)}).", path=error.filename) from error

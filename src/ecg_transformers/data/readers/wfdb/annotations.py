@@ -54,8 +54,10 @@ def read_annotations(
 
 def parse_annotations(content: bytes, path: Path, record: str | None = None) -> Annotations:
     """The annotations in some bytes; `path` is only named in errors."""
-    if content.startswith(b"version https://git-lfs"):
-        raise AnnotationError("this is a Git LFS pointer, not the annotations.", path=path, record=record)
+    if len(content) > 2 and not content.strip(b"\0"):
+        raise AnnotationError(
+            "the file holds nothing but zeros, as one that was not fetched.", path=path, record=record
+        )
     words = np.frombuffer(content[: len(content) // 2 * 2], dtype="<u2").tolist()
     samples: list[int] = []
     symbols: list[str] = []

@@ -12,7 +12,7 @@ from functools import lru_cache, partial
 from typing import NamedTuple
 
 from ecg_transformers.data.errors import HeaderError, LimitError
-from ecg_transformers.data.readers.limits import DEFAULT_LIMITS, Limits, read_bytes
+from ecg_transformers.data.readers.limits import DEFAULT_LIMITS, Limits, read_bytes, refuse_foreign_text
 
 FORMATS = frozenset({"0", "8", "16", "24", "32", "61", "80", "160", "212", "310", "311", "508", "516", "524"})
 DEFAULT_GAIN = 200.0
@@ -78,8 +78,6 @@ def parse_header(content: bytes, path: PathLike, limits: Limits | None = None) -
     """The header in some bytes; `path` is only named in errors."""
     limits = limits or DEFAULT_LIMITS
     text, flags = _decode(content)
-    if text.startswith("version https://git-lfs"):
-        raise HeaderError("this is a Git LFS pointer, not the header; fetch the file with `git lfs pull`.", path=path)
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     lines = [line.strip() for line in text.split("\n")]
@@ -87,6 +85,8 @@ def parse_header(content: bytes, path: PathLike, limits: Limits | None = None) -
     comments = tuple([line.lstrip("#").strip() for line in lines if line[:1] == "#"]) if "#" in text else ()
     if not body:
         raise HeaderError("the header holds no record line.", path=path)
+    if body[0][0] in "<P\x1f":  # no record is called so, but these may begin what is no header
+        refuse_foreign_text(content[:64], path)
     if "\0" in text:
         raise HeaderError("the header holds NUL bytes, so it is not a text file.", path=path)
     flat = [_FOLDER.sub("", line) if "/" in line[: line.find(" ")] else line for line in body]

@@ -1,0 +1,183 @@
+"""What holds of every corpus in each of its layouts."""
+
+import shutil
+
+import pytest
+
+from ecg_transformers.data.building.build import plan_of
+from ecg_transformers.data.corpora import CORPORA, make_corpus
+from ecg_transformers.data.corpora.base import CorpusPlan
+from ecg_transformers.data.corpora.shared.finishing import compare_counts
+from ecg_transformers.data.errors import DuplicateRecordError, ECGDataError, RecordNotFoundError
+
+LAYOUTS = (
+    *("folder", "ptb_xl", "mitdb", "apnea_ecg", "ludb", "cpsc2018", "cpsc2018 of the Challenges", "cinc2017"),
+    *("cinc2020", "cinc2021", "chapman", "chapman of the Challenges", "ningbo", "georgia", "ptb"),
+    *("ptb of the Challenges", "incart", "incart of the Challenges", "cpsc_extra", "code15"),
+    *("code15 of the Challenge 2025", "sph", "mimic_iv_ecg", "brugada_huca", "echonext"),
+)
+
+HALF_READ = {("an odd number of bytes", suffix) for suffix in (".hea", ".csv", ".atr", ".apn")}
+"""A text that ends early may be whole lines; what it promises and does not hold is told elsewhere."""
+
+IN_ONE_PLACE = {"folder", "ptb_xl", "mitdb", "apnea_ecg", "ludb", "cinc2017", "mimic_iv_ecg", "echonext"}
+"""Corpora that read a record from the one place that a table, or the other records, tell, or under its path."""
+
+
+def sentences_of(name, folder, **options):
+    """All that is said when a corpus is planned and each of its records read; empty where all is well."""
+    corpus = make_corpus(name, folder, options)
+    try:
+        plan = plan_of(corpus)
+    except ECGDataError as error:
+        return [str(error)]
+    said = [*(f"{record}: {reason}" for record, reason in plan.skipped), *plan.notes, *plan.warnings]
+    for item in plan.each_item():
+        try:
+            list(corpus.rows(item, plan))
+        except ECGDataError as error:
+            said.append(str(error))
+    return said
+
+
+def test_every_corpus_has_a_smallest_copy(smallest):
+    assert {smallest(layout)[0] for layout in LAYOUTS} == set(CORPORA) - {"synthetic"}
+
+
+PAGE = b"<!DOCTYPE html>\n<html><head><title>Log in</title></head></html>\n" * 20
+DAMAGES = {
+    "a pointer": lambda content: b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 120024\n",
+    "a web page": lambda content: PAGE,
+    "zeros": lambda content: b"\0" * len(content),
+    "an odd number of bytes": lambda content: content[: len(content) // 4 * 2 + 1],
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_file_that_is_not_what_was_to_be_fetched_is_named(layout, smallest, tmp_path):
+    """Each kind of file of each corpus, and nothing but an `ECGDataError`; a pointer is called one."""
+    name, source = smallest(layout)
+    folder = tmp_path / "copy"
+    shutil.copytree(source, folder)
+    sound = sentences_of(name, folder)
+    for path in {path.suffix: path for path in sorted(folder.rglob("*")) if path.is_file()}.values():
+        content = path.read_bytes()
+        for damage, damaged in DAMAGES.items():
+            path.write_bytes(damaged(content))
+            said = [text for text in sentences_of(name, folder) if text not in sound and path.stem in text]
+            assert said or (damage, path.suffix) in HALF_READ, (path.name, damage)
+            assert damage != "a pointer" or any("Git LFS pointer" in text for text in said), path.name
+        path.write_bytes(content)
+    assert sentences_of(name, folder) == sound
+
+
+def test_content_that_git_annex_has_not_fetched_is_named_too(smallest, tmp_path):
+    name, source = smallest("georgia")
+    folder = tmp_path / "copy"
+    shutil.copytree(source, folder)
+    signals = sorted(folder.rglob("*.mat"))
+    signals[0].write_text("/annex/objects/MD5E-s24024--00.mat\n")
+    signals[1].unlink()
+    signals[1].symlink_to(".git/annex/objects/xx/yy/MD5E-s24024--01.mat")
+    said = [sentence for sentence in sentences_of(name, folder) if "git-annex pointer" in sentence]
+    assert [path.name in sentence for path, sentence in zip(signals, said)] == [True, True]
+
+
+FORMS = {"chapman": "JS00001", "cpsc2018": "A0001", "ptb": "S0001", "incart": "I0001", "code15": "10"}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_two_forms_of_one_corpus_in_a_folder_are_never_mixed_or_dropped(name, smallest, tmp_path):
+    other = "code15 of the Challenge 2025" if name == "code15" else f"{name} of the Challenges"
+    shutil.copytree(smallest(name)[1], tmp_path / "one")
+    shutil.copytree(smallest(other)[1], tmp_path / "two")
+    with pytest.raises(DuplicateRecordError, match=r"form='original'\) and .*form='challenge'\).*data_dir"):
+        make_corpus(name, tmp_path).plan()
+    for form, folder in (("original", "one"), ("challenge", "two")):
+        plan = make_corpus(name, tmp_path, {"form": form}).plan()
+        assert {item.path.relative_to(tmp_path).parts[0] for item in plan.each_item()} == {folder}
+        assert plan.num_items == 3
+    with pytest.raises(RecordNotFoundError, match="no file of form='challenge' here"):
+        make_corpus(name, tmp_path / "one", {"form": "challenge"}).plan()
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [("chapman", "*.csv"), ("sph", "*.h5"), ("cpsc2018", "*.mat"), ("cinc2017", "*.mat"), ("brugada_huca", "*.hea")],
+)
+def test_a_partial_download_loads_and_says_how_much_is_absent(name, pattern, smallest, tmp_path):
+    shutil.copytree(smallest(name)[1], tmp_path / "copy")
+    signals = [path for path in sorted((tmp_path / "copy").rglob(pattern)) if "REFERENCE" not in path.name]
+    signals[0].unlink()
+    plan = plan_of(make_corpus(name, tmp_path / "copy"))
+    assert (plan.num_items, plan.skipped, list(plan.excluded.values())) == (2, [], [1])
+    assert any("1 records of" in text and signals[0].stem in text for text in plan.warnings)
+    for path in signals[1:]:
+        path.unlink()
+    with pytest.raises(ECGDataError, match=str(tmp_path / "copy")):
+        plan_of(make_corpus(name, tmp_path / "copy"))
+
+
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [
+        ("chapman", "Diagnostics.xlsx"),
+        ("cpsc2018", "REFERENCE.csv"),
+        ("cinc2017", "REFERENCE-v3.csv"),
+        ("code15", "exams.csv"),
+    ],
+)
+def test_records_without_their_table_are_for_pretraining(name, table, smallest, tmp_path):
+    shutil.copytree(smallest(name)[1], tmp_path / "copy")
+    (tmp_path / "copy" / table).unlink()
+    with pytest.raises(RecordNotFoundError, match=rf"no {table}.*task=None reads"):
+        plan_of(make_corpus(name, tmp_path / "copy"))
+    corpus = make_corpus(name, tmp_path / "copy", {"task": None})
+    plan = plan_of(corpus)
+    assert [len(list(corpus.rows(item, plan))) for item in plan.each_item()] == [1, 1, 1]
+    assert (plan.task_kind, {len(items) for items in plan.splits.values()}) == ("unlabelled", {1})
+    assert any("no labels" in text for text in plan.warnings)
+
+
+@pytest.mark.parametrize("layout", [layout for layout in LAYOUTS if layout not in IN_ONE_PLACE])
+def test_a_record_that_lies_here_twice_is_an_error_that_names_both_places(layout, smallest, tmp_path):
+    name, source = smallest(layout)
+    folder = tmp_path / "copy"
+    shutil.copytree(source, folder / "a")
+    signals = ("*.hea", "MUSE_*.csv", "*.mat", "*.h5", "*.hdf5")
+    path = next(path for pattern in signals for path in sorted((folder / "a").rglob(pattern)))
+    (folder / "b").mkdir()
+    for file in path.parent.glob(f"{path.stem}.*"):
+        shutil.copy(file, folder / "b")
+    with pytest.raises(DuplicateRecordError) as caught:
+        plan_of(make_corpus(name, folder))
+    assert str(folder / "a") in str(caught.value)
+    assert str(folder / "b") in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "constant"),
+    [
+        ("chapman", "chapman.ROWS"),
+        ("ptb", "ptb.RECORDS"),
+        ("incart", "incart.RECORDS"),
+        ("sph", "sph.RECORDS"),
+        ("code15", "code15.RECORDS"),
+        ("brugada_huca", "brugada_huca.RECORDS"),
+        ("ptb_xl", "ptb_xl.RECORDS"),
+        ("mimic_iv_ecg", "mimic_iv_ecg.RECORDS"),
+    ],
+)
+def test_a_complete_copy_is_compared_with_what_is_published(name, constant, smallest, monkeypatch):
+    folder = smallest(name)[1]
+    assert not [text for text in make_corpus(name, folder).plan().warnings if "published" in text]
+    monkeypatch.setattr(f"ecg_transformers.data.corpora.{constant}", 3)
+    wrong = [text for text in make_corpus(name, folder).plan().warnings if "not those published" in text]
+    assert len(wrong) == 1
+    assert " instead of " in wrong[0]
+
+
+def test_counts_that_are_as_published_are_told_too():
+    plan = CorpusPlan({})
+    compare_counts(plan, {"AF": 2, "N": 1}, {"AF": 2, "N": 1}, "mine")
+    assert (plan.notes, plan.warnings) == (["mine: every label occurs as often as published"], [])
