@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 
 from ecg_transformers.data.errors import HeaderError, LimitError, MissingHintError, SignalError, UnitError
 from ecg_transformers.data.readers.arrays import Hints
-from ecg_transformers.data.readers.clinical.identity import Patient, day_of_digits, sex_of, time_of_digits
+from ecg_transformers.data.readers.clinical.identity import Patient, clean, day_of_digits, sex_of, time_of_digits
 from ecg_transformers.data.readers.clinical.kinds import AECG
 from ecg_transformers.data.readers.clinical.leads import lead_of_code
 from ecg_transformers.data.readers.clinical.record import MAX_TEXTS, Samples, Sheet, make_record
@@ -23,6 +24,7 @@ from ecg_transformers.data.record import DigitalRecord, ECGRecord
 _MAX_DIGITS = 2**23  # characters a lead, an hour and more at 500 Hz
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 _SUBJECT = "componentOf/timepointEvent/componentOf/subjectAssignment/subject/trialSubject"
+_PLACE = re.compile(r"organization|location|place|facility|site")
 _MEASURED = ("MDC_ECG_TIME_PD_", "MDC_ECG_HEART_RATE", "MDC_ECG_ANGLE_")
 
 
@@ -200,15 +202,15 @@ def _time(root: Element, series: Element) -> str:
 
 
 def _patient(root: Element) -> Patient:
-    staff = _staff(root)
+    others, places = _others(root)
     subject = root.find(_SUBJECT)
     if subject is None:
-        return Patient(others=staff)
+        return Patient(others=others, places=places)
     own = subject.find("id")
     number = "" if own is None else own.get("extension", "").strip()
     person = subject.find("subjectDemographicPerson")
     if person is None:
-        return Patient(id=number, others=staff)
+        return Patient(id=number, others=others, places=places)
     other = person.find("PatientID")  # Mindray puts the id into an element of its own
     if not number and other is not None:
         number = (other.get("extension") or other.get("value") or other.text or "").strip()
@@ -218,18 +220,30 @@ def _patient(root: Element) -> Patient:
         names=[] if name is None else [part.strip() for part in name.itertext() if part.strip()],
         birth_date="" if birth is None else day_of_digits(birth.get("value", "")),
         sex="" if sex is None else sex_of(sex.get("code", "")),
-        others=staff,
+        others=others,
+        places=places,
     )
 
 
-def _staff(root: Element) -> dict[str, str]:
-    """Names of the other persons (authors, investigators), wherever the file has them."""
-    names: list[str] = []
+def _others(root: Element) -> tuple[dict[str, str], dict[str, str]]:
+    """Names of other persons (authors, investigators) and further ids, and names of places, wherever the file has them."""
+    persons: list[str] = []
+    ids: list[str] = []
+    places: list[str] = []
     for node in root.iter():
-        name = node.find("name") if node.tag.lower().endswith("person") else None
-        if name is not None and node.tag != "subjectDemographicPerson":
-            names += [part.strip() for part in name.itertext() if part.strip()]
-    return {f"person {number}": name for number, name in enumerate(names[:MAX_TEXTS], 1)}
+        tag = node.tag.lower()
+        if tag == "id" and len(node.get("extension", "")) > 3:
+            ids.append(node.get("extension", ""))
+        elif tag.endswith("person") and node.tag != "subjectDemographicPerson":
+            persons += [text for name in node.findall("name") for text in name.itertext()]
+        elif _PLACE.search(tag):
+            places += [" ".join(part.itertext()) for part in (*node.findall("name"), *node.findall("addr"))]
+    return {**_numbered("person", persons), **_numbered("id", ids)}, _numbered("place", places)
+
+
+def _numbered(what: str, texts: list[str]) -> dict[str, str]:
+    found = list(dict.fromkeys(text for text in map(clean, texts) if text))[:MAX_TEXTS]
+    return {f"{what} {number}": text for number, text in enumerate(found, 1)}
 
 
 def _annotations(series: Element, sheet: Sheet) -> None:

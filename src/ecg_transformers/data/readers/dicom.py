@@ -24,6 +24,7 @@ from ecg_transformers.data.errors import (
 )
 from ecg_transformers.data.readers.arrays import Hints
 from ecg_transformers.data.readers.clinical.dicom_groups import Group, assemble, choose_groups
+from ecg_transformers.data.readers.clinical.dicom_identity import others_of, places_of
 from ecg_transformers.data.readers.clinical.dicom_parts import without_samples
 from ecg_transformers.data.readers.clinical.identity import Patient, day_of_digits, sex_of, time_of_digits
 from ecg_transformers.data.readers.clinical.record import MAX_TEXTS, Sheet, make_record
@@ -40,17 +41,6 @@ _TIMES = (
     ("AcquisitionDate", "AcquisitionTime"),
     ("ContentDate", "ContentTime"),
     ("StudyDate", "StudyTime"),
-)
-_IDENTIFYING = (
-    "OtherPatientIDs",
-    "PatientAddress",
-    "ReferringPhysicianName",
-    "OperatorsName",
-    "PhysiciansOfRecord",
-    "PerformingPhysicianName",
-    "NameOfPhysiciansReadingStudy",
-    "InstitutionName",
-    "AccessionNumber",
 )
 
 
@@ -198,7 +188,8 @@ def _patient(data: Any) -> Patient:
         birth_date=day_of_digits(_text(data, "PatientBirthDate")),
         age=int(age[:-1]) * years if years is not None and age[:-1].isdecimal() and len(age) < 6 else None,
         sex=sex_of(_text(data, "PatientSex")),
-        others={keyword: _text(data, keyword) for keyword in _IDENTIFYING if _text(data, keyword)},
+        others=others_of(data),
+        places=places_of(data),
     )
 
 

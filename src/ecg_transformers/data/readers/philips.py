@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from ecg_transformers.data.errors import (
 )
 from ecg_transformers.data.readers.arrays import Hints
 from ecg_transformers.data.readers.clinical.base64 import base64_bytes
-from ecg_transformers.data.readers.clinical.identity import Patient, iso_date, sex_of, time_of_texts
+from ecg_transformers.data.readers.clinical.identity import Patient, add_text, iso_date, sex_of, time_of_texts
 from ecg_transformers.data.readers.clinical.kinds import PHILIPS
 from ecg_transformers.data.readers.clinical.leads import lead_of_text
 from ecg_transformers.data.readers.clinical.record import MAX_TEXTS, Samples, Sheet, make_record
@@ -32,7 +33,19 @@ VERSIONS = ("1.03", "1.04", "1.04.01", "1.04.02")
 _MOST_LEADS = 12
 _ALLOCATED = 16  # files have room for so many leads, those beyond the declared ones flat
 _SIGNAL = "dataacquisition/signalcharacteristics"
-_STAFF = "dataacquisition/acquirer"
+_IDENTIFYING = (
+    "dataacquisition/acquirer",
+    "orderinfo",
+    "documentinfo/editor",
+    "patient/generalpatientdata",
+    "userdefines",
+)
+_TELLS_WHO = re.compile(
+    r"id$|mrn|ssn|name|number|phone|account|clinician|physician|doctor|operator|technician|nurse|editor|"
+    r"institution|facility|department|room|bed|location|address|street|city|zip|ward|site|value$"
+)
+_OWN = ("patientid", "lastname", "firstname", "middlename")
+_PLACE = re.compile(r"institution|facility|department|room|bed|location|address|street|city|zip|ward|site|value$")
 
 
 @dataclass
@@ -239,12 +252,9 @@ def _fill_sheet(root: Element, sheet: Sheet) -> None:
     acquisition, person = root.find("dataacquisition"), root.find("patient/generalpatientdata")
     born = _empty(text_of(person, "age/dateofbirth"))
     years = text_of(person, "age/years")
-    identity = {
-        f"{part.tag}": _empty(text_of(part)) for part in root.findall(_STAFF + "/*") + root.findall("orderinfo/*")
-    }
-    identity |= {key: _empty(text_of(person, key)) for key in ("MRN", "uniquepatientid")}
+    others, places = _identity(root)
     sheet.patient = Patient(
-        id=_empty(text_of(person, "patientid")) or identity["MRN"] or identity["uniquepatientid"],
+        id=next(filter(None, (_empty(text_of(person, tag)) for tag in ("patientid", "MRN", "uniquepatientid"))), ""),
         names=[
             name
             for part in ("lastname", "firstname", "middlename")
@@ -253,7 +263,8 @@ def _fill_sheet(root: Element, sheet: Sheet) -> None:
         birth_date=_date(born),
         age=float(years) if years.isdecimal() and len(years) < 4 else None,
         sex=sex_of(text_of(person, "sex")),
-        others={key: value for key, value in identity.items() if len(value) > 2},
+        others=others,
+        places=places,
     )
     if acquisition is not None:
         sheet.acquired = time_of_texts(acquisition.get("date", ""), acquisition.get("time", ""))
@@ -270,6 +281,21 @@ def _fill_sheet(root: Element, sheet: Sheet) -> None:
     sheet.facts["measurements"] = {
         part.tag: text_of(part)[:60] for part in measured if _empty(text_of(part)) and not len(part)
     }
+
+
+def _identity(root: Element) -> tuple[dict[str, str], dict[str, str]]:
+    """Further ids and names of persons, and places, by the elements (or attributes) they stand in."""
+    others: dict[str, str] = {}
+    places: dict[str, str] = {}
+    for way in _IDENTIFYING:
+        for top in root.findall(way):
+            for node in top.iter():
+                for tag, text in ((node.tag, text_of(node)), *node.attrib.items()):
+                    text = _empty(text.strip())
+                    tag = tag.lower()
+                    if len(text) > 2 and tag not in _OWN and _TELLS_WHO.search(tag):
+                        add_text(places if _PLACE.search(tag) else others, tag, text)
+    return others, places
 
 
 def _statement(node: Element) -> list[str]:

@@ -14,9 +14,12 @@ from ecg_transformers.data.readers.clinical.identity import Patient
 from ecg_transformers.data.readers.clinical.leads import distinct_names
 from ecg_transformers.data.readers.limits import Limits
 from ecg_transformers.data.record import DigitalRecord, ECGRecord
+from ecg_transformers.signal.leads import STANDARD_LEADS
 
 MAX_TEXTS = 2000
 MAX_TEXT = 4000
+MAX_ALL_TEXTS = 200_000
+"""Signs of all statements together; a report has a few thousand."""
 
 
 @dataclass
@@ -68,7 +71,8 @@ def make_record(path: Path, hints: Hints, limits: Limits, samples: Samples, shee
             raise HeaderError(f"a count of {step} mV is no scale of an ECG.", path=path, lead=name)
     if (samples.step < 0).any():
         sheet.flags.append("inverted_gain")
-    names = distinct_names(samples.names, sheet.flags)
+    names = names_without_identity(samples.names, sheet.patient, hints.keep_identity)
+    names = distinct_names(names, sheet.flags)
     chosen = pick(names, hints.lead_names, path, path.stem) if hints.lead_names else None
     if chosen is not None:
         samples = _some_leads(samples, chosen)
@@ -101,7 +105,9 @@ def metadata_of(sheet: Sheet, keep_identity: bool) -> dict[str, Any]:
     facts |= sheet.patient.metadata(keep_identity, sheet.acquired)
     texts: dict[str, Any] = {"statements": tidy(sheet.statements), **sheet.facts}
     texts = {key: value for key, value in texts.items() if value not in (None, "", [], {})}
-    facts |= texts if keep_identity else sheet.patient.hide_in(texts)
+    if not keep_identity:
+        texts = dict(zip(texts, sheet.patient.hide_in(list(texts.values()))))
+    facts |= texts
     if sheet.flags:
         facts["flags"] = list(dict.fromkeys(sheet.flags))
     return facts
@@ -109,8 +115,20 @@ def metadata_of(sheet: Sheet, keep_identity: bool) -> dict[str, Any]:
 
 def tidy(texts: list[str]) -> list[str]:
     """Texts as written, without blanks around them and empty ones, of bounded number and length."""
-    found = [" ".join(text.replace("\0", " ").split())[:MAX_TEXT] for text in texts[:MAX_TEXTS]]
+    found, left = [], MAX_ALL_TEXTS
+    for text in texts[:MAX_TEXTS]:
+        text = " ".join(text.replace("\0", " ").split())[: min(MAX_TEXT, left)]
+        left -= len(text)
+        found.append(text)
     return [text for text in found if text]
+
+
+def names_without_identity(names: list[str], patient: Patient, keep_identity: bool) -> list[str]:
+    """Lead names as a file has them; of those that are no usual ones, what identifies the patient is hidden."""
+    if keep_identity or all(name in STANDARD_LEADS for name in names):
+        return names
+    hidden = patient.hide_in(names)
+    return [own if own in STANDARD_LEADS else name for own, name in zip(names, hidden)]
 
 
 def window(hints: Hints, length: int, path: Path) -> tuple[int, int]:
