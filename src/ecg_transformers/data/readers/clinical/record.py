@@ -149,9 +149,19 @@ def cut(record: DigitalRecord | ECGRecord, hints: Hints, path: Path) -> DigitalR
     """The samples that `start` and `stop` ask for of a record that was read whole."""
     if isinstance(record, DigitalRecord):
         start, stop = window(hints, len(record.samples), path)
-        return replace(record, samples=np.ascontiguousarray(record.samples[start:stop]))
+        samples = np.ascontiguousarray(record.samples[start:stop])
+        return replace(record, samples=samples, annotations=_beats_within(record.annotations, start, stop))
     start, stop = window(hints, record.num_samples, path)
-    return replace(record, signal=np.ascontiguousarray(record.signal[start:stop]))
+    signal = np.ascontiguousarray(record.signal[start:stop])
+    return replace(record, signal=signal, annotations=_beats_within(record.annotations, start, stop))
+
+
+def _beats_within(annotations: dict[str, np.ndarray] | None, start: int, stop: int) -> dict[str, np.ndarray] | None:
+    if annotations is None or "beat_samples" not in annotations:
+        return annotations
+    here = (annotations["beat_samples"] >= start) & (annotations["beat_samples"] < stop)
+    beats = {key: values[here] if key.startswith("beat_") else values for key, values in annotations.items()}
+    return {**beats, "beat_samples": beats["beat_samples"] - start}
 
 
 def _some_leads(samples: Samples, chosen: list[int]) -> Samples:
