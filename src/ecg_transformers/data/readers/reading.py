@@ -12,7 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from ecg_transformers.data.errors import ECGDataError, OptionError, RecordNotFoundError, UnsupportedFormatError
+from ecg_transformers.data.errors import (
+    ECGDataError,
+    HeaderError,
+    LimitError,
+    OptionError,
+    RecordNotFoundError,
+    UnsupportedFormatError,
+)
 from ecg_transformers.data.readers.arrays import Hints, agreed_rate
 from ecg_transformers.data.readers.clinical.kinds import EMPTY
 from ecg_transformers.data.readers.clinical.record import cut
@@ -127,6 +134,9 @@ def read_stored(path: str | Path, *, limits: Limits | None = None, **hints: Any)
             return _read_wfdb(path, request, limits or DEFAULT_LIMITS)
         except OSError as error:
             raise _unreadable(path, error) from error
+        except (HeaderError, LimitError):
+            if clinical_kind(Path(path)) is None:  # it is a header, and damaged
+                raise
     path = Path(path)
     kind = format_of(path, request.root, follow_links=request.follow_links)
     reader = _reader_of(kind)
@@ -214,8 +224,6 @@ def format_of(path: str | Path, root: str | Path | None = None, *, follow_links:
     path = path if isinstance(path, Path) else Path(path)
     if "\0" in str(path):
         raise OptionError("a path holds a NUL character.")
-    if path.suffix == ".hea":  # no other format has this suffix
-        return "wfdb"
     kind = clinical_kind(path, root, follow_links=follow_links)
     if kind is not None and kind.key is not None:
         return kind.key
