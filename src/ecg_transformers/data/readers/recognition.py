@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from ecg_transformers.data.errors import ECGDataError, UnsupportedFormatError
+from ecg_transformers.data.errors import ECGDataError, MissingDependencyError, UnsupportedFormatError
 from ecg_transformers.data.readers.aecg import read_aecg
 from ecg_transformers.data.readers.arrays import Hints
 from ecg_transformers.data.readers.clinical.kinds import EMPTY, HDF5, HEAD_BYTES, Kind, is_wfdb_annotation, recognise
@@ -89,7 +89,7 @@ def clinical_reader(key: str) -> Reader | None:
 def with_format(error: ECGDataError, key: str) -> ECGDataError:
     """The same error with the name of the format in its sentence."""
     name = _NAMES[key]
-    if name.lower() in error.reason.lower():
+    if name.lower() in error.reason.lower() or isinstance(error, MissingDependencyError):  # which says it, too
         return error
     return type(error)(f"{name}: {error.reason}", path=error.path, record=error.record, lead=error.lead)
 

@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element, ParseError, TreeBuilder
 from ecg_transformers.data.errors import HeaderError, LimitError, MissingDependencyError, TruncatedError
 from ecg_transformers.data.readers.arrays import Hints
 from ecg_transformers.data.readers.clinical.encoding import decoded
-from ecg_transformers.data.readers.clinical.kinds import Kind
+from ecg_transformers.data.readers.clinical.kinds import AECG, Kind
 from ecg_transformers.data.readers.limits import Limits, read_bytes
 
 MAX_XML_BYTES = 2**25
@@ -32,7 +32,8 @@ def read_xml(path: Path, kind: Kind, hints: Hints, limits: Limits) -> tuple[Elem
         from defusedxml.ElementTree import DefusedXMLParser
     except ImportError as error:
         raise MissingDependencyError(
-            f"this is a {kind.title}: install ecg_transformers[clinical] to read it.", path=path
+            f"this is {'an' if kind is AECG else 'a'} {kind.title}: install ecg_transformers[clinical] to read it.",
+            path=path,
         ) from error
     content = read_bytes(path, min(limits.max_file_bytes, MAX_XML_BYTES), hints.root, follow_links=hints.follow_links)
     text, contradicts = decoded(content)
