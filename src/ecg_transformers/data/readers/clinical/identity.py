@@ -14,6 +14,8 @@ import hmac
 import os
 import re
 import secrets
+from collections import deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import pairwise
@@ -29,6 +31,10 @@ _LETTERS = str.maketrans(
 )  # no digits: a stand-in never looks like an id or a date
 _EMPTY = {"", "---", "unknown", "none", "anonymous", "anonymized", "x"}
 HIDDEN = "[hidden]"
+_MOST_SOUGHT = 100_000
+"""Characters of all words that are looked for in a file's texts; where there are more, the texts are withheld."""
+_TOKEN = re.compile(r"\w+|\W")
+_DOTLESS = str.maketrans("İı", "ii")
 _TITLE = re.compile(r"^(?:(?:dr|prof|med|mr|mrs|ms|md)\b\.?\s*)+", re.IGNORECASE)
 Texts = TypeVar("Texts")
 
@@ -85,8 +91,7 @@ class Patient:
         words = {word for word in words if word.lower() not in _EMPTY}
         if not words:
             return value
-        patterns = [_pattern_of(word) for word in sorted(words, key=len, reverse=True)]
-        return _hidden(value, re.compile("|".join(patterns), re.IGNORECASE))
+        return _hidden(value, _Words(words)) if sum(map(len, words)) <= _MOST_SOUGHT else _withheld(value)
 
 
 def _is_short_name(word: str) -> bool:
@@ -99,20 +104,107 @@ def _has_no_case(word: str) -> bool:
     return word.isalpha() and word.lower() == word.upper()
 
 
-def _pattern_of(word: str) -> str:
-    """Finds a word where it stands alone, a short one only spelt as names are; signs without case need no gaps."""
-    if _has_no_case(word):
-        return re.escape(word)
-    spelt = "|".join(map(re.escape, dict.fromkeys((word, word.upper(), word.capitalize()))))
-    return rf"(?<!\w)(?:{re.escape(word) if len(word) > 2 else f'(?-i:{spelt})'})(?!\w)"
+class _Words:
+    """Finds words where they stand alone, short ones only spelt as names are; signs without case need no gaps.
+
+    All words are looked for at once (Aho and Corasick 1975), so a text costs its length, however many words there are.
+    """
+
+    def __init__(self, words: set[str]) -> None:
+        gapless = {word for word in words if _has_no_case(word)}
+        short = {word for word in words - gapless if len(word) == 2}
+        self.exact = {spelt for word in short for spelt in (word, word.upper(), word.capitalize())}
+        self.alone = _Automaton([_folded(token) for token in _TOKEN.findall(word)] for word in words - gapless - short)
+        self.gapless = _Automaton(gapless)
+
+    def hide(self, text: str) -> str:
+        spans = self.gapless.spans(text, range(len(text) + 1)) if self.gapless else []
+        matches = list(_TOKEN.finditer(text))
+        edges = [*(match.start() for match in matches), len(text)]
+        tokens = [match[0] for match in matches]
+        spans += [(edges[i], edges[i + 1]) for i, token in enumerate(tokens) if token in self.exact]
+        if self.alone:
+            spans += self.alone.spans([_folded(token) for token in tokens], edges)
+        parts, at = [], 0
+        for start, stop in _joined(spans):
+            parts += [text[at:start], HIDDEN]
+            at = stop
+        return "".join([*parts, text[at:]])
 
 
-def _hidden(value: Any, pattern: re.Pattern[str]) -> Any:
+class _Automaton:
+    """Sequences of symbols, all found in one pass over a longer one."""
+
+    def __init__(self, words: Iterable[Sequence[str]]) -> None:
+        self.next: list[dict[str, int]] = [{}]
+        self.longest = [0]
+        """For each state the length of the longest word that ends there."""
+        for word in words:
+            state = 0
+            for symbol in word:
+                if symbol not in self.next[state]:
+                    self.next[state][symbol] = len(self.next)
+                    self.next.append({})
+                    self.longest.append(0)
+                state = self.next[state][symbol]
+            self.longest[state] = len(word)
+        self.shorter = [0] * len(self.next)
+        """For each state that of its longest end which is a beginning of some word."""
+        queue = deque(self.next[0].values())
+        while queue:
+            state = queue.popleft()
+            for symbol, deeper in self.next[state].items():
+                self.shorter[deeper] = self._step(self.shorter[state], symbol)
+                self.longest[deeper] = self.longest[deeper] or self.longest[self.shorter[deeper]]
+                queue.append(deeper)
+
+    def __bool__(self) -> bool:
+        return len(self.next) > 1
+
+    def _step(self, state: int, symbol: str) -> int:
+        while state and symbol not in self.next[state]:
+            state = self.shorter[state]
+        return self.next[state].get(symbol, 0)
+
+    def spans(self, symbols: Sequence[str], edges: Sequence[int]) -> list[tuple[int, int]]:
+        """From where to where words stand; `edges` says where each symbol begins, and where the last one ends."""
+        found, state = [], 0
+        for place, symbol in enumerate(symbols, 1):
+            state = self._step(state, symbol)
+            if self.longest[state]:
+                found.append((edges[place - self.longest[state]], edges[place]))
+        return found
+
+
+def _joined(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Spans in order, those that overlap as one."""
+    result: list[tuple[int, int]] = []
+    for start, stop in sorted(spans):
+        if result and start < result[-1][1]:
+            result[-1] = (result[-1][0], max(stop, result[-1][1]))
+        else:
+            result.append((start, stop))
+    return result
+
+
+def _folded(text: str) -> str:
+    """Without regard to case, the Turkish letters included."""
+    return text.translate(_DOTLESS).casefold()
+
+
+def _hidden(value: Any, words: _Words) -> Any:
     if isinstance(value, str):
-        return pattern.sub(HIDDEN, value)
+        return words.hide(value)
     if isinstance(value, dict):
-        return {_hidden(key, pattern): _hidden(part, pattern) for key, part in value.items()}
-    return [_hidden(part, pattern) for part in value] if isinstance(value, list) else value
+        return {_hidden(key, words): _hidden(part, words) for key, part in value.items()}
+    return [_hidden(part, words) for part in value] if isinstance(value, list) else value
+
+
+def _withheld(value: Any, within: bool = False) -> Any:
+    """Nothing of what was written but the names that we give to it, which are the keys of the outer dictionary."""
+    if isinstance(value, dict):
+        return {HIDDEN: HIDDEN} if within else {key: _withheld(part, True) for key, part in value.items()}
+    return [HIDDEN] if isinstance(value, list) else HIDDEN if isinstance(value, str) else value
 
 
 def stand_in(own_id: str) -> str:
@@ -166,7 +258,7 @@ def _key_in(folder: Path) -> bytes:
 
 def clean(text: str) -> str:
     """A text without NUL, control characters and blanks around it."""
-    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
+    return " ".join(text.translate({ord(sign): " " for sign in set(text) if not sign.isprintable()}).split())
 
 
 def sex_of(text: str) -> str:
@@ -192,13 +284,16 @@ def iso_time(day: str, hour: int = 0, minute: int = 0, second: int = 0) -> str:
 
 
 def time_of_digits(text: str) -> str:
-    """A time written `YYYYMMDD[HHMM[SS]]…`, as HL7 and DICOM have it, in our form; "" for anything else."""
-    match = re.match(r"\s*(\d{4})(\d{2})(\d{2})((?:\d{2}){2,3})?", text)
+    """A time written `YYYYMMDD[HH[MM[SS]]]…`, as HL7 and DICOM have it, in our form; "" for anything else.
+
+    It is the time of the place; how far that is from Greenwich (`+0100`, `-0330`) may stand behind it.
+    """
+    match = re.match(r"\s*(\d{4})(\d{2})(\d{2})((?:\d{2}){1,3})?", text)
     if match is None:
         return ""
     day = iso_date(int(match[1]), int(match[2]), int(match[3]))
     clock = match[4]
-    return iso_time(day, int(clock[:2]), int(clock[2:4]), int(clock[4:6] or 0)) if clock else day
+    return iso_time(day, int(clock[:2]), int(clock[2:4] or 0), int(clock[4:6] or 0)) if clock else day
 
 
 def day_of_digits(text: str) -> str:

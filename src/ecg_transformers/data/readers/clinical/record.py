@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from ecg_transformers.data.record import DigitalRecord, ECGRecord
 
 MAX_TEXTS = 2000
 MAX_TEXT = 4000
+_MAX_OF_ALL = 2**20
+"""Statements and measurements of a file: their number, the characters of each, and of all together."""
 
 
 @dataclass
@@ -99,18 +102,42 @@ def metadata_of(sheet: Sheet, keep_identity: bool) -> dict[str, Any]:
     if sheet.acquired:
         facts["acquired"] = sheet.acquired
     facts |= sheet.patient.metadata(keep_identity, sheet.acquired)
-    texts: dict[str, Any] = {"statements": tidy(sheet.statements), **sheet.facts}
+    texts, shortened = _bounded({"statements": tidy(sheet.statements), **sheet.facts})
     texts = {key: value for key, value in texts.items() if value not in (None, "", [], {})}
     facts |= texts if keep_identity else sheet.patient.hide_in(texts)
+    if shortened or len(sheet.statements) > MAX_TEXTS:
+        sheet.flags.append("texts_shortened")
     if sheet.flags:
         facts["flags"] = list(dict.fromkeys(sheet.flags))
     return facts
 
 
 def tidy(texts: list[str]) -> list[str]:
-    """Texts as written, without blanks around them and empty ones, of bounded number and length."""
-    found = [" ".join(text.replace("\0", " ").split())[:MAX_TEXT] for text in texts[:MAX_TEXTS]]
+    """Texts as written, without blanks around them and empty ones."""
+    found = [" ".join(text.replace("\0", " ").split()) for text in texts[:MAX_TEXTS]]
     return [text for text in found if text]
+
+
+def _bounded(texts: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    """Texts, lists and dictionaries of bounded number and length, and whether something was left out for it."""
+    left, shortened = _MAX_OF_ALL, False
+
+    def cut(value: Any) -> Any:
+        nonlocal left, shortened
+        if isinstance(value, list) and value and not isinstance(value[0], str):  # places of gaps: no texts
+            return value
+        if isinstance(value, (list, dict)):
+            shortened = shortened or len(value) > MAX_TEXTS
+            if isinstance(value, dict):
+                return {cut(key): cut(part) for key, part in islice(value.items(), MAX_TEXTS)}
+            return [cut(part) for part in value[:MAX_TEXTS]]
+        if not isinstance(value, str):
+            return value
+        most = min(MAX_TEXT, left)
+        shortened, left = shortened or len(value) > most, left - min(len(value), most)
+        return value[:most]
+
+    return cut(texts), shortened
 
 
 def window(hints: Hints, length: int, path: Path) -> tuple[int, int]:
