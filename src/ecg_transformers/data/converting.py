@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ecg_transformers.data.errors import ECGDataError, LimitError, OptionError
+from ecg_transformers.data.errors import ECGDataError, OptionError
 from ecg_transformers.data.options import check_choice
 from ecg_transformers.data.readers.converted import comment_lines, facts_of, sidecar_text
 from ecg_transformers.data.readers.limits import DEFAULT_LIMITS
@@ -172,10 +172,7 @@ def _survey(path: Path, hints: dict[str, Any]) -> _Recording:
         )
         _join(metadata, beats, part, found.length)
         found.length += len(part.samples) if isinstance(part, DigitalRecord) else part.num_samples
-        if found.length * len(part.lead_names) > DEFAULT_LIMITS.max_ratio * size:
-            raise LimitError(
-                f"with its gaps the recording has more than {found.length} samples, far more than it holds.", path=path
-            )
+        DEFAULT_LIMITS.check_growth(found.length, len(part.lead_names), size, path=path)
     names = {name for part in beats for name in part}
     found.record.annotations = {name: np.concatenate([part[name] for part in beats]) for name in sorted(names)} or None
     found.record.metadata = metadata

@@ -93,13 +93,12 @@ class _Reading:
             return self._made(digital[start - first * samples : stop - first * samples], None, self.sheet)
         starts = self._starts()
         length = int(starts[-1]) + samples
-        if length > self.limits.max_ratio * self.header.records * samples and self.hints.stop is None:
-            raise LimitError(
-                f"with its gaps the recording has {length} samples, far more than it holds; read its parts "
-                "(gaps='split' in folders and tables), or give start= and stop=.",
-                path=self.path,
-            )
         start, stop = window(self.hints, length, self.path)
+        stored = self.header.records * samples * len(self.signals) * self.header.width
+        way_out = (
+            ": its gaps are too long; read its parts (gaps='split' in folders and tables), or give start= and stop="
+        )
+        self.limits.check_growth(stop - start, len(self.signals), stored, path=self.path, way_out=way_out)
         self.limits.check_shape(stop - start, len(self.signals), path=self.path)
         return self._with_gaps(starts, start, stop)
 

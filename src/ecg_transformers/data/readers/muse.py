@@ -75,6 +75,7 @@ def read_muse(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECGRe
         raise SignalError(
             f"the leads have unequal lengths ({sorted({lead.declared for lead in wave.leads})}).", path=path
         )
+    limits.check_growth(length, len(wave.leads), sum(lead.counts.nbytes for lead in wave.leads), path=path)
     counts = np.zeros((length, len(wave.leads)), dtype=np.int16)
     missing = np.zeros(counts.shape, dtype=bool)
     for column, lead in enumerate(wave.leads):
@@ -96,7 +97,7 @@ def _rhythms(root: Element, path: Path) -> list[Element]:
     waves = root.findall("Waveform")
     rhythm = [wave for wave in waves if text_of(wave, "WaveformType").lower() == "rhythm"]
     if not rhythm:
-        types = ", ".join(text_of(wave, "WaveformType")[:20] or "without type" for wave in waves) or "none"
+        types = ", ".join(text_of(wave, "WaveformType")[:20] or "without type" for wave in waves[:5]) or "none"
         raise SignalError(f"the file holds no waveform of type Rhythm (waveforms: {types}).", path=path)
     return rhythm
 

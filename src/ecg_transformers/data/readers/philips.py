@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree.ElementTree import Element
@@ -24,7 +23,7 @@ from ecg_transformers.data.readers.clinical.kinds import PHILIPS
 from ecg_transformers.data.readers.clinical.leads import lead_of_text
 from ecg_transformers.data.readers.clinical.record import MAX_TEXTS, Samples, Sheet, make_record
 from ecg_transformers.data.readers.clinical.xli import restore_limb_leads, unpack_leads
-from ecg_transformers.data.readers.clinical.xml import number_of, read_xml, text_of
+from ecg_transformers.data.readers.clinical.xml import number_of, numbers_in, read_xml, text_of
 from ecg_transformers.data.readers.limits import Limits
 from ecg_transformers.data.record import DigitalRecord, ECGRecord
 from ecg_transformers.signal.leads import LIMB_LEADS, STANDARD_LEADS
@@ -71,6 +70,7 @@ def read_philips(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | EC
     layout = _layout(root, hints, path)
     limits.check_shape(layout.length, len(layout.names), path=path)
     text = text_of(root, "waveforms/parsedwaveforms")
+    limits.check_growth(layout.length, len(layout.names), len(text), path=path)
     counts, missing = _counts(text, layout, hints, path, flags)
     if layout.compressed and tuple(layout.names[:6]) == LIMB_LEADS:
         counts = restore_limb_leads(counts)
@@ -205,10 +205,8 @@ def _counts(
 
 def _plain(text: str, path: Path) -> np.ndarray:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # numpy stops at what is no number, with a warning
-            values = np.fromstring(text.replace(",", " "), dtype=np.float64, sep=" ")
-    except (ValueError, DeprecationWarning) as error:
+        values = numbers_in(text.replace(",", " "))
+    except ValueError as error:
         raise HeaderError("the plain samples hold something that is no number.", path=path) from error
     if not np.isfinite(values).all() or (np.abs(values) > 2**30).any() or (values != np.rint(values)).any():
         raise HeaderError("the plain samples hold something that is no whole number.", path=path)
@@ -227,10 +225,11 @@ def _without_pulse(
     high = together & (counts[:, 0] == height) & (counts.shape[1] > 1)
     low = together & (counts[:, 0] == 0)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], high, [False]]).astype(np.int8)))
-    for start, stop in zip(edges[::2].tolist(), edges[1::2].tolist()):
-        before, after = _reach(low, start - 1, -1) + 1, _reach(low, stop, 1)
-        if stop - start < 10 or start - before < 5:
-            continue
+    starts, stops = edges[::2], edges[1::2]
+    others = np.concatenate([[-1], np.flatnonzero(~low), [len(low)]])  # the stretches of zeros lie between these
+    befores, afters = others[np.searchsorted(others, starts) - 1] + 1, others[np.searchsorted(others, stops)]
+    pulses = np.flatnonzero((stops - starts >= 10) & (starts - befores >= 5))
+    for before, after in zip(befores[pulses].tolist(), afters[pulses].tolist()):
         flags.append("calibration_pulse_removed")
         if after == len(counts):
             if before == 0:
@@ -239,13 +238,6 @@ def _without_pulse(
         missing = np.zeros(counts.shape, dtype=bool) if missing is None else missing
         missing[before:after] = True
     return counts, missing
-
-
-def _reach(low: np.ndarray, start: int, step: int) -> int:
-    """The first place from `start` on, in steps of 1 or -1, that is not low."""
-    while 0 <= start < len(low) and low[start]:
-        start += step
-    return start
 
 
 def _fill_sheet(root: Element, sheet: Sheet) -> None:

@@ -22,7 +22,7 @@ Texts = TypeVar("Texts")
 
 _LONGEST, _MOST_WORDS = 128, 16
 _MOST_SIGNS = 2**18
-"""Of all that identifies; a name that is longer is none."""
+"""Of all that identifies one patient; where there are more, texts are withheld."""
 _WORD = re.compile(r"\d+|[^\W\d_](?:(?!(?<=[a-zß-öø-ÿ])[A-ZÀ-ÖØ-Þ])[^\W\d_])*")
 _PART = re.compile(r"\d+|[^\W\d_]+")
 _NAME = re.compile(r"[^\W\d_]+")
@@ -125,15 +125,14 @@ class Hiding:
 
     def hide_in(self, value: Texts) -> Texts:
         """A text, or lists and dictionaries of texts, with `[hidden]` for all that identifies."""
+        if self._left < 0:
+            return _each_text(value, lambda _: HIDDEN)
         return _each_text(value, self._hidden) if self else value
 
     def _within(self, texts: Iterable[str]) -> list[str]:
-        kept = []
-        for text in texts:
-            text = unicodedata.normalize("NFC", text)[: self._left]
-            self._left -= len(text)
-            kept.append(text)
-        return kept
+        kept = [unicodedata.normalize("NFC", text) for text in texts]
+        self._left -= sum(map(len, kept))
+        return kept if self._left >= 0 else []
 
     def _add_name(self, name: str) -> None:
         """The words of a name, and neighbours written without a gap, as user names and some scripts do."""

@@ -22,7 +22,7 @@ from typing import Any
 from ecg_transformers.data.cache import cache_folders
 from ecg_transformers.data.readers.clinical.hiding import NO_IDENTITY, Hiding, Texts
 
-MAX_TEXTS_OF_IDENTITY = 200
+MAX_TEXTS_OF_IDENTITY = 2000
 KEY_NAME = "identity.key"
 KEY_VARIABLE = "ECG_IDENTITY_KEY"
 _LETTERS = str.maketrans(
@@ -150,7 +150,7 @@ def _key_in(folder: Path) -> bytes:
 
 def clean(text: str) -> str:
     """A text without NUL, control characters and blanks around it."""
-    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
+    return " ".join(text.translate({ord(sign): " " for sign in set(text) if not sign.isprintable()}).split())
 
 
 def sex_of(text: str) -> str:
@@ -176,13 +176,16 @@ def iso_time(day: str, hour: int = 0, minute: int = 0, second: int = 0) -> str:
 
 
 def time_of_digits(text: str) -> str:
-    """A time written `YYYYMMDD[HHMM[SS]]…`, as HL7 and DICOM have it, in our form; "" for anything else."""
-    match = re.match(r"\s*(\d{4})(\d{2})(\d{2})((?:\d{2}){2,3})?", text)
+    """A time written `YYYYMMDD[HH[MM[SS]]]…`, as HL7 and DICOM have it, in our form; "" for anything else.
+
+    It is the time of the place; how far that is from Greenwich (`+0100`, `-0330`) may stand behind it.
+    """
+    match = re.match(r"\s*(\d{4})(\d{2})(\d{2})((?:\d{2}){1,3})?", text)
     if match is None:
         return ""
     day = iso_date(int(match[1]), int(match[2]), int(match[3]))
     clock = match[4]
-    return iso_time(day, int(clock[:2]), int(clock[2:4]), int(clock[4:6] or 0)) if clock else day
+    return iso_time(day, int(clock[:2]), int(clock[2:4] or 0), int(clock[4:6] or 0)) if clock else day
 
 
 def day_of_digits(text: str) -> str:

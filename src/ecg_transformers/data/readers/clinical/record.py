@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from ecg_transformers.signal.leads import STANDARD_LEADS
 
 MAX_TEXTS = 2000
 MAX_TEXT = 4000
-MAX_ALL_TEXTS = 200_000
-"""Signs of all statements together; a report has a few thousand."""
+_MAX_OF_ALL = 2**20
+"""Statements and measurements of a file: their number, the characters of each, and of all together."""
 
 
 @dataclass
@@ -103,24 +104,44 @@ def metadata_of(sheet: Sheet, keep_identity: bool) -> dict[str, Any]:
     if sheet.acquired:
         facts["acquired"] = sheet.acquired
     facts |= sheet.patient.metadata(keep_identity, sheet.acquired)
-    texts: dict[str, Any] = {"statements": tidy(sheet.statements), **sheet.facts}
+    texts, shortened = _bounded({"statements": tidy(sheet.statements), **sheet.facts})
     texts = {key: value for key, value in texts.items() if value not in (None, "", [], {})}
     if not keep_identity:
         texts = dict(zip(texts, sheet.patient.hide_in(list(texts.values()))))
     facts |= texts
+    if shortened or len(sheet.statements) > MAX_TEXTS:
+        sheet.flags.append("texts_shortened")
     if sheet.flags:
         facts["flags"] = list(dict.fromkeys(sheet.flags))
     return facts
 
 
 def tidy(texts: list[str]) -> list[str]:
-    """Texts as written, without blanks around them and empty ones, of bounded number and length."""
-    found, left = [], MAX_ALL_TEXTS
-    for text in texts[:MAX_TEXTS]:
-        text = " ".join(text.replace("\0", " ").split())[: min(MAX_TEXT, left)]
-        left -= len(text)
-        found.append(text)
+    """Texts as written, without blanks around them and empty ones."""
+    found = [" ".join(text.replace("\0", " ").split()) for text in texts[:MAX_TEXTS]]
     return [text for text in found if text]
+
+
+def _bounded(texts: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    """Texts, lists and dictionaries of bounded number and length, and whether something was left out for it."""
+    left, shortened = _MAX_OF_ALL, False
+
+    def cut(value: Any) -> Any:
+        nonlocal left, shortened
+        if isinstance(value, list) and value and not isinstance(value[0], str):  # places of gaps: no texts
+            return value
+        if isinstance(value, (list, dict)):
+            shortened = shortened or len(value) > MAX_TEXTS
+            if isinstance(value, dict):
+                return {cut(key): cut(part) for key, part in islice(value.items(), MAX_TEXTS)}
+            return [cut(part) for part in value[:MAX_TEXTS]]
+        if not isinstance(value, str):
+            return value
+        most = min(MAX_TEXT, left)
+        shortened, left = shortened or len(value) > most, left - min(len(value), most)
+        return value[:most]
+
+    return cut(texts), shortened
 
 
 def names_without_identity(names: list[str], patient: Patient, keep_identity: bool) -> list[str]:
