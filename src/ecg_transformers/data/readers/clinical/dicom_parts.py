@@ -24,6 +24,8 @@ _UNDEFINED = 0xFFFFFFFF
 _SYNTAX, _WAVEFORMS, _SAMPLES, _ANNOTATIONS = (0x0002, 0x0010), (0x5400, 0x0100), (0x5400, 0x1010), (0x0040, 0xB020)
 _ITEM, _ITEM_END, _SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE00D), (0xFFFE, 0xE0DD)
 _MAX_DEPTH = 8
+_MAX_SEQUENCES = 2**16
+"""Bytes of all sequences but those of waveforms and annotations."""
 _MAX_VALUE = 2**16
 """Bytes of a single element, of those that are no sequence: beyond it are pictures and private data."""
 _MAX_ELEMENTS, _MAX_OF_ANNOTATIONS, _ITEM_COST = 50_000, 30_000, 6
@@ -86,7 +88,7 @@ class _Walk:
 
     def __init__(self, content: bytes | mmap.mmap, path: Path) -> None:
         self.mapped, self.content, self.path = content, memoryview(content), path
-        self.left = _MAX_ELEMENTS
+        self.left, self.room = _MAX_ELEMENTS, _MAX_SEQUENCES
         self.order, self.explicit, start = "<", True, 132 if content[128:132] == b"DICM" else 0
         syntax = b""
         while content[start : start + 2] == b"\2\0":
@@ -112,7 +114,12 @@ class _Walk:
                 place = self._annotations(place, header, size, rest, result)
                 continue
             stop = self._behind(place, end, 0) if size == _UNDEFINED else place + header + size
-            if stop <= end and size <= _MAX_VALUE and not self._is_sequence(place, header, size):
+            if self._is_sequence(place, header, size):  # small ones may name persons, whom texts must not name
+                self.room -= stop - place
+                is_kept = stop <= end and self.room >= 0
+            else:
+                is_kept = stop <= end and size <= _MAX_VALUE
+            if is_kept:
                 rest.append(bytes(self.content[place:stop]))
             place = stop
         result.rest = b"".join(rest)
