@@ -3,6 +3,7 @@
 import re
 import struct
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,9 @@ from ecg_transformers.data.errors import (
     UnitError,
     UnsupportedFormatError,
 )
-from ecg_transformers.data.readers import read_parts, read_record
+from ecg_transformers.data.readers import aecg, dicom, philips, read_parts, read_record, scp
+from ecg_transformers.data.readers.clinical import record as texts
+from ecg_transformers.data.readers.clinical import xml
 from ecg_transformers.data.readers.clinical.identity import Patient
 from ecg_transformers.data.readers.limits import Limits
 
@@ -554,3 +557,22 @@ def test_a_part_of_a_day_takes_little_memory(kind, hospital, tmp_path):
     tracemalloc.stop()
     assert record.num_samples == 2000
     assert peak < 12 * 2**20
+
+
+# the page of the docs
+
+
+def test_the_docs_tell_the_limits_of_the_code():
+    text = (Path(__file__).resolve().parents[3] / "docs" / "clinical_formats.md").read_text(encoding="utf-8")
+    limits = Limits()
+    for row in (
+        f"{limits.max_leads} leads, {limits.max_samples:,} samples a lead (of the part that is read), "
+        f"{limits.max_file_bytes // 2**20} MiB a file",
+        f"{xml.MAX_XML_BYTES // 2**20} MiB, {xml.MAX_DEPTH} elements within each other, {xml.MAX_NODES:,} elements",
+        f"| {aecg.MAX_DIGITS:,} characters of digits a lead |",
+        f"| Philips XML | {philips.MOST_LEADS} leads |",
+        f"| {scp.MAX_DECODED:,} samples of all leads together |",
+        f"{dicom.MAX_GROUPS} multiplex groups; a deflated file: {dicom.MAX_INFLATED // 2**20} MiB unpacked",
+        f"{texts.MAX_TEXTS:,} statements of {texts.MAX_TEXT:,} characters",
+    ):
+        assert row in text

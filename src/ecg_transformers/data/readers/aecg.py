@@ -23,7 +23,7 @@ from ecg_transformers.data.record import DigitalRecord, ECGRecord
 _MAX_PARTS = 20
 _PERIODIC = 5
 """Digits of an increment from which on they are the beginning of a number that does not end."""
-_MAX_DIGITS = 2**23  # characters a lead, an hour and more at 500 Hz
+MAX_DIGITS = 2**23  # characters a lead, an hour and more at 500 Hz
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 _SUBJECT = "componentOf/timepointEvent/componentOf/subjectAssignment/subject/trialSubject"
 _PLACE = re.compile(r"organization|location|place|facility|site")
@@ -173,7 +173,7 @@ def _lead(name: str, value: Element, hints: Hints, path: Path, limits: Limits) -
 
 
 def _digits(text: str, name: str, path: Path, limits: Limits) -> np.ndarray:
-    if len(text) > min(_MAX_DIGITS, 24 * limits.max_samples):
+    if len(text) > min(MAX_DIGITS, 24 * limits.max_samples):
         raise LimitError("the lead has more digits than samples are allowed.", path=path, lead=name)
     try:
         values = numbers_in(text)

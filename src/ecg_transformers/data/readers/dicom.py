@@ -33,8 +33,8 @@ from ecg_transformers.data.readers.limits import Limits
 from ecg_transformers.data.record import DigitalRecord, ECGRecord
 
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
-_MAX_INFLATED = 2**26
-_MAX_GROUPS = 64
+MAX_INFLATED = 2**26
+MAX_GROUPS = 64
 _LEAST_UNLABELLED = 2.0
 _WAVEFORM_CLASS = "1.2.840.10008.5.1.4.1.1.9."
 _TIMES = (
@@ -76,8 +76,8 @@ def _groups(data: Any, parts: Split, path: Path, limits: Limits) -> list[Group]:
     items = _sequence(data, "WaveformSequence")
     if not items:
         raise _without_waveform(data, path)
-    if len(items) > _MAX_GROUPS:
-        raise LimitError(f"{len(items)} multiplex groups are more than {_MAX_GROUPS}.", path=path)
+    if len(items) > MAX_GROUPS:
+        raise LimitError(f"{len(items)} multiplex groups are more than {MAX_GROUPS}.", path=path)
     groups, cut = [], bool(parts.missing)
     for number, (item, content) in enumerate(zip(items, parts.samples), 1):
         try:
@@ -113,7 +113,7 @@ def _inflated(content: bytes | mmap.mmap, path: Path, limits: Limits) -> bytes |
     if content[132:136] != b"\x02\0\0\0" or content[136:138] != b"UL":
         raise HeaderError("the file meta group of a deflated DICOM file does not begin with its length.", path=path)
     start = 144 + int.from_bytes(content[140:144], "little")
-    most = min(_MAX_INFLATED, 2 * limits.room(len(content)))
+    most = min(MAX_INFLATED, 2 * limits.room(len(content)))
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         plain = inflater.decompress(content[start:], most)

@@ -29,7 +29,7 @@ from ecg_transformers.data.record import DigitalRecord, ECGRecord
 from ecg_transformers.signal.leads import LIMB_LEADS, STANDARD_LEADS
 
 VERSIONS = ("1.03", "1.04", "1.04.01", "1.04.02")
-_MOST_LEADS = 12
+MOST_LEADS = 12
 _ALLOCATED = 16  # files have room for so many leads, those beyond the declared ones flat
 _SIGNAL = "dataacquisition/signalcharacteristics"
 _IDENTIFYING = (
@@ -143,9 +143,9 @@ def _names(node: Element, signal: Element | None, hints: Hints, path: Path) -> l
     )
     labels = (node.get("leadlabels") or "").split()
     number = int(number_of(count or str(len(labels)), "the number of leads", path))
-    if number > _MOST_LEADS:
+    if number > MOST_LEADS:
         raise UnsupportedFormatError(
-            f"the file has {number} leads; where those beyond {_MOST_LEADS} lie is not established.", path=path
+            f"the file has {number} leads; where those beyond {MOST_LEADS} lie is not established.", path=path
         )
     if labels and 1 <= number <= len(labels):
         return [lead_of_text(label) for label in labels[:number]]

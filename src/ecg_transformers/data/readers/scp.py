@@ -28,7 +28,7 @@ _HEAD = 16
 _MAX_ZONES = 20_000
 _MAX_OVERLAP = 4
 """How many times over the zones of the reference beat may cover the recording; there is one for each beat."""
-_MAX_DECODED = 2_000_000
+MAX_DECODED = 2_000_000
 _NANOVOLT = 1e-6
 
 
@@ -118,8 +118,8 @@ def _leads(body: bytes, path: Path, limits: Limits) -> tuple[list[_Lead], bool]:
             raise HeaderError(f"the lead runs from sample {first} to {last}.", path=path, lead=name)
         limits.check_shape(last, 1, path=path)
         leads.append(_Lead(name, first, last))
-    if sum(lead.length for lead in leads) > _MAX_DECODED:
-        raise LimitError(f"the leads declare more than {_MAX_DECODED} samples together.", path=path)
+    if sum(lead.length for lead in leads) > MAX_DECODED:
+        raise LimitError(f"the leads declare more than {MAX_DECODED} samples together.", path=path)
     return leads, bool(body[1] & 1)
 
 

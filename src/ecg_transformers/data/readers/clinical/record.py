@@ -19,7 +19,7 @@ from ecg_transformers.signal.leads import STANDARD_LEADS
 
 MAX_TEXTS = 2000
 MAX_TEXT = 4000
-_MAX_OF_ALL = 2**20
+MAX_OF_ALL = 2**20
 """Statements and measurements of a file: their number, the characters of each, and of all together."""
 
 
@@ -124,7 +124,7 @@ def tidy(texts: list[str]) -> list[str]:
 
 def _bounded(texts: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     """Texts, lists and dictionaries of bounded number and length, and whether something was left out for it."""
-    left, shortened = _MAX_OF_ALL, False
+    left, shortened = MAX_OF_ALL, False
 
     def cut(value: Any) -> Any:
         nonlocal left, shortened
