@@ -1,6 +1,7 @@
 """Nothing that identifies a patient is in what any verb writes or says by default, training and its cache included."""
 
 import importlib.util
+import io
 import json
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 
 from ecg_transformers.cli import main
 from ecg_transformers.data.loading import load_ecg_dataset
+from ecg_transformers.data.readers import read_record
+from ecg_transformers.data.readers.clinical.identity import Patient
 from ecg_transformers.models.registry import get_method
 from tests.support.small_runs import overrides
 from tests.support.xecg_files import small_model
@@ -119,3 +122,75 @@ def test_no_verb_writes_or_says_who_the_patient_is(folder, hospital, tmp_path, c
     }  # hidden, and still one patient in one part
     assert sum(map(len, stand_ins.values())) == PATIENTS
     assert set(pq.read_table(tuned / "predictions.parquet").column("patient_id").to_pylist()) == stand_ins["test"]
+
+
+SPELLINGS = {
+    "dates": "11.7.1943|7/11/1943|11 Jul 1943|July 11, 1943|11th of July 1943|1943.07.11|11.07.43|1943-07-11T06:30:00|19430711|"
+    "19430711063000|11. Juli 43|11-JUL-1943|11JUL1943|11.VII.1943|11 juillet 1943|11 de julio de 1943|1943年7月11|11. 7. 1943|"
+    "430711|Jul 1943|07/1943",
+    "names": "Brömbach|BROMBACH|Broembach|Brombachs|Brömbach's|Brombach_Wendeline|WendelineBroembach|wbrombach|Bro\u0308mbach",
+    "ids": "Zx-80917|ZX80917|zx 80917|Zx-0080917|80917|0080917|Zx.80917|ACC-2019-000123|acc2019123|OLD 55512",
+    "others": "Dr. Kasimir|KASIMIR, Ada|Kowalski|von Tellheim|Klinikum Musterstadt|Musterstadt|Seestraße 7|SEESTRASSE 7|Aylin",
+}
+SAID = (
+    "Sinus rhythm, left bundle branch block, QT 400 ms, 12 leads, 22.08.2019, anterior ST elevation in V1-V6, 76 years"
+)
+
+
+@pytest.mark.parametrize("kind", SPELLINGS)
+def test_free_text_hides_every_spelling_of_what_identifies(kind):
+    patient = Patient(
+        id="Zx-0080917",
+        names=["Brömbach", "Wendeline"],
+        birth_date="1943-07-11",
+        others={"AccessionNumber": "ACC-2019-000123", "OtherPatientIDs": "OLD-55512", "tech": "kowalski01"}
+        | {"ReferringPhysicianName": "Kasimir^Ada", "ResponsiblePerson": "Freifrau von Tellheim^Aylin"},
+        places={"InstitutionName": "St. Elisabeth Klinikum Musterstadt", "PatientAddress": "Seestraße 7"},
+    )
+    for spelling in SPELLINGS[kind].split("|"):
+        hidden = patient.hide_in(f"Old infarct ({spelling}) of 2019")
+        left = hidden.replace("Old infarct (", "").replace(") of 2019", "").replace("[hidden]", "")
+        assert left.strip(" _'’s.日7") in ("", "Dr", "von", "Klinikum", "-01"), spelling
+    assert patient.hide_in(SAID) == SAID
+
+
+def test_who_is_named_anywhere_in_a_dicom_file_is_hidden_in_its_texts(hospital, tmp_path):
+    """The attributes of the basic profile of DICOM PS3.15, of persons (PN) all, nested ones too."""
+    pydicom = pytest.importorskip("pydicom", reason="hospital formats need the extra [clinical]")
+    told = {
+        "OtherPatientNames": "Vorname^Otilie",
+        "OtherPatientIDs": "OLD-55512",
+        "ResponsiblePerson": "Tellheim^Minna",
+        "PatientMotherBirthName": "Quellmann",
+        "InstitutionName": "Klinikum Musterstadt",
+        "InstitutionalDepartmentName": "Abteilung Zwiebelturm",
+        "AccessionNumber": "ACC2019000123",
+        "PatientAddress": "Seestrasse 7",
+        "PatientTelephoneNumbers": "+49 7531 445566",
+        "NameOfPhysiciansReadingStudy": "Wolkenstein^Oswald",
+        "DeviceSerialNumber": "SN98765",
+    }
+    item = pydicom.Dataset()
+    item.PatientID, item.PersonName = "NESTED-4242", "Hohenfels^Burkhart"
+    for number, text in enumerate([*told.values(), item.PatientID, str(item.PersonName)]):
+        hospital.STATEMENTS = ["Sinus rhythm", f"told by {text.replace('^', ' ')}, seen"]
+        file = pydicom.dcmread(io.BytesIO(hospital.dicom(hospital.ecg_counts(40))))
+        for keyword, value in told.items():
+            setattr(file, keyword, value)
+        file.OtherPatientIDsSequence = [item]
+        file.save_as(tmp_path / f"{number}.dcm")
+        said = json.dumps(read_record(tmp_path / f"{number}.dcm").metadata)
+        assert [word for word in text.replace("^", " ").split() if len(word) > 1 and word in said] in (
+            [],
+            ["Abteilung"],
+            ["Klinikum"],
+        )
+
+
+def test_lead_names_of_an_edf_file_hide_the_patient(hospital, tmp_path):
+    content = hospital.edf(hospital.ecg_counts(200, ["II", "V5"]))
+    content = content.replace(b"II".ljust(16), b"ECG Brombach II".ljust(16)[:16], 1)
+    (tmp_path / "r.edf").write_bytes(content)
+    record = read_record(tmp_path / "r.edf")
+    assert "Brombach" not in json.dumps([record.lead_names, record.metadata])
+    assert record.lead_names[1] == "V5"

@@ -1,6 +1,7 @@
 """`convert_record`: what was read is written whole, without identity, and read again equal."""
 
 import importlib.util
+import itertools
 import json
 from pathlib import Path
 
@@ -8,8 +9,8 @@ import numpy as np
 import pytest
 
 from ecg_transformers.data.converting import convert_record, convert_records
-from ecg_transformers.data.errors import OptionError
-from ecg_transformers.data.readers import read_digital, read_record
+from ecg_transformers.data.errors import ECGDataError, OptionError
+from ecg_transformers.data.readers import patient_in_file, read_digital, read_record, reading
 from ecg_transformers.data.readers.reading import read_stored
 
 SUFFIXES = {"wfdb": ".hea", "npz": ".npz", "csv": ".csv"}
@@ -50,6 +51,67 @@ def test_the_identity_is_left_out_unless_asked_for(hospital, tmp_path):
     assert [word for word in hospital.IDENTIFYING if word.encode() in hidden] == []
     assert hospital.LAST in (tmp_path / "kept" / "a.hea").read_text()
     assert json.loads((tmp_path / "kept" / "d.npz.json").read_text())["patient_id"] == hospital.ID
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_converted_folder_tells_all_that_the_originals_told(keep, hospital, tmp_path):
+    """Patient, age, sex, time, statements (umlauts among them), measurements and beats; hidden and kept identities."""
+    hospital.STATEMENTS = ["Sinus rhythm", f"Überleitung von Frau {hospital.LAST} verzögert", "76", "true"]
+    files = hospital.every_format(400)
+    for name, content, *_ in files:
+        (tmp_path / name).write_bytes(content)
+    beats = b"".join(bytes([ord(label), 32, 80, 0]) for label in "NVPC")
+    holter = hospital.ishne(hospital.ecg_counts(400, ["V1", "V2", "V3"]), magic=b"ANN  1.0", tail=b"\x0a\0\0\0" + beats)
+    (tmp_path / "f.ann").write_bytes(holter)
+    for to, (name, *_) in itertools.product(SUFFIXES, files):
+        written = convert_record(tmp_path / name, tmp_path / to, to, keep_identity=keep)
+        assert patient_in_file(written) == patient_in_file(tmp_path / name)
+        for asked in (False, True):
+            before = read_record(tmp_path / name, keep_identity=asked and keep)
+            after = read_record(written, keep_identity=asked)
+            facts = [{key: value for key, value in one.metadata.items() if key != "flags"} for one in (before, after)]
+            assert facts[0] == facts[1], (name, to)
+            assert set(before.metadata.get("flags", [])) <= set(after.metadata.get("flags", []))
+            assert (after.patient_id, repr(after.annotations)) == (before.patient_id, repr(before.annotations))
+    cut = read_record(tmp_path / "wfdb" / "f.hea", start=100, stop=200).annotations
+    assert (cut["beat_samples"].tolist(), cut["beat_symbols"].tolist()) == ([70], ["V"])
+
+
+def test_parts_give_the_same_bytes_and_an_interruption_leaves_nothing(hospital, tmp_path, monkeypatch):
+    for name, content, *_ in [*hospital.long_files(400), hospital.cart_files(400)[0]]:
+        (tmp_path / name).write_bytes(content)
+        for to in SUFFIXES:
+            whole = convert_record(tmp_path / name, tmp_path / "whole", to)
+            with monkeypatch.context() as small:
+                small.setattr(reading, "_PART", 100)  # 400 samples end with a part, and 399 more would not
+                convert_record(tmp_path / name, tmp_path / "parts", to)
+        for path in (tmp_path / "whole").glob(f"{whole.stem}.*"):
+            assert (tmp_path / "parts" / path.name).read_bytes() == path.read_bytes(), path.name
+    moved = Path.rename
+
+    def interrupted(self, target):
+        if Path(target).suffix == ".hea":
+            raise KeyboardInterrupt
+        return moved(self, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        convert_record(tmp_path / name, tmp_path / "broken", "wfdb")
+    assert list((tmp_path / "broken").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "facts", ["[", '{"annotations": {"beat_samples": [9999], "beat_symbols": ["N"]}', '{"patient_id": 7']
+)
+def test_a_changed_description_is_told_and_one_of_others_is_left_alone(facts, hospital, tmp_path):
+    (tmp_path / "g.edf").write_bytes(hospital.long_files(400)[1][1])
+    written = convert_record(tmp_path / "g.edf", tmp_path / "out", "npz")
+    beside = written.with_name("g.npz.json")
+    beside.write_text(f'{{"other": {facts}')
+    assert read_record(written).patient_id is None
+    beside.write_text(f'{{"identity_hidden": true, {facts[1:]}}}')
+    with pytest.raises(ECGDataError, match=r"g\.npz"):
+        read_record(written)
 
 
 def test_wfdb_keeps_counts_time_and_statements(hospital, tmp_path):

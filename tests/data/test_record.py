@@ -134,3 +134,10 @@ def test_errors_travel_between_processes_whole():
     assert isinstance(error, ValueError)
     assert (error.path, error.record, error.lead, error.reason) == ("a/b", "r", "V1", "it is flat.")
     assert str(error) == "file 'a/b', record 'r', lead 'V1': it is flat."
+
+
+def test_rows_that_are_no_millivolts_say_so():
+    row = a_record(metadata={"flags": ["z_scores"]}).to_row(["a", "b"], "multilabel")
+    with pytest.warns(UserWarning, match="z-scores of each lead, not millivolts"):
+        assert ECGRecord.from_row(row).units == "z-score"
+    assert a_record().units == "mV"

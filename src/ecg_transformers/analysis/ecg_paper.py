@@ -110,7 +110,9 @@ def plot_ecg(
     if waves is not None:
         said = "   ".join(filter(None, (said, in_words(wave_intervals(waves)))))
         _write_key(figure)
-    _write_margins(figure, name if title is None else title, said, shown, len(signal) / rate, rate)
+    _write_margins(
+        figure, name if title is None else title, said, shown, len(signal) / rate, rate, getattr(record, "units", "mV")
+    )
     return figure
 
 
@@ -267,6 +269,7 @@ def _write_margins(
     shown: tuple[float, float],
     duration: float,
     rate: float,
+    units: str,
 ) -> None:
     width, height = figure.get_size_inches() * _INCH_MM
     left = _MARGIN_MM / width
@@ -274,7 +277,7 @@ def _write_margins(
     if said:
         figure.text(left, 1 - 7.5 / height, said, fontsize=9, color=INK, va="top")
     part = "" if shown[1] - shown[0] >= duration - 1 / rate else f"   {shown[0]:g}–{shown[1]:g} s of {duration:g} s"
-    scale = f"25 mm/s   10 mm/mV   {rate:g} Hz{part}"
+    scale = f"25 mm/s   10 mm/{units}   {rate:g} Hz{part}"
     figure.text(left, 2.2 / height, scale, fontsize=8, color=MUTED)
     if said:
         figure.text(1 - left, 2.2 / height, NOT_A_MEDICAL_DEVICE, fontsize=8, color=MUTED, ha="right")

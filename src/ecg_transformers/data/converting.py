@@ -3,14 +3,17 @@
 WFDB keeps the file's own counts and scale, in as many bits as they need (16, 24 for most BDF, 32): the numbers come out
 again. NPZ and CSV hold float32 millivolt, from which a count of 24 bits can still be told.
 The identity of the patient is left out unless it is asked for; what the file says beside its samples (age, sex, time,
-statements, the stand-in for the patient) goes into the comments of the header, or into a JSON file beside.
+statements, beats, the stand-in for the patient) is written beside them and read again (`readers.converted`).
+A recording of a day is read twice, in parts: once for its length and range, once to be written.
 """
 
 from __future__ import annotations
 
-import json
+import itertools
 import re
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
@@ -20,12 +23,15 @@ import numpy as np
 
 from ecg_transformers.data.errors import ECGDataError, OptionError
 from ecg_transformers.data.options import check_choice
-from ecg_transformers.data.readers.reading import read_stored
-from ecg_transformers.data.record import DigitalRecord, ECGRecord
+from ecg_transformers.data.readers.converted import comment_lines, facts_of, sidecar_text
+from ecg_transformers.data.readers.limits import DEFAULT_LIMITS
+from ecg_transformers.data.readers.reading import read_stored_parts
+from ecg_transformers.data.record import DigitalRecord, ECGRecord, to_millivolt
 from ecg_transformers.files import replacing, temporary_folder
 
 TARGETS = ("wfdb", "npz", "csv")
 _MOST_TIMES = 100
+_BLOCK = 2**17
 
 
 class Converted(NamedTuple):
@@ -61,7 +67,7 @@ def convert_records(
 def convert_record(path: str | Path, output_dir: str | Path, to: str = "wfdb", **hints: Any) -> Path:
     """Write one record; returns the file to open (`.hea`, `.npz`, `.csv`).
 
-    The files appear together when all of them are written.
+    The files appear together when all of them are written; after an error or an interruption none of them is there.
 
     Raises:
         ECGDataError: the record cannot be read, a file of that name is there already, the folder cannot be written to.
@@ -71,75 +77,208 @@ def convert_record(path: str | Path, output_dir: str | Path, to: str = "wfdb", *
         PosixPath('converted/export.hea')
     """
     check_choice("convert-record: the target", to, TARGETS)
-    record = read_stored(path, **hints)
-    name = re.sub(r"[^A-Za-z0-9_\-]", "_", record.record_id) or "record"  # what WFDB allows in a name
+    recording = _survey(Path(path), hints)
+    name = re.sub(r"[^A-Za-z0-9_\-]", "_", recording.record.record_id) or "record"  # what WFDB allows in a name
     folder = Path(output_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with temporary_folder(folder) as beside:
-            main = _WRITERS[to](record, beside, name)
-            made = sorted(beside.iterdir(), key=lambda file: file == main)  # the one to open comes last
-            for file in made:
-                if (folder / file.name).exists():
-                    raise OptionError(f"{file.name} is there already; give another folder.", path=folder)
-            for file in made:
-                with replacing(folder / file.name) as free:
-                    file.rename(free)
+            main = _WRITERS[to](recording, beside, name)
+            _publish(sorted(beside.iterdir(), key=lambda file: file == main), folder)  # the one to open comes last
     except OSError as error:
         raise ECGDataError(f"the record cannot be written here ({error.strerror or error}).", path=folder) from error
     return folder / main.name
 
 
-def _write_wfdb(record: DigitalRecord | ECGRecord, folder: Path, name: str) -> Path:
+def _publish(made: list[Path], folder: Path) -> None:
+    for file in made:
+        if (folder / file.name).exists():
+            raise OptionError(f"{file.name} is there already; give another folder.", path=folder)
+    done: list[Path] = []
+    try:
+        for file in made:
+            done.append(folder / file.name)
+            with replacing(done[-1]) as free:
+                file.rename(free)
+    except BaseException:  # an interruption, too, leaves all or nothing
+        for written in done:
+            written.unlink(missing_ok=True)
+        raise
+
+
+@dataclass
+class _Recording:
+    """A file that is read as often as needed, in parts of bounded size.
+
+    Attributes:
+        record: its first part, with what the whole says beside the samples.
+        length: samples a lead.
+        low, high: of each lead, in counts where `is_digital`, else in millivolts; NaN where a lead has no value at all.
+    """
+
+    read: Callable[[], Iterator[DigitalRecord | ECGRecord]]
+    record: DigitalRecord | ECGRecord
+    keep_identity: bool
+    is_digital: bool = True
+    length: int = 0
+    low: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    high: np.ndarray = field(default_factory=lambda: np.zeros(0))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return facts_of(self.record, self.keep_identity)
+
+    def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Counts (or millivolts) `(block, L)` and what is missing, from the beginning to the end."""
+        for part in self.read():
+            if self.is_digital and isinstance(part, DigitalRecord):
+                for at in range(0, len(part.samples), _BLOCK):
+                    block = part.samples[at : at + _BLOCK]
+                    yield block, block == np.iinfo(block.dtype).min
+                continue
+            signal = part.to_record().signal if isinstance(part, DigitalRecord) else part.signal
+            for at in range(0, len(signal), _BLOCK):
+                yield signal[at : at + _BLOCK], np.isnan(signal[at : at + _BLOCK])
+
+    def millivolts(self) -> Iterator[np.ndarray]:
+        """float32 `(block, L)` from the beginning to the end."""
+        for block, _ in self.blocks():
+            if self.is_digital and isinstance(self.record, DigitalRecord):
+                block = to_millivolt(block, self.record.gain, self.record.offset)
+            yield block
+
+
+def _survey(path: Path, hints: dict[str, Any]) -> _Recording:
+    """Length, range, and what a recording says beside its samples.
+
+    Raises:
+        LimitError: its gaps make it far longer than its file.
+    """
+
+    def read() -> Iterator[DigitalRecord | ECGRecord]:
+        return read_stored_parts(path, **hints)
+
+    parts = read()
+    first, second = next(parts), next(parts, None)
+    found = _Recording(read, replace(first), bool(hints.get("keep_identity")))
+    if second is None:  # nothing is won by reading it again
+        found.read = lambda: iter([first])
+    beats: list[dict[str, np.ndarray]] = []
+    metadata = dict(first.metadata)
+    size = path.stat().st_size if path.is_file() else 2**62
+    for part in itertools.chain([first], [] if second is None else [second], parts):
+        found.is_digital = (
+            found.is_digital and isinstance(part, DigitalRecord) and bool((np.abs(part.offset) < 2**31).all())
+        )
+        _join(metadata, beats, part, found.length)
+        found.length += len(part.samples) if isinstance(part, DigitalRecord) else part.num_samples
+        DEFAULT_LIMITS.check_growth(found.length, len(part.lead_names), size, path=path)
+    names = {name for part in beats for name in part}
+    found.record.annotations = {name: np.concatenate([part[name] for part in beats]) for name in sorted(names)} or None
+    found.record.metadata = metadata
+    low, high = [], []
+    for block, missing in found.blocks():
+        values = np.where(missing, np.nan, block)
+        low.append(np.fmin.reduce(values, axis=0))
+        high.append(np.fmax.reduce(values, axis=0))
+    found.low, found.high = np.fmin.reduce(low), np.fmax.reduce(high)
+    return found
+
+
+def _join(
+    metadata: dict[str, Any], beats: list[dict[str, np.ndarray]], part: DigitalRecord | ECGRecord, at: int
+) -> None:
+    """What a part that begins at a sample adds: flags, gaps and beats in the time of the whole."""
+    flags = [*metadata.get("flags", []), *part.metadata.get("flags", [])]
+    if flags:
+        metadata["flags"] = list(dict.fromkeys(flags))
+    if "gaps" in part.metadata:
+        gaps = metadata["gaps"] if at else []
+        for start, stop in part.metadata["gaps"]:
+            if gaps and gaps[-1][1] == start + at:
+                gaps[-1][1] = stop + at
+            else:
+                gaps.append([start + at, stop + at])
+        metadata["gaps"] = gaps
+    if part.annotations is not None:
+        beats.append({key: value + at if key == "beat_samples" else value for key, value in part.annotations.items()})
+
+
+def _write_wfdb(recording: _Recording, folder: Path, name: str) -> Path:
     import wfdb
 
-    samples, gain, baseline, fmt = _whole_counts(record)
+    record = recording.record
+    gain, baseline, times, width = _scale(recording)
+    leads = len(record.lead_names)
+    sums, first = np.zeros(leads, dtype=np.int64), np.zeros(leads, dtype=np.int64)
+    with (folder / f"{name}.dat").open("wb") as stream:
+        at = 0
+        for counts in _counts(recording, gain, baseline, times):
+            counts[counts == _MISSING] = -(2 ** (8 * width - 1))
+            first = first if at else counts[0]
+            at += len(counts)
+            sums = (sums + counts.sum(axis=0)) % 65536
+            stream.write(np.ascontiguousarray(counts.astype("<i4").view("u1").reshape(-1, 4)[:, :width]).tobytes())
     acquired = _acquired(record)
-    wfdb.wrsamp(
-        name,
+    each: dict[str, Any] = {"file_name": f"{name}.dat", "fmt": str(8 * width), "units": "mV"}
+    each |= {"adc_res": 8 * width, "adc_zero": 0, "block_size": 0}
+    wfdb.Record(
+        record_name=name,
+        n_sig=leads,
         fs=record.sampling_rate,
-        units=["mV"] * len(record.lead_names),
-        sig_name=list(record.lead_names),
-        d_signal=samples,
-        fmt=[fmt] * len(record.lead_names),
-        adc_gain=gain.tolist(),
-        baseline=baseline.tolist(),
-        comments=_comments(record),
+        sig_len=recording.length,
         base_date=acquired.date() if acquired else None,
         base_time=acquired.time() if acquired else None,
-        write_dir=str(folder),
-    )
-    beats = (record.annotations or {}).get("beat_samples")
-    if record.annotations is not None and beats is not None and len(beats):
-        symbols = [_WFDB_BEATS.get(str(symbol), "Q") for symbol in record.annotations["beat_symbols"]]
-        wfdb.wrann(name, "atr", np.asarray(beats), symbol=symbols, fs=record.sampling_rate, write_dir=str(folder))
+        **{key: [value] * leads for key, value in each.items()},
+        adc_gain=gain.tolist(),
+        baseline=baseline.tolist(),
+        init_value=first.tolist(),
+        checksum=sums.tolist(),
+        sig_name=list(record.lead_names),
+        comments=[*record.metadata.get("comments", ()), *comment_lines(recording.facts)],
+    ).wrheader(str(folder))
+    beats = record.annotations or {}
+    if len(beats.get("beat_samples", ())):
+        own = [str(symbol) for symbol in beats["beat_symbols"]]
+        symbols = [_WFDB_BEATS.get(symbol, "Q") for symbol in own]
+        notes = [symbol if symbol != usual else "" for symbol, usual in zip(own, symbols)]
+        places = np.asarray(beats["beat_samples"])
+        wfdb.wrann(name, "atr", places, symbol=symbols, aux_note=notes, fs=record.sampling_rate, write_dir=str(folder))
     return folder / f"{name}.hea"
 
 
 _WFDB_BEATS = {"N": "N", "V": "V", "S": "S", "P": "/", "B": "B", "X": "|", "U": "Q"}
-"""Beat labels of ISHNE in WFDB's letters; calibration pulses and others become Q (unclassifiable)."""
+"""Beat labels of ISHNE in WFDB's letters; calibration pulses and others become Q (unclassifiable). Notes keep their own."""
+_MISSING = -(2**62)
 
 
-def _whole_counts(record: DigitalRecord | ECGRecord) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
-    """Counts, counts a millivolt, whole baselines, and the narrowest WFDB format that holds them beside "no value".
+def _scale(recording: _Recording) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Counts a millivolt, whole baselines, times the file's own counts, and bytes of the narrowest WFDB format.
 
     WFDB's baseline is whole, that of EDF often a half: such a lead is stored as a small multiple of its counts.
     """
-    if isinstance(record, DigitalRecord) and (np.abs(record.offset) < 2**31).all():
-        counts = record.samples.astype(np.int64)
-        missing = record.samples == np.iinfo(record.samples.dtype).min
-        gain, offset = (np.broadcast_to(np.asarray(v, float), counts.shape[1:]) for v in (record.gain, record.offset))
+    low, high, record = np.nan_to_num(recording.low), np.nan_to_num(recording.high), recording.record
+    if recording.is_digital and isinstance(record, DigitalRecord):
+        gain, offset = (np.broadcast_to(np.asarray(v, float), low.shape) for v in (record.gain, record.offset))
     else:
-        whole = record.to_record() if isinstance(record, DigitalRecord) else record
-        counts, missing, gain, offset = _over_the_range(whole.signal)
-    counts[missing] = 0
-    reach = np.maximum(np.abs(counts).max(axis=0), np.abs(offset))
+        gain, offset = _over_the_range(recording.low, recording.high)
+        low, high = np.rint(low * gain + offset), np.rint(high * gain + offset)
+    reach = np.maximum(np.maximum(np.abs(low), np.abs(high)), np.abs(offset))
     times = np.array([_whole_after(start, most) for start, most in zip(offset, (2**31 - 1) / np.maximum(reach, 1))])
-    counts *= times
-    widest = np.abs(counts).max()
-    fmt = next((bits for bits in (16, 24) if widest < 2 ** (bits - 1)), 32)
-    counts[missing] = -(2 ** (fmt - 1))
-    return counts, gain * times, np.rint(offset * times).astype(np.int64), str(fmt)
+    widest = (np.maximum(np.abs(low), np.abs(high)) * times).max()
+    width = next((width for width in (2, 3) if widest < 2 ** (8 * width - 1)), 4)
+    return gain * times, np.rint(offset * times).astype(np.int64), times, width
+
+
+def _counts(recording: _Recording, gain: np.ndarray, baseline: np.ndarray, times: np.ndarray) -> Iterator[np.ndarray]:
+    """Whole numbers `(block, L)` as they are to be stored."""
+    for block, missing in recording.blocks():
+        if recording.is_digital:
+            counts = block.astype(np.int64) * times
+        else:
+            counts = np.rint(np.where(missing, 0.0, block.astype(np.float64)) * gain + baseline).astype(np.int64)
+        counts[missing] = _MISSING
+        yield counts
 
 
 def _whole_after(offset: float, most: float) -> int:
@@ -147,19 +286,15 @@ def _whole_after(offset: float, most: float) -> int:
     return Fraction(offset).limit_denominator(max(1, int(min(most, _MOST_TIMES)))).denominator
 
 
-def _over_the_range(signal: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Counts of 24 bits over the range of each lead of a signal in millivolts, what is missing, gain and offset."""
-    values = signal.astype(np.float64)
-    missing = np.isnan(values)
-    low = np.where(missing, np.inf, values).min(axis=0)
-    high = np.where(missing, -np.inf, values).max(axis=0)
+def _over_the_range(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Gain and offset of 24 bits over the range of each lead in millivolts."""
+    low, high = low.astype(np.float64), high.astype(np.float64)
     middle = np.where(np.isfinite(low), (low + high) / 2, 0.0)
     reach = np.where(np.isfinite(low), (high - low) / 2, 0.0)
     reach = np.maximum(reach, np.abs(middle) / 200)  # the baseline has 31 bits
     with np.errstate(divide="ignore"):
         gain = np.exp2(np.clip(np.floor(np.log2((2**23 - 2) / reach)), -40, 24))
-    offset = -np.rint(middle * gain)
-    return np.rint(np.where(missing, 0.0, values) * gain + offset).astype(np.int64), missing, gain, offset
+    return gain, -np.rint(middle * gain)
 
 
 def _acquired(record: DigitalRecord | ECGRecord) -> datetime | None:
@@ -169,59 +304,54 @@ def _acquired(record: DigitalRecord | ECGRecord) -> datetime | None:
         return None
 
 
-def _comments(record: DigitalRecord | ECGRecord) -> list[str]:
-    """Lines `key: value` for the header, ASCII, as WFDB wants them."""
-    lines = []
-    for key, value in _facts(record).items():
-        values = value if isinstance(value, list) else [value]
-        lines += [f"{key}: {part if isinstance(part, str) else json.dumps(part)}" for part in values]
-    clean = (" ".join(line.split()).encode("ascii", "replace").decode() for line in lines)
-    return [line[:900] for line in clean if line]
-
-
-def _facts(record: DigitalRecord | ECGRecord) -> dict[str, Any]:
-    facts = {"patient_id": record.patient_id, **record.metadata}
-    return {key: value for key, value in facts.items() if value not in (None, [], {}, "")}
-
-
-def _write_npz(record: DigitalRecord | ECGRecord, folder: Path, name: str) -> Path:
-    whole = record.to_record() if isinstance(record, DigitalRecord) else record
-    path = folder / f"{name}.npz"
-    np.savez_compressed(
-        path,
-        signal=whole.signal,
-        sampling_rate=np.float64(whole.sampling_rate),
-        lead_names=np.array(whole.lead_names),
-        units=np.array("mV"),
-    )
-    _write_sidecar(whole, path)
+def _write_npz(recording: _Recording, folder: Path, name: str) -> Path:
+    """As `numpy.savez_compressed` writes it, but for the samples, which need not be in memory at once."""
+    record, path = recording.record, folder / f"{name}.npz"
+    shape = (recording.length, len(record.lead_names))
+    small = {"sampling_rate": np.float64(record.sampling_rate), "lead_names": np.array(record.lead_names)}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("signal.npy", "w", force_zip64=True) as stream:
+            _npy_head(stream, shape)
+            for block in recording.millivolts():
+                stream.write(np.ascontiguousarray(block, dtype="<f4").tobytes())
+        for key, value in {**small, "units": np.array("mV")}.items():
+            with archive.open(f"{key}.npy", "w") as stream:
+                np.lib.format.write_array(stream, np.asanyarray(value), allow_pickle=False)
+    _write_sidecar(recording, path)
     return path
 
 
-def _write_csv(record: DigitalRecord | ECGRecord, folder: Path, name: str) -> Path:
+def _npy_head(stream: Any, shape: tuple[int, int]) -> None:
+    np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": shape})
+
+
+def _write_csv(recording: _Recording, folder: Path, name: str) -> Path:
     """A column of seconds, then one a lead; nine digits give every float32 again."""
-    whole = record.to_record() if isinstance(record, DigitalRecord) else record
-    path = folder / f"{name}.csv"
+    record, path = recording.record, folder / f"{name}.csv"
+    names = (f'"{lead}"' if "," in lead else lead for lead in record.lead_names)
+    line = ",".join(["%.9g"] * (1 + len(record.lead_names)))
     with path.open("w", encoding="utf-8", newline="") as stream:
-        stream.write(",".join(["time_s", *(f'"{lead}"' if "," in lead else lead for lead in whole.lead_names)]) + "\n")
-        for number, row in enumerate(whole.signal):
-            cells = ("" if np.isnan(value) else f"{value:.9g}" for value in row)
-            stream.write(f"{number / whole.sampling_rate:.9g},{','.join(cells)}\n")
-    _write_sidecar(whole, path)
+        stream.write(",".join(["time_s", *names]) + "\n")
+        at = 0
+        for block in recording.millivolts():
+            times = (np.arange(at, at + len(block)) / record.sampling_rate).tolist()
+            at += len(block)
+            for second, row in zip(times, block.tolist()):
+                stream.write(f"{line % (second, *row)}\n".replace("nan", ""))
+    _write_sidecar(recording, path)
     return path
 
 
-def _write_sidecar(record: ECGRecord, path: Path) -> None:
+def _write_sidecar(recording: _Recording, path: Path) -> None:
     """What NPZ and CSV have no place for, as JSON beside them."""
-    annotations = {key: np.asarray(values).tolist() for key, values in (record.annotations or {}).items()}
-    facts = {"sampling_rate": record.sampling_rate, "lead_names": record.lead_names, "units": "mV", **_facts(record)}
-    if annotations:
-        facts["annotations"] = annotations
-    text = json.dumps(facts, indent=2, ensure_ascii=False, default=str) + "\n"
-    path.with_name(f"{path.name}.json").write_text(text, encoding="utf-8")
+    record = recording.record
+    layout = {"sampling_rate": record.sampling_rate, "lead_names": record.lead_names, "units": "mV"}
+    comments = record.metadata.get("comments")
+    facts = {**recording.facts, **({"comments": comments} if comments else {})}
+    path.with_name(f"{path.name}.json").write_text(sidecar_text(layout, facts, record.annotations), encoding="utf-8")
 
 
-_WRITERS: dict[str, Callable[[DigitalRecord | ECGRecord, Path, str], Path]] = {
+_WRITERS: dict[str, Callable[[_Recording, Path, str], Path]] = {
     "wfdb": _write_wfdb,
     "npz": _write_npz,
     "csv": _write_csv,

@@ -39,6 +39,7 @@ wave_symbols        its symbol: "(" onset, "p" "N" "t" peak, ")" offset
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -73,7 +74,7 @@ class ECGRecord:
     """One ECG recording in memory.
 
     Attributes:
-        signal: float32 millivolt, `(T, L)`; NaN where the file says "no value".
+        signal: float32 millivolt (but see `units`), `(T, L)`; NaN where the file says "no value".
         sampling_rate: Hz.
         lead_names: L names, standard leads in their usual spelling (`aVR`, `V1`), others as the file has them.
         record_id: name of the record.
@@ -111,9 +112,14 @@ class ECGRecord:
         """Length in seconds."""
         return self.num_samples / self.sampling_rate
 
+    @property
+    def units(self) -> str:
+        """What the samples are: "mV", or "z-score" where a source has published no millivolts (EchoNext)."""
+        return "z-score" if "z_scores" in self.metadata.get("flags", ()) else "mV"
+
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> ECGRecord:
-        """The record that a dataset row holds.
+        """The record that a dataset row holds; `units` says what its samples are, and a warning where that is not mV.
 
         Example:
             >>> from ecg_transformers import ECGRecord, load_ecg_dataset
@@ -121,7 +127,14 @@ class ECGRecord:
             >>> record.signal.shape
             (2500, 12)
         """
-        return DigitalRecord.from_row(row).to_record()
+        record = DigitalRecord.from_row(row).to_record()
+        if record.units != "mV":
+            warnings.warn(
+                f"the samples of {record.source or 'this row'} are {record.units}s of each lead, not millivolts "
+                "(`record.units`).",
+                stacklevel=2,
+            )
+        return record
 
     def to_row(self, label_names: Sequence[str] = (), task_kind: str = "unlabelled", **fields: Any) -> dict[str, Any]:
         """The row of this record; samples are quantised to 16 bits over the range of each lead."""

@@ -35,7 +35,7 @@ SHORT_SECONDS = 2.5
 EINTHOVEN_SHARE = 0.2  # of the size of lead II: more is no rounding
 KINDS = {
     "UnsupportedFormatError": "unknown format",
-    "MissingDependencyError": "unknown format",
+    "MissingDependencyError": "needs an extra",
     "LabelError": "label unreadable",
     "TableError": "table",
     "MissingHintError": "says too little",

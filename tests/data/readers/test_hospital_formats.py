@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+from ecg_transformers.data.corpora.folder.files import FileIndex
 from ecg_transformers.data.errors import ECGDataError, MissingDependencyError, OptionError, UnsupportedFormatError
 from ecg_transformers.data.loading import build_report, load_ecg_dataset
 from ecg_transformers.data.readers import describe_record, format_of, read_digital, read_record
@@ -167,6 +168,41 @@ def test_kinds_that_are_known_and_not_read_are_named(tmp_path):
         (tmp_path / "x.xml").write_bytes(content)
         with pytest.raises(UnsupportedFormatError, match=word):
             read_record(tmp_path / "x.xml")
+
+
+def test_no_suffix_hides_a_hospital_file_from_a_folder_or_a_reader(files, tmp_path):
+    """Arrays, tables, headers and signals are read by their names; these are none, and no capitals make a licence of one."""
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    names = ["M.mat", "N.npy", "Z.npz", "H.hea", "C.csv", "T.tsv", "D.dat", "J.json", "EKG"]
+    odd = [(path, folder / f"{kind.upper()}{name}") for kind, path, *_ in files for name in names]
+    for path, other in odd:
+        other.write_bytes(path.read_bytes())
+        np.testing.assert_array_equal(read_record(other).signal, read_record(path).signal, err_msg=other.name)
+    (folder / "kardia.json").write_text('{"recordedAt": "2024-01-01T00:00:00Z", "heartRate": 60, "data": {"raw": {}}}')
+    (folder / "LICENSE").write_text("words")
+    (folder / "BINARY").write_bytes(bytes(range(256)))
+    index = FileIndex.scan(folder)
+    assert set(index.paths.values()) == {other for _, other in odd}
+    said = " ".join(index.left_alone())
+    assert ("AliveCor Kardia JSON file): kardia.json" in said, "BINARY" in said, "LICENSE" in said) == (
+        True,
+        True,
+        False,
+    )
+
+
+def test_a_missing_extra_is_said_of_folders_and_tables_too(files, monkeypatch):
+    for name in ("pydicom", "defusedxml", "defusedxml.common"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for table in (None, "file,label,split\n" + "".join(f"{path.name},a,train\n" for _, path, *_ in files)):
+        if table:
+            (files[0][1].parent / "labels.csv").write_text(table)
+        report = build_report("folder", files[0][1].parent, max_skipped=1.0)
+        for what in ("a DICOM file", "an HL7 aECG file", "a Philips ECG XML file", "a GE MUSE XML file"):
+            sentence = f"this is {what}: install ecg_transformers[clinical] to read it"
+            assert sentence in report.notes
+            assert sentence in str(report)
 
 
 def test_a_long_comment_before_the_root_element_hides_nothing(files, tmp_path):

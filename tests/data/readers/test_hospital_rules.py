@@ -3,6 +3,7 @@
 import re
 import struct
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,9 @@ from ecg_transformers.data.errors import (
     UnitError,
     UnsupportedFormatError,
 )
-from ecg_transformers.data.readers import read_parts, read_record
+from ecg_transformers.data.readers import aecg, dicom, philips, read_parts, read_record, scp
+from ecg_transformers.data.readers.clinical import record as texts
+from ecg_transformers.data.readers.clinical import xml
 from ecg_transformers.data.readers.clinical.identity import Patient
 from ecg_transformers.data.readers.limits import Limits
 
@@ -38,7 +41,7 @@ def test_names_of_two_signs_are_hidden_in_texts_too():
     patient = Patient(id="12", names=["Li^Wei=李^伟民=O"], birth_date="1943-07-11")
     said = ["LI Wei, 12 lead ECG", "li", "李伟民的心电图", "O wave", "born 11.07.1943", "AV block, lithium"]
     hidden = [
-        "[hidden] [hidden], 12 lead ECG",
+        "[hidden], 12 lead ECG",
         "li",
         "[hidden]的心电图",
         "O wave",
@@ -51,7 +54,7 @@ def test_names_of_two_signs_are_hidden_in_texts_too():
 def test_names_of_physicians_are_hidden_without_their_titles_too():
     patient = Patient(others={"ReferringPhysicianName": "Kasimir^Ada", "operator": "Prof. Dr. Wolkenstein"})
     said = "seen by Dr. Kasimir, Ada and by wolkenstein"
-    assert patient.hide_in(said) == "seen by Dr. [hidden], [hidden] and by [hidden]"
+    assert patient.hide_in(said) == "seen by Dr. [hidden] and by [hidden]"
 
 
 # DICOM
@@ -554,3 +557,22 @@ def test_a_part_of_a_day_takes_little_memory(kind, hospital, tmp_path):
     tracemalloc.stop()
     assert record.num_samples == 2000
     assert peak < 12 * 2**20
+
+
+# the page of the docs
+
+
+def test_the_docs_tell_the_limits_of_the_code():
+    text = (Path(__file__).resolve().parents[3] / "docs" / "clinical_formats.md").read_text(encoding="utf-8")
+    limits = Limits()
+    for row in (
+        f"{limits.max_leads} leads, {limits.max_samples:,} samples a lead (of the part that is read), "
+        f"{limits.max_file_bytes // 2**20} MiB a file",
+        f"{xml.MAX_XML_BYTES // 2**20} MiB, {xml.MAX_DEPTH} elements within each other, {xml.MAX_NODES:,} elements",
+        f"| {aecg.MAX_DIGITS:,} characters of digits a lead |",
+        f"| Philips XML | {philips.MOST_LEADS} leads |",
+        f"| {scp.MAX_DECODED:,} samples of all leads together |",
+        f"{dicom.MAX_GROUPS} multiplex groups; a deflated file: {dicom.MAX_INFLATED // 2**20} MiB unpacked",
+        f"{texts.MAX_TEXTS:,} statements of {texts.MAX_TEXT:,} characters",
+    ):
+        assert row in text

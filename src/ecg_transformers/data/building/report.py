@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from ecg_transformers.data.building.shards import ShardFacts
 from ecg_transformers.data.building.store import Store
 from ecg_transformers.data.corpora.base import Corpus, CorpusPlan
-from ecg_transformers.data.errors import ECGDataError, EmptyRecordError, SkippedRecordsError
+from ecg_transformers.data.errors import ECGDataError, EmptyRecordError, MissingDependencyError, SkippedRecordsError
 
 REPORT_NAME = "build_report.json"
 SKIPPED_NAME = "skipped.jsonl"
@@ -70,8 +70,16 @@ class BuildReport:
         parts = ", ".join(f"{split} {count}" for split, count in self.records.items())
         text = f"{self.corpus}: {self.read} records read ({parts}), {len(self.skipped)} skipped"
         text += f" ({', '.join(f'{kind} {count}' for kind, count in self.reasons.items())})" if self.reasons else ""
+        for sentence in needs_extras(self.skipped):
+            text += f", {sentence}"
         left_out = sum(self.excluded.values())
         return text + (f", {left_out} left out by choice" if left_out else "") + "."
+
+
+def needs_extras(skipped: Sequence[Mapping[str, str]]) -> list[str]:
+    """The sentences about formats whose extra is not installed, each once."""
+    missing = [entry["reason"] for entry in skipped if entry["kind"] == MissingDependencyError.__name__]
+    return list(dict.fromkeys(reason[reason.rfind(": this is") + 2 :].rstrip(".") for reason in missing))
 
 
 def check_skipped(skipped: list[tuple[str, str]], total: int, max_skipped: float, corpus: str) -> None:
@@ -119,7 +127,7 @@ def make_report(
         skipped=skipped,
         reasons=dict(Counter(entry["kind"] for entry in skipped)),
         excluded=dict(plan.excluded) if whole else {},
-        notes=[*plan.notes, *plan.warnings],
+        notes=[*plan.notes, *plan.warnings, *needs_extras(skipped)],
         path=folder,
     )
     if empty:  # left out by the corpus's own rule: no failures

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree.ElementTree import Element
@@ -11,18 +11,22 @@ import numpy as np
 
 from ecg_transformers.data.errors import HeaderError, LimitError, MissingHintError, SignalError, UnitError
 from ecg_transformers.data.readers.arrays import Hints
-from ecg_transformers.data.readers.clinical.identity import Patient, day_of_digits, sex_of, time_of_digits
+from ecg_transformers.data.readers.clinical.identity import Patient, clean, day_of_digits, sex_of, time_of_digits
 from ecg_transformers.data.readers.clinical.kinds import AECG
 from ecg_transformers.data.readers.clinical.leads import lead_of_code
 from ecg_transformers.data.readers.clinical.record import MAX_TEXTS, Samples, Sheet, make_record
-from ecg_transformers.data.readers.clinical.xml import number_of, read_xml, text_of
+from ecg_transformers.data.readers.clinical.xml import number_of, numbers_in, read_xml, text_of, texts_within
 from ecg_transformers.data.readers.limits import Limits
 from ecg_transformers.data.readers.units import units_per_millivolt
 from ecg_transformers.data.record import DigitalRecord, ECGRecord
 
-_MAX_DIGITS = 2**23  # characters a lead, an hour and more at 500 Hz
+_MAX_PARTS = 20
+_PERIODIC = 5
+"""Digits of an increment from which on they are the beginning of a number that does not end."""
+MAX_DIGITS = 2**23  # characters a lead, an hour and more at 500 Hz
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 _SUBJECT = "componentOf/timepointEvent/componentOf/subjectAssignment/subject/trialSubject"
+_PLACE = re.compile(r"organization|location|place|facility|site")
 _MEASURED = ("MDC_ECG_TIME_PD_", "MDC_ECG_HEART_RATE", "MDC_ECG_ANGLE_")
 
 
@@ -81,7 +85,7 @@ def _rhythm(root: Element, path: Path, flags: list[str]) -> Element:
         if rhythm:
             flags.append("series_without_code")
     if not rhythm:
-        codes = ", ".join(code[:30] for code, _ in series) or "none"
+        codes = ", ".join(code[:30] for code, _ in series[:5]) or "none"
         raise SignalError(f"the file holds no series of the code RHYTHM (its series: {codes}).", path=path)
     if len(rhythm) > 1:
         flags.append("further_rhythm_series_left_out")
@@ -129,10 +133,20 @@ def _rate(value: Element | None, path: Path) -> tuple[float, str]:
     if step <= 0:
         raise HeaderError(f"the increment of time is {step:g} s.", path=path)
     head = value.find("head")
-    rate = 1 / step
-    return (float(round(rate)) if abs(rate - round(rate)) < 1e-9 * rate else rate), "" if head is None else head.get(
-        "value", ""
-    )
+    return _rate_of(step, increment.get("value", "")), "" if head is None else head.get("value", "")
+
+
+def _rate_of(step: float, written: str) -> float:
+    """Hz of an increment of `step` seconds; a whole number where the increment of that is written so.
+
+    0.00333333333 s are 300 Hz and not 300.00000030; of few digits (0.003) nothing is guessed.
+    """
+    digits = written.strip().lower().partition("e")[0].replace(".", "").lstrip("+0")
+    last = step / int(digits)  # what one more in the last digit is worth
+    whole = round(min(1 / step, 1e6))
+    if abs(whole * step - 1) < 1e-9 or (whole and len(digits) >= _PERIODIC and abs(1 / whole - step) < last):
+        return float(whole)
+    return 1 / step
 
 
 def _lead(name: str, value: Element, hints: Hints, path: Path, limits: Limits) -> _Lead | None:
@@ -159,13 +173,11 @@ def _lead(name: str, value: Element, hints: Hints, path: Path, limits: Limits) -
 
 
 def _digits(text: str, name: str, path: Path, limits: Limits) -> np.ndarray:
-    if len(text) > min(_MAX_DIGITS, 24 * limits.max_samples):
+    if len(text) > min(MAX_DIGITS, 24 * limits.max_samples):
         raise LimitError("the lead has more digits than samples are allowed.", path=path, lead=name)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # numpy stops at what is no number, with a warning
-            values = np.fromstring(text, dtype=np.float64, sep=" ")
-    except (ValueError, DeprecationWarning) as error:
+        values = numbers_in(text)
+    except ValueError as error:
         raise HeaderError("the digits hold something that is no number.", path=path, lead=name) from error
     if not np.isfinite(values).all():
         raise HeaderError("the digits hold a number that is not finite.", path=path, lead=name)
@@ -200,36 +212,50 @@ def _time(root: Element, series: Element) -> str:
 
 
 def _patient(root: Element) -> Patient:
-    staff = _staff(root)
+    others, places = _others(root)
     subject = root.find(_SUBJECT)
     if subject is None:
-        return Patient(others=staff)
+        return Patient(others=others, places=places)
     own = subject.find("id")
     number = "" if own is None else own.get("extension", "").strip()
     person = subject.find("subjectDemographicPerson")
     if person is None:
-        return Patient(id=number, others=staff)
+        return Patient(id=number, others=others, places=places)
     other = person.find("PatientID")  # Mindray puts the id into an element of its own
     if not number and other is not None:
         number = (other.get("extension") or other.get("value") or other.text or "").strip()
     name, birth, sex = person.find("name"), person.find("birthTime"), person.find("administrativeGenderCode")
     return Patient(
         id=number,
-        names=[] if name is None else [part.strip() for part in name.itertext() if part.strip()],
+        names=[] if name is None else texts_within(name, MAX_TEXTS),
         birth_date="" if birth is None else day_of_digits(birth.get("value", "")),
         sex="" if sex is None else sex_of(sex.get("code", "")),
-        others=staff,
+        others=others,
+        places=places,
     )
 
 
-def _staff(root: Element) -> dict[str, str]:
-    """Names of the other persons (authors, investigators), wherever the file has them."""
-    names: list[str] = []
+def _others(root: Element) -> tuple[dict[str, str], dict[str, str]]:
+    """Names of other persons (authors, investigators) and further ids, and names of places, wherever the file has them."""
+    persons: list[str] = []
+    ids: list[str] = []
+    places: list[str] = []
     for node in root.iter():
-        name = node.find("name") if node.tag.lower().endswith("person") else None
-        if name is not None and node.tag != "subjectDemographicPerson":
-            names += [part.strip() for part in name.itertext() if part.strip()]
-    return {f"person {number}": name for number, name in enumerate(names[:MAX_TEXTS], 1)}
+        tag = node.tag.lower()
+        if tag == "id" and len(node.get("extension", "")) > 3:
+            ids.append(node.get("extension", ""))
+        elif tag.endswith("person") and node.tag != "subjectDemographicPerson":
+            persons += [text for name in node.findall("name") for text in texts_within(name, _MAX_PARTS)]
+        elif _PLACE.search(tag):
+            places += [
+                " ".join(texts_within(part, _MAX_PARTS)) for part in (*node.findall("name"), *node.findall("addr"))
+            ]
+    return {**_numbered("person", persons), **_numbered("id", ids)}, _numbered("place", places)
+
+
+def _numbered(what: str, texts: list[str]) -> dict[str, str]:
+    found = list(dict.fromkeys(text for text in map(clean, texts) if text))[:MAX_TEXTS]
+    return {f"{what} {number}": text for number, text in enumerate(found, 1)}
 
 
 def _annotations(series: Element, sheet: Sheet) -> None:
@@ -241,13 +267,9 @@ def _annotations(series: Element, sheet: Sheet) -> None:
             if value is None:
                 continue
             if code.startswith("MDC_ECG_INTERPRETATION"):
-                text = (
-                    " ".join("".join(value.itertext()).split())
-                    or value.get("value", "")
-                    or value.get("displayName", "")
-                )
-                if text:
-                    sheet.statements.append(text)
+                said = texts_within(value, _MAX_PARTS) or [value.get("value", "") or value.get("displayName", "")]
+                if said[0]:
+                    sheet.statements.append(" ".join(said))
             elif code.startswith(_MEASURED) and value.get("value"):
                 measurements.setdefault(code, f"{value.get('value', '')} {value.get('unit', '')}".strip()[:40])
     sheet.facts["measurements"] = measurements

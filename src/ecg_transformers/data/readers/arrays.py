@@ -22,6 +22,8 @@ from ecg_transformers.data.readers.limits import Limits
 from ecg_transformers.data.readers.units import units_per_millivolt
 from ecg_transformers.data.record import ECGRecord, standard_lead_names
 
+_BLOCK = 2**16
+
 
 @dataclass(frozen=True)
 class Hints:
@@ -109,8 +111,10 @@ def record_from_array(
         )
     factor = units_per_millivolt(hints.units or "mV")
     assert factor is not None
+    values = np.empty(signal.shape, dtype=np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
-        values = (signal.astype(np.float64) / factor).astype(np.float32)
+        for start in range(0, len(signal), _BLOCK):  # float64 of all of them would be twice the result
+            values[start : start + _BLOCK] = signal[start : start + _BLOCK].astype(np.float64) / factor
     record = ECGRecord(
         signal=values,
         sampling_rate=float(hints.sampling_rate),

@@ -7,7 +7,8 @@ correction factor, plus the baseline, which is in the unit of the sensitivity an
 
 from __future__ import annotations
 
-import struct
+import mmap
+import re
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -24,15 +25,16 @@ from ecg_transformers.data.errors import (
 )
 from ecg_transformers.data.readers.arrays import Hints
 from ecg_transformers.data.readers.clinical.dicom_groups import Group, assemble, choose_groups
-from ecg_transformers.data.readers.clinical.dicom_parts import without_samples
+from ecg_transformers.data.readers.clinical.dicom_identity import others_of, places_of
+from ecg_transformers.data.readers.clinical.dicom_parts import Split, content_of, without_samples
 from ecg_transformers.data.readers.clinical.identity import Patient, day_of_digits, sex_of, time_of_digits
 from ecg_transformers.data.readers.clinical.record import MAX_TEXTS, Sheet, make_record
-from ecg_transformers.data.readers.limits import Limits, read_bytes
+from ecg_transformers.data.readers.limits import Limits
 from ecg_transformers.data.record import DigitalRecord, ECGRecord
 
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
-_MAX_INFLATED = 2**26
-_MAX_GROUPS = 64
+MAX_INFLATED = 2**26
+MAX_GROUPS = 64
 _LEAST_UNLABELLED = 2.0
 _WAVEFORM_CLASS = "1.2.840.10008.5.1.4.1.1.9."
 _TIMES = (
@@ -40,17 +42,6 @@ _TIMES = (
     ("AcquisitionDate", "AcquisitionTime"),
     ("ContentDate", "ContentTime"),
     ("StudyDate", "StudyTime"),
-)
-_IDENTIFYING = (
-    "OtherPatientIDs",
-    "PatientAddress",
-    "ReferringPhysicianName",
-    "OperatorsName",
-    "PhysiciansOfRecord",
-    "PerformingPhysicianName",
-    "NameOfPhysiciansReadingStudy",
-    "InstitutionName",
-    "AccessionNumber",
 )
 
 
@@ -60,66 +51,43 @@ def read_dicom(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECGR
     Raises:
         ECGDataError: no waveform in it, sizes that do not fit the file, no ECG channel, an unknown compression.
     """
-    in_parts = None if hints.start is None and hints.stop is None else without_samples(path, hints, limits)
-    if in_parts is None:
-        content = read_bytes(path, limits.max_file_bytes, hints.root, follow_links=hints.follow_links)
-        content = _inflated(content, path, limits)
-        missing = _missing_bytes(content)
-    else:
-        content, missing = in_parts[0], 0
-    if missing and not hints.allow_truncated:
+    parts = without_samples(_inflated(content_of(path, hints, limits), path, limits), path)
+    if parts.missing and not hints.allow_truncated:
         raise TruncatedError(
-            f"the waveform sequence ends {missing} bytes before its stated end; pass allow_truncated=True to read what "
-            "is there.",
+            f"the waveform sequence ends {parts.missing} bytes before its stated end; pass allow_truncated=True to read "
+            "what is there.",
             path=path,
         )
-    sheet = Sheet(flags=["truncated"] if missing else [])
+    sheet = Sheet(flags=[*parts.flags, "truncated"] if parts.missing else parts.flags)
     with warnings.catch_warnings():  # pydicom's warnings quote the values they complain of
         warnings.simplefilter("ignore")
-        data = _dataset(content, path)
-        groups = _groups(data, bool(missing), path, limits if in_parts is None else limits.for_parts())
-        if in_parts is not None:
-            for group in groups:
-                group.data = in_parts[1][group.number - 1]
+        data = _dataset(parts.rest, path)
+        is_whole = hints.start is None and hints.stop is None
+        groups = _groups(data, parts, path, limits if is_whole else limits.for_parts())
         sheet.patient, sheet.acquired = _patient(data), _time(data)
         _annotations(data, sheet)
-        little_endian = getattr(data, "original_encoding", (None, True))[1] is not False
     chosen = choose_groups(groups, hints.lead_names, path, sheet.flags)
-    samples = assemble(chosen, hints, little_endian, path, limits, sheet.flags)
+    samples = assemble(chosen, hints, parts.little_endian, path, limits, sheet.flags)
     return make_record(path, hints, limits, samples, sheet)
 
 
-def _groups(data: Any, cut: bool, path: Path, limits: Limits) -> list[Group]:
+def _groups(data: Any, parts: Split, path: Path, limits: Limits) -> list[Group]:
     """The heads of all multiplex groups; of a file that is cut, those that are whole up to their samples."""
     items = _sequence(data, "WaveformSequence")
     if not items:
         raise _without_waveform(data, path)
-    if len(items) > _MAX_GROUPS:
-        raise LimitError(f"{len(items)} multiplex groups are more than {_MAX_GROUPS}.", path=path)
-    groups = []
-    for number, item in enumerate(items, 1):
+    if len(items) > MAX_GROUPS:
+        raise LimitError(f"{len(items)} multiplex groups are more than {MAX_GROUPS}.", path=path)
+    groups, cut = [], bool(parts.missing)
+    for number, (item, content) in enumerate(zip(items, parts.samples), 1):
         try:
-            groups.append(Group.read(item, number, path, limits))
+            groups.append(Group.read(item, content, number, path, limits))
         except HeaderError:
             if not cut or number < len(items) or not groups:
                 raise
     if cut and not any(group.label for group in groups) and max(group.seconds for group in groups) < _LEAST_UNLABELLED:
         raise TruncatedError("what is left of the file may be a median beat: its groups have no labels.", path=path)
     return groups
-
-
-def _missing_bytes(content: bytes) -> int:
-    """How many bytes the waveform sequence promises beyond the end of the file; 0 where it states no length."""
-    marks = [("<", b"SQ\0\0"), (">", b"SQ\0\0"), ("<", b"")]  # explicit in both byte orders, then implicit
-    for order, value_type in marks:
-        mark = struct.pack(order + "HH", 0x5400, 0x0100) + value_type
-        at = content.find(mark)
-        start = at + len(mark)
-        if at < 0 or start + 4 > len(content):
-            continue
-        (length,) = struct.unpack(order + "I", content[start : start + 4])
-        return 0 if length == 0xFFFFFFFF else max(0, start + 4 + length - len(content))
-    return 0
 
 
 def _dataset(content: bytes, path: Path) -> Any:
@@ -137,7 +105,7 @@ def _dataset(content: bytes, path: Path) -> Any:
         ) from error
 
 
-def _inflated(content: bytes, path: Path, limits: Limits) -> bytes:
+def _inflated(content: bytes | mmap.mmap, path: Path, limits: Limits) -> bytes | mmap.mmap:
     """A deflated data set as a plain one (explicit, little endian), inflated in pieces within a limit."""
     at = content.find(_DEFLATED, 132, 1024)
     if content[128:132] != b"DICM" or at < 0:
@@ -145,14 +113,14 @@ def _inflated(content: bytes, path: Path, limits: Limits) -> bytes:
     if content[132:136] != b"\x02\0\0\0" or content[136:138] != b"UL":
         raise HeaderError("the file meta group of a deflated DICOM file does not begin with its length.", path=path)
     start = 144 + int.from_bytes(content[140:144], "little")
-    most = min(_MAX_INFLATED, limits.max_ratio * len(content))
+    most = min(MAX_INFLATED, 2 * limits.room(len(content)))
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         plain = inflater.decompress(content[start:], most)
     except zlib.error as error:
         raise HeaderError("the deflated DICOM data set is damaged.", path=path) from error
     if inflater.unconsumed_tail:
-        raise LimitError(f"the deflated DICOM data set grows beyond {most} bytes.", path=path)
+        raise LimitError(f"the deflated DICOM data set of {len(content)} bytes grows beyond {most} bytes.", path=path)
     if not inflater.eof:
         raise TruncatedError("the deflated DICOM data set ends early.", path=path)
     plain_syntax = b"1.2.840.10008.1.2.1".ljust(len(_DEFLATED), b"\0")
@@ -198,13 +166,15 @@ def _patient(data: Any) -> Patient:
         birth_date=day_of_digits(_text(data, "PatientBirthDate")),
         age=int(age[:-1]) * years if years is not None and age[:-1].isdecimal() and len(age) < 6 else None,
         sex=sex_of(_text(data, "PatientSex")),
-        others={keyword: _text(data, keyword) for keyword in _IDENTIFYING if _text(data, keyword)},
+        others=others_of(data),
+        places=places_of(data),
     )
 
 
 def _time(data: Any) -> str:
     for day, clock in _TIMES:
-        found = time_of_digits(_text(data, day).replace(":", "").replace("-", "") + _text(data, clock).replace(":", ""))
+        date = re.sub(r"^\s*(\d{4})[-:.](\d\d)[-:.](\d\d)", r"\1\2\3", _text(data, day))  # old files part the digits
+        found = time_of_digits(date + _text(data, clock).replace(":", ""))
         if found:
             return found
     return ""

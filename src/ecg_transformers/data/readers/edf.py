@@ -19,7 +19,7 @@ from ecg_transformers.data.errors import ECGDataError, HeaderError, LimitError, 
 from ecg_transformers.data.readers.arrays import Hints, agreed_rate, pick
 from ecg_transformers.data.readers.clinical.identity import Patient, iso_date, iso_time, sex_of
 from ecg_transformers.data.readers.clinical.leads import distinct_names
-from ecg_transformers.data.readers.clinical.record import Sheet, metadata_of, window
+from ecg_transformers.data.readers.clinical.record import Sheet, metadata_of, names_without_identity, window
 from ecg_transformers.data.readers.edf_format import Header, Signal, number, onsets, read_header, read_records
 from ecg_transformers.data.readers.limits import Limits, open_file
 from ecg_transformers.data.readers.units import units_per_millivolt
@@ -75,12 +75,12 @@ class _Reading:
         self.header = read_header(descriptor, size, path, of_all, allow_truncated=hints.allow_truncated, flags=flags)
         if not self.header.seconds:
             raise HeaderError("a data record lasts 0 s: the file holds annotations, no signals.", path=path)
-        self.signals, self.names = choose_signals(self.header, hints, path, flags)
+        self.sheet.patient, self.sheet.acquired = identity_of(self.header)
+        self.signals, self.names = choose_signals(self.header, self.sheet.patient, hints, path, flags)
         self.rate = self.signals[0].samples / self.header.seconds
         self.gain, self.offset = scale_of(self.signals, hints.units, path)
         if (self.gain < 0).any():
             flags.append("inverted_gain")
-        self.sheet.patient, self.sheet.acquired = identity_of(self.header)
 
     def record(self) -> DigitalRecord:
         """The whole file, or the samples that are asked for; gaps are "no value"."""
@@ -93,13 +93,12 @@ class _Reading:
             return self._made(digital[start - first * samples : stop - first * samples], None, self.sheet)
         starts = self._starts()
         length = int(starts[-1]) + samples
-        if length > self.limits.max_ratio * self.header.records * samples and self.hints.stop is None:
-            raise LimitError(
-                f"with its gaps the recording has {length} samples, far more than it holds; read its parts "
-                "(gaps='split' in folders and tables), or give start= and stop=.",
-                path=self.path,
-            )
         start, stop = window(self.hints, length, self.path)
+        stored = self.header.records * samples * len(self.signals) * self.header.width
+        way_out = (
+            ": its gaps are too long; read its parts (gaps='split' in folders and tables), or give start= and stop="
+        )
+        self.limits.check_growth(stop - start, len(self.signals), stored, path=self.path, way_out=way_out)
         self.limits.check_shape(stop - start, len(self.signals), path=self.path)
         return self._with_gaps(starts, start, stop)
 
@@ -167,15 +166,18 @@ def runs_of(starts: np.ndarray, samples: int) -> Iterator[tuple[int, int]]:
     yield from ((first, last) for first, last in pairwise(edges) if first < last)
 
 
-def choose_signals(header: Header, hints: Hints, path: Path, flags: list[str]) -> tuple[list[Signal], list[str]]:
-    """The signals to read, all of one rate, and their names."""
+def choose_signals(
+    header: Header, patient: Patient, hints: Hints, path: Path, flags: list[str]
+) -> tuple[list[Signal], list[str]]:
+    """The signals to read, all of one rate, and their names; a label that tells who the patient is, hides that."""
     ordinary = [signal for signal in header.signals if not signal.is_annotation]
     signals = [signal for signal in ordinary if not _is_trigger(signal)]
     if len(signals) < len(ordinary):
         flags.append("status_channel_left_out")
     if not signals:
         raise SignalError("the file holds no signals.", path=path)
-    names = distinct_names(standard_lead_names([signal.label for signal in signals]), flags)
+    labels = standard_lead_names([signal.label for signal in signals])
+    names = distinct_names(names_without_identity(labels, patient, hints.keep_identity), flags)
     if hints.lead_names:
         chosen = pick(names, hints.lead_names, path, path.stem)
         signals, names = [signals[index] for index in chosen], [names[index] for index in chosen]
@@ -221,7 +223,7 @@ def identity_of(header: Header) -> tuple[Patient, str]:
         names = [name for name in parts[3].split("_") if name and name != "X"]
         patient = Patient(parts[0], names, _day_month_year(parts[2]), sex=sex_of(parts[1]))
     if header.recording:
-        patient.others = {"recording": header.recording}
+        patient.places = {"recording": header.recording}
     recording = header.recording.split()
     day = _day_month_year(recording[1]) if recording[:1] == ["Startdate"] and len(recording) > 1 else ""
     two_digits = re.match(r"(\d\d)\.(\d\d)\.(\d\d)$", header.date)

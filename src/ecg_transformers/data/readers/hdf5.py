@@ -7,6 +7,7 @@ reliability, 2.3. Needs h5py, which comes with the extra `[corpora]`.
 
 from __future__ import annotations
 
+import math
 import os
 from collections import OrderedDict
 from pathlib import Path
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     import h5py
 
 _MAX_OPEN = 4
-_PLAIN_BYTES, _MAX_RATIO = 2**30, 50
+_PLAIN_BYTES, _MAX_RATIO = 2**26, 50
 _FILTERS = {1, 2, 3, 32000}  # deflate, shuffle, fletcher32, lzf
 _OPENED: OrderedDict[tuple[int, str, int, int], Any] = OrderedDict()
 
@@ -91,7 +92,8 @@ def hdf5_dataset(path: Path, root: Path, name: str, ndim: int) -> h5py.Dataset:
         if dataset.ndim != ndim:
             raise SignalError(f"{name!r} has the shape {dataset.shape} instead of {ndim} axes.", path=path)
         stored = max(dataset.id.get_storage_size(), 1)
-        declared = dataset.size * dataset.dtype.itemsize
+        chunk = math.prod(dataset.chunks or ())  # read and unpacked as a whole, whatever part of it is asked for
+        declared = max(dataset.size, chunk) * dataset.dtype.itemsize
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         if isinstance(error, ECGDataError):
             raise

@@ -230,5 +230,5 @@ def read_beats(path: Path, hints: Hints, limits: Limits, flags: list[str]) -> tu
         beats = beats[: gaps[0]]
         flags.append("beats_behind_timeout_left_out")
     positions = first + np.cumsum(beats["interval"].astype(np.int64))
-    symbols = np.array([chr(label) for label in beats["label"].tolist()], dtype="<U1")
+    symbols = beats["label"].astype("<u4").view("<U1")
     return positions, symbols

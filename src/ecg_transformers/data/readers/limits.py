@@ -39,7 +39,9 @@ class Limits:
         max_header_bytes: size of a header or annotation header.
         max_annotation_bytes: size of an annotation file.
         max_segments: segments of a multi-segment record.
-        max_ratio: expansion of a compressed file, or of a record with gaps.
+        max_ratio: bytes that a compressed table or array expands to, for each of its bytes.
+        max_growth: samples of a record, all leads together, for each byte of its file: what is compressed grows, and so
+            do gaps, which cost nothing in a header and fill memory. See `room`.
         max_table_bytes: size of a table of labels.
     """
 
@@ -50,6 +52,7 @@ class Limits:
     max_annotation_bytes: int = 2**26
     max_segments: int = 10_000
     max_ratio: int = 200
+    max_growth: int = 16
     max_table_bytes: int = 2**29
 
     def check_shape(self, num_samples: int, num_leads: int, *, path: object = None, record: str | None = None) -> None:
@@ -65,11 +68,39 @@ class Limits:
                 record=record,
             )
 
+    def room(self, stored: int) -> int:
+        """Samples, all leads together, that a file of `stored` bytes may grow to: 16 a byte (twelve leads one after the
+        other are 6), and some 67 million more than it stores at most; eight million do no harm in any file.
+        """
+        return max(_HARMLESS, min(self.max_growth * stored, stored + _MOST_EMPTY))
+
+    def check_growth(
+        self,
+        num_samples: int,
+        num_leads: int,
+        stored: int,
+        *,
+        path: object = None,
+        record: str | None = None,
+        way_out: str = "",
+    ) -> None:
+        """Refuse a record that is out of all proportion to its file, before anything of its size is allocated."""
+        room = self.room(stored)
+        if num_samples * num_leads > room:
+            raise LimitError(
+                f"{num_samples} samples of {num_leads} leads would be made of {stored} bytes, more than the {room} "
+                f"samples allowed for so few{way_out}.",
+                path=path,
+                record=record,
+            )
+
     def for_parts(self) -> Limits:
         """For the head of a file of which a part is read: what is refused is a long part, not a long file."""
         return replace(self, max_samples=sys.maxsize)
 
 
+_HARMLESS = 2**23
+_MOST_EMPTY = 2**26
 DEFAULT_LIMITS = Limits()
 
 

@@ -95,6 +95,8 @@ class _Version5:
 
     def __init__(self, content: bytes, order: str, path: Path, limits: Limits) -> None:
         self.content, self.order, self.path, self.limits = content, order, path, limits
+        self.room = limits.room(len(content))
+        """Numbers that may still be made of the file, by compression or because they are stored in fewer bytes."""
 
     def variables(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -113,7 +115,7 @@ class _Version5:
         return found
 
     def _expand(self, data: bytes) -> bytes:
-        most = min(self.limits.max_file_bytes, max(len(data) * self.limits.max_ratio, 2**24))
+        most = min(8 * self.room + 8, self.limits.max_file_bytes, max(len(data) * self.limits.max_ratio, 2**24))
         machine = zlib.decompressobj()
         try:
             out = machine.decompress(data, most)
@@ -168,6 +170,13 @@ class _Version5:
             return name, Unread("an array of complex numbers" if complex_ else several)
         _checked_size(shape[0], shape[1], np.dtype(_CLASSES[kind]).itemsize, self.path, self.limits)
         values, _ = self._numbers(view, position)
+        self.room -= values.size
+        if self.room < 0:
+            raise LimitError(
+                f"the arrays hold more than {self.limits.room(len(self.content))} numbers, too many for a file of "
+                f"{len(self.content)} bytes.",
+                path=self.path,
+            )
         if values.size != shape[0] * shape[1]:
             raise TruncatedError(
                 f"the array {name[:32]!r} has {values.size} values instead of {shape[0]} x {shape[1]}.", path=self.path

@@ -20,7 +20,7 @@ from ecg_transformers.data.errors import (
 )
 from ecg_transformers.data.readers.arrays import Hints
 from ecg_transformers.data.readers.clinical.base64 import base64_bytes
-from ecg_transformers.data.readers.clinical.identity import Patient, iso_date, iso_time, sex_of
+from ecg_transformers.data.readers.clinical.identity import Patient, add_text, iso_date, iso_time, sex_of
 from ecg_transformers.data.readers.clinical.kinds import MUSE
 from ecg_transformers.data.readers.clinical.leads import is_ecg_lead, lead_of_text
 from ecg_transformers.data.readers.clinical.record import MAX_TEXTS, Samples, Sheet, make_record
@@ -29,20 +29,17 @@ from ecg_transformers.data.readers.limits import Limits
 from ecg_transformers.data.readers.units import units_per_millivolt
 from ecg_transformers.data.record import DigitalRecord, ECGRecord
 
-_OTHERS = ("PatientLastName", "PatientFirstName", "PatientMiddleName")
-_STAFF = (
-    "SiteName",
-    "LocationName",
-    "RoomID",
-    "OverreaderFirstName",
-    "OverreaderLastName",
-    "OrderingMDFirstName",
-    "OrderingMDLastName",
-    "AcquisitionTechFirstName",
-    "AcquisitionTechLastName",
-    "EditorFirstName",
-    "EditorLastName",
+_NAMES = ("PatientLastName", "PatientFirstName", "PatientMiddleName")
+_PERSON = re.compile(
+    r"(Last|First|Middle|Maiden|Full|MD|Tech|Technician|Physician|Operator|User|Nurse)Name|SecondName", re.I
 )
+_NUMBER = re.compile(
+    r"(Patient|Secondary|Admission|Encounter|Visit|HIS|User|MD|Tech|Order|Account)\w*(ID|Num|Number)$|SSN|MRN", re.I
+)
+_PLACE = re.compile(
+    r"(Site|Location|Facility|Institution|Department|Ward|Clinic)Name|RoomID|Bed|Address|City|Phone", re.I
+)
+_WITHOUT_PERSONS = ("Waveform", "Diagnosis", "OriginalDiagnosis", "QRSTimesTypes", "PharmaData")
 _YEARS = {"YEARS": 1.0, "MONTHS": 1 / 12, "WEEKS": 7 / 365.25, "DAYS": 1 / 365.25}
 
 
@@ -78,6 +75,7 @@ def read_muse(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECGRe
         raise SignalError(
             f"the leads have unequal lengths ({sorted({lead.declared for lead in wave.leads})}).", path=path
         )
+    limits.check_growth(length, len(wave.leads), sum(lead.counts.nbytes for lead in wave.leads), path=path)
     counts = np.zeros((length, len(wave.leads)), dtype=np.int16)
     missing = np.zeros(counts.shape, dtype=bool)
     for column, lead in enumerate(wave.leads):
@@ -99,7 +97,7 @@ def _rhythms(root: Element, path: Path) -> list[Element]:
     waves = root.findall("Waveform")
     rhythm = [wave for wave in waves if text_of(wave, "WaveformType").lower() == "rhythm"]
     if not rhythm:
-        types = ", ".join(text_of(wave, "WaveformType")[:20] or "without type" for wave in waves) or "none"
+        types = ", ".join(text_of(wave, "WaveformType")[:20] or "without type" for wave in waves[:5]) or "none"
         raise SignalError(f"the file holds no waveform of type Rhythm (waveforms: {types}).", path=path)
     return rhythm
 
@@ -217,11 +215,12 @@ def _fill_sheet(root: Element, sheet: Sheet) -> None:
     unit = _YEARS.get(text_of(person, "AgeUnits").upper() or "YEARS")
     sheet.patient = Patient(
         id=text_of(person, "PatientID"),
-        names=[name for name in (text_of(person, field) for field in _OTHERS) if name],
+        names=[name for name in (text_of(person, field) for field in _NAMES) if name],
         birth_date=_american_date(text_of(person, "DateofBirth")),
         age=float(age) * unit if age.isdecimal() and len(age) < 5 and unit else None,
         sex=sex_of(text_of(person, "Gender")),
-        others={field: text for field in _STAFF if (text := text_of(test, field))},
+        others=_texts(root, (_PERSON, _NUMBER)),
+        places=_texts(root, (_PLACE,)),
     )
     clock = re.match(r"(\d{1,2}):(\d{2})(?::(\d{2}))?$", text_of(test, "AcquisitionTime"))
     day = _american_date(text_of(test, "AcquisitionDate"))
@@ -236,6 +235,17 @@ def _fill_sheet(root: Element, sheet: Sheet) -> None:
         sheet.facts[key] = {} if found is None else {part.tag: text_of(part)[:60] for part in found if text_of(part)}
     if root.find("PaceSpikes") is not None:
         sheet.flags.append("pace_spikes_stated")
+
+
+def _texts(root: Element, tags: tuple[re.Pattern[str], ...]) -> dict[str, str]:
+    """Texts of the elements of some names, but for the patient's own, wherever the file has them."""
+    found: dict[str, str] = {}
+    for part in root:
+        for node in part.iter() if part.tag not in _WITHOUT_PERSONS else ():
+            text = text_of(node)
+            if text and node.tag not in (*_NAMES, "PatientID") and any(pattern.search(node.tag) for pattern in tags):
+                add_text(found, node.tag, text)
+    return found
 
 
 def _lines(diagnosis: Element | None) -> list[str]:

@@ -42,13 +42,14 @@ def read_npz(path: Path, hints: Hints, limits: Limits) -> ECGRecord:
     under another name (`fs`) are refused where the caller does not say them.
     """
     resolved = checked_file(path, hints.root, follow_links=hints.follow_links)
-    members = _members(resolved, limits)
+    members, size = _members(resolved, hints.variable, limits), resolved.stat().st_size
     asked = next(iter(members)) if len(members) == 1 and not hints.variable else hints.variable or "signal"
     signal = _array(members, asked, path, limits)
     if signal is None:
         way_out = "" if hints.variable else "; pass variable='…' with the one that holds the samples"
         raise SignalError(f"the archive has no array {asked!r}, but {sorted(members)}{way_out}.", path=path)
     refuse_facts_under_other_names(members, _KEYS, path, hints)
+    limits.check_growth(signal.size, 1, size, path=path)
     rate = _array(members, "sampling_rate", path, limits)
     if rate is not None and (rate.size != 1 or rate.dtype.kind not in "iuf"):
         raise SignalError("'sampling_rate' is not one number.", path=path)
@@ -114,26 +115,30 @@ def _npy_header(content: bytes, path: Path) -> tuple[tuple[int, ...], bool, np.d
         raise UnsupportedFormatError(f"this is no readable NPY file ({brief(error)}).", path=path) from error
 
 
-def _array(members: dict[str, bytes], name: str, path: Path, limits: Limits) -> np.ndarray | None:
+def _array(members: dict[str, bytes | None], name: str, path: Path, limits: Limits) -> np.ndarray | None:
     """The member of a name, None where the archive has none."""
-    if name not in members:
+    content = members.get(name)
+    if content is None:
         return None
     try:
-        return parse_npy(members[name], path, limits, text=name in ("lead_names", "units"))
+        return parse_npy(content, path, limits, text=name in ("lead_names", "units"))
     except ECGDataError as error:
         hint = " (names are saved as np.array(names, dtype=str))" if name in ("lead_names", "units") else ""
         raise type(error)(f"the member {name!r}: {error.reason}{hint}", path=path) from error
 
 
-def _members(path: Path, limits: Limits) -> dict[str, bytes]:
-    """The contents of an archive by name, after its directory was found harmless."""
+def _members(path: Path, variable: str | None, limits: Limits) -> dict[str, bytes | None]:
+    """The arrays of an archive by name, after its directory was found harmless; None for those nobody asks for."""
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
             _check_directory(entries, path, limits)
-            members: dict[str, bytes] = {}
+            members: dict[str, bytes | None] = {}
             for entry in entries:
                 name = entry.filename.removesuffix(".npy")
+                if len(entries) > 1 and name not in (*_KEYS, variable):
+                    members[name] = None
+                    continue
                 with archive.open(entry) as member:
                     content = member.read(entry.file_size + 1)
                 if len(content) != entry.file_size:

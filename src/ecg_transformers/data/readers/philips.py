@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree.ElementTree import Element
@@ -18,21 +18,33 @@ from ecg_transformers.data.errors import (
 )
 from ecg_transformers.data.readers.arrays import Hints
 from ecg_transformers.data.readers.clinical.base64 import base64_bytes
-from ecg_transformers.data.readers.clinical.identity import Patient, iso_date, sex_of, time_of_texts
+from ecg_transformers.data.readers.clinical.identity import Patient, add_text, iso_date, sex_of, time_of_texts
 from ecg_transformers.data.readers.clinical.kinds import PHILIPS
 from ecg_transformers.data.readers.clinical.leads import lead_of_text
 from ecg_transformers.data.readers.clinical.record import MAX_TEXTS, Samples, Sheet, make_record
 from ecg_transformers.data.readers.clinical.xli import restore_limb_leads, unpack_leads
-from ecg_transformers.data.readers.clinical.xml import number_of, read_xml, text_of
+from ecg_transformers.data.readers.clinical.xml import number_of, numbers_in, read_xml, text_of
 from ecg_transformers.data.readers.limits import Limits
 from ecg_transformers.data.record import DigitalRecord, ECGRecord
 from ecg_transformers.signal.leads import LIMB_LEADS, STANDARD_LEADS
 
 VERSIONS = ("1.03", "1.04", "1.04.01", "1.04.02")
-_MOST_LEADS = 12
+MOST_LEADS = 12
 _ALLOCATED = 16  # files have room for so many leads, those beyond the declared ones flat
 _SIGNAL = "dataacquisition/signalcharacteristics"
-_STAFF = "dataacquisition/acquirer"
+_IDENTIFYING = (
+    "dataacquisition/acquirer",
+    "orderinfo",
+    "documentinfo/editor",
+    "patient/generalpatientdata",
+    "userdefines",
+)
+_TELLS_WHO = re.compile(
+    r"id$|mrn|ssn|name|number|phone|account|clinician|physician|doctor|operator|technician|nurse|editor|"
+    r"institution|facility|department|room|bed|location|address|street|city|zip|ward|site|value$"
+)
+_OWN = ("patientid", "lastname", "firstname", "middlename")
+_PLACE = re.compile(r"institution|facility|department|room|bed|location|address|street|city|zip|ward|site|value$")
 
 
 @dataclass
@@ -58,6 +70,7 @@ def read_philips(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | EC
     layout = _layout(root, hints, path)
     limits.check_shape(layout.length, len(layout.names), path=path)
     text = text_of(root, "waveforms/parsedwaveforms")
+    limits.check_growth(layout.length, len(layout.names), len(text), path=path)
     counts, missing = _counts(text, layout, hints, path, flags)
     if layout.compressed and tuple(layout.names[:6]) == LIMB_LEADS:
         counts = restore_limb_leads(counts)
@@ -130,9 +143,9 @@ def _names(node: Element, signal: Element | None, hints: Hints, path: Path) -> l
     )
     labels = (node.get("leadlabels") or "").split()
     number = int(number_of(count or str(len(labels)), "the number of leads", path))
-    if number > _MOST_LEADS:
+    if number > MOST_LEADS:
         raise UnsupportedFormatError(
-            f"the file has {number} leads; where those beyond {_MOST_LEADS} lie is not established.", path=path
+            f"the file has {number} leads; where those beyond {MOST_LEADS} lie is not established.", path=path
         )
     if labels and 1 <= number <= len(labels):
         return [lead_of_text(label) for label in labels[:number]]
@@ -192,10 +205,8 @@ def _counts(
 
 def _plain(text: str, path: Path) -> np.ndarray:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # numpy stops at what is no number, with a warning
-            values = np.fromstring(text.replace(",", " "), dtype=np.float64, sep=" ")
-    except (ValueError, DeprecationWarning) as error:
+        values = numbers_in(text.replace(",", " "))
+    except ValueError as error:
         raise HeaderError("the plain samples hold something that is no number.", path=path) from error
     if not np.isfinite(values).all() or (np.abs(values) > 2**30).any() or (values != np.rint(values)).any():
         raise HeaderError("the plain samples hold something that is no whole number.", path=path)
@@ -214,10 +225,11 @@ def _without_pulse(
     high = together & (counts[:, 0] == height) & (counts.shape[1] > 1)
     low = together & (counts[:, 0] == 0)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], high, [False]]).astype(np.int8)))
-    for start, stop in zip(edges[::2].tolist(), edges[1::2].tolist()):
-        before, after = _reach(low, start - 1, -1) + 1, _reach(low, stop, 1)
-        if stop - start < 10 or start - before < 5:
-            continue
+    starts, stops = edges[::2], edges[1::2]
+    others = np.concatenate([[-1], np.flatnonzero(~low), [len(low)]])  # the stretches of zeros lie between these
+    befores, afters = others[np.searchsorted(others, starts) - 1] + 1, others[np.searchsorted(others, stops)]
+    pulses = np.flatnonzero((stops - starts >= 10) & (starts - befores >= 5))
+    for before, after in zip(befores[pulses].tolist(), afters[pulses].tolist()):
         flags.append("calibration_pulse_removed")
         if after == len(counts):
             if before == 0:
@@ -228,23 +240,13 @@ def _without_pulse(
     return counts, missing
 
 
-def _reach(low: np.ndarray, start: int, step: int) -> int:
-    """The first place from `start` on, in steps of 1 or -1, that is not low."""
-    while 0 <= start < len(low) and low[start]:
-        start += step
-    return start
-
-
 def _fill_sheet(root: Element, sheet: Sheet) -> None:
     acquisition, person = root.find("dataacquisition"), root.find("patient/generalpatientdata")
     born = _empty(text_of(person, "age/dateofbirth"))
     years = text_of(person, "age/years")
-    identity = {
-        f"{part.tag}": _empty(text_of(part)) for part in root.findall(_STAFF + "/*") + root.findall("orderinfo/*")
-    }
-    identity |= {key: _empty(text_of(person, key)) for key in ("MRN", "uniquepatientid")}
+    others, places = _identity(root)
     sheet.patient = Patient(
-        id=_empty(text_of(person, "patientid")) or identity["MRN"] or identity["uniquepatientid"],
+        id=next(filter(None, (_empty(text_of(person, tag)) for tag in ("patientid", "MRN", "uniquepatientid"))), ""),
         names=[
             name
             for part in ("lastname", "firstname", "middlename")
@@ -253,7 +255,8 @@ def _fill_sheet(root: Element, sheet: Sheet) -> None:
         birth_date=_date(born),
         age=float(years) if years.isdecimal() and len(years) < 4 else None,
         sex=sex_of(text_of(person, "sex")),
-        others={key: value for key, value in identity.items() if len(value) > 2},
+        others=others,
+        places=places,
     )
     if acquisition is not None:
         sheet.acquired = time_of_texts(acquisition.get("date", ""), acquisition.get("time", ""))
@@ -270,6 +273,21 @@ def _fill_sheet(root: Element, sheet: Sheet) -> None:
     sheet.facts["measurements"] = {
         part.tag: text_of(part)[:60] for part in measured if _empty(text_of(part)) and not len(part)
     }
+
+
+def _identity(root: Element) -> tuple[dict[str, str], dict[str, str]]:
+    """Further ids and names of persons, and places, by the elements (or attributes) they stand in."""
+    others: dict[str, str] = {}
+    places: dict[str, str] = {}
+    for way in _IDENTIFYING:
+        for top in root.findall(way):
+            for node in top.iter():
+                for tag, text in ((node.tag, text_of(node)), *node.attrib.items()):
+                    text = _empty(text.strip())
+                    tag = tag.lower()
+                    if len(text) > 2 and tag not in _OWN and _TELLS_WHO.search(tag):
+                        add_text(places if _PLACE.search(tag) else others, tag, text)
+    return others, places
 
 
 def _statement(node: Element) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,10 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from ecg_transformers.data.errors import ECGDataError, OptionError, RecordNotFoundError, UnsupportedFormatError
+from ecg_transformers.data.errors import (
+    ECGDataError,
+    HeaderError,
+    LimitError,
+    OptionError,
+    RecordNotFoundError,
+    UnsupportedFormatError,
+)
 from ecg_transformers.data.readers.arrays import Hints, agreed_rate
 from ecg_transformers.data.readers.clinical.kinds import EMPTY
 from ecg_transformers.data.readers.clinical.record import cut
+from ecg_transformers.data.readers.converted import patient_beside, sidecar_facts, with_facts, with_wfdb_facts
 from ecg_transformers.data.readers.edf import read_edf_parts
 from ecg_transformers.data.readers.limits import DEFAULT_LIMITS, Limits
 from ecg_transformers.data.readers.recognition import (
@@ -44,6 +53,8 @@ _SUFFIXES |= {".txt": "csv", ".edf": "edf"}
 
 
 _NO_HINTS = Hints()
+_PART = 2**18
+"""Samples a lead of a part."""
 _HINTS = [field.name for field in dataclasses.fields(Hints)]
 
 
@@ -97,6 +108,23 @@ def read_parts(path: str | Path, *, limits: Limits | None = None, **hints: Any) 
         raise with_format(error, kind) from error
 
 
+def read_stored_parts(
+    path: str | Path, *, limits: Limits | None = None, **hints: Any
+) -> Iterator[DigitalRecord | ECGRecord]:
+    """Successive parts of a record in the form in which its file holds it, for recordings of a day; others are one part."""
+    kind = format_of(path, hints.get("root"), follow_links=bool(hints.get("follow_links")))
+    if kind not in PARTIAL or hints.get("start") is not None or hints.get("stop") is not None:
+        yield read_stored(path, limits=limits, **hints)
+        return
+    for start in itertools.count(0, _PART):
+        part = read_stored(path, limits=limits, **{**hints, "start": start, "stop": start + _PART + 1})
+        length = len(part.samples) if isinstance(part, DigitalRecord) else part.num_samples
+        if length <= _PART:
+            yield part
+            return
+        yield cut(part, Hints(stop=_PART), Path(path))  # the one more sample told that there is a next part
+
+
 def read_stored(path: str | Path, *, limits: Limits | None = None, **hints: Any) -> DigitalRecord | ECGRecord:
     """A record in the form in which its file holds it."""
     request = checked_hints(hints)
@@ -106,6 +134,9 @@ def read_stored(path: str | Path, *, limits: Limits | None = None, **hints: Any)
             return _read_wfdb(path, request, limits or DEFAULT_LIMITS)
         except OSError as error:
             raise _unreadable(path, error) from error
+        except (HeaderError, LimitError):
+            if clinical_kind(Path(path)) is None:  # it is a header, and damaged
+                raise
     path = Path(path)
     kind = format_of(path, request.root, follow_links=request.follow_links)
     reader = _reader_of(kind)
@@ -115,11 +146,17 @@ def read_stored(path: str | Path, *, limits: Limits | None = None, **hints: Any)
         )
     if request.allow_truncated and kind in ("npy", "npz", "mat", "csv"):
         raise OptionError("allow_truncated has no meaning for this format: it cannot be read in part.", path=path)
+    facts = sidecar_facts(path, request) if kind in ("npz", "csv") else None
+    if facts is not None and kind == "csv" and request.sampling_rate is None:
+        request = replace(request, sampling_rate=facts.get("sampling_rate"))
     try:
         if kind in PARTIAL or (request.start is None and request.stop is None):
             record = reader(path, request, limits or DEFAULT_LIMITS)
+            record = record if facts is None else with_facts(record, facts, path, request)
         else:
-            record = cut(reader(path, replace(request, start=None, stop=None), limits or DEFAULT_LIMITS), request, path)
+            record = reader(path, replace(request, start=None, stop=None), limits or DEFAULT_LIMITS)
+            record = record if facts is None else with_facts(record, facts, path, request)
+            record = cut(record, request, path)
     except OSError as error:  # the disk, not the content: no permission, a file that vanished
         raise _unreadable(path, error) from error
     if request.start:
@@ -145,12 +182,15 @@ def _unreadable(path: str | Path, error: OSError) -> ECGDataError:
 
 
 def patient_in_file(path: str | Path, *, limits: Limits | None = None, **hints: Any) -> str | None:
-    """The patient whom a file of a cart, archive or recorder names, as `read_record` gives it; None for other formats.
+    """The patient whom a file of a cart, archive or recorder (or of `convert-record`) names, as `read_record` gives it;
+    None for other formats.
 
     Of recorders' files one sample is read. A file that cannot be read names nobody here: who reads it says why.
     """
     try:
         kind = format_of(path, hints.get("root"), follow_links=bool(hints.get("follow_links")))
+        if kind in ("wfdb", "npz", "csv"):  # those that `convert-record` wrote
+            return patient_beside(Path(path), kind, checked_hints(hints), limits or DEFAULT_LIMITS)
         if kind not in TITLES:
             return None
         return read_stored(path, limits=limits, **hints, **({"stop": 1} if kind in PARTIAL else {})).patient_id
@@ -184,8 +224,6 @@ def format_of(path: str | Path, root: str | Path | None = None, *, follow_links:
     path = path if isinstance(path, Path) else Path(path)
     if "\0" in str(path):
         raise OptionError("a path holds a NUL character.")
-    if path.suffix == ".hea":  # no other format has this suffix
-        return "wfdb"
     kind = clinical_kind(path, root, follow_links=follow_links)
     if kind is not None and kind.key is not None:
         return kind.key
@@ -240,7 +278,7 @@ def _read_wfdb(path: str | Path, hints: Hints, limits: Limits) -> DigitalRecord 
     flags = record.metadata.get("flags", [])
     own_rate = None if "rate_defaulted" in flags else record.sampling_rate
     record.sampling_rate = agreed_rate(hints, own_rate, path) or record.sampling_rate
-    return record
+    return with_wfdb_facts(record, path, hints, limits)
 
 
 def describe_record(path: str | Path, *, limits: Limits | None = None, **hints: Any) -> dict[str, Any]:

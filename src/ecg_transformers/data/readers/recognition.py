@@ -9,10 +9,10 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from ecg_transformers.data.errors import ECGDataError, UnsupportedFormatError
+from ecg_transformers.data.errors import ECGDataError, MissingDependencyError, UnsupportedFormatError
 from ecg_transformers.data.readers.aecg import read_aecg
 from ecg_transformers.data.readers.arrays import Hints
-from ecg_transformers.data.readers.clinical.kinds import HEAD_BYTES, Kind, is_wfdb_annotation, recognise
+from ecg_transformers.data.readers.clinical.kinds import EMPTY, HDF5, HEAD_BYTES, Kind, is_wfdb_annotation, recognise
 from ecg_transformers.data.readers.dicom import read_dicom
 from ecg_transformers.data.readers.edf import read_bdf, read_edf
 from ecg_transformers.data.readers.ishne import read_ishne
@@ -89,21 +89,25 @@ def clinical_reader(key: str) -> Reader | None:
 def with_format(error: ECGDataError, key: str) -> ECGDataError:
     """The same error with the name of the format in its sentence."""
     name = _NAMES[key]
-    if name.lower() in error.reason.lower():
+    if name.lower() in error.reason.lower() or isinstance(error, MissingDependencyError):  # which says it, too
         return error
     return type(error)(f"{name}: {error.reason}", path=error.path, record=error.record, lead=error.lead)
 
 
 def clinical_kind(path: Path, root: str | os.PathLike | None = None, *, follow_links: bool = False) -> Kind | None:
-    """The kind of a file by its content; None where that says nothing or the suffix already says all.
+    """The kind of a file by its content, whatever it is called; None where that says nothing.
+
+    Signals of a WFDB record are not looked at, and an HDF5 or empty file of a usual suffix is left to its reader, who
+    knows more of it.
 
     Raises:
         ECGDataError: no regular file, or one that leaves its folder.
     """
     suffix = path.suffix.lower()
-    if suffix in _OWN_SUFFIXES or (suffix == ".dat" and path.with_suffix(".hea").exists()) or not path.is_file():
+    if not path.is_file() or (suffix in (".dat", ".mat") and path.with_suffix(".hea").exists()):
         return None
-    return recognise(path, root, follow_links=follow_links)
+    kind = recognise(path, root, follow_links=follow_links)
+    return None if suffix in _OWN_SUFFIXES and kind in (EMPTY, HDF5) else kind
 
 
 def refuse(path: Path, kind: Kind | None) -> None:

@@ -19,15 +19,16 @@ from ecg_transformers.data.errors import (
 from ecg_transformers.data.readers.arrays import Hints
 from ecg_transformers.data.readers.clinical.leads import LEAD_OF_NUMBER
 from ecg_transformers.data.readers.clinical.record import Samples, Sheet, make_record
-from ecg_transformers.data.readers.clinical.scp_coding import Table, decode, read_tables, undo_differences
+from ecg_transformers.data.readers.clinical.scp_coding import Tables, decode, read_tables, undo_differences
 from ecg_transformers.data.readers.clinical.scp_sections import fill_sheet, read_sections
 from ecg_transformers.data.readers.limits import Limits, read_bytes
 from ecg_transformers.data.record import DigitalRecord, ECGRecord
 
 _HEAD = 16
-_MAX_SPREAD = 32
 _MAX_ZONES = 20_000
-_MAX_DECODED = 4_000_000
+_MAX_OVERLAP = 4
+"""How many times over the zones of the reference beat may cover the recording; there is one for each beat."""
+MAX_DECODED = 2_000_000
 _NANOVOLT = 1e-6
 
 
@@ -75,8 +76,8 @@ def read_scp(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECGRec
             "is not established; it is not read.",
             path=path,
         )
-    tables = read_tables(sections[2][_HEAD:], path) if 2 in sections else []
-    counts, missing = _timeline(leads, rhythm, tables, path, hints, sheet.flags)
+    tables = read_tables(sections[2][_HEAD:], path) if 2 in sections else None
+    counts, missing = _timeline(leads, rhythm, tables, len(content), path, hints, limits, sheet.flags)
     step = rhythm.step
     if subtracted:
         counts, step = _with_reference_beat(counts, leads, rhythm, sections, tables, path, hints)
@@ -117,8 +118,8 @@ def _leads(body: bytes, path: Path, limits: Limits) -> tuple[list[_Lead], bool]:
             raise HeaderError(f"the lead runs from sample {first} to {last}.", path=path, lead=name)
         limits.check_shape(last, 1, path=path)
         leads.append(_Lead(name, first, last))
-    if sum(lead.length for lead in leads) > _MAX_DECODED:
-        raise LimitError(f"the leads declare more than {_MAX_DECODED} samples together.", path=path)
+    if sum(lead.length for lead in leads) > MAX_DECODED:
+        raise LimitError(f"the leads declare more than {MAX_DECODED} samples together.", path=path)
     return leads, bool(body[1] & 1)
 
 
@@ -143,13 +144,12 @@ def _data(section: bytes, number: int, num_leads: int, path: Path, hints: Hints)
 
 
 def _values(
-    part: bytes, count: int, coding: int, tables: list[Table] | None, lead: str, path: Path, hints: Hints
+    part: bytes, count: int, coding: int, tables: Tables | None, lead: str, path: Path, hints: Hints
 ) -> np.ndarray:
-    """The samples of one lead; `tables` is empty where the file has no Huffman codes."""
-    plain = tables == []
-    if count > (len(part) // 2 if plain else 8 * len(part)) and not hints.allow_truncated:
+    """The samples of one lead; `tables` is None where the file has no Huffman codes."""
+    if count > (len(part) // 2 if tables is None else 8 * len(part)) and not hints.allow_truncated:
         raise TruncatedError(f"{count} samples cannot lie in {len(part)} bytes.", path=path, lead=lead)
-    if plain:
+    if tables is None:
         values = np.frombuffer(part, "<i2", min(count, len(part) // 2)).astype(np.int64)
     else:
         values = decode(part, count, tables, path)
@@ -159,22 +159,28 @@ def _values(
 
 
 def _timeline(
-    leads: list[_Lead], data: _Data, tables: list[Table] | None, path: Path, hints: Hints, flags: list[str]
+    leads: list[_Lead],
+    data: _Data,
+    tables: Tables | None,
+    stored: int,
+    path: Path,
+    hints: Hints,
+    limits: Limits,
+    flags: list[str],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Counts `(T, L)` and what is missing: each lead stands in its own time."""
+    """int16 counts `(T, L)` and what is missing: each lead stands in its own time."""
     start, stop = min(lead.first for lead in leads), max(lead.last for lead in leads) + 1
     columns = [
         _values(part, lead.length, data.coding, tables, lead.name, path, hints) for part, lead in zip(data.parts, leads)
     ]
-    longest = max(column.size for column in columns)
-    if not longest:
+    if not any(column.size for column in columns):
         raise TruncatedError("the file ends before its first sample.", path=path)
     if hints.allow_truncated and any(column.size < lead.length for column, lead in zip(columns, leads)):
         stop = min(stop, max(lead.first + column.size for column, lead in zip(columns, leads)))
         flags.append("truncated")
-    if stop - start > _MAX_SPREAD * longest:
-        raise LimitError("the leads lie too far apart in time for one record.", path=path)
-    counts = np.zeros((stop - start, len(leads)), dtype=np.int64)
+    way_out = ": the leads lie too far apart in time for one record"
+    limits.check_growth(stop - start, len(leads), stored, path=path, way_out=way_out)
+    counts = np.zeros((stop - start, len(leads)), dtype=np.int16)
     missing = np.ones(counts.shape, dtype=bool)
     for place, (lead, column) in enumerate(zip(leads, columns)):
         where = slice(lead.first - start, lead.first - start + column.size)
@@ -189,7 +195,7 @@ def _with_reference_beat(
     leads: list[_Lead],
     rhythm: _Data,
     sections: dict[int, bytes],
-    tables: list[Table] | None,
+    tables: Tables | None,
     path: Path,
     hints: Hints,
 ) -> tuple[np.ndarray, int]:
@@ -215,8 +221,8 @@ def _with_reference_beat(
     beat = np.zeros((length, len(leads)), dtype=np.int64)
     for place, column in enumerate(columns):
         beat[: column.size, place] = column * (beat_data.step // common)
-    result = counts * (rhythm.step // common)
-    start = min(lead.first for lead in leads)
+    result = counts.astype(np.int64) * (rhythm.step // common)
+    start, covered = min(lead.first for lead in leads), 0
     for number in range(zones):
         kind, first, middle, last = struct.unpack("<HIII", body[6 + 14 * number : 20 + 14 * number])
         if kind != 0:
@@ -224,6 +230,12 @@ def _with_reference_beat(
         shift = fiducial - middle - 1  # from the number of a sample to its place in the beat, counted from 0
         begin = max(first, start, -shift)
         end = min(last, start + len(result) - 1, length - 1 - shift)
+        covered += max(0, end - begin + 1)
+        if covered > _MAX_OVERLAP * len(result):
+            raise LimitError(
+                f"the zones of the reference beat cover the {len(result)} samples more than {_MAX_OVERLAP} times over.",
+                path=path,
+            )
         if begin <= end:
             result[begin - start : end - start + 1] += beat[begin + shift : end + shift + 1]
     return result, common

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -29,6 +30,7 @@ _TEXT_SUFFIXES = (".csv", ".tsv")
 _ENDINGS = (*_SUFFIXES, *_TEXT_SUFFIXES, *CLINICAL_SUFFIXES, ".edf", ".dat", ".txt")
 _DOCUMENTS = (".md", ".json", ".yaml", ".yml", ".html", ".py", ".log", ".rst", ".toml", ".png", ".svg")
 _HEAD_BYTES = 512
+_NO_HEADER = re.compile(rb"(?:\xef\xbb\xbf)?\s*<|0 {7}|[^\0]*\0")
 _MASTER = re.compile(rb"\S+/\d+\s")
 TABLE_NAMES = ("labels.csv", "labels.tsv", "labels.xlsx")
 _MAX_FILES = 10_000_000
@@ -56,6 +58,7 @@ class FileIndex:
         Hospital formats are known by their content, whatever their names.
         """
         found: dict[str, dict[str, Path]] = {}
+        masters: list[Path] = []
         clinical: list[Path] = []
         others: list[Path] = []
         foreign: dict[str, list[str]] = {}
@@ -63,16 +66,22 @@ class FileIndex:
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for name in sorted(files):
                 path = Path(root) / name
-                suffix = path.suffix.lower()
-                if suffix in _SUFFIXES + _TEXT_SUFFIXES and not name.startswith(".") and path != table:
-                    found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), {})[suffix] = path
-                elif path != table and not name.startswith(".") and is_clinical_record(path, folder, foreign):
+                if path == table:
+                    continue
+                suffix = "" if name.startswith(".") else path.suffix.lower()
+                if suffix in _SUFFIXES + _TEXT_SUFFIXES:
+                    kinds = found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), {})
+                    if is_called_otherwise(path, folder, kinds, masters):
+                        clinical.append(path)
+                    else:
+                        kinds[suffix] = path
+                elif not name.startswith(".") and is_clinical_record(path, folder, foreign):
                     clinical.append(path)
-                elif path != table:
+                else:
                     others.append(path)
             if len(found) + len(clinical) + len(others) > _MAX_FILES:
                 raise LimitError(f"the folder holds more than {_MAX_FILES} files.", path=folder)
-        for key in segment_keys(found, folder):
+        for key in segment_keys(found, masters, folder):
             others.append(found.pop(key)[".hea"])
         has_others = bool(clinical) or any(set(kinds) & set(_SUFFIXES) for kinds in found.values())
         wanted = _SUFFIXES if has_others else _TEXT_SUFFIXES
@@ -211,28 +220,52 @@ def _left_alone(names: list[str], why: str) -> str:
 def _is_companion(path: Path, stems: set[Path]) -> bool:
     """Whether a file belongs to a record beside it (signals, annotations), or to the folder (a licence, a list)."""
     name, suffix = path.name, path.suffix.lower()
-    if name.startswith(".") or suffix in _DOCUMENTS or (not suffix and name.upper() == name):
+    if name.startswith(".") or suffix in _DOCUMENTS or (not suffix and name.upper() == name and _is_text(path)):
         return True
     return path.with_suffix("") in stems or suffix == ".hea" or path.with_suffix(".hea").exists()
 
 
-def segment_keys(found: dict[str, dict[str, Path]], folder: Path) -> list[str]:
-    """The headers that another header of the folder names as its segments: they are no records of their own."""
-    keys: set[str] = set()
-    for kinds in found.values():
-        path = kinds.get(".hea")
-        if path is None:
-            continue
+def _is_text(path: Path) -> bool:
+    """Whether a file may be a licence or a list, as archives put them beside records under names in capitals."""
+    try:
+        with path.open("rb") as stream:
+            return b"\0" not in stream.read(_HEAD_BYTES)
+    except OSError:
+        return True
+
+
+def is_called_otherwise(path: Path, folder: Path, kinds: dict[str, Path], masters: list[Path]) -> bool:
+    """Whether a file with the suffix of an array, a table or a header is a record of a hospital format.
+
+    Of headers, which may be many, one look at the beginning tells; those that name segments go to `masters`.
+    """
+    if path.suffix.lower() == ".hea":
         try:
             with path.open("rb") as stream:
                 head = stream.read(_HEAD_BYTES)
-            line = next((line for line in head.splitlines() if line.strip() and not line.startswith(b"#")), b"")
-            if not _MASTER.match(line.strip()):
-                continue
+        except OSError:  # said when the record itself is read
+            return False
+        line = next((line for line in head.splitlines() if line.strip() and not line.startswith(b"#")), b"")
+        if _MASTER.match(line.strip()):
+            masters.append(path)
+        if not _NO_HEADER.match(head):
+            return False
+    elif path.suffix.lower() == ".mat" and ".hea" in kinds:
+        return False
+    try:
+        kind = clinical_kind(path, folder)
+    except ECGDataError:
+        return False
+    return kind is not None and kind.key is not None and kind != ISHNE_ANNOTATIONS
+
+
+def segment_keys(found: dict[str, dict[str, Path]], masters: list[Path], folder: Path) -> list[str]:
+    """The headers that another header of the folder names as its segments: they are no records of their own."""
+    keys: set[str] = set()
+    for path in masters:
+        with contextlib.suppress(OSError, ECGDataError):  # said when the record itself is read
             for name, _ in read_header(path, root=folder).segments:
                 keys.add(path.with_name(name).relative_to(folder).as_posix())
-        except (OSError, ECGDataError):  # said when the record itself is read
-            continue
     return sorted(key for key in keys if ".hea" in found.get(key, {}))
 
 

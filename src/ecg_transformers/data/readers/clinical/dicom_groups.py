@@ -11,7 +11,6 @@ import numpy as np
 
 from ecg_transformers.data.errors import (
     HeaderError,
-    LimitError,
     SignalError,
     TruncatedError,
     UnitError,
@@ -31,8 +30,6 @@ _BEATS = ("MEDIAN", "REPRESENTATIVE", "AVERAGE", "TEMPLATE", "BEAT", "MEAN", "AV
 _LONGEST_BEAT_S, _BEAT_SHARE = 2.0, 1 / 3
 """A group shorter than both (the share is of the longest group) is a beat, whatever its label."""
 _BLOCK = 2**18
-_MAX_SPREAD = 32
-"""How much longer than its samples a record may get by groups that stand at different times."""
 
 
 @dataclass
@@ -58,8 +55,8 @@ class Group:
     channels: list[Channel]
     kind: str
     bits: int | None
-    data: bytes | memoryview
-    padding: bytes
+    data: memoryview
+    padding: bytes | int | None
 
     @property
     def seconds(self) -> float:
@@ -71,8 +68,8 @@ class Group:
         return "RHYTHM" not in label and any(word in label for word in _BEATS)
 
     @classmethod
-    def read(cls, item: pydicom.Dataset, number: int, path: Path, limits: Limits) -> Group:
-        """The head of a group; sizes are checked against the limits, nothing is allocated."""
+    def read(cls, item: pydicom.Dataset, data: memoryview, number: int, path: Path, limits: Limits) -> Group:
+        """The head of a group, with its samples; sizes are checked against the limits, nothing is allocated."""
         name = f"multiplex group {number}"
         count, length = _whole(item, "NumberOfWaveformChannels"), _whole(item, "NumberOfWaveformSamples")
         rate = _decimal(item, "SamplingFrequency")
@@ -83,7 +80,6 @@ class Group:
         definitions = list(_value(item, "ChannelDefinitionSequence") or [])
         if len(definitions) != count:
             raise HeaderError(f"{name} declares {count} channels and describes {len(definitions)}.", path=path)
-        data = _value(item, "WaveformData")
         padding = _value(item, "WaveformPaddingValue")
         return cls(
             number=number,
@@ -94,8 +90,8 @@ class Group:
             channels=[_channel(definition, place) for place, definition in enumerate(definitions, 1)],
             kind=kind,
             bits=_whole(item, "WaveformBitsAllocated"),
-            data=data if isinstance(data, bytes) else b"",
-            padding=padding if isinstance(padding, bytes) else b"",
+            data=data,
+            padding=padding if isinstance(padding, (bytes, int)) else None,
         )
 
 
@@ -148,10 +144,11 @@ def assemble(
     first = min(piece.start for piece in pieces)
     length = max(piece.start + len(piece.counts) for piece in pieces) - first
     begin, end = window(hints, length, path)
-    limits.check_shape(end - begin, len(pieces), path=path)
-    if length > _MAX_SPREAD * max(len(piece.counts) for piece in pieces):
-        raise LimitError("the multiplex groups lie too far apart in time for one record.", path=path)
     names = list(dict.fromkeys(piece.key for piece in pieces))
+    way_out = ": the multiplex groups lie too far apart in time; read a part with start= and stop="
+    stored = sum(len(group.data) for group in groups)
+    limits.check_growth(end - begin, len(names), stored, path=path, way_out=way_out)
+    limits.check_shape(end - begin, len(names), path=path)
     counts = np.zeros((end - begin, len(names)), dtype=np.result_type(*(piece.counts.dtype for piece in pieces)))
     missing = np.ones(counts.shape, dtype=bool)
     scale: dict[str, tuple[float, float]] = {}
@@ -261,8 +258,15 @@ def _samples(group: Group, hints: Hints, little_endian: bool, path: Path, flags:
 
 
 def _padding(group: Group, little_endian: bool) -> int | None:
+    """The number that stands for "no sample"; the standard writes it as bytes, some writers as SS or US."""
     dtype = np.dtype(("<" if little_endian else ">") + _TYPES[group.kind])
-    if len(group.padding) < dtype.itemsize:
+    if isinstance(group.padding, int):  # the bits count, whichever sign they were written with
+        numbers = 2 ** (8 * dtype.itemsize)
+        if not -numbers // 2 <= group.padding < numbers:
+            return None
+        bits = np.array(group.padding % numbers, f"u{dtype.itemsize}")
+        return int(bits.view(f"{dtype.kind}{dtype.itemsize}"))
+    if group.padding is None or len(group.padding) < dtype.itemsize:
         return None
     return int(np.frombuffer(group.padding, dtype, 1)[0])
 
@@ -302,12 +306,11 @@ MIN_RUN = 20
 
 def in_runs(hit: np.ndarray, least: int) -> np.ndarray:
     """The same mask, without runs of fewer than `least`."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], hit, [False]]).astype(np.int8)))
-    result = np.zeros_like(hit)
-    for start, stop in zip(edges[::2], edges[1::2]):
-        if stop - start >= least:
-            result[start:stop] = True
-    return result
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], hit, [False]]).astype(np.int8))).reshape(-1, 2)
+    long = edges[edges[:, 1] - edges[:, 0] >= least]
+    steps = np.zeros(len(hit) + 1, dtype=np.int8)
+    steps[long[:, 0]], steps[long[:, 1]] = 1, -1
+    return np.cumsum(steps[:-1], dtype=np.int8).astype(bool)
 
 
 def _channel(definition: Any, place: int) -> Channel:

@@ -16,21 +16,18 @@ import re
 import secrets
 from dataclasses import dataclass, field
 from datetime import date
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from ecg_transformers.data.cache import cache_folders
+from ecg_transformers.data.readers.clinical.hiding import NO_IDENTITY, Hiding, Texts
 
+MAX_TEXTS_OF_IDENTITY = 2000
 KEY_NAME = "identity.key"
 KEY_VARIABLE = "ECG_IDENTITY_KEY"
 _LETTERS = str.maketrans(
     "0123456789abcdef", "bcdfghjklmnpqrst"
 )  # no digits: a stand-in never looks like an id or a date
-_EMPTY = {"", "---", "unknown", "none", "anonymous", "anonymized", "x"}
-HIDDEN = "[hidden]"
-_TITLE = re.compile(r"^(?:(?:dr|prof|med|mr|mrs|ms|md)\b\.?\s*)+", re.IGNORECASE)
-Texts = TypeVar("Texts")
 
 
 @dataclass
@@ -39,11 +36,12 @@ class Patient:
 
     Attributes:
         id: the file's own id, "" where it has none.
-        names: last name, given names; kept with `keep_identity=True` only, as are the birth date and `others`.
+        names: last name, given names; kept with `keep_identity=True` only, as are the birth date, `others` and `places`.
         birth_date: `YYYY-MM-DD`.
         age: years.
         sex: "M", "F" or "".
-        others: further texts that identify (other ids, physicians, rooms).
+        others: further ids, and names of physicians and others.
+        places: hospitals, departments, rooms, addresses.
     """
 
     id: str = ""
@@ -52,11 +50,12 @@ class Patient:
     age: float | None = None
     sex: str = ""
     others: dict[str, str] = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)
 
     def patient_id(self, keep: bool) -> str | None:
         """The id as asked for: the file's own, or its stand-in; None where there is none."""
         own = clean(self.id)
-        if own.lower() in _EMPTY:
+        if own.lower() in NO_IDENTITY:
             return None
         return own if keep else stand_in(own)
 
@@ -70,49 +69,34 @@ class Patient:
             facts["sex"] = self.sex
         if keep:
             identity = {"name": " ".join(clean(name) for name in self.names if clean(name))}
-            identity |= {"birth_date": self.birth_date, **{key: clean(value) for key, value in self.others.items()}}
+            further = {**self.others, **self.places}
+            identity |= {"birth_date": self.birth_date, **{key: clean(value) for key, value in further.items()}}
             facts["identity"] = {key: value for key, value in identity.items() if value}
         return facts
 
     def hide_in(self, value: Texts) -> Texts:
-        """Texts (and lists and dictionaries of them) with the patient's names, id and birth date taken out."""
-        names = [part for name in self.names for part in re.split(r"[\s,^/=]+", clean(name))]
-        names += [one + two for one, two in pairwise(names) if _has_no_case(one + two)]  # written without a gap
-        others = [clean(self.id), *birth_spellings(self.birth_date)]
-        for other in map(clean, self.others.values()):  # of a DICOM name its parts, of a physician the name alone
-            others += [other, *other.split("^"), _TITLE.sub("", other)]
-        words = {word for word in names + others if len(word) > 2} | {word for word in names if _is_short_name(word)}
-        words = {word for word in words if word.lower() not in _EMPTY}
-        if not words:
-            return value
-        patterns = [_pattern_of(word) for word in sorted(words, key=len, reverse=True)]
-        return _hidden(value, re.compile("|".join(patterns), re.IGNORECASE))
+        """Texts (and lists and dictionaries of them) with all that identifies the patient taken out."""
+        others = [clean(text) for text in self.others.values()]
+        hiding = Hiding(
+            names=[clean(" ".join(self.names))] + [text for text in others if not _has_digits(text)],
+            codes=[clean(self.id), *filter(_has_digits, others)],
+            places=[clean(text) for text in self.places.values()],
+            dates=[self.birth_date],
+        )
+        return hiding.hide_in(value)
 
 
-def _is_short_name(word: str) -> bool:
-    """Whether a word of two signs is a name and no number; an initial is none."""
-    return len(word) == 2 and word.isalpha()
+def add_text(found: dict[str, str], name: str, text: str) -> None:
+    """Note a text that identifies under the name that a file has for it; a second one of that name is `NAME 2`."""
+    if text and text not in found.values() and len(found) < MAX_TEXTS_OF_IDENTITY:
+        number = 1
+        while (key := name if number == 1 else f"{name} {number}") in found:
+            number += 1
+        found[key] = text
 
 
-def _has_no_case(word: str) -> bool:
-    """Whether a word is of a script like Chinese, Japanese or Korean."""
-    return word.isalpha() and word.lower() == word.upper()
-
-
-def _pattern_of(word: str) -> str:
-    """Finds a word where it stands alone, a short one only spelt as names are; signs without case need no gaps."""
-    if _has_no_case(word):
-        return re.escape(word)
-    spelt = "|".join(map(re.escape, dict.fromkeys((word, word.upper(), word.capitalize()))))
-    return rf"(?<!\w)(?:{re.escape(word) if len(word) > 2 else f'(?-i:{spelt})'})(?!\w)"
-
-
-def _hidden(value: Any, pattern: re.Pattern[str]) -> Any:
-    if isinstance(value, str):
-        return pattern.sub(HIDDEN, value)
-    if isinstance(value, dict):
-        return {_hidden(key, pattern): _hidden(part, pattern) for key, part in value.items()}
-    return [_hidden(part, pattern) for part in value] if isinstance(value, list) else value
+def _has_digits(text: str) -> bool:
+    return any(map(str.isdigit, text))
 
 
 def stand_in(own_id: str) -> str:
@@ -166,7 +150,7 @@ def _key_in(folder: Path) -> bytes:
 
 def clean(text: str) -> str:
     """A text without NUL, control characters and blanks around it."""
-    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
+    return " ".join(text.translate({ord(sign): " " for sign in set(text) if not sign.isprintable()}).split())
 
 
 def sex_of(text: str) -> str:
@@ -192,13 +176,16 @@ def iso_time(day: str, hour: int = 0, minute: int = 0, second: int = 0) -> str:
 
 
 def time_of_digits(text: str) -> str:
-    """A time written `YYYYMMDD[HHMM[SS]]…`, as HL7 and DICOM have it, in our form; "" for anything else."""
-    match = re.match(r"\s*(\d{4})(\d{2})(\d{2})((?:\d{2}){2,3})?", text)
+    """A time written `YYYYMMDD[HH[MM[SS]]]…`, as HL7 and DICOM have it, in our form; "" for anything else.
+
+    It is the time of the place; how far that is from Greenwich (`+0100`, `-0330`) may stand behind it.
+    """
+    match = re.match(r"\s*(\d{4})(\d{2})(\d{2})((?:\d{2}){1,3})?", text)
     if match is None:
         return ""
     day = iso_date(int(match[1]), int(match[2]), int(match[3]))
     clock = match[4]
-    return iso_time(day, int(clock[:2]), int(clock[2:4]), int(clock[4:6] or 0)) if clock else day
+    return iso_time(day, int(clock[:2]), int(clock[2:4] or 0), int(clock[4:6] or 0)) if clock else day
 
 
 def day_of_digits(text: str) -> str:
@@ -222,13 +209,3 @@ def years_between(birth_date: str, acquired: str) -> float | None:
         return None
     years = then.year - born.year - ((then.month, then.day) < (born.month, born.day))
     return float(years) if 0 <= years <= 150 else None
-
-
-def birth_spellings(birth_date: str) -> list[str]:
-    """The usual ways to write a date, to find it in free text."""
-    try:
-        born = date.fromisoformat(birth_date)
-    except ValueError:
-        return []
-    forms = ("%Y-%m-%d", "%Y%m%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%m-%d-%Y", "%d-%m-%Y", "%d-%b-%Y", "%Y/%m/%d")
-    return [born.strftime(form) for form in forms]

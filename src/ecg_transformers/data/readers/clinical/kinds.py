@@ -38,6 +38,7 @@ ISHNE_ANNOTATIONS = Kind("ishne", "ISHNE annotation file")
 BDF = Kind("bdf", "BDF file (BioSemi, 24 bits)")
 EDF = Kind("edf", "EDF file")
 EMPTY = Kind(None, "empty file (0 bytes)")
+HDF5 = Kind(None, "HDF5 file")
 
 _ROOTS = {"AnnotatedECG": AECG, "restingecgdata": PHILIPS, "RestingECG": MUSE}
 _FOREIGN_ROOTS = {
@@ -51,7 +52,7 @@ _FOREIGN_ROOTS = {
     "ClinicalDocument": "an HL7 CDA document",
 }
 _MAGIC = (
-    (b"\x89HDF\r\n\x1a\n", "HDF5 file"),
+    (b"\x89HDF\r\n\x1a\n", HDF5.title),
     (b"%PDF", "PDF document"),
     (b"\x89PNG", "PNG picture"),
     (b"\xff\xd8\xff", "JPEG picture"),
@@ -61,6 +62,10 @@ _MAGIC = (
     (b"@  MFER", "MFER file"),
     (b"@ MFR ", "MFER file"),
     (b"RIFF", "RIFF (sound) file"),
+)
+KARDIA = Kind(None, "AliveCor Kardia JSON file")
+_KARDIA_KEYS = re.compile(
+    rb'"(recordedAt|algorithmDetermination|amplitudeResolution|mainsFrequency|data12L|leadI|heartRate|deviceInfo)"\s*:'
 )
 _ANNOTATION_MAGIC = b"ANN  1.0"
 _VALUE_TYPES = (b"AE AS AT CS DA DS DT FD FL IS LO LT OB OD OF OL OW PN SH SL SQ SS ST TM UC UI UL UN UR US UT").split()
@@ -103,6 +108,8 @@ def kind_of(head: bytes, size: int, suffix: str = "") -> Kind | None:
         return EDF
     if looks_like_xml(head):
         return xml_kind(head)
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+        return KARDIA if len(set(_KARDIA_KEYS.findall(head))) > 1 else None
     if suffix == ".npz":  # a ZIP archive, and ours
         return None
     return next((Kind(None, title) for magic, title in _MAGIC if head.startswith(magic)), None)

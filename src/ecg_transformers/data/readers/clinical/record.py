@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ from ecg_transformers.data.readers.clinical.identity import Patient
 from ecg_transformers.data.readers.clinical.leads import distinct_names
 from ecg_transformers.data.readers.limits import Limits
 from ecg_transformers.data.record import DigitalRecord, ECGRecord
+from ecg_transformers.signal.leads import STANDARD_LEADS
 
 MAX_TEXTS = 2000
 MAX_TEXT = 4000
+MAX_OF_ALL = 2**20
+"""Statements and measurements of a file: their number, the characters of each, and of all together."""
 
 
 @dataclass
@@ -68,7 +72,8 @@ def make_record(path: Path, hints: Hints, limits: Limits, samples: Samples, shee
             raise HeaderError(f"a count of {step} mV is no scale of an ECG.", path=path, lead=name)
     if (samples.step < 0).any():
         sheet.flags.append("inverted_gain")
-    names = distinct_names(samples.names, sheet.flags)
+    names = names_without_identity(samples.names, sheet.patient, hints.keep_identity)
+    names = distinct_names(names, sheet.flags)
     chosen = pick(names, hints.lead_names, path, path.stem) if hints.lead_names else None
     if chosen is not None:
         samples = _some_leads(samples, chosen)
@@ -99,18 +104,52 @@ def metadata_of(sheet: Sheet, keep_identity: bool) -> dict[str, Any]:
     if sheet.acquired:
         facts["acquired"] = sheet.acquired
     facts |= sheet.patient.metadata(keep_identity, sheet.acquired)
-    texts: dict[str, Any] = {"statements": tidy(sheet.statements), **sheet.facts}
+    texts, shortened = _bounded({"statements": tidy(sheet.statements), **sheet.facts})
     texts = {key: value for key, value in texts.items() if value not in (None, "", [], {})}
-    facts |= texts if keep_identity else sheet.patient.hide_in(texts)
+    if not keep_identity:
+        texts = dict(zip(texts, sheet.patient.hide_in(list(texts.values()))))
+    facts |= texts
+    if shortened or len(sheet.statements) > MAX_TEXTS:
+        sheet.flags.append("texts_shortened")
     if sheet.flags:
         facts["flags"] = list(dict.fromkeys(sheet.flags))
     return facts
 
 
 def tidy(texts: list[str]) -> list[str]:
-    """Texts as written, without blanks around them and empty ones, of bounded number and length."""
-    found = [" ".join(text.replace("\0", " ").split())[:MAX_TEXT] for text in texts[:MAX_TEXTS]]
+    """Texts as written, without blanks around them and empty ones."""
+    found = [" ".join(text.replace("\0", " ").split()) for text in texts[:MAX_TEXTS]]
     return [text for text in found if text]
+
+
+def _bounded(texts: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    """Texts, lists and dictionaries of bounded number and length, and whether something was left out for it."""
+    left, shortened = MAX_OF_ALL, False
+
+    def cut(value: Any) -> Any:
+        nonlocal left, shortened
+        if isinstance(value, list) and value and not isinstance(value[0], str):  # places of gaps: no texts
+            return value
+        if isinstance(value, (list, dict)):
+            shortened = shortened or len(value) > MAX_TEXTS
+            if isinstance(value, dict):
+                return {cut(key): cut(part) for key, part in islice(value.items(), MAX_TEXTS)}
+            return [cut(part) for part in value[:MAX_TEXTS]]
+        if not isinstance(value, str):
+            return value
+        most = min(MAX_TEXT, left)
+        shortened, left = shortened or len(value) > most, left - min(len(value), most)
+        return value[:most]
+
+    return cut(texts), shortened
+
+
+def names_without_identity(names: list[str], patient: Patient, keep_identity: bool) -> list[str]:
+    """Lead names as a file has them; of those that are no usual ones, what identifies the patient is hidden."""
+    if keep_identity or all(name in STANDARD_LEADS for name in names):
+        return names
+    hidden = patient.hide_in(names)
+    return [own if own in STANDARD_LEADS else name for own, name in zip(names, hidden)]
 
 
 def window(hints: Hints, length: int, path: Path) -> tuple[int, int]:
@@ -131,9 +170,19 @@ def cut(record: DigitalRecord | ECGRecord, hints: Hints, path: Path) -> DigitalR
     """The samples that `start` and `stop` ask for of a record that was read whole."""
     if isinstance(record, DigitalRecord):
         start, stop = window(hints, len(record.samples), path)
-        return replace(record, samples=np.ascontiguousarray(record.samples[start:stop]))
+        samples = np.ascontiguousarray(record.samples[start:stop])
+        return replace(record, samples=samples, annotations=_beats_within(record.annotations, start, stop))
     start, stop = window(hints, record.num_samples, path)
-    return replace(record, signal=np.ascontiguousarray(record.signal[start:stop]))
+    signal = np.ascontiguousarray(record.signal[start:stop])
+    return replace(record, signal=signal, annotations=_beats_within(record.annotations, start, stop))
+
+
+def _beats_within(annotations: dict[str, np.ndarray] | None, start: int, stop: int) -> dict[str, np.ndarray] | None:
+    if annotations is None or "beat_samples" not in annotations:
+        return annotations
+    here = (annotations["beat_samples"] >= start) & (annotations["beat_samples"] < stop)
+    beats = {key: values[here] if key.startswith("beat_") else values for key, values in annotations.items()}
+    return {**beats, "beat_samples": beats["beat_samples"] - start}
 
 
 def _some_leads(samples: Samples, chosen: list[int]) -> Samples:

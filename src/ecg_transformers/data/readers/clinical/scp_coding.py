@@ -3,33 +3,61 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from bisect import bisect_right
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from ecg_transformers.data.errors import HeaderError, UnsupportedFormatError
+from ecg_transformers.data.errors import HeaderError, LimitError, UnsupportedFormatError
 
 DEFAULT_TABLE = 19999
-_MOST_CODES = 4096
+_MOST_TABLES, _MOST_CODES = 64, 4096
+_BITS = 32  # of the longest prefix
+_SHORT = 12
+_LONG = -2
+
+_Code = tuple[int, int, bool, int, int]
+"""Prefix bits, total bits, whether it is a value (or a switch), value, and the prefix itself."""
 
 
-@dataclass(frozen=True)
-class Code:
-    """One code: `prefix` bits of `total` tell it; the rest is a number in two's complement, or `value` stands."""
+class Tables:
+    """Huffman tables; codes are counted over all of them.
 
-    prefix: int
-    total: int
-    is_value: bool
-    value: int
+    Every number of 32 bits belongs to the code that it begins with, so each code is a range of numbers, found by
+    bisection, or at once where its first bits tell: how many codes there are, and how long, costs nothing.
+
+    Attributes:
+        prefix, total: bits that tell a code, and all its bits; those between are a number in two's complement.
+        is_value: False for a code that switches to the table `value`, counted from 1.
+        value: what a code without bits behind its prefix stands for.
+        lookup: for each table the code of each `_SHORT` first bits (`_LONG` where they do not decide), the first number
+            of each range, and its code; -1 for none.
+    """
+
+    def __init__(self, tables: list[list[_Code]]) -> None:
+        codes = np.array([code for table in tables for code in table], dtype=np.int64)
+        self.prefix, self.total, self.is_value, self.value, _ = codes.T
+        self.lookup: list[tuple[list[int], list[int], list[int]]] = []
+        first = 0
+        for table in tables:
+            low = np.array([pattern << _BITS - prefix for prefix, *_, pattern in table])
+            high = np.array([(pattern + 1) << _BITS - prefix for prefix, *_, pattern in table])
+            edges = np.unique([0, *low, *high])
+            owner = np.full(len(edges), -1)
+            ranges = np.searchsorted(edges, np.stack([low, high], axis=1)).tolist()
+            for place in sorted(range(len(table)), key=lambda place: -table[place][0]):  # the shortest prefix counts
+                owner[slice(*ranges[place])] = first + place
+            begins = np.arange(2**_SHORT) << _BITS - _SHORT
+            lowest = np.searchsorted(edges, begins, side="right")
+            highest = np.searchsorted(edges, begins + (1 << _BITS - _SHORT) - 1, side="right")
+            short = np.where(lowest == highest, owner[lowest - 1], _LONG)
+            self.lookup.append((short.tolist(), edges.tolist(), owner.tolist()))
+            first += len(table)
 
 
-Table = dict[tuple[int, int], Code]
-"""Codes by (prefix bits, pattern)."""
-
-
-def read_tables(body: bytes, path: Path) -> list[Table] | None:
-    """The tables of section 2; None for the default one.
+def read_tables(body: bytes, path: Path) -> Tables:
+    """The tables of section 2, or the default one that it names.
 
     Raises:
         HeaderError: tables that end early, or codes that cannot be.
@@ -38,114 +66,96 @@ def read_tables(body: bytes, path: Path) -> list[Table] | None:
         raise HeaderError("section 2 (Huffman tables) is empty.", path=path)
     (count,) = struct.unpack("<H", body[:2])
     if count == DEFAULT_TABLE:
-        return None
-    tables: list[Table] = []
-    at = 2
+        return default_tables()
+    tables: list[list[_Code]] = []
+    at, most = 2, _MOST_CODES
     for _ in range(count):
         (number,) = struct.unpack("<H", body[at : at + 2].ljust(2, b"\0"))
         at += 2
-        if number == 0 or number > _MOST_CODES or at + 9 * number > len(body):
+        if number == 0 or at + 9 * number > len(body):
             raise HeaderError(f"section 2 declares a Huffman table of {number} codes, beyond its end.", path=path)
-        table: Table = {}
-        for _ in range(number):
-            prefix, total, mode, value, pattern = struct.unpack("<BBBhI", body[at : at + 9])
-            at += 9
-            if not 1 <= prefix <= total or prefix > 32 or total - prefix > 16 or mode not in (0, 1):
+        most -= number
+        if most < 0 or len(tables) == _MOST_TABLES:
+            raise LimitError(
+                f"section 2 declares more than {_MOST_TABLES} Huffman tables or {_MOST_CODES} codes.", path=path
+            )
+        table = []
+        for prefix, total, mode, value, pattern in struct.iter_unpack("<BBBhI", body[at : at + 9 * number]):
+            if not 1 <= prefix <= total or prefix > _BITS or total - prefix > 16 or mode not in (0, 1):
                 raise HeaderError("section 2 holds a Huffman code that cannot be.", path=path)
             key = int(f"{pattern & (1 << prefix) - 1:0{prefix}b}"[::-1], 2)  # stored first bit lowest
-            table[prefix, key] = Code(prefix, total, mode == 1, value)
+            table.append((prefix, total, mode == 1, value, key))
+        at += 9 * number
         tables.append(table)
     if not tables:
         raise UnsupportedFormatError("section 2 declares no Huffman table.", path=path)
-    return tables
+    return Tables(tables)
 
 
-def decode(content: bytes, count: int, tables: list[Table] | None, path: Path) -> np.ndarray:
-    """At most `count` numbers of one lead, fewer where its bytes end."""
-    return _decode_default(content, count) if tables is None else _decode_with(content, count, tables, path)
+@lru_cache(maxsize=1)
+def default_tables() -> Tables:
+    """The standard's own table: 0 is `0`; k = 1 to 8 is k ones, `0` and a sign; ten bits announce 8 or 16 bits."""
+    table: list[_Code] = [(1, 1, True, 0, 0), (10, 18, True, 0, 1022), (10, 26, True, 0, 1023)]
+    for size in range(1, 9):
+        ones = (1 << size) - 1 << 2
+        table += [(size + 2, size + 2, True, size, ones), (size + 2, size + 2, True, -size, ones | 1)]
+    return Tables([table])
 
 
-def _ones_in_front() -> np.ndarray:
-    words = np.arange(1024)
-    return np.array([10 - int(1023 - word).bit_length() for word in words])
+def decode(content: bytes, count: int, tables: Tables, path: Path) -> np.ndarray:
+    """At most `count` numbers of one lead, fewer where its bytes end.
 
-
-_ONES = _ones_in_front()
-_TOTAL = np.where(_ONES == 0, 1, _ONES + 2)
-_TOTAL[_ONES == 9], _TOTAL[_ONES == 10] = 18, 26
-_SIGN = np.array([(word >> (8 - ones)) & 1 if 0 < ones <= 8 else 0 for word, ones in enumerate(_ONES.tolist())])
-_SHORT = np.where(_ONES <= 8, np.where(_SIGN == 1, -_ONES, _ONES), 0)
-
-
-def _decode_default(content: bytes, count: int) -> np.ndarray:
-    """The default table: 0 is `0`; k = 1 to 8 is k ones, `0` and a sign; ten bits announce 8 or 16 bits.
-
-    What would begin at each bit is looked up for all bits at once; only the walk from code to code is a loop.
+    Raises:
+        HeaderError: bits that are no code, or a switch to a table that is not there.
     """
-    bits = np.unpackbits(np.frombuffer(content, np.uint8)).astype(np.int64)
-    length = len(bits)
-    padded = np.concatenate([bits, np.zeros(32, np.int64)])
-    words = np.zeros(length, dtype=np.int64)
-    for place in range(10):
-        words = words << 1 | padded[place : place + length]
-    behind = (np.arange(length) + _TOTAL[words]).tolist()
-    starts: list[int] = []
-    at = 0
-    while len(starts) < count and at < length:
-        starts.append(at)
-        at = behind[at]
-    if starts and at > length:  # the last code is cut
-        starts.pop()
-    places = np.array(starts, dtype=np.int64)
-    found = words[places]
-    values = _SHORT[found]
-    for ones, width in ((9, 8), (10, 16)):
-        long = np.flatnonzero(_ONES[found] == ones)
-        patterns = padded[places[long][:, None] + 10 + np.arange(width)] @ (1 << np.arange(width - 1, -1, -1))
-        values[long] = patterns - (patterns >> (width - 1) << width)
+    length = 8 * len(content)
+    padded = np.frombuffer(content + bytes(8), np.uint8).astype(np.int64)
+    words = np.zeros(len(content) + 1, dtype=np.int64)
+    for place in range(5):  # 40 bits from each byte on
+        words = words << 8 | padded[place : place + len(words)]
+    starts, codes = _walk(words.tolist(), length, count, tables, path)
+    found, places = np.array(codes, dtype=np.int64), np.array(starts, dtype=np.int64)
+    values, width = tables.value[found], (tables.total - tables.prefix)[found]
+    long = np.flatnonzero(width)
+    behind, width = (places + tables.prefix[found])[long], width[long]
+    patterns = words[behind >> 3] >> 40 - (behind & 7) - width & (1 << width) - 1
+    values[long] = patterns - (patterns >> width - 1 << width)
     return values
 
 
-def _decode_with(content: bytes, count: int, tables: list[Table], path: Path) -> np.ndarray:
-    """Tables of the file's own: code by code, shortest prefix first."""
-    text = int.from_bytes(content, "big")
-    length = 8 * len(content)
-    sizes = [sorted({prefix for prefix, _ in table}) for table in tables]
-    bits = f"{text:0{length}b}" if length else ""
-    values: list[int] = []
-    at, number, switches = 0, 0, 0
-    while len(values) < count and at < length:
-        table = tables[number]
-        code = _code_at(bits, at, table, sizes[number])
-        if code is None:
+def _walk(words: list[int], length: int, count: int, tables: Tables, path: Path) -> tuple[list[int], list[int]]:
+    """The first bits of the first `count` codes that are values, and which codes they are."""
+    starts: list[int] = []
+    codes: list[int] = []
+    total, is_value, value = tables.total.tolist(), tables.is_value.tolist(), tables.value.tolist()
+    at, switches = 0, 0
+    begins, edges, owner = tables.lookup[0]
+    while len(starts) < count and at < length:
+        word = words[at >> 3] >> 8 - (at & 7) & 0xFFFFFFFF
+        code = begins[word >> _BITS - _SHORT]
+        if code == _LONG:
+            code = owner[bisect_right(edges, word) - 1]
+        if code < 0:
             if length - at < 8:  # the rest of the last byte
                 break
             raise HeaderError("the samples hold a code that is in no Huffman table.", path=path)
-        if at + code.total > length:
+        behind = at + total[code]
+        if behind > length:
             break
-        if not code.is_value:
-            if not 1 <= code.value <= len(tables) or switches > length:
-                raise HeaderError(f"a Huffman code switches to table {code.value}, which is not there.", path=path)
-            number, switches = code.value - 1, switches + 1
-        elif code.total == code.prefix:
-            values.append(code.value)
+        if is_value[code]:
+            starts.append(at)
+            codes.append(code)
         else:
-            width = code.total - code.prefix
-            pattern = int(bits[at + code.prefix : at + code.total], 2)
-            values.append(pattern - (pattern >> (width - 1) << width))
-        at += code.total
-    return np.array(values, dtype=np.int64)
-
-
-def _code_at(bits: str, at: int, table: Table, sizes: list[int]) -> Code | None:
-    """The code that begins at a bit, None where no prefix of the table fits."""
-    for size in sizes:
-        if at + size > len(bits):
-            return None
-        code = table.get((size, int(bits[at : at + size], 2)))
-        if code is not None:
-            return code
-    return None
+            switches += 1
+            if not 1 <= value[code] <= len(tables.lookup) or switches > count:
+                raise HeaderError(
+                    f"a Huffman code switches to table {value[code]}, which is not there, or more often than there are "
+                    "samples.",
+                    path=path,
+                )
+            begins, edges, owner = tables.lookup[value[code] - 1]
+        at = behind
+    return starts, codes
 
 
 def undo_differences(values: np.ndarray, coding: int, path: Path) -> np.ndarray:

@@ -18,16 +18,13 @@ _YEARS = {1: 1.0, 2: 1 / 12, 3: 7 / 365.25, 4: 1 / 365.25, 5: 1 / 8766}
 # EN 1064, tag 14, language support code; what is not listed is read as Latin-1.
 _CODECS = {0x03: "iso8859_2", 0x0B: "iso8859_4", 0x13: "iso8859_5", 0x1B: "iso8859_6", 0x23: "iso8859_7"}
 _CODECS |= {0x2B: "iso8859_8", 0x33: "iso8859_11", 0x3B: "iso8859_15", 0x07: "utf-8", 0x37: "utf-8"}
-_STAFF = {
+_OTHERS = {20: "referring physician", 21: "latest confirming physician", 22: "technician", 31: "ECG sequence number"}
+_PLACES = {
     16: "acquiring institution",
     17: "analyzing institution",
     18: "acquiring department",
     19: "analyzing department",
-    20: "referring physician",
-    21: "latest confirming physician",
-    22: "technician",
     23: "room",
-    31: "ECG sequence number",
 }
 
 
@@ -119,7 +116,8 @@ def fill_sheet(sections: dict[int, bytes], sheet: Sheet) -> None:
         birth_date=_day(tags.get(5, b"")),
         age=_age(tags.get(4, b"")),
         sex={1: "M", 2: "F"}.get(tags[8][0], "") if tags.get(8) else "",
-        others={name: text(tag) for tag, name in _STAFF.items() if text(tag)},
+        others={name: text(tag) for tag, name in _OTHERS.items() if text(tag)},
+        places={name: text(tag) for tag, name in _PLACES.items() if text(tag)},
     )
     day, clock = _day(tags.get(25, b"")), tags.get(26, b"")
     sheet.acquired = iso_time(day, *clock[:3]) if len(clock) >= 3 else day

@@ -262,13 +262,17 @@ def _flac_frames(
     count = counts.pop()
     file = path.with_name(group[0].file_name)
     os.close(open_signal_file(path, group[0].file_name, folder, header.record_name, request.follow_links)[0])
-    stop = wanted * count if header.num_samples else limits.max_samples
+    size = file.stat().st_size
+    stop = wanted * count if header.num_samples else min(limits.max_samples, limits.room(size) // len(group)) + 1
+    limits.check_growth(stop if header.num_samples else 0, len(group), size, path=path, record=header.record_name)
     try:
         values = decode_flac(file, group[0].fmt, len(group), stop, may_be_cut=bool(header.num_samples))
     except ValueError as error:
         raise UnsupportedFormatError(
             f"this is no readable FLAC file ({brief(error)}).", path=file, record=header.record_name
         ) from error
+    limits.check_shape(len(values), len(group), path=path, record=header.record_name)
+    limits.check_growth(len(values), len(group), size, path=path, record=header.record_name)
     frames = len(values) // count
     return (
         values[: frames * count]

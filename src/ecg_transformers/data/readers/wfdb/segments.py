@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ecg_transformers.data.errors import HeaderError, LimitError, RecordNotFoundError, SignalError
+from ecg_transformers.data.errors import HeaderError, RecordNotFoundError, SignalError
 from ecg_transformers.data.readers.arrays import pick
 from ecg_transformers.data.readers.limits import Limits, safe_file
 from ecg_transformers.data.readers.wfdb.header import Header, read_header
@@ -54,7 +54,9 @@ def read_segments(
     count = _samples_per_frame(headers, names_of, wanted, path, header)
     length *= count
     limits.check_shape(length, len(wanted), path=path, record=header.record_name)
-    _check_size(length * len(wanted) * 4, header, headers, path, folder, request, limits)
+    stored = _stored(header, headers, path, folder, request)
+    way_out = ": its gaps are too long; lead_names=[…] reads some leads"
+    limits.check_growth(length, len(wanted), stored, path=path, record=header.record_name, way_out=way_out)
     signal = np.full((length, len(wanted)), np.nan, dtype=np.float32)
     position = 0
     for name, size in header.segments:
@@ -90,14 +92,8 @@ def _segment_header(name: str, header: Header, path: Path, folder: Path, request
     return segment
 
 
-def _check_size(
-    size: int, header: Header, headers: dict[str, Header], path: Path, folder: Path, request: Request, limits: Limits
-) -> None:
-    """Refuse a record whose array would be beyond the limit, or out of all proportion to its files: gaps cost nothing
-    in a header, and fill memory.
-    """
-    if size > limits.max_file_bytes:
-        raise LimitError("the record is larger than the limit.", path=path, record=header.record_name)
+def _stored(header: Header, headers: dict[str, Header], path: Path, folder: Path, request: Request) -> int:
+    """Bytes of the signal files of the segments."""
     named = {
         signal.file_name
         for name, samples in header.segments
@@ -105,14 +101,7 @@ def _check_size(
         for signal in headers[name].signals
     }
     files = [safe_file(path.with_name(name), folder, follow_links=request.follow_links) for name in sorted(named)]
-    stored = sum(file.stat().st_size for file in files)
-    if size > max(stored * limits.max_ratio, 2**24):
-        raise LimitError(
-            f"the record expands to {size} bytes, more than {limits.max_ratio} times the {stored} bytes of its "
-            "segments: its gaps are too long.",
-            path=path,
-            record=header.record_name,
-        )
+    return sum(file.stat().st_size for file in files)
 
 
 def _samples_per_frame(
