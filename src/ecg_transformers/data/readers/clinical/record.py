@@ -104,7 +104,7 @@ def metadata_of(sheet: Sheet, keep_identity: bool) -> dict[str, Any]:
     facts |= sheet.patient.metadata(keep_identity, sheet.acquired)
     texts, shortened = _bounded({"statements": tidy(sheet.statements), **sheet.facts})
     texts = {key: value for key, value in texts.items() if value not in (None, "", [], {})}
-    facts |= texts if keep_identity else sheet.patient.hide_in(texts)
+    facts |= texts if keep_identity or not texts else sheet.patient.hide_in(texts)
     if shortened or len(sheet.statements) > MAX_TEXTS:
         sheet.flags.append("texts_shortened")
     if sheet.flags:
