@@ -167,5 +167,10 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def json_sha256(value: object) -> str:
+    """SHA-256 of a value as JSON with sorted keys (what JSON does not know as its text), as 64 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
 def _unique() -> str:
     return f"{os.getpid()}-{secrets.token_hex(4)}"

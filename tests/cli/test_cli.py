@@ -1,7 +1,6 @@
 """The command line: every verb answers people and programs, wrong input is one sentence and exit code 2."""
 
 import json
-import os
 import subprocess
 import sys
 
@@ -12,7 +11,8 @@ import pytest
 from ecg_transformers.cli import build_parser, main, output
 from ecg_transformers.data.corpora import CORPORA
 from ecg_transformers.data.sheets import corpus_sheet
-from ecg_transformers.models.registry import list_methods, method_table
+from ecg_transformers.models.registry import get_method, list_methods
+from ecg_transformers.models.tables import method_table
 from ecg_transformers.signal.units import MILLIVOLTS_PER_UNIT
 
 LEADS = ["I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"]
@@ -46,17 +46,6 @@ def record(tmp_path):
     path = tmp_path / "ein EKG.npz"
     np.savez(path, signal=signal, sampling_rate=100, lead_names=LEADS)
     return str(path)
-
-
-def run(*words, **environment):
-    """The command in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "ecg_transformers", *words],
-        capture_output=True,
-        text=True,
-        timeout=280,
-        env={**os.environ, **environment},
-    )
 
 
 @pytest.mark.parametrize("columns", ["80", "100", "110", "200"])
@@ -256,7 +245,8 @@ def test_predict_without_a_model_says_what_it_needs(capsys):
 
 
 def test_the_module_form_is_the_command():
-    result = run("--version")
+    words = [sys.executable, "-m", "ecg_transformers", "--version"]
+    result = subprocess.run(words, capture_output=True, text=True, timeout=280)
     assert result.returncode == 0
     assert result.stdout.strip().count(".") == 2
 
@@ -296,25 +286,20 @@ def test_training_answers_help_and_typos_before_torch_is_loaded():
     assert "did you mean '--method'?" in result.stderr
 
 
-def test_pretrain_and_finetune_are_verbs(tmp_path):
-    small = (
-        "hidden_size=16,num_hidden_layers=1,num_attention_heads=1,attention_head_size=16,intermediate_size=16,"
-        "decoder_hidden_size=16,decoder_num_hidden_layers=1,decoder_intermediate_size=16,decoder_attention_head_size=16"
-    )
+def test_pretrain_and_finetune_are_verbs(own_cache, tmp_path, capsys):
     common = ["--recipe", "tiny", "--dataset", "synthetic", "--dataset_options", "num_records=40", "--max_steps", "2"]
     common += ["--per_device_batch_size", "4", "--recipe_overrides", "batch_size=4", "--no_tensorboard"]
-    cache = {"ECG_CACHE_DIR": str(tmp_path / "cache")}
+    small = ",".join(f"{name}={value}" for name, value in get_method("st_mem").tiny_config.items())
     pretrained, tuned = str(tmp_path / "pre trained"), str(tmp_path / "tuned")
     words = ["pretrain", "--method", "st_mem", *common, "--config_overrides", small, "--output_dir", pretrained]
-    result = run(*words, **cache)
-    assert result.returncode == 0, result.stderr[-2000:]
+    assert not main(words)
     words = ["finetune", "--model_name_or_path", pretrained, *common, "--output_dir", tuned, "--n_boot", "10"]
-    result = run(*words, **cache)
-    assert result.returncode == 0, result.stderr[-2000:]
-    assert "test macro AUROC" in result.stdout
-    result = run("pretrain", "--metod", "st_mem", "--output_dir", "x")
-    assert result.returncode == 2
-    assert "--method" in result.stderr
+    assert not main(words)
+    assert "test macro AUROC" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as ended:
+        main(["pretrain", "--metod", "st_mem", "--output_dir", "x"])
+    assert ended.value.code == 2
+    assert "--method" in capsys.readouterr().err
 
 
 def test_a_folder_stands_for_its_records_and_what_else_lies_there_is_named(record, tmp_path, caplog):

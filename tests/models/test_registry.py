@@ -9,7 +9,8 @@ import transformers
 
 import ecg_transformers as ecg
 from ecg_transformers.models.auto import AUTO_CLASS_OF_ROLE
-from ecg_transformers.models.registry import METHOD_NAMES, Recipe, get_method, list_methods, method_table
+from ecg_transformers.models.registry import METHOD_NAMES, Recipe, get_method, list_methods
+from ecg_transformers.models.tables import method_table
 
 CLASSES = [(name, role) for name in list_methods() for role in get_method(name).model_classes]
 HEADS = [(name, role) for name, role in CLASSES if role != "base"]

@@ -220,20 +220,11 @@ def plot_embedding(
     flat = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(unit)
     figure = new_figure(7.2, 5.2)
     axes = figure.add_axes((0.02, 0.07, 0.74, 0.83))
-    names = list(dict.fromkeys(groups))
     labels = np.asarray(groups)
-    for position, name in enumerate(names):
-        marker = "o^sD"[position // len(COLOURS) % 4]
-        rows = labels == name
-        axes.scatter(
-            flat[rows, 0],
-            flat[rows, 1],
-            s=9,
-            marker=marker,
-            color=COLOURS[position % len(COLOURS)],
-            linewidths=0,
-            label=name,
-        )
+    for position, name in enumerate(dict.fromkeys(groups)):
+        marker, colour = "o^sD"[position // len(COLOURS) % 4], COLOURS[position % len(COLOURS)]
+        x, y = flat[labels == name].T
+        axes.scatter(x, y, s=9, marker=marker, color=colour, linewidths=0, label=name)
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():

@@ -212,13 +212,7 @@ def plot_roc_curves(
         raise ValueError(
             f"Targets {target.shape}, scores {score.shape} and {len(label_names)} names must agree in their shapes."
         )
-    curves = []
-    for index, name in enumerate(label_names):
-        if 0 < target[:, index].sum() < len(target):
-            false_positive, true_positive = roc_points(target[:, index], score[:, index])
-            area = float(np.sum(np.diff(false_positive) * (true_positive[1:] + true_positive[:-1]) / 2))
-            curves.append((area, name, false_positive, true_positive, int(target[:, index].sum())))
-    curves.sort(key=lambda curve: -curve[0])
+    curves = _curves(target, score, label_names)
     figure = new_figure(6.4, 4.6)
     axes = figure.add_axes((0.09, 0.13, 0.565, 0.76))
     axes.plot([0, 1], [0, 1], color=HAIRLINE, linewidth=1.0)
@@ -250,6 +244,17 @@ def plot_roc_curves(
     if path is not None:
         save_figure(figure, path)
     return figure
+
+
+def _curves(target: Array, score: Array, label_names: Sequence[str]) -> list[tuple[float, str, Array, Array, int]]:
+    """Area, name, false and true positive rates and positives of each class that has both answers, best first."""
+    curves = []
+    for index, name in enumerate(label_names):
+        if 0 < target[:, index].sum() < len(target):
+            false_positive, true_positive = roc_points(target[:, index], score[:, index])
+            area = float(np.sum(np.diff(false_positive) * (true_positive[1:] + true_positive[:-1]) / 2))
+            curves.append((area, name, false_positive, true_positive, int(target[:, index].sum())))
+    return sorted(curves, key=lambda curve: -curve[0])
 
 
 def roc_points(label: ArrayLike, score: ArrayLike) -> tuple[Array, Array]:

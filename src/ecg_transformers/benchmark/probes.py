@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from ecg_transformers.evaluation.readouts import Records, frozen, parameter_hash
 from ecg_transformers.evaluation.subsets import label_subset
 from ecg_transformers.evaluation.trained_probes import AttentionProbe
 from ecg_transformers.features.protocol import Extractor
-from ecg_transformers.files import replacing
+from ecg_transformers.files import json_sha256, replacing
 from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.training.samples.splits import Split
 
@@ -36,7 +35,7 @@ def say(text: str) -> None:
 
 def digest(*parts: Any) -> str:
     """A short key of whatever decides a result: a stored result is used again only under the same key."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:12]
+    return json_sha256(parts)[:12]
 
 
 @dataclass

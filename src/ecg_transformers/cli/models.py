@@ -75,7 +75,8 @@ def _add_predict(verbs: Verbs) -> None:
 
 
 def _methods(options: argparse.Namespace) -> int:
-    from ecg_transformers.models.registry import get_method, list_methods, method_page, method_table
+    from ecg_transformers.models.registry import get_method, list_methods
+    from ecg_transformers.models.tables import method_page, method_table
 
     if options.markdown or options.page:
         print(method_page() if options.page else method_table())

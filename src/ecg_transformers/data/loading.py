@@ -180,8 +180,6 @@ def _load_several(
     """Several corpora in turns, split by split."""
     import datasets
 
-    from ecg_transformers.data.printed import printed
-
     if not names:
         raise OptionError("a list of corpora names each of them once; this list is empty.")
     if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
@@ -205,17 +203,7 @@ def _load_several(
         loaded = load_ecg_dataset(name, folder, wanted, streaming, **settings, **taken[name])
         for part, dataset in ({ALL: loaded} if wanted else loaded).items():
             parts.setdefault(part, []).append(dataset)
-    common = len(
-        {(tuple(label_names(d)), d.features["label_ids"].feature.num_classes) for ds in parts.values() for d in ds}
-    )
-    joined = {}
-    for part, several in parts.items():
-        aligned = several if common == 1 else [_without_labels(dataset) for dataset in several]
-        joined[part] = aligned[0]
-        if len(aligned) > 1:
-            joined[part] = printed(
-                datasets.interleave_datasets(aligned, stopping_strategy="all_exhausted_without_replacement")
-            )
+    joined = _joined(parts)
     if split is not None:
         if split not in joined:
             raise OptionError(f"none of the corpora {names} has a record in the split {split!r}.")
@@ -241,6 +229,28 @@ def _in_millivolts(name: str, options: dict[str, Any]) -> bool:
         return "z_scores" not in BuildReport.load(name).flags
     cls = corpus_class(name)
     return cls.units_of(make_options(cls.options_class, options, name)) == "mV"
+
+
+def _joined(parts: Mapping[str, list[Any]]) -> dict[str, Any]:
+    """The data sets of each split in turns; without labels, where not all have the same."""
+    import datasets
+
+    from ecg_transformers.data.printed import printed
+
+    label_sets = {
+        (tuple(label_names(dataset)), dataset.features["label_ids"].feature.num_classes)
+        for several in parts.values()
+        for dataset in several
+    }
+    joined = {}
+    for part, several in parts.items():
+        aligned = several if len(label_sets) == 1 else [_without_labels(dataset) for dataset in several]
+        joined[part] = aligned[0]
+        if len(aligned) > 1:
+            joined[part] = printed(
+                datasets.interleave_datasets(aligned, stopping_strategy="all_exhausted_without_replacement")
+            )
+    return joined
 
 
 def _options_of(name: str) -> list[str]:

@@ -139,7 +139,7 @@ class Needs:
         preset: Mapping[str, Any] = {**method.preprocessing, **method.recipe(recipe).preprocessing}
         rate, length = preset.get("sampling_rate") or 250, preset.get("seq_len")
         pads = preset.get("pad") is not None
-        seconds = 0.0 if length is None or pads else length / rate * (2 if method.view == "adjacent_segments" else 1)
+        seconds = 0.0 if length is None or pads else length / rate * method.crops_end_to_end
         names = preset.get("lead_names", lead_tools.STANDARD_LEADS)
         missing = str(preset.get("missing_leads", "derive"))
         return cls(name, tuple(names) if names else None, "derive" if missing == "single" else missing, seconds)

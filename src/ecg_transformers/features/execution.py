@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -278,8 +279,7 @@ def _filter_tensor(signals: Any, chain: tuple[filtering.FilterSpec, ...], rate: 
     import torch
 
     fast = filtering.fast_filter(chain, signals.shape[-1], float(rate))
-    parts = (fast.transfer, fast.analysis, fast.synthesis, fast.trend, fast.trend_response)
-    transfer, analysis, synthesis, trend, response = _tensors(parts, signals.device, id(fast))
+    transfer, analysis, synthesis, trend, response = _tensors(chain, signals.shape[-1], float(rate), signals.device)
     mean = signals.mean(-1, keepdim=True)
     slow = (signals - mean) @ trend
     rest = signals - mean - slow @ trend.T
@@ -293,16 +293,11 @@ def _flat(signals: Any) -> Any:
     return signals.amax(-1, keepdim=True) == signals.amin(-1, keepdim=True)
 
 
-_TENSORS: dict[tuple[int, str], Any] = {}
-
-
-def _tensors(parts: tuple[np.ndarray, ...], device: Any, key: int) -> Any:
+@lru_cache(maxsize=8)
+def _tensors(chain: tuple[filtering.FilterSpec, ...], length: int, rate: float, device: Any) -> Any:
     """The matrices of a fast filter as float32 on a device, sent there once."""
     import torch
 
-    where = (key, str(device))
-    if where not in _TENSORS:
-        while len(_TENSORS) >= 8:
-            _TENSORS.pop(next(iter(_TENSORS)))
-        _TENSORS[where] = tuple(torch.tensor(part, dtype=torch.float32, device=device) for part in parts)
-    return _TENSORS[where]
+    fast = filtering.fast_filter(chain, length, rate)
+    parts = (fast.transfer, fast.analysis, fast.synthesis, fast.trend, fast.trend_response)
+    return tuple(torch.tensor(part, dtype=torch.float32, device=device) for part in parts)

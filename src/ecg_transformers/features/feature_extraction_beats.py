@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from transformers.feature_extraction_utils import BatchFeature
 
 from ecg_transformers.features.inputs import ECGSignalWarning, Given, Signal, as_rows, read_inputs
-from ecg_transformers.features.saving import SavedFeatureExtractor, refuse_unknown
+from ecg_transformers.features.saving import SavedFeatureExtractor, base_settings, refuse_unknown
 from ecg_transformers.features.steps import SelectLeads
 from ecg_transformers.features.steps.record import note_amplitudes
 from ecg_transformers.models.registry import get_method
@@ -23,8 +23,6 @@ from ecg_transformers.words import check_choice
 PEAK_SOURCES = ("detect", "annotations")
 IGNORED_LABEL = -100
 NO_BEAT = -1
-_WRITTEN_BY_TRANSFORMERS = ("feature_extractor_type", "auto_map", "processor_class", "image_processor_type")
-_OF_THE_BASE_CLASS = ("padding_side", "return_attention_mask")
 
 
 @dataclass(frozen=True)
@@ -100,16 +98,13 @@ class ECGSLFeatureExtractor(SavedFeatureExtractor):
         padding_value: float = 0.0,
         **kwargs: Any,
     ) -> None:
-        for name in _WRITTEN_BY_TRANSFORMERS:
-            kwargs.pop(name, None)
-        if unknown := sorted(set(kwargs) - set(_OF_THE_BASE_CLASS)):
-            refuse_unknown(type(self), dict.fromkeys(unknown), "setting")
+        others = base_settings(type(self), kwargs)
         if sampling_rate is not None:
             raise ValueError("Beats are resampled one by one, records never: leave sampling_rate out of the settings.")
         self.lead_names = None if lead_names is None else lead_tools.canonical_leads(list(lead_names))
         self.lead_table = self.lead_names if lead_table is None else lead_tools.canonical_leads(list(lead_table))
         self.peak_lead = None if peak_lead is None else lead_tools.canonical_lead(peak_lead)
-        super().__init__(feature_size=int(beat_len), sampling_rate=None, padding_value=padding_value, **kwargs)
+        super().__init__(feature_size=int(beat_len), sampling_rate=None, padding_value=padding_value, **others)
         self.missing_leads = missing_leads
         self.units = units
         self.peak_source = peak_source
@@ -150,8 +145,8 @@ class ECGSLFeatureExtractor(SavedFeatureExtractor):
             ValueError: the method does not work on beats.
         """
         method = get_method(name)
-        if method.extractor.rpartition(".")[2] != cls.__name__:
-            raise ValueError(f"{method.title} does not work on beats: use {method.extractor.rpartition('.')[2]}.")
+        if not issubclass(cls, method.extractor_class):
+            raise ValueError(f"{method.title} does not work on beats: use {method.extractor_class.__name__}.")
         return cls(**{**method.preprocessing, **overrides})
 
     def __call__(

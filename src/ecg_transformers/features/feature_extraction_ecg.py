@@ -1,6 +1,5 @@
 """`ECGFeatureExtractor`: records as they came from the hospital to what a model takes."""
 
-import inspect
 import operator
 import warnings
 from collections.abc import Mapping, Sequence
@@ -11,16 +10,12 @@ from transformers.feature_extraction_utils import BatchFeature
 
 from ecg_transformers.features.execution import Chain, CropRequest, Device, Item, naming, run_groups
 from ecg_transformers.features.inputs import ECGSignalWarning, Given, Signal, as_rows, read_inputs
-from ecg_transformers.features.saving import SavedFeatureExtractor, refuse_unknown
+from ecg_transformers.features.saving import SavedFeatureExtractor, base_settings, refuse_unknown
 from ecg_transformers.features.settings import derive_steps, statistics_of
 from ecg_transformers.features.steps import Crop, Normalize, RecordStep, Step, step_from_dict
 from ecg_transformers.models.registry import get_method
 from ecg_transformers.signal import leads as lead_tools
 from ecg_transformers.signal.cropping import sliding_starts
-from ecg_transformers.words import did_you_mean
-
-_WRITTEN_BY_TRANSFORMERS = ("feature_extractor_type", "auto_map", "processor_class", "image_processor_type")
-_OF_THE_BASE_CLASS = ("padding_side", "return_attention_mask")
 
 
 class ECGFeatureExtractor(SavedFeatureExtractor):
@@ -118,14 +113,11 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
         steps: Sequence[Mapping[str, Any]] | None = None,
         **kwargs: Any,
     ) -> None:
-        for name in _WRITTEN_BY_TRANSFORMERS:
-            kwargs.pop(name, None)
-        if unknown := sorted(set(kwargs) - set(_OF_THE_BASE_CLASS)):
-            raise ValueError(f"{type(self).__name__} has no setting {_with_suggestion(unknown[0], type(self))}")
+        others = base_settings(type(self), kwargs)
         self.lead_names = None if lead_names is None else lead_tools.canonical_leads(lead_names)
         self.lead_table = self.lead_names if lead_table is None else lead_tools.canonical_leads(lead_table)
         size = len(self.lead_names) if self.lead_names else feature_size or 1
-        super().__init__(feature_size=size, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs)
+        super().__init__(feature_size=size, sampling_rate=sampling_rate, padding_value=padding_value, **others)
         self.seq_len = seq_len
         self.missing_leads = missing_leads
         self.units = units
@@ -174,9 +166,6 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
         method = get_method(name)
         if not issubclass(cls, method.extractor_class):
             raise ValueError(f"{name} uses {method.extractor_class.__name__}.for_method, not {cls.__name__}.")
-        known = set(inspect.signature(cls.__init__).parameters) | set(_OF_THE_BASE_CLASS)
-        if unknown := sorted(set(overrides) - known):
-            raise ValueError(f"{cls.__name__} has no setting {_with_suggestion(unknown[0], cls)}")
         preset = dict(method.preset(variant))
         preset.setdefault("lead_table", preset.get("lead_names", lead_tools.STANDARD_LEADS))
         return cls(**(preset | overrides))
@@ -243,10 +232,11 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
         data: dict[str, Any] = {"input_values": values}
         if self.do_patch:
             data["patches"] = values.reshape(*values.shape[:-1], -1, self.patch_size)
-        indices = self._lead_indices([item.leads for item in items])
-        if indices is not None:
-            is_shared = is_columns and not isinstance(indices[0], list)
-            data["lead_indices"] = [indices] * len(given) if is_shared else indices
+        rows = [self.lead_indices(item.leads) for item in items]
+        if self.lead_table and any(row is not None for row in rows):
+            rows = [list(range(len(self.lead_table))) if row is None else row for row in rows]
+            is_shared = not is_columns and all(row == rows[0] for row in rows)
+            data["lead_indices"] = rows[0] if is_shared else rows
         if return_report:
             data["report"] = self.last_report
         return BatchFeature(data)
@@ -294,7 +284,7 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
 
     def lead_indices(self, lead_names: Sequence[str] | None) -> list[int] | None:
         """Rows of the lead table for the leads of a record; None when they are the table itself, or have no names."""
-        if self.lead_table is None or lead_names is None:
+        if not self.lead_table or not lead_names:
             return None
         rows = [self.lead_table.index(name) for name in lead_names]
         return None if rows == list(range(len(self.lead_table))) else rows
@@ -356,15 +346,6 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
         for sentence in dict.fromkeys(text for one in given for text in one.state.report.repairs()):
             warnings.warn(sentence, ECGSignalWarning, stacklevel=3)
 
-    def _lead_indices(self, leads: Sequence[tuple[str, ...]]) -> list[int] | list[list[int]] | None:
-        """Positions of the records' leads in the lead table; None when they are the table itself."""
-        if self.lead_table is None or self.lead_names is None:
-            return None
-        rows = [[self.lead_table.index(name) for name in names] for names in leads]
-        if all(row == list(range(len(self.lead_table))) for row in rows):
-            return None
-        return rows[0] if all(row == rows[0] for row in rows) else rows
-
 
 def _requests(
     crop_start: int | Sequence[int] | None,
@@ -398,8 +379,3 @@ def _whole(start: Any) -> int:
 def _plain(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Steps as they come back from JSON and as they are derived, in one form that can be compared."""
     return [step_from_dict(step).to_dict() for step in steps]
-
-
-def _with_suggestion(name: str, extractor: type) -> str:
-    known = [known for known in inspect.signature(extractor).parameters if known != "kwargs"]
-    return f"{name!r}{did_you_mean(name, known)}"

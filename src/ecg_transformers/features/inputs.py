@@ -120,40 +120,49 @@ def _read_input(
         own = None if all(isinstance(name, int | np.integer) for name in item.columns) else list(item.columns)
         lead_names = _agree_leads(own, lead_names, where)
         item = item.to_numpy()
-    elif isinstance(item, Mapping) and isinstance(item.get("signal"), list):
-        raise ValueError(
-            f"{where} holds its signal as a list: give an array (seq_len, num_leads), a dataset row, or a list of rows."
-        )
-    elif isinstance(item, Mapping) and "signal" not in item:
-        keys = ", ".join(map(str, list(item)[:5]))
-        raise ValueError(
-            f"{where} is a dictionary without a signal (it has {keys or 'nothing'}): give a record or a dataset row, or of a "
-            "dataset one of its splits."
-        )
-    elif isinstance(item, Mapping) and not _is_array(item.get("signal")):
+    elif isinstance(item, Mapping):
+        _check_holds_a_signal(item, where)
+        if _is_array(item["signal"]):
+            where = f"{where} ({item['record_id']})" if item.get("record_id") else where
+            rate = _agree(item.get("sampling_rate"), sampling_rate, where)
+            names = _agree_leads(item.get("lead_names"), lead_names, where)
+            own = _agree_units(item.get("units"), units, where)
+            return _given(item["signal"], rate, names, own or default_units, where)
         from ecg_transformers.data.record import ECGRecord
 
         item = ECGRecord.from_row(item)
-    elif isinstance(item, Mapping):
-        where = f"{where} ({item['record_id']})" if item.get("record_id") else where
-        rate = _agree(item.get("sampling_rate"), sampling_rate, where)
-        names = _agree_leads(item.get("lead_names"), lead_names, where)
-        own = _agree_units(item.get("units"), units, where)
-        return _given(item["signal"], rate, names, own or default_units, where)
     if hasattr(item, "signal") and hasattr(item, "lead_names"):
-        where = f"{where} ({item.record_id})" if getattr(item, "record_id", "") else where
-        rate = _agree(item.sampling_rate, sampling_rate, where)
-        names = _agree_leads(item.lead_names, lead_names, where)
-        given = _given(item.signal, rate, names, _agree_units("mV", units, where), where)
-        if "z_scores" in (getattr(item, "metadata", None) or {}).get("flags", ()):
-            given.state.report.suspicions.append("the samples are z-scores of each lead, no millivolts.")
-        return given
+        return _read_record(item, sampling_rate, lead_names, units, where)
     if not _is_array(item):
         raise ValueError(
             f"{where} is a {type(item).__name__}: give an array (seq_len, num_leads), an ECGRecord, a dataset row "
             "or a path."
         )
     return _given(item, sampling_rate, lead_names, units or default_units, where)
+
+
+def _check_holds_a_signal(item: Mapping[Any, Any], where: str) -> None:
+    if "signal" not in item:
+        keys = ", ".join(map(str, list(item)[:5]))
+        raise ValueError(
+            f"{where} is a dictionary without a signal (it has {keys or 'nothing'}): give a record or a dataset row, or of a "
+            "dataset one of its splits."
+        )
+    if isinstance(item["signal"], list):
+        raise ValueError(
+            f"{where} holds its signal as a list: give an array (seq_len, num_leads), a dataset row, or a list of rows."
+        )
+
+
+def _read_record(record: Any, sampling_rate: Any, lead_names: Any, units: Any, where: str) -> Given:
+    """An `ECGRecord`, whose own words and the hints must agree."""
+    where = f"{where} ({record.record_id})" if getattr(record, "record_id", "") else where
+    rate = _agree(record.sampling_rate, sampling_rate, where)
+    names = _agree_leads(record.lead_names, lead_names, where)
+    given = _given(record.signal, rate, names, _agree_units("mV", units, where), where)
+    if "z_scores" in (getattr(record, "metadata", None) or {}).get("flags", ()):
+        given.state.report.suspicions.append("the samples are z-scores of each lead, no millivolts.")
+    return given
 
 
 def _read_path(path: Any, sampling_rate: Any, lead_names: Any, units: Any) -> Any:

@@ -14,6 +14,9 @@ from ecg_transformers.files import write_json
 from ecg_transformers.models.auto import write_shim
 from ecg_transformers.words import did_you_mean
 
+_WRITTEN_BY_TRANSFORMERS = ("feature_extractor_type", "auto_map", "processor_class", "image_processor_type")
+_OF_THE_BASE_CLASS = ("padding_side", "return_attention_mask")
+
 
 def refuse_unknown(extractor: object, given: Mapping[str, Any], what: str = "argument") -> None:
     """Raise a ValueError for a keyword that an extractor (its class, for settings) does not have, with the nearest one.
@@ -26,6 +29,17 @@ def refuse_unknown(extractor: object, given: Mapping[str, Any], what: str = "arg
         known = [p.name for p in inspect.signature(function).parameters.values() if p.kind != p.VAR_KEYWORD]
         name = sorted(given)[0]
         raise ValueError(f"{cls.__name__} has no {what} {name!r}{did_you_mean(name, known[1:])}")
+
+
+def base_settings(extractor: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The further keyword arguments of an extractor that its base class takes, without what transformers writes into files.
+
+    Raises:
+        ValueError: one that nobody knows.
+    """
+    others = {name: value for name, value in given.items() if name not in _WRITTEN_BY_TRANSFORMERS}
+    refuse_unknown(extractor, {name: None for name in others if name not in _OF_THE_BASE_CLASS}, "setting")
+    return others
 
 
 def refuse_misspelt(extractor: type, given: Mapping[str, Any]) -> None:

@@ -1,32 +1,29 @@
-"""What all models of the package share: config fields, loading and saving, lead indices, the classification head."""
+"""What all models of the package share: layers, hooks of training, loading and saving."""
 
 import contextlib
-import dataclasses
 import functools
-import math
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
 from huggingface_hub import CommitInfo
-from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import ModelOutput, logging
 
-from ecg_transformers import words
 from ecg_transformers.files import give_usual_permissions
 from ecg_transformers.layers.attention import AttentionFunction, SelfAttention, eager_attention
 from ecg_transformers.layers.patching import PatchEmbedding
 from ecg_transformers.layers.transformer import TransformerBlock, drop_path_rates
 from ecg_transformers.models.auto import SHIM_NAME, auto_map_of, rewrite_json, write_shim
+from ecg_transformers.models.config import ECGConfig
+from ecg_transformers.models.refusals import refuse_misfits, refuse_pickles
 from ecg_transformers.models.registry import resolve
-from ecg_transformers.signal.leads import STANDARD_LEADS
 
 logger = logging.get_logger(__name__)
 
@@ -37,114 +34,7 @@ UPLOAD = "ecg_transformers.hub.upload.upload_checkpoint"
 # inputs that hold a signal, and follow the precision of the model
 SIGNALS = frozenset({"input_values", "beats", "rr"})
 
-LABEL_RESOLUTIONS = ("samples", "patches")  # of a class that labels tokens
-
-MAX_HIDDEN_SIZE, MAX_LAYERS, MAX_POSITIONS, MAX_LEADS = 16_384, 256, 1_000_000, 1_024
-MAX_LABELS, MAX_PARAMETERS = 100_000, 20_000_000_000
-
-
-@strict
-class ECGConfig(PreTrainedConfig):
-    """Fields that every config of the package has.
-
-    Args:
-        num_leads: leads of the model's own table; `lead_indices` of a forward call point into it.
-        seq_len: samples of one lead the model is built for.
-        lead_names: names of the leads in the table's order; None for a series that is no ECG. Not given, twelve leads
-            with a sampling rate are the standard ones: twelve variables of another kind need `sampling_rate=None`.
-        sampling_rate: of the input, in Hz; None when it is not known.
-        head_pooling: what the classification head sees: "pooler" (the published feature), "attention" (a learned query
-            over the tokens), "per_lead" (mean token of each lead, concatenated).
-        head_norm: "none", or "batch_norm" (without affine) before the linear head: records share most of their mean
-            token, and a head of small initialisation hardly moves without it.
-        head_dropout: before the linear head.
-        evaluation_crops: evenly spaced crops of a record by which the checkpoint was evaluated (1 is the centre crop):
-            the default of pipelines. None: it was not.
-        evaluation_seconds: longest record of that evaluation.
-        evaluation_records: validation records by which the checkpoint and its thresholds were chosen.
-        decision_thresholds: of the classes of a multi-label task, chosen on the validation split.
-        variant: which of the method's published models this is, where several share the network; its preprocessing
-            and licence follow from it.
-        converted_from: name of the official file that the weights come from; stays with everything made from them.
-        weights_licence: licence of that source, which binds these weights too.
-    """
-
-    keys_to_ignore_at_inference: ClassVar[list[str]] = [
-        "probabilities",
-        "hidden_states",
-        "attentions",
-        "num_loss_terms",
-        "aggregation_weights",
-    ]
-    """What `Trainer` does not hand to `compute_metrics`: it sees the logits."""
-
-    num_leads: int = 12
-    seq_len: int = 2250
-    lead_names: list[str] | None = None
-    sampling_rate: float | int | None = None
-    head_pooling: str = "pooler"
-    head_norm: str = "none"
-    head_dropout: float | int = 0.0
-    evaluation_crops: int | None = None
-    evaluation_seconds: float | int | None = None
-    evaluation_records: int | None = None
-    decision_thresholds: list[float] | None = None
-    variant: str | None = None
-    converted_from: str | None = None
-    weights_licence: str | None = None
-
-    def __post_init__(self, **kwargs: Any) -> None:
-        if self.lead_names is None and self.num_leads == len(STANDARD_LEADS) and self.sampling_rate is not None:
-            self.lead_names = list(STANDARD_LEADS)
-        labels = kwargs.get("num_labels")
-        if isinstance(labels, int) and not 0 <= labels <= MAX_LABELS:  # before a name is made for each of them
-            raise ValueError(f"{type(self).__name__}: num_labels must be between 0 and {MAX_LABELS}, got {labels}.")
-        super().__post_init__(**kwargs)
-        names: dict[int, str] | None = self.id2label
-        if getattr(self, "label2id", None) is None and names is not None:
-            self.label2id = {name: index for index, name in names.items()}
-        self._check_bounds()
-
-    def _check_bounds(self) -> None:
-        """A config is data from outside: a few bytes must not make us allocate a terabyte."""
-        bounds = {
-            "num_leads": MAX_LEADS,
-            "seq_len": MAX_POSITIONS,
-            "patch_size": MAX_POSITIONS,
-        }
-        for prefix in ("", "decoder_", "predictor_"):
-            bounds[f"{prefix}hidden_size"] = MAX_HIDDEN_SIZE
-            bounds[f"{prefix}intermediate_size"] = 4 * MAX_HIDDEN_SIZE
-            bounds[f"{prefix}num_hidden_layers"] = MAX_LAYERS
-            bounds[f"{prefix}num_attention_heads"] = MAX_LAYERS
-            bounds[f"{prefix}attention_head_size"] = MAX_HIDDEN_SIZE
-        for name, limit in bounds.items():
-            value = getattr(self, name, None)
-            if isinstance(value, int) and not 0 <= value <= limit:
-                raise ValueError(f"{type(self).__name__}: {name} must be between 0 and {limit}, got {value}.")
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name, None)
-            if isinstance(value, float) and not math.isfinite(value):
-                raise ValueError(f"{type(self).__name__}: {field.name} must be a finite number, got {value}.")
-        if "/" in str(self._attn_implementation):  # code from a Hub repository, at the word of a data file
-            raise ValueError(
-                f"{type(self).__name__}: a config may not name an attention kernel of a repository "
-                f"({self._attn_implementation!r}); pass attn_implementation to from_pretrained instead."
-            )
-        if self.num_leads < 1 or self.seq_len < 1:
-            raise ValueError(f"{type(self).__name__}: num_leads and seq_len must be positive.")
-        if self.lead_names is not None and len(self.lead_names) != self.num_leads:
-            raise ValueError(
-                f"{type(self).__name__}: {len(self.lead_names)} lead names were given for num_leads={self.num_leads}."
-            )
-        choices = {"head_pooling": ("pooler", "attention", "per_lead"), "head_norm": ("none", "batch_norm")}
-        for name, allowed in choices.items():
-            check_choice(self, name, allowed)
-
-
-def check_choice(config: PreTrainedConfig, name: str, allowed: Sequence[str]) -> None:
-    """Raise a ValueError that lists the choices when a config field holds something else."""
-    words.check_choice(f"{type(config).__name__}: {name}", getattr(config, name), allowed)
+MAX_PARAMETERS = 20_000_000_000
 
 
 def select_attention(config: PreTrainedConfig) -> AttentionFunction:
@@ -410,62 +300,6 @@ class ECGPreTrainedModel(PreTrainedModel):
                 revision=revision,
                 create_pr=create_pr,
             )
-
-
-def refuse_misfits(model: ECGPreTrainedModel, missing: set[str], unexpected: set[str], mismatched: set[str]) -> None:
-    """Raise a ValueError unless the encoder was loaded whole: it would run, and be wrong.
-
-    A missing head is what fine-tuning expects, and so are heads in the file that the class does not have; half of a head
-    is neither.
-    """
-    name, prefix = type(model).__name__, f"{model.base_model_prefix}."
-    has_prefix = model.base_model is not model
-    encoder = {key for key in model.state_dict() if key.startswith(prefix) or not has_prefix}
-    holes = sorted(encoder & (missing | mismatched))
-    own = {key.removeprefix(prefix).split(".")[0] for key in encoder}
-    foreign = sorted(key for key in unexpected if key.removeprefix(prefix).split(".")[0] in own)
-    if holes and len(holes) == len(encoder):
-        raise ValueError(
-            f"The checkpoint holds none of the {len(encoder)} encoder tensors of {name}, which would keep random weights. "
-            f"It has {_some(sorted(unexpected) or ['no others'])}; {name} needs {_some(holes)}. It belongs to another "
-            "model, or its names carry a prefix: `ecg-transformers convert METHOD FILE OUT_DIR` reads official files."
-        )
-    if holes:
-        kind = "lacks" if not set(holes) & mismatched else "lacks, or has in other shapes,"
-        raise ValueError(
-            f"The checkpoint {kind} {len(holes)} of the {len(encoder)} encoder tensors of {name}: {_some(holes)}. It is "
-            "damaged or belongs to another model."
-        )
-    heads = model.state_dict().keys() - encoder
-    for head in sorted({key.split(".")[0] for key in heads & missing}):
-        part = {key for key in heads if key.split(".")[0] == head}
-        if lost := sorted(part & missing) if not part <= missing else []:
-            raise ValueError(
-                f"The checkpoint lacks {len(lost)} of the {len(part)} tensors of the {head} of {name}: {_some(lost)}. It is "
-                "damaged or belongs to another model."
-            )
-    if foreign:
-        raise ValueError(
-            f"The checkpoint holds {len(foreign)} encoder tensors for which this config of {name} has no place: "
-            f"{_some(foreign)}. The config (or a setting given with it) describes another model."
-        )
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
-
-
-def refuse_pickles(source: str | PathLike[str] | None) -> None:
-    """Raise a ValueError for a folder whose only weights are pickles: loading them could execute what they hold."""
-    folder = Path(str(source)) if source is not None else None
-    if folder is None or not folder.is_dir() or any(folder.glob("*.safetensors")):
-        return
-    pickles = sorted(path.name for path in folder.glob("*") if path.suffix in (".bin", ".pt", ".pth", ".ckpt"))
-    if pickles:
-        raise ValueError(
-            f"{folder} holds its weights as {pickles[0]}, a pickle, which is not loaded. An official checkpoint becomes a "
-            "model by `ecg-transformers convert METHOD FILE OUT_DIR`, which executes nothing in it."
-        )
 
 
 def remove_stray_sources(directory: Path) -> None:

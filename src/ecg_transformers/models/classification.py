@@ -8,7 +8,7 @@ from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
 from ecg_transformers.layers.heads import AttentionPooling
-from ecg_transformers.models.base import ECGConfig
+from ecg_transformers.models.config import ECGConfig
 from ecg_transformers.models.leads import LeadIndices, check_input, repeat_for_crops
 from ecg_transformers.models.outputs import ECGClassifierOutput
 from ecg_transformers.models.shared.with_head import ECGModelWithHead

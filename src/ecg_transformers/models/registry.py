@@ -8,7 +8,6 @@ its value the `ECGMethod`, `my_package.method:METHOD` say. The package is import
 """
 
 import logging
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -46,6 +45,8 @@ METHOD_NAMES = (
 )
 # other names of published models that share a network: alias -> (method, its variant)
 ALIASES = {"ked": ("ecg_resnet", "ked")}
+# views (`training/samples/views.py`) of several crops that touch: a record must hold them all
+CROPS_END_TO_END = {"adjacent_segments": 2}
 
 
 @dataclass(frozen=True)
@@ -266,6 +267,11 @@ class ECGMethod:
         return LazyClasses(self.classes)
 
     @property
+    def crops_end_to_end(self) -> int:
+        """How many crops that touch the objective sees of a record."""
+        return CROPS_END_TO_END.get(self.view, 1)
+
+    @property
     def extractor_class(self) -> Any:
         return resolve(self.extractor)
 
@@ -384,34 +390,3 @@ def class_modules() -> dict[str, str]:
 def method_of(config: "PreTrainedConfig") -> ECGMethod:
     """The registry entry behind a model config (by its `model_type` and `variant`)."""
     return get_method(config.model_type).with_variant(getattr(config, "variant", None))
-
-
-def method_table() -> str:
-    """The methods of this package as a Markdown table: what the README shows."""
-    lines = ["| method | name | idea | weights | paper |", "|---|---|---|---|---|"]
-    for method in map(get_method, METHOD_NAMES):
-        weights = "yes" if method.has_official_weights else "no"
-        lines.append(f"| {method.title} | `{method.name}` | {method.idea} | {weights} | {_link(method.paper)} |")
-    return "\n".join(lines)
-
-
-def method_page() -> str:
-    """What is known of each method of this package, a section each, in Markdown."""
-    parts = ["# Methods\n"]
-    for method in map(get_method, METHOD_NAMES):
-        parts.append(f"## {method.title} (`{method.name}`)\n\n{method.summary}\n\n- Paper: {method.paper}.")
-        parts.append(f"- Licence: {method.licence}.\n- Recipes:")
-        parts += [f"  - `{name}`: {recipe.description}" for name, recipe in method.recipes.items()]
-        parts.append(f"- {method.notes}\n" if method.notes else "")
-    return "\n".join(parts)
-
-
-def _link(paper: str) -> str:
-    """The first arXiv number or DOI of a citation as a link; without one the citation itself."""
-    for pattern, address in (
-        (r"arXiv:(\d+\.\d+)", "https://arxiv.org/abs/"),
-        (r"doi:(10\.\S+[^\s.,])", "https://doi.org/"),
-    ):
-        if found := re.search(pattern, paper):
-            return f"[{found[0]}]({address}{found[1]})"
-    return paper

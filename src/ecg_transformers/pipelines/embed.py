@@ -233,8 +233,7 @@ def _own(record: Any, key: str) -> str | None:
 def _windows(extractor: Any, record: Any, hints: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """`input_values (k, L, seq_len)` and, where the leads are not the model's table, `lead_indices (k, L)`."""
     signal = extractor.prepare(record, **hints)
-    dropped = extractor.last_report[0].get("dropped_leads", [])
-    names = None if extractor.lead_names is None else [one for one in extractor.lead_names if one not in dropped]
+    names = extractor.last_leads
     starts = None
     rate = float(extractor.crop_sampling_rate or extractor.sampling_rate)
     if extractor.seq_len is not None and extractor.crop != "sliding" and signal.shape[-1] > RESTING_ECG_SECONDS * rate:
@@ -242,8 +241,7 @@ def _windows(extractor: Any, record: Any, hints: Mapping[str, Any]) -> dict[str,
     values = extractor.finish(signal, crop_start=starts, lead_names=names)
     values = values if values.ndim == 3 else values[None]
     features = {"input_values": values}
-    if names is not None and extractor.lead_table is not None and names != list(extractor.lead_table):
-        rows = [extractor.lead_table.index(name) for name in names]
+    if (rows := extractor.lead_indices(names)) is not None:
         features["lead_indices"] = np.tile(np.array(rows, dtype=np.int64), (len(values), 1))
     return features
 

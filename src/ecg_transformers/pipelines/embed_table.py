@@ -189,17 +189,8 @@ def embed_to_table(
     report.kept = len(records.keys) - len(left)
     if report.kept:
         tell(f"{report.kept} finished records of an interrupted run are kept.")
-    under_way: deque[Item] = deque()
-
-    def named() -> Iterator[tuple[str, Any]]:
-        for position in progress(left):
-            item = records.item(position)
-            under_way.append(replace(item, record=None))
-            yield item.name, item.record
-
     try:
-        for record, vectors in encoder.embed_each(named(), num_proc=num_proc, **hints):
-            item = under_way.popleft()
+        for item, record, vectors in _embedded(encoder, map(records.item, progress(left)), num_proc=num_proc, **hints):
             if record.problem is None and vectors is not None:
                 parts.add(_rows(item, record, vectors, windows))
                 continue
@@ -211,6 +202,19 @@ def embed_to_table(
         parts.close()
     report.rows = parts.publish(records.keys)
     return report
+
+
+def _embedded(encoder: Encoder, items: Iterable[Item], **options: Any) -> Iterator[tuple[Item, Prepared, Any]]:
+    """Each item, without what was read of it, and what `embed_each` gives for it."""
+    under_way: deque[Item] = deque()
+
+    def named() -> Iterator[tuple[str, Any]]:
+        for item in items:
+            under_way.append(replace(item, record=None))
+            yield item.name, item.record
+
+    for record, vectors in encoder.embed_each(named(), **options):
+        yield under_way.popleft(), record, vectors
 
 
 def _rows(item: Item, record: Prepared, vectors: Any, windows: bool) -> Rows:

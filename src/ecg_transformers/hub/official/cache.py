@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import shutil
 from collections.abc import Mapping
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ecg_transformers._version import __version__
 from ecg_transformers.data.cache import cache_root
-from ecg_transformers.files import temporary_folder
+from ecg_transformers.files import json_sha256, temporary_folder
 from ecg_transformers.models.checkpoints import Checkpoint
 from ecg_transformers.models.registry import get_method
 from ecg_transformers.models.shared.state_dicts import CheckpointError
@@ -96,7 +94,7 @@ def conversion_key(file: Path, overrides: Mapping[str, Any]) -> str:
     real = file.resolve()
     status = real.stat()
     parts = [str(real), status.st_size, status.st_mtime_ns, dict(overrides), __version__]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return json_sha256(parts)[:16]
 
 
 def cache_size() -> int:

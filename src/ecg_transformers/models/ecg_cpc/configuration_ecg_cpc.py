@@ -6,7 +6,7 @@ from typing import Any
 
 from huggingface_hub.dataclasses import strict
 
-from ecg_transformers.models.base import MAX_HIDDEN_SIZE, MAX_LAYERS, MAX_POSITIONS, ECGConfig, check_choice
+from ecg_transformers.models.config import MAX_HIDDEN_SIZE, MAX_LAYERS, MAX_POSITIONS, ECGConfig, check_choice
 from ecg_transformers.models.ecg_cpc.method import LEADS
 
 PUBLISHED_STEPS_PREDICTED = 12

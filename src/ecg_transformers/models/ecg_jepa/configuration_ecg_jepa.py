@@ -5,7 +5,7 @@ from typing import Any
 
 from huggingface_hub.dataclasses import strict
 
-from ecg_transformers.models.base import LABEL_RESOLUTIONS, ECGConfig, check_choice
+from ecg_transformers.models.config import LABEL_RESOLUTIONS, ECGConfig, check_choice
 from ecg_transformers.models.ecg_jepa.method import EIGHT_LEADS
 
 PUBLISHED_MASK_RATIOS = {"block": [0.175, 0.225], "random": [0.6, 0.7]}

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
 
-from ecg_transformers.models.base import MAX_HIDDEN_SIZE, check_choice
+from ecg_transformers.models.config import MAX_HIDDEN_SIZE, check_choice
 from ecg_transformers.models.shared.backbone_config import BackboneConfig
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from huggingface_hub.dataclasses import strict
 
-from ecg_transformers.models.base import ECGConfig, check_choice
+from ecg_transformers.models.config import ECGConfig, check_choice
 from ecg_transformers.signal.leads import STANDARD_LEADS
 
 DEFAULT_LEADS = {1: ("II",), 12: STANDARD_LEADS}

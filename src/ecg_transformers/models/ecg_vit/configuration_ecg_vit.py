@@ -5,7 +5,7 @@ from typing import Any
 
 from huggingface_hub.dataclasses import strict
 
-from ecg_transformers.models.base import check_choice
+from ecg_transformers.models.config import check_choice
 from ecg_transformers.models.shared.class_token_config import ClassTokenConfig
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self, TypeVar
 from huggingface_hub.dataclasses import strict
 from torch import Tensor
 
-from ecg_transformers.models.base import MAX_HIDDEN_SIZE, MAX_LAYERS, MAX_POSITIONS, ECGConfig, check_choice
+from ecg_transformers.models.config import MAX_HIDDEN_SIZE, MAX_LAYERS, MAX_POSITIONS, ECGConfig, check_choice
 from ecg_transformers.models.ecg_wav2vec2.labels_ecg_wav2vec2 import LABELS_BY_MAXIMUM
 from ecg_transformers.models.ecg_wav2vec2.method import MELP_SIZES, METHOD
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 
 from huggingface_hub.dataclasses import strict
 
-from ecg_transformers.models.base import MAX_HIDDEN_SIZE, MAX_LAYERS, ECGConfig, check_choice
+from ecg_transformers.models.config import MAX_HIDDEN_SIZE, MAX_LAYERS, ECGConfig, check_choice
 from ecg_transformers.models.hubert_ecg.labels_hubert_ecg import CARDIO_LEARNING_LABELS
 from ecg_transformers.models.hubert_ecg.method import METHOD
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
-from ecg_transformers.models.base import ECGConfig
+from ecg_transformers.models.config import ECGConfig
 from ecg_transformers.models.registry import list_methods
 
 GEOMETRY = ("num_leads", "seq_len", "sampling_rate", "lead_names")

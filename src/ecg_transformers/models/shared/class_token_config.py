@@ -5,7 +5,7 @@ from typing import Any
 
 from huggingface_hub.dataclasses import strict
 
-from ecg_transformers.models.base import ECGConfig, check_choice
+from ecg_transformers.models.config import ECGConfig, check_choice
 
 
 @strict

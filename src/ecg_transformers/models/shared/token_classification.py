@@ -8,7 +8,7 @@ from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
 from ecg_transformers.layers.patch_labels import PatchLabels
-from ecg_transformers.models.base import ECGConfig
+from ecg_transformers.models.config import ECGConfig
 from ecg_transformers.models.leads import LeadIndices, check_input
 from ecg_transformers.models.outputs import ECGTokenClassifierOutput
 from ecg_transformers.models.shared.with_head import ECGModelWithHead

@@ -5,7 +5,7 @@ from typing import Any
 
 from huggingface_hub.dataclasses import strict
 
-from ecg_transformers.models.base import LABEL_RESOLUTIONS, check_choice
+from ecg_transformers.models.config import LABEL_RESOLUTIONS, check_choice
 from ecg_transformers.models.shared.class_token_config import MaskedClassTokenConfig
 
 

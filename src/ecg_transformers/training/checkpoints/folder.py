@@ -7,7 +7,6 @@ only then the folder gets its name. A folder whose manifest does not fit its fil
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -23,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ecg_transformers._version import __version__
-from ecg_transformers.files import file_sha256, give_usual_permissions, sync_file, sync_folder
+from ecg_transformers.files import file_sha256, give_usual_permissions, json_sha256, sync_file, sync_folder
 from ecg_transformers.training.errors import TrainingError, UsageError, write_errors
 
 logger = logging.getLogger(__name__)
@@ -146,7 +145,7 @@ def _write_files(
         for name in (*tensors, *objects)
     }
     manifest = {"schema": SCHEMA, "step": step, "version": __version__, "files": files}
-    _write_json(folder / MANIFEST, {**manifest, "sha256": _manifest_hash(manifest)})
+    _write_json(folder / MANIFEST, {**manifest, "sha256": json_sha256(manifest)})
     sync_folder(folder)
 
 
@@ -221,7 +220,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             f"{path} was written by a newer version (schema {manifest['schema']}, this one reads {SCHEMA})."
         )
     stated = manifest.pop("sha256", None)
-    if stated != _manifest_hash(manifest) or not all(isinstance(entry, dict) for entry in manifest["files"].values()):
+    if stated != json_sha256(manifest) or not all(isinstance(entry, dict) for entry in manifest["files"].values()):
         raise DamagedCheckpoint(f"{path} is damaged: its {MANIFEST} does not fit its own SHA-256.")
     if manifest.get("step") != int(match[1]):
         raise DamagedCheckpoint(f"{path} is damaged: its {MANIFEST} is that of step {manifest.get('step')}.")
@@ -290,7 +289,3 @@ def prune(folder: Path, keep: int) -> None:
             shutil.rmtree(doomed)
         except OSError as error:
             logger.warning("The old checkpoint %s could not be removed: %s", path, error)
-
-
-def _manifest_hash(manifest: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ecg_transformers.models.base import ECGConfig
+from ecg_transformers.models.config import ECGConfig
 from ecg_transformers.training.checkpoints.folder import Checkpoint
 from ecg_transformers.training.errors import UsageError, one_sentence
 

@@ -12,7 +12,8 @@ from huggingface_hub.errors import StrictDataclassError
 
 from ecg_transformers.features.protocol import Extractor
 from ecg_transformers.hub.checkpoints import checkpoint_folder
-from ecg_transformers.models.base import ECGConfig, ECGPreTrainedModel
+from ecg_transformers.models.base import ECGPreTrainedModel
+from ecg_transformers.models.config import ECGConfig
 from ecg_transformers.models.registry import ECGMethod, get_method, is_method, list_methods
 from ecg_transformers.training.arguments import (
     FinetuningArguments,

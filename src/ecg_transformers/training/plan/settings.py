@@ -13,7 +13,7 @@ from huggingface_hub.errors import StrictDataclassError
 
 from ecg_transformers.features.feature_extraction_ecg import ECGFeatureExtractor
 from ecg_transformers.features.protocol import Extractor
-from ecg_transformers.models.base import ECGConfig
+from ecg_transformers.models.config import ECGConfig
 from ecg_transformers.models.registry import ECGMethod, Recipe, StageRecipe
 from ecg_transformers.training.arguments import (
     BatchArguments,

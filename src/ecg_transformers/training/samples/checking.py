@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -22,7 +21,7 @@ from ecg_transformers.data.cache import cache_root
 from ecg_transformers.data.errors import ECGDataError
 from ecg_transformers.data.fingerprint import dataset_fingerprint
 from ecg_transformers.data.rows import RecordTable
-from ecg_transformers.files import write_text
+from ecg_transformers.files import json_sha256, write_text
 from ecg_transformers.training.arguments import RunArguments
 from ecg_transformers.training.errors import UsageError, in_training_options, one_sentence
 from ecg_transformers.training.process.signals import ignore_stop_signals_in_worker
@@ -124,8 +123,7 @@ def _look(
 
 def _findings_file(split: Split, view: View) -> Path:
     asked = [split.facts["fingerprint"], split.record_ids, type(view).__name__, view.extractor.to_dict()]
-    digest = hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()[:24]
-    return cache_root() / "checks" / f"{digest}.json"
+    return cache_root() / "checks" / f"{json_sha256(asked)[:24]}.json"
 
 
 def _keep(path: Path, found: dict[int, str]) -> None:
