@@ -105,7 +105,7 @@ def without_records(error: RecordNotFoundError, root: Path) -> RecordNotFoundErr
     links to folders, and files that only look like a corpus.
     """
     held = _what_lies_here(root)
-    if not held or "(unpack " in error.reason or "; unpack " in error.reason:
+    if not held or (held.startswith("unpack") and "unpack " in error.reason):
         return error
     return RecordNotFoundError(f"{error.reason.rstrip('.')} ({held}).", path=error.path, record=error.record)
 
