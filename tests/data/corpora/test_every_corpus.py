@@ -7,8 +7,10 @@ import pytest
 from ecg_transformers.data.building.build import plan_of
 from ecg_transformers.data.corpora import CORPORA, make_corpus
 from ecg_transformers.data.corpora.base import CorpusPlan
+from ecg_transformers.data.corpora.folder.corpus import FolderOptions
 from ecg_transformers.data.corpora.shared.finishing import compare_counts
 from ecg_transformers.data.errors import DuplicateRecordError, ECGDataError, RecordNotFoundError
+from ecg_transformers.data.options import fitting_advice
 
 LAYOUTS = (
     *("folder", "ptb_xl", "mitdb", "apnea_ecg", "ludb", "cpsc2018", "cpsc2018 of the Challenges", "cinc2017"),
@@ -181,3 +183,32 @@ def test_counts_that_are_as_published_are_told_too():
     plan = CorpusPlan({})
     compare_counts(plan, {"AF": 2, "N": 1}, {"AF": 2, "N": 1}, "mine")
     assert (plan.notes, plan.warnings) == (["mine: every label occurs as often as published"], [])
+
+
+def test_a_folder_without_records_says_what_may_hold_them(smallest, tmp_path):
+    name, source = smallest("georgia")
+    (tmp_path / "linked").symlink_to(source)
+    with pytest.raises(RecordNotFoundError, match="the link linked is not followed"):
+        plan_of(make_corpus(name, tmp_path))
+    (tmp_path / "x.zip").write_bytes(b"PK")
+    with pytest.raises(RecordNotFoundError, match=r"unpack x\.zip"):
+        plan_of(make_corpus(name, tmp_path))
+
+
+@pytest.mark.parametrize("name", ["incart", "mitdb", "apnea_ecg"])
+def test_pretraining_goes_without_marks(name, smallest, tmp_path):
+    shutil.copytree(smallest(name)[1], tmp_path / "copy")
+    for path in [*(tmp_path / "copy").glob("*.atr"), *(tmp_path / "copy").glob("*.apn")]:
+        path.unlink()
+    assert any("01.a" in text for text in sentences_of(name, tmp_path / "copy"))
+    corpus = make_corpus(name, tmp_path / "copy", {"task": None})
+    plan = plan_of(corpus)
+    assert [len(list(corpus.rows(item, plan))) for item in plan.each_item()] == [1, 1, 1]
+
+
+def test_advice_is_what_the_corpus_can_take():
+    cut = "the file holds 17 samples; pass allow_truncated=True to read what is there."
+    damaged = "the file is damaged (checksum='ignore' reads it all the same)."
+    synthetic, own = make_corpus("synthetic").options, FolderOptions()
+    assert fitting_advice(cut, synthetic) == fitting_advice(cut, own) == "the file holds 17 samples."
+    assert (fitting_advice(damaged, synthetic), fitting_advice(damaged, own)) == ("the file is damaged.", damaged)

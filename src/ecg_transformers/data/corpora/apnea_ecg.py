@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ecg_transformers.data.corpora.base import Corpus, CorpusFacts, CorpusPlan, Item, every_fifth
+from ecg_transformers.data.corpora.shared.finishing import note_of_count
 from ecg_transformers.data.errors import AnnotationError, ECGDataError, OptionError, RecordNotFoundError
 from ecg_transformers.data.options import check_choice
 from ecg_transformers.data.readers import read_digital
@@ -106,10 +107,11 @@ class ApneaECGCorpus(Corpus):
             "validation": [self._item(record) for record in learning if record in held_out],
             "test": [self._item(record) for record in test],
         }
+        notes = [note_of_count(len(present & {*LEARNING, *TEST}), len(LEARNING) + len(TEST), "apnea_ecg")]
         if not options.task:
-            return CorpusPlan(splits, [], "unlabelled", files, [], excluded)
+            return CorpusPlan(splits, [], "unlabelled", files, [], excluded, notes)
         kind = "minutes" if options.window_minutes is None else "multilabel"
-        return CorpusPlan(splits, ["apnea"], kind, files, [], excluded)
+        return CorpusPlan(splits, ["apnea"], kind, files, [], excluded, notes)
 
     def _item(self, record: str) -> Item:
         patient = DUPLICATE[1] if record == DUPLICATE[0] else record

@@ -138,7 +138,7 @@ class Corpus(ABC):
         return ""
 
     @classmethod
-    def units_of(cls, options: Any) -> str:
+    def units_of(cls, options: object) -> str:
         """What the signals are with some options: "mV", or "z-score" where a publisher gives nothing else."""
         return "mV"
 

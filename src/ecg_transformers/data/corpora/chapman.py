@@ -114,10 +114,10 @@ class ChapmanCorpus(ChallengeCorpus):
         form = chosen_form(self.options.form, original, header, self.data_dir)
         if form is None:
             raise self._nothing({}, [])
-        plan = self.wfdb_plan() if form == "challenge" else self._figshare_plan(table, signals)
+        plan = self._wfdb_plan() if form == "challenge" else self._figshare_plan(table, signals)
         return as_in_merl(plan, "split_ecg_arrhythmia_merl") if self.options.protocol == "merl_split" else plan
 
-    def wfdb_plan(self) -> CorpusPlan:
+    def _wfdb_plan(self) -> CorpusPlan:
         plan = self.challenge_plan()
         plan.task_kind = _kind(self.options.task)
         if plan.task_kind == "multiclass":

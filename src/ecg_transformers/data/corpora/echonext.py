@@ -91,8 +91,8 @@ class EchoNextCorpus(Corpus):
     options_class = EchoNextOptions
 
     @classmethod
-    def units_of(cls, options: EchoNextOptions) -> str:
-        return "z-score" if options.units == "z" else "mV"
+    def units_of(cls, options: object) -> str:
+        return "z-score" if getattr(options, "units", "z") == "z" else "mV"
 
     def plan(self) -> CorpusPlan:
         self._table = need_file(self.data_dir, [TABLE], self.facts.layout)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -113,9 +115,18 @@ class INCARTCorpus(ChallengeCorpus):
             split_by_folds(items), names, "beats" if names else "unlabelled", [], skipped, excluded, notes
         )
         if len(paths) == RECORDS:
-            compare_counts(plan, {"patients": len(patients)}, {"patients": PATIENTS}, "incart")
+            published = {f"beats {row['symbol']}": int(row["count"]) for row in packaged_table("incart_beats")}
+            found = {**self._beat_counts(items), "patients": len(patients)}
+            compare_counts(plan, found, {**published, "patients": PATIENTS}, "incart")
         plan.files = [item.path.with_suffix(".atr") for item in items if item.path]
         return plan
+
+    def _beat_counts(self, items: Sequence[Item]) -> dict[str, int]:
+        counts: Counter[str] = Counter()
+        for item in items:
+            with contextlib.suppress(ECGDataError):  # who reads the record says why
+                counts.update(marks_of(item, self.data_dir, needed=False).symbols.tolist())
+        return {f"beats {symbol}": count for symbol, count in counts.items()}
 
     def _own_item(self, path: Path, lines: list[str]) -> Item:
         comments = [line.strip().lstrip("#").strip() for line in lines if line.strip().startswith("#")]

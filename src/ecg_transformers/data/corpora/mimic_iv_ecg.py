@@ -168,8 +168,8 @@ class MIMICIVECGCorpus(Corpus):
                 raise TableError("a row has no subject_id or no study_id.", path=table)
             listed = f"/{line['path'].removesuffix('.hea').removesuffix('.dat')}"
             usual = [kind for kind in (_FULL, _DEMO) if listed.endswith(f"/{usual_path(subject, study, kind)}")]
-            own = table.parent / f"{listed[1:]}.hea"
-            path = None if usual or not own.exists() else own
+            own = None if usual else table.parent / f"{listed[1:]}.hea"
+            path = own if own is not None and own.exists() else None
             kinds = (*usual, _FULL, _DEMO) if path is None else ()
             layout = next((kind for kind in kinds if present(usual_path(subject, study, kind))), _OTHER)
             if layout == _OTHER:

@@ -11,6 +11,7 @@ import numpy as np
 
 from ecg_transformers.data.corpora.base import Corpus, CorpusFacts, CorpusPlan, Item, every_fifth
 from ecg_transformers.data.corpora.shared.beats import marks_of, windows_with_beats
+from ecg_transformers.data.corpora.shared.finishing import note_of_count
 from ecg_transformers.data.errors import LeadNotFoundError, OptionError, RecordNotFoundError
 from ecg_transformers.data.options import check_choice
 from ecg_transformers.data.readers import read_digital
@@ -30,6 +31,7 @@ DS2 = tuple(
 )
 PACED = ("102", "104", "107", "217")
 WITHOUT_MLII = ("102", "104")
+RECORDS = 48
 AAMI_CLASSES = ("F", "N", "Q", "S", "V")
 AAMI_OF_SYMBOL = {
     **dict.fromkeys("NLRej", "N"),
@@ -122,6 +124,7 @@ class MITDBCorpus(Corpus):
         substituted = [record for record in WITHOUT_MLII if record in test]
         if substituted and (options.lead or "").upper() == "MLII":
             notes.append(f"{' and '.join(substituted)} have no MLII: their first lead is read")
+        notes.append(note_of_count(len(present & {*DS1, *DS2, *PACED}), RECORDS, "mitdb"))
         names = list(AAMI_CLASSES) if options.task else []
         files = [item.path.with_suffix(".atr") for items in splits.values() for item in items if item.path]
         return CorpusPlan(splits, names, "beats" if names else "unlabelled", files, [], excluded, notes)

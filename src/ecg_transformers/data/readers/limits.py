@@ -139,7 +139,7 @@ def safe_file(
                 )
     except (FileNotFoundError, NotADirectoryError) as error:
         if os.path.islink(text) and ".git/annex/objects" in os.readlink(text):
-            raise pointer_error(*_POINTERS[b"/annex/objects/"], path) from error
+            raise _pointer_error(*_POINTERS[b"/annex/objects/"], path) from error
         raise RecordNotFoundError("there is no such file.", path=path) from error
     except OSError as error:  # links in a circle, a name too long, no permission
         raise UnsafePathError(f"the path cannot be opened ({brief(error)}).", path=path) from error
@@ -184,11 +184,11 @@ def open_file(
         for mark, (whose, command) in _POINTERS.items():
             if head.startswith(mark):
                 os.close(descriptor)
-                raise pointer_error(whose, command, path)
+                raise _pointer_error(whose, command, path)
     return descriptor, status.st_size
 
 
-def pointer_error(whose: str, command: str, path: str | os.PathLike) -> PointerError:
+def _pointer_error(whose: str, command: str, path: str | os.PathLike) -> PointerError:
     """The error of a file whose content was not fetched."""
     return PointerError(f"this is a {whose} pointer, not the file: run `{command}` where it was cloned.", path=path)
 

@@ -196,7 +196,9 @@ def test_a_link_that_leaves_the_folder_is_refused_unless_allowed(tmp_path, write
     path = write_wfdb(tmp_path / "in", "r", digital_ecg())
     os.rename(tmp_path / "in" / "r.dat", tmp_path / "out.dat")
     (tmp_path / "in" / "r.dat").symlink_to(tmp_path / "out.dat")
-    with pytest.raises(UnsafePathError, match="outside its folder"):
+    with pytest.raises(
+        UnsafePathError, match=r"outside its folder.*not followed.*only read_record takes follow_links=True"
+    ):
         read_record(path)
     assert read_record(path, follow_links=True).num_leads == 12
     with pytest.raises(UnsafePathError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -166,6 +166,7 @@ class ChallengeCorpus(Corpus):
         }
         items, left_out, notes = apply_known(items, known, options.bad_records)
         pairs = copies_by_header(items)
+        items = [replace(item, hints={}) for item in items]  # the sums have done their work
         items = assign_folds(items, options.seed, [*copies_of(known), *pairs])
         if pairs:
             examples = some_of((" = ".join(pair) for pair in pairs), 3)

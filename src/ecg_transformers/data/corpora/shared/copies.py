@@ -17,6 +17,7 @@ from ecg_transformers.data.corpora.base import Item
 MAX_LEADS = 12
 _ENOUGH = 3  # leads that agree: by chance one pair in ten million agrees in a single one
 _NONE = 0  # also of a lead of zeros, in which many recordings agree
+_INVALID = -32768  # a lead that begins so may hold nothing else
 
 
 def lead_sums(lines: Sequence[str]) -> tuple[int, ...]:
@@ -31,7 +32,7 @@ def lead_sums(lines: Sequence[str]) -> tuple[int, ...]:
         except (IndexError, ValueError):
             sums.append(_NONE)
             continue
-        sums.append(first % 2**32 * 2**16 + total % 2**16)
+        sums.append(_NONE if first == _INVALID else first % 2**32 * 2**16 + total % 2**16)
     return tuple(sums)
 
 

@@ -14,7 +14,7 @@ from ecg_transformers.data.errors import DuplicateRecordError, RecordNotFoundErr
 
 MAX_DEPTH = 4
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")
-_JUNK = (".", "__MACOSX")
+_JUNK = (".", "__MACOSX", "lost+found", "System Volume Information", "$RECYCLE.BIN")
 _BEATS = [f"{name}.csv" for name in ("ptbdb_normal", "ptbdb_abnormal", "mitbih_train", "mitbih_test")]
 _BEATS += ["INCART 2-lead Arrhythmia Database.csv"]
 
@@ -105,7 +105,7 @@ def without_records(error: RecordNotFoundError, root: Path) -> RecordNotFoundErr
     links to folders, and files that only look like a corpus.
     """
     held = _what_lies_here(root)
-    if not held or "(unpack " in error.reason or "; unpack " in error.reason:
+    if not held or (held.startswith("unpack") and "unpack " in error.reason):
         return error
     return RecordNotFoundError(f"{error.reason.rstrip('.')} ({held}).", path=error.path, record=error.record)
 
