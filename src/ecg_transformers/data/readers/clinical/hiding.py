@@ -167,7 +167,7 @@ class Hiding:
         for part in (place, *re.split(r"[,;^\n]+", place)):
             for spelling in (_plain, _transcribed):
                 phrase = "".join(map(spelling, _PART.findall(part)))
-                if phrase not in _ORDINARY and len(phrase) > 3:
+                if phrase not in _ORDINARY and len(phrase) > (3 if phrase.isalpha() else 2):
                     self._add_phrase(phrase)
         words = {way for word in _NAME.findall(place) if len(word) > 3 for way in _spellings(word)}
         self.names |= words - _ORDINARY - _NO_NAMES
