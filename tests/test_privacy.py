@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import json
+import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -152,6 +153,22 @@ def test_free_text_hides_every_spelling_of_what_identifies(kind):
         left = hidden.replace("Old infarct (", "").replace(") of 2019", "").replace("[hidden]", "")
         assert left.strip(" _'’s.日7") in ("", "Dr", "von", "Klinikum", "-01"), spelling
     assert patient.hide_in(SAID) == SAID
+
+
+def test_names_that_texts_are_full_of_are_hidden_where_they_are_spelt_as_names():
+    patient = Patient(id="12-abc-1990", names=["Low", "Van", "May"])
+    said = patient.hide_in("Mr. Van Low, May: low voltage of the wall, may be old")
+    assert said == "Mr. [hidden], [hidden]: low voltage of the wall, may be old"
+
+
+@pytest.mark.parametrize("count", [1000, 200_000])
+def test_hiding_is_linear_in_names_and_text_and_too_many_names_withhold_the_text(count):
+    patient = Patient(names=["Quellmann " + " ".join(f"Na{number:06}x" for number in range(count))])
+    started = time.process_time()
+    hidden = patient.hide_in(["Sinus rhythm at V1, some words here, Quellmann "] * 1000)
+    assert time.process_time() - started < 3
+    assert len(set(hidden)) == 1
+    assert ("Sinus" in hidden[0], "Quellmann" in hidden[0]) == (count == 1000, False)
 
 
 def test_who_is_named_anywhere_in_a_dicom_file_is_hidden_in_its_texts(hospital, tmp_path):

@@ -573,6 +573,6 @@ def test_the_docs_tell_the_limits_of_the_code():
         f"| Philips XML | {philips.MOST_LEADS} leads |",
         f"| {scp.MAX_DECODED:,} samples of all leads together |",
         f"{dicom.MAX_GROUPS} multiplex groups; a deflated file: {dicom.MAX_INFLATED // 2**20} MiB unpacked",
-        f"{texts.MAX_TEXTS:,} statements of {texts.MAX_TEXT:,} characters",
+        f"{texts.MAX_TEXTS:,} statements of {texts.MAX_TEXT:,} characters, {texts.MAX_OF_ALL:,} characters together",
     ):
         assert row in text

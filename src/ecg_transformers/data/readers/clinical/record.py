@@ -19,7 +19,7 @@ from ecg_transformers.signal.leads import STANDARD_LEADS
 
 MAX_TEXTS = 2000
 MAX_TEXT = 4000
-MAX_OF_ALL = 2**20
+MAX_OF_ALL = 2**18
 """Statements and measurements of a file: their number, the characters of each, and of all together."""
 
 
