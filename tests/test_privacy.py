@@ -183,25 +183,21 @@ def test_who_is_named_anywhere_in_a_dicom_file_is_hidden_in_its_texts(hospital, 
         "InstitutionalDepartmentName": "Abteilung Zwiebelturm",
         "AccessionNumber": "ACC2019000123",
         "PatientAddress": "Seestrasse 7",
-        "PatientTelephoneNumbers": "+49 7531 445566",
+        "PatientTelephoneNumbers": "07531 445566",
         "NameOfPhysiciansReadingStudy": "Wolkenstein^Oswald",
         "DeviceSerialNumber": "SN98765",
     }
     item = pydicom.Dataset()
     item.PatientID, item.PersonName = "NESTED-4242", "Hohenfels^Burkhart"
-    for number, text in enumerate([*told.values(), item.PatientID, str(item.PersonName)]):
-        hospital.STATEMENTS = ["Sinus rhythm", f"told by {text.replace('^', ' ')}, seen"]
-        file = pydicom.dcmread(io.BytesIO(hospital.dicom(hospital.ecg_counts(40))))
-        for keyword, value in told.items():
-            setattr(file, keyword, value)
-        file.OtherPatientIDsSequence = [item]
-        file.save_as(tmp_path / f"{number}.dcm")
-        said = json.dumps(read_record(tmp_path / f"{number}.dcm").metadata)
-        assert [word for word in text.replace("^", " ").split() if len(word) > 1 and word in said] in (
-            [],
-            ["Abteilung"],
-            ["Klinikum"],
-        )
+    texts = [text.replace("^", " ") for text in (*told.values(), item.PatientID, str(item.PersonName))]
+    hospital.STATEMENTS = ["Sinus rhythm", *(f"told by {text}, seen" for text in texts)]
+    file = pydicom.dcmread(io.BytesIO(hospital.dicom(hospital.ecg_counts(40))))
+    for keyword, value in told.items():
+        setattr(file, keyword, value)
+    file.OtherPatientIDsSequence = [item]
+    file.save_as(tmp_path / "r.dcm")
+    statements = read_record(tmp_path / "r.dcm").metadata["statements"]
+    assert statements == ["Sinus rhythm", *["told by [hidden], seen"] * len(texts)]
 
 
 def test_lead_names_of_an_edf_file_hide_the_patient(hospital, tmp_path):
