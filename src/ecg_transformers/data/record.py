@@ -57,6 +57,7 @@ INVALID = np.int16(-32768)
 """The digital value that means "no value" in a row, as in WFDB format 16."""
 
 _BLOCK = 64
+_CHUNK = 2**18
 ANNOTATION_COLUMNS = (
     "beat_samples",
     "beat_symbols",
@@ -313,8 +314,18 @@ def to_millivolt(samples: np.ndarray, gain: np.ndarray, offset: np.ndarray) -> n
     gain, offset = np.asarray(gain, dtype=np.float64), np.asarray(offset, dtype=np.float64)
     if samples.dtype != np.int16:
         return _wide_to_millivolt(samples, gain, offset)
+    exact = _exact_in_float32(tuple(set(gain.tolist())), tuple(set(offset.tolist())))
+    rows = _CHUNK // max(1, samples.shape[1])
+    if exact or len(samples) <= rows:
+        return _narrow_to_millivolt(samples, gain, offset, exact)
+    signal = np.empty(samples.shape, dtype=np.float32)
+    for start in range(0, len(samples), rows):  # float64 of what fits into a cache, never of a whole day
+        signal[start : start + rows] = _narrow_to_millivolt(samples[start : start + rows], gain, offset, exact)
+    return signal
+
+
+def _narrow_to_millivolt(samples: np.ndarray, gain: np.ndarray, offset: np.ndarray, exact: bool) -> np.ndarray:
     gains, offsets = set(gain.tolist()), set(offset.tolist())
-    exact = _exact_in_float32(tuple(gains), tuple(offsets))
     dtype = np.float32 if exact else np.float64
     signal: Any = samples.astype(dtype)
     if offsets != {0.0}:

@@ -14,7 +14,7 @@ from ecg_transformers.data.errors import HeaderError, LimitError, TruncatedError
 from ecg_transformers.data.readers.limits import Limits
 
 _FIXED = 256
-_BLOCK_BYTES = 2**23
+_BLOCK_BYTES = 2**18
 _FIELDS: tuple[tuple[str, int], ...] = (
     ("label", 16),
     ("transducer", 80),
@@ -180,13 +180,13 @@ def read_records(descriptor: int, header: Header, signals: list[Signal], first: 
     step = max(1, _BLOCK_BYTES // size)
     # 24 bits are the upper three bytes of 32, so the byte before is read too and shifted out, which spreads the sign
     lead_in, dtype = (0, "<i2") if width == 2 else (1, "<i4")
-    block = bytearray(2 + min(step, last - first) * size)
+    block = np.zeros(2 + min(step, last - first) * size, dtype=np.uint8)
     for at in range(first, last, step):
         wanted = min(step, last - at) * size
-        got = os.preadv(descriptor, [memoryview(block)[lead_in : lead_in + wanted]], header.start + at * size)
+        got = os.preadv(descriptor, [block[lead_in : lead_in + wanted].data], header.start + at * size)
         count = got // size
         for place, signal in enumerate(signals):
-            stored = np.ndarray((count, samples), dtype, block, signal.offset, (size, width))
+            stored = np.ndarray((count, samples), dtype, block.data, signal.offset, (size, width))
             result[at - first : at - first + count, :, place] = stored if width == 2 else stored >> 8
     return result.reshape(-1, len(signals))
 
