@@ -84,16 +84,17 @@ def convert_record(path: str | Path, output_dir: str | Path, to: str = "wfdb", *
         folder.mkdir(parents=True, exist_ok=True)
         with temporary_folder(folder) as beside:
             main = _WRITERS[to](recording, beside, name)
-            _publish(sorted(beside.iterdir(), key=lambda file: file == main), folder)  # the one to open comes last
+            made = sorted(beside.iterdir(), key=lambda file: file == main)  # the one to open comes last
+            taken = next((file.name for file in made if (folder / file.name).exists()), None)
+            if taken is not None:
+                raise OptionError(f"{taken} is there already in {folder}; give another folder.", path=path)
+            _publish(made, folder)
     except OSError as error:
         raise ECGDataError(f"the record cannot be written here ({error.strerror or error}).", path=folder) from error
     return folder / main.name
 
 
 def _publish(made: list[Path], folder: Path) -> None:
-    for file in made:
-        if (folder / file.name).exists():
-            raise OptionError(f"{file.name} is there already; give another folder.", path=folder)
     done: list[Path] = []
     try:
         for file in made:

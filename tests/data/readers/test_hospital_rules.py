@@ -148,6 +148,23 @@ def test_dicom_padding_is_believed_at_the_edge_in_runs_and_far_away(padding, hol
     assert not np.isnan(signal[:, 0]).any()
 
 
+@pytest.mark.parametrize(
+    ("kind", "value_type", "stated"), [("SS", "SS", -9999), ("SS", "US", 55537), ("US", "SS", -9999)]
+)
+def test_dicom_padding_written_as_a_number_counts_by_its_bits(kind, value_type, stated, hospital, read):
+    import pydicom
+
+    counts = hospital.ecg_counts(100, ["I", "II"]) + (2000 if kind == "US" else 0)
+    counts[40:43, 1] = -9999 if kind == "SS" else 55537
+    data = pydicom.dcmread(BytesIO(hospital.dicom(counts, leads=["I", "II"], kind=kind)))
+    data.WaveformSequence[0].add_new(0x5400100A, value_type, stated)
+    data.AcquisitionDateTime = "2020010203-0330"
+    data.save_as(stream := BytesIO())
+    record = read(stream.getvalue())
+    assert np.flatnonzero(np.isnan(record.signal[:, 1])).tolist() == [40, 41, 42]
+    assert record.metadata["acquired"] == "2020-01-02T03:00:00"
+
+
 def test_dicom_samples_of_another_width_than_is_allocated_are_refused(hospital, read):
     """Read all the same they would be noise; what lies behind the declared samples is told."""
     pydicom = pytest.importorskip("pydicom")
@@ -210,6 +227,18 @@ def test_aecg_increments_in_milliseconds(hospital, read):
     record = read(hospital.aecg(counts, rate=250, unit="ms"))
     assert record.sampling_rate == 250
     np.testing.assert_allclose(record.signal, counts * 0.005, atol=1e-6)
+
+
+def test_aecg_increments_that_do_not_end_are_those_of_whole_rates(hospital, read):
+    text = hospital.aecg(hospital.ecg_counts(40)).decode()
+    for written, rate in (
+        ("0.00333333333", 300),
+        ("0.00277778", 360),
+        ("0.003", 1 / 0.003),
+        ("0.0010003", 1 / 0.0010003),
+    ):
+        read_rate = read(text.replace('increment value="0.002"', f'increment value="{written}"', 1)).sampling_rate
+        assert read_rate == rate
 
 
 def test_aecg_patient_id_where_mindray_puts_it(hospital, read):
@@ -425,6 +454,13 @@ def test_ishne_samples_and_beats_of_a_part(hospital, tmp_path):
         read_record(tmp_path / "h.ann")
 
 
+def test_ishne_lengths_counted_over_all_leads_are_told_where_bytes_are_left(hospital, read):
+    counts = hospital.ecg_counts(100, ["V1", "V2", "V3"])
+    assert read(hospital.ishne(counts, declared=300)).num_samples == 100
+    with pytest.raises(TruncatedError, match="80 each, and 120 bytes left"):
+        read(hospital.ishne(counts, declared=240))
+
+
 def test_ishne_unknown_leads_get_neutral_names(hospital, read):
     counts = hospital.ecg_counts(100, ["V1", "V2", "V3"])
     names = read(hospital.ishne(counts, codes=(0, 1, 5))).lead_names
@@ -573,6 +609,6 @@ def test_the_docs_tell_the_limits_of_the_code():
         f"| Philips XML | {philips.MOST_LEADS} leads |",
         f"| {scp.MAX_DECODED:,} samples of all leads together |",
         f"{dicom.MAX_GROUPS} multiplex groups; a deflated file: {dicom.MAX_INFLATED // 2**20} MiB unpacked",
-        f"{texts.MAX_TEXTS:,} statements of {texts.MAX_TEXT:,} characters",
+        f"{texts.MAX_TEXTS:,} statements of {texts.MAX_TEXT:,} characters, {texts.MAX_OF_ALL:,} characters together",
     ):
         assert row in text

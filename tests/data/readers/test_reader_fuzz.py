@@ -21,6 +21,7 @@ from ecg_transformers.data.readers.wfdb.header import parse_header
 SOAK = Path(__file__).resolve().parents[2] / "soak"
 HOSPITAL = ("dicom", "aecg", "philips", "muse", "scp", "ishne", "bdf")
 READERS = ("wfdb", "mat", "numpy", "csv", "edf", *HOSPITAL)
+BOMBS = ("dicom", "scp", "edf", "philips", "muse", "aecg", "xml", "npz", "mat")
 CASES = 200
 bounded = settings(max_examples=120, deadline=None, derandomize=True)
 
@@ -46,6 +47,26 @@ def test_damaged_files_give_a_record_or_a_sentence(name, soak, tmp_path, capfd):
     soak.complaint(*soak.make_case(name, 1, 0, tmp_path / "warm"))  # imports are no growth
     passed = soak.in_bounds(lambda: soak.soak(name, CASES, 1, 0, tmp_path))
     assert passed, capfd.readouterr().out
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_what_a_file_claims_repeats_or_expands_to_is_bounded(kind, soak, hospital, tmp_path, capfd):
+    """Read or refused in a sentence, in a child process that may grow by 256 MB, within a second of its CPU."""
+    import hospital_bombs
+
+    assert {name.partition("_")[0] for name in hospital_bombs.BOMBS} == set(BOMBS)
+    for name, make in hospital_bombs.BOMBS.items():
+        if not name.startswith(kind):
+            continue
+        (path := tmp_path / name).write_bytes(content := make())
+        assert len(content) < 5 * 2**20
+
+        def is_bounded(path: Path = path) -> bool:
+            outcome, wrong = soak.complaint(path, hospital_bombs.HINTS.get(path.name, {}))
+            print(path.name, outcome, wrong)
+            return not wrong
+
+        assert soak.in_bounds(is_bounded), capfd.readouterr().out
 
 
 def test_a_case_is_the_same_every_time(soak, tmp_path):

@@ -178,8 +178,15 @@ def _length(header: _Header, size: int, hints: Hints, path: Path, flags: list[st
         declared = available
     if declared > available:
         if not hints.allow_truncated or not available:
+            a_lead, left = divmod(declared, num_leads)
+            behind = size - header.start - 2 * declared
+            counted = (
+                f" (counted over all leads they would be {a_lead} each, and {behind} bytes left behind them)"
+                if num_leads > 1 and not left and behind > 0
+                else ""
+            )
             raise TruncatedError(
-                f"the header promises {header.declared} samples of {num_leads} leads, {available} follow; pass "
+                f"the header promises {declared} samples of {num_leads} leads, {available} follow{counted}; pass "
                 "allow_truncated=True to read what is there.",
                 path=path,
             )

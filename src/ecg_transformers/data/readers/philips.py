@@ -286,7 +286,8 @@ def _identity(root: Element) -> tuple[dict[str, str], dict[str, str]]:
                     text = _empty(text.strip())
                     tag = tag.lower()
                     if len(text) > 2 and tag not in _OWN and _TELLS_WHO.search(tag):
-                        add_text(places if _PLACE.search(tag) else others, tag, text)
+                        name = f"{top.tag} {tag}" if tag in ("name", "id", "value") else tag
+                        add_text(places if _PLACE.search(tag) else others, name, text)
     return others, places
 
 

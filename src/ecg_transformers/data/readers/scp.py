@@ -217,6 +217,7 @@ def _with_reference_beat(
         _values(part, length, beat_data.coding, tables, lead.name, path, hints)
         for part, lead in zip(beat_data.parts, leads)
     ]
+    length = max(column.size for column in columns)  # of a file that is cut it may be less than stated
     common = math.gcd(rhythm.step, beat_data.step)
     beat = np.zeros((length, len(leads)), dtype=np.int64)
     for place, column in enumerate(columns):

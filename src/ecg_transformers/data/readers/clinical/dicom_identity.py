@@ -7,9 +7,12 @@ the profile that no free text repeats word by word (comments, histories, descrip
 from __future__ import annotations
 
 from collections.abc import Iterator, MutableSequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ecg_transformers.data.readers.clinical.identity import add_text
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 _MAX_DEPTH, _MAX_ELEMENTS = 8, 20_000
 _WITHOUT_PERSONS = {"WaveformSequence", "WaveformAnnotationSequence"}
@@ -32,7 +35,7 @@ _OWN = {"PatientName", "PatientID"}
 """What the reader takes by itself, of the patient at the top of the data set."""
 
 
-def others_of(data: Any) -> dict[str, str]:
+def others_of(data: Dataset) -> dict[str, str]:
     """Names of persons and further ids by the attribute they stand in; a second value of one is `NAME 2`."""
     found: dict[str, str] = {}
     for keyword, is_name, text, depth in _texts_of(data):
@@ -41,7 +44,7 @@ def others_of(data: Any) -> dict[str, str]:
     return found
 
 
-def places_of(data: Any) -> dict[str, str]:
+def places_of(data: Dataset) -> dict[str, str]:
     """Hospitals, departments, addresses by the attribute they stand in."""
     found: dict[str, str] = {}
     for keyword, _, text, _ in _texts_of(data):

@@ -30,11 +30,13 @@ _LETTERS = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "ı": "i",
 _TRANSCRIBED = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa"})
 _GAP = 3
 """Signs that may stand between the parts of a number or of a name: `12 - 345`."""
-_PARTICLES = (
-    "von van vom der die den dem des del della di da do dos das du de la le les los las el al bin ibn ben zu zum zur ter ten "
-    "und and et of the dr prof med mr mrs ms md herr frau st jr sr phd"
+_SAID_OFTEN = (
+    "von van vom der die den dem des del della das dos los las les bin ibn ben zum zur ter ten und and the do no low max "
+    "see was per may"
 )
-_NO_NAMES = frozenset(_PARTICLES.split())
+_PARTICLES = frozenset(_SAID_OFTEN.split())
+"""Parts of names, and names, that texts are full of: they are hidden where they are spelt as names only."""
+_TITLES = frozenset(("dr", "prof", "med", "mr", "mrs", "ms", "md", "herr", "frau", "st", "jr", "sr", "phd"))
 _EVERYBODYS = (
     "hospital hospitals klinik kliniken klinikum clinic clinics clinique clinica krankenhaus hopital ospedale praxis practice "
     "center centre zentrum institut institute university universitat medical medicine medizin medizinische health department "
@@ -141,10 +143,10 @@ class Hiding:
         self.without_case |= {word for word in own if len(word) > 1}
         self.without_case |= {one + two for one, two in pairwise(own)} | {two + one for one, two in pairwise(own)}
         words = [word for part in parts if not _has_no_case(part) for word in (part, *_NAME.findall(part))]
-        spelt = [way for word in dict.fromkeys(words) for way in _spellings(word) if way not in _NO_NAMES]
-        self.names |= {word for word in spelt if len(word) > 2}
-        self.short |= {word for word in spelt if len(word) == 2 and word.isalpha()}  # an initial is no name
-        for one, two in pairwise([way for way in map(_plain, parts) if way and way not in _NO_NAMES]):
+        spelt = {way for word in dict.fromkeys(words) for way in _spellings(word)} - _TITLES
+        self.short |= {word for word in spelt if word in _PARTICLES or (len(word) == 2 and word.isalpha())}
+        self.names |= {word for word in spelt - self.short if len(word) > 2}  # an initial is no name
+        for one, two in pairwise([way[: _LONGEST // 2] for way in map(_plain, parts) if way and way not in _TITLES]):
             self.names |= {one + two, two + one}
             self.names |= {one[0] + two, two[0] + one} if len(two) > 2 and len(one) > 2 else set()
 
@@ -167,10 +169,10 @@ class Hiding:
         for part in (place, *re.split(r"[,;^\n]+", place)):
             for spelling in (_plain, _transcribed):
                 phrase = "".join(map(spelling, _PART.findall(part)))
-                if phrase not in _ORDINARY and len(phrase) > 3:
+                if phrase not in _ORDINARY and len(phrase) > (3 if phrase.isalpha() else 2):
                     self._add_phrase(phrase)
         words = {way for word in _NAME.findall(place) if len(word) > 3 for way in _spellings(word)}
-        self.names |= words - _ORDINARY - _NO_NAMES
+        self.names |= words - _ORDINARY - _PARTICLES - _TITLES
         self.without_case |= {part for part in re.split(r"[\s,;^]+", place) if _has_no_case(part) and len(part) > 2}
 
     def _add_phrase(self, phrase: str) -> None:
@@ -189,7 +191,7 @@ class Hiding:
             self._add_date(f"{year}-{first}-{second}")
         for match in islice(re.finditer(r"(?<!\d)(\d{1,2})[./\-](\d{1,2}|[A-Za-z]{3})[./\-](\d{4})(?!\d)", text), 4):
             first, second, year = match.groups()
-            month = _MONTHS.get(second.lower()) or int(second) if second.isdecimal() or second.isalpha() else 0
+            month = int(second) if second.isdecimal() else _MONTHS.get(second.lower(), 0)
             for pair in ((month, int(first)), (int(first), month)):
                 self._add_date(f"{year}-{pair[0]:02}-{pair[1]:02}")
 

@@ -68,9 +68,9 @@ class Patient:
         if self.sex:
             facts["sex"] = self.sex
         if keep:
-            identity = {"name": " ".join(clean(name) for name in self.names if clean(name))}
-            further = {**self.others, **self.places}
-            identity |= {"birth_date": self.birth_date, **{key: clean(value) for key, value in further.items()}}
+            identity = {key: clean(value) for key, value in {**self.others, **self.places}.items()}
+            names = " ".join(clean(name) for name in self.names if clean(name))
+            identity = {"name": names, "birth_date": self.birth_date, **identity}
             facts["identity"] = {key: value for key, value in identity.items() if value}
         return facts
 

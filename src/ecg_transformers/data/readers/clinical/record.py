@@ -19,7 +19,7 @@ from ecg_transformers.signal.leads import STANDARD_LEADS
 
 MAX_TEXTS = 2000
 MAX_TEXT = 4000
-MAX_OF_ALL = 2**20
+MAX_OF_ALL = 2**18
 """Statements and measurements of a file: their number, the characters of each, and of all together."""
 
 
@@ -106,7 +106,7 @@ def metadata_of(sheet: Sheet, keep_identity: bool) -> dict[str, Any]:
     facts |= sheet.patient.metadata(keep_identity, sheet.acquired)
     texts, shortened = _bounded({"statements": tidy(sheet.statements), **sheet.facts})
     texts = {key: value for key, value in texts.items() if value not in (None, "", [], {})}
-    if not keep_identity:
+    if texts and not keep_identity:
         texts = dict(zip(texts, sheet.patient.hide_in(list(texts.values()))))
     facts |= texts
     if shortened or len(sheet.statements) > MAX_TEXTS:
