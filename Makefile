@@ -26,7 +26,7 @@ demo: setup ## Pre-train, fine-tune, compare and plot ST-MEM on synthetic ECGs (
 	$(BIN)/python examples/demo.py --output_dir demo_output
 
 test: lint $(HF_TESTS) ## Lint, types, import contracts, and all tests.
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope -q
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder -q
 
 lint: setup ## Ruff, mypy (strict on src) and the import contracts.
 	$(BIN)/ruff check .
@@ -45,7 +45,7 @@ soak: setup ## Damaged files by the thousand, every checkpoint, storms (kill -9)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/soak/readers.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/soak/embeddings.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/soak/embeddings.py --size released --records 12
-	ECG_SOAK=1 HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/training/test_going_on.py
+	ECG_SOAK=1 HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/training/test_going_on.py tests/cases
 	OMP_NUM_THREADS=1 $(BIN)/python tests/soak/storm.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/soak/builds.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/soak/plans.py

@@ -1,53 +1,42 @@
 """Situations that people met, replayed: a case is a folder with `make.py` (its data) and `check.py` (exit 0 = right)."""
 
 import os
-import runpy
-import signal
 import subprocess
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.forked import run_script
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SECONDS = 570
-
 FRESH = ("hub-without-import",)  # what they ask depends on what was imported before
 
 
 def _run(script: Path, environment: dict[str, str], log: Path, *, fresh: bool) -> int:
-    """Run a script as a command would be, in a child that need not import torch again; returns its exit code."""
+    """Run a script in a process of its own, one that imports everything or a fork of this one; returns its exit code."""
+    if not fresh:
+        return run_script(script, folder=REPOSITORY, environment=environment, said=log)
     with log.open("wb") as output:
-        if fresh:
-            command = [sys.executable, str(script)]
-            done = subprocess.run(
-                command, cwd=REPOSITORY, env=environment, stdout=output, stderr=output, timeout=SECONDS
-            )
-            return done.returncode
-        sys.stdout.flush()
-        child = os.fork()
-        if child:
-            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        code = 1
-        try:
-            signal.alarm(SECONDS)
-            os.dup2(output.fileno(), 1)
-            os.dup2(output.fileno(), 2)
-            os.chdir(REPOSITORY)
-            os.environ.update(environment)
-            sys.argv = [str(script)]
-            sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
-            runpy.run_path(str(script), run_name="__main__")
-            code = 0
-        except SystemExit as ended:
-            code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            os._exit(code)
+        command = [sys.executable, str(script)]
+        return subprocess.run(
+            command, cwd=REPOSITORY, env=environment, stdout=output, stderr=output, timeout=570
+        ).returncode
+
+
+@pytest.fixture(scope="session")
+def _imported() -> None:
+    """What most cases ask for is imported here, once, and not by every fork."""
+    import datasets  # noqa: F401
+    import pandas  # noqa: F401
+    import scipy.io
+    import scipy.signal  # noqa: F401
+    import wfdb  # noqa: F401
+
+    import ecg_transformers
+
+    for name in ecg_transformers.__all__:
+        getattr(ecg_transformers, name)
 
 
 @pytest.fixture(scope="session")
@@ -60,7 +49,7 @@ def cases_dir() -> Path:
 
 
 @pytest.fixture
-def run_case(cases_dir: Path, tmp_path: Path) -> Callable[[str], None]:
+def run_case(cases_dir: Path, _imported: None, tmp_path: Path) -> Callable[[str], None]:
     """Make the data of a case and run its check; what it found wrong is the message of the failure."""
 
     def run(name: str) -> None:

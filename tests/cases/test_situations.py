@@ -1,5 +1,7 @@
 """The situations that are not about hospital formats: readers, tables, units, precision, checkpoints, resuming."""
 
+import os
+
 import pytest
 
 CASES = [
@@ -30,9 +32,12 @@ CASES = [
     "wfdb-segments-in-folder",
     "wfdb-signal-file-name",
 ]
-LONG = ["resume-mid-epoch"]  # several training runs: minutes on a busy machine
+# six training runs one after the other, which `tests/training/test_pretraining.py` stops and resumes in its own process
+LONG = pytest.param(
+    "resume-mid-epoch", marks=pytest.mark.skipif("ECG_SOAK" not in os.environ, reason="minutes: part of `make soak`")
+)
 
 
-@pytest.mark.parametrize("name", [*CASES, *(pytest.param(case, marks=pytest.mark.slow) for case in LONG)])
+@pytest.mark.parametrize("name", [*CASES, LONG])
 def test_what_went_wrong_for_others_goes_right_here(name, run_case):
     run_case(name)

@@ -296,9 +296,7 @@ def test_pretrain_and_finetune_are_verbs(own_cache, tmp_path, capsys):
     words = ["finetune", "--model_name_or_path", pretrained, *common, "--output_dir", tuned, "--n_boot", "10"]
     assert not main(words)
     assert "test macro AUROC" in capsys.readouterr().out
-    with pytest.raises(SystemExit) as ended:
-        main(["pretrain", "--metod", "st_mem", "--output_dir", "x"])
-    assert ended.value.code == 2
+    assert main(["pretrain", "--metod", "st_mem", "--output_dir", "x"]) == 2
     assert "--method" in capsys.readouterr().err
 
 

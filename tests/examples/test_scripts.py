@@ -2,14 +2,15 @@
 
 import csv
 import json
-import os
 import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support import forked
 
 from ecg_transformers.models.registry import get_method
 from ecg_transformers.signal.leads import STANDARD_LEADS
@@ -18,17 +19,17 @@ from ecg_transformers.signal.synthesis import synthesize_ecg
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def run_script(
-    name: str, *arguments: str, folder: Path | None = None, **environment: str
-) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, str(REPOSITORY / "examples" / name), *arguments],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **environment},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        cwd=folder,
-    )
+@pytest.fixture
+def run_script(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., subprocess.CompletedProcess]:
+    """`run_script(name, *arguments, folder=…, …)` runs a script of `examples/` with further environment variables."""
+
+    def run(name: str, *arguments: str, folder: Path = REPOSITORY, **environment: str) -> subprocess.CompletedProcess:
+        said = tmp_path_factory.mktemp("said")
+        script, logs = REPOSITORY / "examples" / name, {"said": said / "out", "errors": said / "err"}
+        code = forked.run_script(script, *arguments, folder=folder, environment=environment, **logs)
+        return subprocess.CompletedProcess([name], code, logs["said"].read_text(), logs["errors"].read_text())
+
+    return run
 
 
 @pytest.mark.parametrize("columns", ["80", "100", "110", "200"])
@@ -46,7 +47,7 @@ def test_the_help_names_every_option_with_its_default_at_any_width(name, columns
 
 
 @pytest.mark.slow
-def test_pretraining_and_fine_tuning_run_one_after_the_other(tmp_path: Path) -> None:
+def test_pretraining_and_fine_tuning_run_one_after_the_other(tmp_path: Path, run_script) -> None:
     tiny = ",".join(f"{key}={json.dumps(value)}" for key, value in get_method("st_mem").tiny_config.items())
     model, classifier = tmp_path / "my model, ü", tmp_path / "classifier"
     common = ["--dataset", "synthetic", "--dataset_options", "num_records=60", "--per_device_batch_size", "4", "--cpu"]
@@ -94,7 +95,9 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_folder_of_records_becomes_a_table(models: dict[str, Path], records: Path, tmp_path: Path) -> None:
+def test_a_folder_of_records_becomes_a_table(
+    models: dict[str, Path], records: Path, tmp_path: Path, run_script
+) -> None:
     table = tmp_path / "scores.csv"
     result = run_script("predict_folder.py", str(models["classification"]), str(records), str(table))
     assert result.returncode == 0, result.stderr
@@ -107,7 +110,9 @@ def test_a_folder_of_records_becomes_a_table(models: dict[str, Path], records: P
         assert sum(map(float, row.values())) == pytest.approx(1, abs=1e-4)
 
 
-def test_features_of_a_corpus_are_written_with_their_record_ids(models: dict[str, Path], tmp_path: Path) -> None:
+def test_features_of_a_corpus_are_written_with_their_record_ids(
+    models: dict[str, Path], tmp_path: Path, run_script
+) -> None:
     result = run_script("extract_features.py", str(models["base"]), str(tmp_path / "features.npz"))
     assert result.returncode == 0, result.stderr
     with np.load(tmp_path / "features.npz") as stored:
@@ -116,7 +121,9 @@ def test_features_of_a_corpus_are_written_with_their_record_ids(models: dict[str
 
 
 @pytest.mark.parametrize(("method", "shape"), [("st_mem", "input_values: (1, 12, 2250)"), ("ecg_sl", "beats: (1, ")])
-def test_an_own_record_is_drawn_and_prepared(records: Path, tmp_path: Path, method: str, shape: str) -> None:
+def test_an_own_record_is_drawn_and_prepared(
+    records: Path, tmp_path: Path, run_script, method: str, shape: str
+) -> None:
     result = run_script("own_records.py", str(records / "r1.npz"), method, folder=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "10.0 s at 500 Hz" in result.stdout
@@ -124,7 +131,7 @@ def test_an_own_record_is_drawn_and_prepared(records: Path, tmp_path: Path, meth
     assert (tmp_path / "record.png").stat().st_size > 10_000
 
 
-def test_a_wrong_argument_is_one_sentence_and_exit_code_2(tmp_path: Path) -> None:
+def test_a_wrong_argument_is_one_sentence_and_exit_code_2(tmp_path: Path, run_script) -> None:
     result = run_script("pretrain.py", "--method", "st_men", "--output_dir", str(tmp_path / "out"))
     assert result.returncode == 2
     assert "did you mean 'st_mem'" in result.stderr.splitlines()[-1]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import sys
 import traceback
 from collections.abc import Callable
@@ -49,7 +50,7 @@ def small_finetuning(output_dir: Path, source: Path | str, **changes: Any) -> Fi
     return FinetuningArguments(output_dir=str(output_dir), **{**settings, **changes})
 
 
-def in_child(action: Callable[[], None], log: Path) -> int:
+def in_child(action: Callable[[], object], log: Path, **environment: str) -> int:
     """Run an action in a forked child as the scripts would run it; returns its pid."""
     sys.stdout.flush()
     pid = os.fork()
@@ -60,6 +61,8 @@ def in_child(action: Callable[[], None], log: Path) -> int:
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1) for number in (1, 2))  # pytest has its own
+        os.environ.update(environment)
         from ecg_transformers.training.errors import run_command
 
         code = run_command(action)
@@ -69,6 +72,32 @@ def in_child(action: Callable[[], None], log: Path) -> int:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def in_children(count: int, action: Callable[[], object], log: Path) -> list[int]:
+    """Run an action as `count` processes of one run, with the environment that torchrun gives them; returns their pids.
+
+    They are forked, so that nobody imports torch again; what they inherit of an earlier run in this process is reset.
+    """
+
+    def of_a_run_of_its_own() -> None:
+        from accelerate.state import AcceleratorState
+
+        AcceleratorState._reset_state(reset_partial_state=True)
+        action()
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    size = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
+    ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
+    return [in_child(of_a_run_of_its_own, log, **address, **size, **rank) for rank in ranks]
+
+
+def on_two(action: Callable[[], object], log: Path) -> None:
+    """Do something on two processes of one run, to its end."""
+    codes = [exit_code(pid) for pid in in_children(2, action, log)]
+    assert codes == [0, 0], log.read_text()
 
 
 def exit_code(pid: int) -> int:

@@ -200,6 +200,7 @@ def stop_at(run: Path, pretrained: Path, stop: int) -> None:
         finetune(small_finetuning(run, pretrained, seeds="0,3", save_steps=1))
 
 
+@pytest.mark.slow
 def test_kill_9_at_random_moments_loses_nothing(tmp_path: Path, pretrained: Path, finetuned: Path) -> None:
     run = tmp_path / "run"
     for delay in (1.0, 0.3, 1.6):

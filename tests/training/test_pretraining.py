@@ -189,6 +189,7 @@ def test_a_signal_saves_and_leaves_with_its_code(tmp_path: Path, number: signal.
     assert "Traceback" not in (tmp_path / "log").read_text()
 
 
+@pytest.mark.slow
 def test_kill_9_at_random_moments_loses_nothing(tmp_path: Path, whole_run: Path) -> None:
     """The short form of the storm; `make soak` runs the long one."""
     delays = [0.9, 0.05, 0.4, 1.3, 0.2]

@@ -3,8 +3,7 @@
 from pathlib import Path
 
 import pytest
-from support.small_runs import run_files, small_pretraining
-from training.process.test_processes import run_script
+from support.small_runs import on_two, run_files, small_pretraining
 
 from ecg_transformers.data.building.build import build_corpus
 from ecg_transformers.training.errors import Interrupted, UsageError
@@ -44,12 +43,10 @@ def test_only_prepared_corpora_are_streamed(tmp_path: Path) -> None:
         pretrain(small_pretraining(tmp_path / "run", streaming=True))
 
 
-@pytest.mark.slow
 def test_two_processes_stream_what_one_streams(prepared: Path, tmp_path: Path) -> None:
-    common = ["--method=st_mem", "--max_steps=6", "--save_steps=6", f"--dataset={prepared}", "--dataset_options="]
-    for processes in (1, 2):
-        own = [f"--output_dir={tmp_path / str(processes)}", f"--per_device_batch_size={8 // processes}"]
-        result = run_script("pretrain.py", processes, *common, "--streaming=true", *own)
-        assert result.returncode == 0, result.stderr
+    steps = {"max_steps": 6, "save_steps": 6}
+    pretrain(streamed(tmp_path / "1", prepared, per_device_batch_size=8, **steps))
+    args = streamed(tmp_path / "2", prepared, per_device_batch_size=4, **steps)
+    on_two(lambda: pretrain(args), tmp_path / "log")
     one, two = (read_log(tmp_path / name / "train_log.jsonl") for name in ("1", "2"))
     assert [row["loss"] for row in one] == pytest.approx([row["loss"] for row in two], abs=1e-6)

@@ -1,9 +1,6 @@
 """The number of threads is part of a run: said at its start, kept in its checkpoints, given back at its end."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,8 +12,6 @@ from ecg_transformers.training.checkpoints.folder import list_checkpoints
 from ecg_transformers.training.errors import Interrupted, UsageError
 from ecg_transformers.training.finetuning import finetune
 from ecg_transformers.training.pretraining import pretrain
-
-REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(autouse=True)
@@ -82,22 +77,3 @@ def test_the_start_of_a_run_says_whether_threads_spin(tmp_path: Path, monkeypatc
 def test_no_thread_at_all_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--threads must be positive, not 0"):
         pretrain(small_pretraining(tmp_path / "out", threads=0))
-
-
-def test_torchrun_trains_on_two_processes_without_a_gpu_as_it_stands(tmp_path: Path) -> None:
-    small = small_pretraining(tmp_path, max_steps=2)
-    words = ["--method=st_mem", "--max_steps=2", f"--config_overrides={small.config_overrides}", "--tensorboard=false"]
-    result = subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"),
-            *(str(REPOSITORY / "examples" / "pretrain.py"), *words, "--per_device_batch_size=2"),
-            *("--dataset_options=num_records=60", f"--output_dir={tmp_path / 'out'}"),
-        ],
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
-    assert result.returncode == 0, result.stderr
-    assert result.stderr.count("training on 2 processes (cpu") == 1
-    assert "1 thread in each process" in result.stderr
