@@ -22,7 +22,7 @@ from ecg_transformers.data.readers import aecg, dicom, philips, read_parts, read
 from ecg_transformers.data.readers.clinical import record as texts
 from ecg_transformers.data.readers.clinical import xml
 from ecg_transformers.data.readers.clinical.identity import Patient
-from ecg_transformers.data.readers.limits import Limits
+from ecg_transformers.data.readers.limits import ALWAYS_ALLOWED, MOST_EMPTY, Limits
 
 
 @pytest.fixture
@@ -604,6 +604,8 @@ def test_the_docs_tell_the_limits_of_the_code():
     for row in (
         f"{limits.max_leads} leads, {limits.max_samples:,} samples a lead (of the part that is read), "
         f"{limits.max_file_bytes // 2**20} MiB a file",
+        f"{limits.max_growth} samples, all leads together, for each byte of the file, and {MOST_EMPTY:,} more than it has bytes "
+        f"at most; {ALWAYS_ALLOWED:,} samples always",
         f"{xml.MAX_XML_BYTES // 2**20} MiB, {xml.MAX_DEPTH} elements within each other, {xml.MAX_NODES:,} elements",
         f"| {aecg.MAX_DIGITS:,} characters of digits a lead |",
         f"| Philips XML | {philips.MOST_LEADS} leads |",

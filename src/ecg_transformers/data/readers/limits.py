@@ -72,7 +72,7 @@ class Limits:
         """Samples, all leads together, that a file of `stored` bytes may grow to: 16 a byte (twelve leads one after the
         other are 6), and some 67 million more than it stores at most; eight million do no harm in any file.
         """
-        return max(_HARMLESS, min(self.max_growth * stored, stored + _MOST_EMPTY))
+        return max(ALWAYS_ALLOWED, min(self.max_growth * stored, stored + MOST_EMPTY))
 
     def check_growth(
         self,
@@ -99,8 +99,8 @@ class Limits:
         return replace(self, max_samples=sys.maxsize)
 
 
-_HARMLESS = 2**23
-_MOST_EMPTY = 2**26
+ALWAYS_ALLOWED = 2**23
+MOST_EMPTY = 2**26
 DEFAULT_LIMITS = Limits()
 
 
