@@ -22,6 +22,7 @@ from ecg_transformers.data.readers import aecg, dicom, philips, read_parts, read
 from ecg_transformers.data.readers.clinical import record as texts
 from ecg_transformers.data.readers.clinical import xml
 from ecg_transformers.data.readers.clinical.identity import Patient
+from ecg_transformers.data.readers.clinical.leads import lead_of_text
 from ecg_transformers.data.readers.limits import ALWAYS_ALLOWED, MOST_EMPTY, Limits
 
 
@@ -135,6 +136,51 @@ def test_dicom_groups_at_other_times_stand_in_their_time(hospital, read):
     assert record.num_samples == 700
     assert np.isnan(record.signal[200:500]).all()
     assert "leads_at_different_times" in record.metadata["flags"]
+
+
+def test_a_lead_name_of_any_length_takes_no_time():
+    assert lead_of_text("Lead I (Einthoven)") == "I"
+    assert len(lead_of_text("(" * 200_000)) <= 200  # in square time this does not end
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+def test_a_rhythm_strip_does_not_displace_the_twelve_leads(hospital, tmp_path, factor):
+    pydicom = pytest.importorskip("pydicom")
+    counts = hospital.ecg_counts(1500)
+    content = hospital.dicom(factor * counts[:1200], label="RHYTHM STRIP", groups=[("STANDARD 12 LEAD", counts)])
+    data = pydicom.dcmread(BytesIO(content))
+    strip = data.WaveformSequence[1]
+    strip.NumberOfWaveformChannels, strip.ChannelDefinitionSequence = 1, strip.ChannelDefinitionSequence[1:2]
+    strip.WaveformData = (factor * counts[:1200, 1]).astype("<i2").tobytes()
+    strip.ChannelDefinitionSequence[0].ChannelSensitivity = str(5.0 / factor)
+    data.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    record = read_record(tmp_path / "a.dcm")
+    assert record.lead_names == list(hospital.LEADS)
+    np.testing.assert_allclose(record.signal, counts * 0.005, atol=1e-6)
+    assert "lead_in_several_groups" in record.metadata["flags"]
+
+
+@pytest.mark.parametrize(
+    ("keyword", "text"),
+    [
+        ("ChannelSensitivity", "5,0"),
+        ("ChannelSensitivityCorrectionFactor", "2,"),
+        ("ChannelBaseline", "1x"),
+        ("MultiplexGroupTimeOffset", "xx"),
+        ("SamplingFrequency", "inf"),
+    ],
+)
+def test_a_dicom_number_that_is_none_is_never_taken_for_absent(hospital, read, keyword, text):
+    pydicom = pytest.importorskip("pydicom")
+    data = pydicom.dcmread(BytesIO(hospital.dicom(hospital.ecg_counts(100, ["I"]), leads=["I"], syntax="implicit")))
+    group = data.WaveformSequence[0]
+    owner = group.ChannelDefinitionSequence[0] if keyword.startswith("Channel") else group
+    tag = pydicom.datadict.tag_for_keyword(keyword)
+    owner[tag] = pydicom.DataElement(tag, "LO", text)  # without its kind in the file it is read as a number
+    stream = BytesIO()
+    data.save_as(stream, enforce_file_format=True)
+    with pytest.raises(HeaderError, match=keyword):
+        read(stream.getvalue())
 
 
 @pytest.mark.parametrize(("padding", "holes"), [(-32768, 3), (0, 30), (-9999, 3)])

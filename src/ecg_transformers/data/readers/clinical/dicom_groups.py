@@ -15,6 +15,7 @@ from ecg_transformers.data.errors import (
     TruncatedError,
     UnitError,
     UnsupportedFormatError,
+    brief,
 )
 from ecg_transformers.data.readers.arrays import Hints
 from ecg_transformers.data.readers.clinical.leads import is_ecg_lead, lead_of_code, lead_of_text
@@ -63,6 +64,10 @@ class Group:
         return self.num_samples / self.rate
 
     @property
+    def leads(self) -> set[str]:
+        return {channel.lead.lower() for channel in self.channels}
+
+    @property
     def is_beat(self) -> bool:
         label = self.label.upper()
         return "RHYTHM" not in label and any(word in label for word in _BEATS)
@@ -72,7 +77,7 @@ class Group:
         """The head of a group, with its samples; sizes are checked against the limits, nothing is allocated."""
         name = f"multiplex group {number}"
         count, length = _whole(item, "NumberOfWaveformChannels"), _whole(item, "NumberOfWaveformSamples")
-        rate = _decimal(item, "SamplingFrequency")
+        rate = _decimal(item, "SamplingFrequency", path)
         if count is None or length is None or rate is None or rate <= 0 or count < 1 or length < 1:
             raise HeaderError(f"{name} does not state its channels, samples and rate.", path=path)
         limits.check_shape(length, count, path=path)
@@ -85,9 +90,9 @@ class Group:
             number=number,
             label=_plain(item, "MultiplexGroupLabel").strip(),
             rate=rate,
-            offset_ms=_decimal(item, "MultiplexGroupTimeOffset") or 0.0,
+            offset_ms=_decimal(item, "MultiplexGroupTimeOffset", path) or 0.0,
             num_samples=length,
-            channels=[_channel(definition, place) for place, definition in enumerate(definitions, 1)],
+            channels=[_channel(definition, place, path) for place, definition in enumerate(definitions, 1)],
             kind=kind,
             bits=_whole(item, "WaveformBitsAllocated"),
             data=data,
@@ -96,7 +101,8 @@ class Group:
 
 
 def choose_groups(groups: list[Group], lead_names: list[str] | None, path: Path, flags: list[str]) -> list[Group]:
-    """The groups of the rhythm: not the beats, by their label or length; where nothing is labelled, the longest in seconds.
+    """The groups of the rhythm: all that have a label and are no beats, by label or length; where nothing is labelled, the
+    longest in seconds.
 
     Raises:
         ECGDataError: no group with an ECG, only beats, or groups of several rates.
@@ -108,15 +114,16 @@ def choose_groups(groups: list[Group], lead_names: list[str] | None, path: Path,
     if not rhythm:
         raise SignalError("the file holds only median or representative beats, no ECG of some length.", path=path)
     longest = max(group.seconds for group in rhythm)
-    named = [group for group in rhythm if "RHYTHM" in group.label.upper()]
-    if not named:
-        rhythm = [group for group in rhythm if group.seconds >= min(_LONGEST_BEAT_S, _BEAT_SHARE * longest)]
-    rhythm = named or [group for group in rhythm if group.label] or rhythm
+    least = min(_LONGEST_BEAT_S, _BEAT_SHARE * longest)
+    rhythm = [group for group in rhythm if group.seconds >= least or "RHYTHM" in group.label.upper()]
+    rhythm = [group for group in rhythm if group.label] or rhythm
     if not any(group.label for group in rhythm):
         rhythm = [group for group in rhythm if group.seconds > 0.999 * longest]
     if lead_names:
         wanted = {lead_of_text(name).lower() for name in lead_names}
-        rhythm = [g for g in rhythm if wanted & {channel.lead.lower() for channel in g.channels}] or rhythm
+        rhythm = [group for group in rhythm if wanted & group.leads] or rhythm
+        whole = {group.rate for group in rhythm if wanted <= group.leads}
+        rhythm = [group for group in rhythm if group.rate in whole] if len(whole) == 1 else rhythm
     rates = sorted({group.rate for group in rhythm})
     if len(rates) > 1:
         raise SignalError(
@@ -152,11 +159,16 @@ def assemble(
     counts = np.zeros((end - begin, len(names)), dtype=np.result_type(*(piece.counts.dtype for piece in pieces)))
     missing = np.ones(counts.shape, dtype=bool)
     scale: dict[str, tuple[float, float]] = {}
+    done: list[_Piece] = []
     for piece in sorted(pieces, key=lambda piece: len(piece.counts)):  # of two that overlap, the longer one counts
         column, start = names.index(piece.key), piece.start - first
         low, high = max(start, begin), min(start + len(piece.counts), end)
-        if scale.setdefault(piece.key, (piece.step, piece.baseline)) != (piece.step, piece.baseline):
-            raise UnsupportedFormatError("two groups hold this lead in different scales.", path=path, lead=piece.lead)
+        own = (piece.step, piece.baseline)
+        if scale.setdefault(piece.key, own) != own:
+            if not all(piece.covers(other) for other in done if other.key == piece.key):
+                raise UnsupportedFormatError("two groups hold this lead in different scales.", path=path, lead=piece.lead)
+            scale[piece.key] = own
+        done.append(piece)
         if low >= high:
             continue
         place = slice(low - begin, high - begin)
@@ -187,6 +199,10 @@ class _Piece:
     bits: int
     step: float
     baseline: float
+
+    def covers(self, other: _Piece) -> bool:
+        """Whether all samples of another piece lie within the time of this one."""
+        return self.start <= other.start and other.start + len(other.counts) <= self.start + len(self.counts)
 
     def missing(self, start: int, stop: int) -> np.ndarray | bool:
         return False if self.padding is None else padded(self.counts, self.padding, self.bits, start, stop)
@@ -313,12 +329,10 @@ def in_runs(hit: np.ndarray, least: int) -> np.ndarray:
     return np.cumsum(steps[:-1], dtype=np.int8).astype(bool)
 
 
-def _channel(definition: Any, place: int) -> Channel:
+def _channel(definition: Any, place: int, path: Path) -> Channel:
     """Lead, scale and unit of a channel definition."""
-    step, correction = (
-        _decimal(definition, "ChannelSensitivity"),
-        _decimal(definition, "ChannelSensitivityCorrectionFactor"),
-    )
+    step = _decimal(definition, "ChannelSensitivity", path)
+    correction = _decimal(definition, "ChannelSensitivityCorrectionFactor", path)
     unit = ""
     for code in _value(definition, "ChannelSensitivityUnitsSequence") or []:
         value, meaning = _plain(code, "CodeValue").strip(), _plain(code, "CodeMeaning").strip()
@@ -331,7 +345,7 @@ def _channel(definition: Any, place: int) -> Channel:
     return Channel(
         lead=_lead(definition, place),
         step=step,
-        baseline=_decimal(definition, "ChannelBaseline") or 0.0,
+        baseline=_decimal(definition, "ChannelBaseline", path) or 0.0,
         unit=unit,
         bits=_whole(definition, "WaveformBitsStored") or 0,
     )
@@ -367,12 +381,22 @@ def _plain(item: Any, keyword: str) -> str:
     return "" if value is None or isinstance(value, bytes) else str(value)
 
 
-def _decimal(item: Any, keyword: str) -> float | None:
-    try:
-        value = float(_value(item, keyword))
-    except (TypeError, ValueError, OverflowError):
+def _decimal(item: Any, keyword: str, path: Path) -> float | None:
+    """A decimal; None where it is absent or empty.
+
+    Raises:
+        HeaderError: there is something else than a number: to take it for absent would be another scale or time.
+    """
+    if keyword not in item:
         return None
-    return value if math.isfinite(value) else None
+    try:
+        value = item.get(keyword)
+        number = None if value is None or value == "" else float(value)
+    except Exception as error:  # pydicom converts a value when it is first asked for, and raises errors of many kinds
+        raise HeaderError(f"{keyword} is no number ({brief(error)}).", path=path) from error
+    if number is not None and not math.isfinite(number):
+        raise HeaderError(f"{keyword} is {number}, no finite number.", path=path)
+    return number
 
 
 def _whole(item: Any, keyword: str) -> int | None:

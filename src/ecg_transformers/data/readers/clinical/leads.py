@@ -15,6 +15,7 @@ LEAD_OF_NUMBER |= {61: "III", 62: "aVR", 63: "aVL", 64: "aVF", 65: "-aVR", 66: "
 
 _ECG_LEADS = {name.upper(): name for name in LEAD_OF_NUMBER.values()}
 _ECG_LEADS |= {f"V{number}R": f"V{number}R" for number in range(1, 10)}
+_LONGEST_NAME = 200
 _CODE = re.compile(r"^(?:2:|5\.6\.3-9-)(\d{1,3})$")
 _REFERENCE = re.compile(r"^MDC_ECG_LEAD_(\w+)$", re.IGNORECASE)
 
@@ -31,6 +32,7 @@ def lead_of_code(code: str) -> str | None:
 
 def lead_of_text(text: str) -> str:
     """A lead from words: `Lead I (Einthoven)` and `lead aVR, augmented` give the lead; other texts stay as they are."""
+    text = text[:_LONGEST_NAME]
     bare = re.sub(r"\([^)]*\)|\[[^\]]*\]", " ", text).partition(",")[0]
     bare = " ".join(re.sub(r"(?i)\blead\b", " ", bare).split()) or text.strip()
     if bare.startswith(("-", "−")):  # an inverted lead is another lead
