@@ -1,7 +1,9 @@
 """Verbs on records: `info`, `plot`, `convert-record`. They load neither torch nor transformers."""
 
 import argparse
+import contextlib
 import dataclasses
+import signal
 import sys
 from typing import Any
 
@@ -41,6 +43,8 @@ def add_verbs(verbs: Verbs) -> None:
     )
     convert.add_argument("-o", "--output", required=True, metavar="DIR", help="folder to write into")
     convert.add_argument("--to", choices=("wfdb", "npz", "csv"), default="wfdb", help="format to write")
+    convert.add_argument("--start", type=int, metavar="N", help="first sample to write, counted from 0")
+    convert.add_argument("--stop", type=int, metavar="N", help="sample to end before")
     convert.add_argument("--keep_identity", action="store_true", help="write the patient's own id, name and birth date")
     add_signal_hints(convert)
     add_json(convert)
@@ -130,7 +134,10 @@ def _convert_record(options: argparse.Namespace) -> int:
     from ecg_transformers.data.converting import convert_records
 
     failed = 0
-    hints = {**signal_hints(options), "keep_identity": options.keep_identity}
+    hints = {name: getattr(options, name) for name in ("keep_identity", "start", "stop")}
+    hints |= signal_hints(options)
+    with contextlib.suppress(ValueError):  # not the main thread
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # what is half written is removed
     for result in convert_records(record_files(options.files), options.output, options.to, **hints):
         failed += result.written is None
         if result.written is None:
