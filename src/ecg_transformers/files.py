@@ -133,7 +133,7 @@ def temporary_folder(parent: str | os.PathLike[str]) -> Iterator[Path]:
     while True:
         folder = Path(parent) / f".saving-{_unique()}"
         folder.mkdir(parents=True)
-        with _held(folder):
+        with _held(folder, wait=True):
             if not folder.exists():  # another process took it for a leftover before it was held
                 continue
             try:
@@ -144,7 +144,7 @@ def temporary_folder(parent: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextmanager
-def _held(folder: Path) -> Iterator[bool]:
+def _held(folder: Path, wait: bool = False) -> Iterator[bool]:
     """A folder locked against other processes, until this one ends; False where another has it, or nothing can be locked."""
     try:
         import fcntl
@@ -155,7 +155,7 @@ def _held(folder: Path) -> Iterator[bool]:
         return
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             is_ours = True
         except OSError:  # some network file systems cannot
             is_ours = False
