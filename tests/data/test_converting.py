@@ -272,6 +272,20 @@ def test_what_read_record_would_refuse_is_not_written(to, hospital, tmp_path, mo
     assert read_record(convert_record(tmp_path / "g.edf", tmp_path / "out", to, start=50, stop=100)).num_samples == 50
 
 
+def test_strips_a_day_apart_are_written_as_a_record_each(hospital, tmp_path):
+    counts = hospital.ecg_counts(400, ["II", "V5"])
+    (tmp_path / "s.edf").write_bytes(hospital.edf(counts, kind="EDF+D", onsets=[0, 1, 86400, 86401]))
+    (whole,) = convert_records([tmp_path / "s.edf"], tmp_path / "out")
+    assert "gaps='split'" in whole.problem
+    strips = [one.written for one in convert_records([tmp_path / "s.edf"], tmp_path / "out", gaps="split")]
+    assert [path.name for path in strips] == ["s_1.hea", "s_2.hea"]
+    np.testing.assert_array_equal(np.concatenate([read_digital(path).samples for path in strips]), counts)
+    assert [path.read_text().split()[4:6] for path in strips] == [
+        ["13:45:01", "22/08/2019"],
+        ["13:45:01", "23/08/2019"],
+    ]
+
+
 def test_a_description_out_of_proportion_is_refused_before_it_is_parsed(hospital, tmp_path):
     (tmp_path / "g.edf").write_bytes(hospital.edf(hospital.ecg_counts(200, ["II", "V5"])))
     written = convert_record(tmp_path / "g.edf", tmp_path / "out", "npz")

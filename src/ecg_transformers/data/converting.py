@@ -15,8 +15,9 @@ import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,11 +35,12 @@ from ecg_transformers.data.readers.converted import (
 )
 from ecg_transformers.data.readers.csv_text import column_title
 from ecg_transformers.data.readers.limits import DEFAULT_LIMITS, MOST_EMPTY
-from ecg_transformers.data.readers.reading import read_stored_parts
+from ecg_transformers.data.readers.reading import read_stored_parts, read_stored_runs
 from ecg_transformers.data.record import DigitalRecord, ECGRecord, to_millivolt
 from ecg_transformers.files import replacing, temporary_folder
 
 TARGETS = ("wfdb", "npz", "csv")
+GAPS = ("nan", "split")
 _MOST_TIMES = 100
 _BLOCK = 2**17
 
@@ -52,7 +54,7 @@ class Converted(NamedTuple):
 
 
 def convert_records(
-    paths: Iterable[str | Path], output_dir: str | Path, to: str = "wfdb", **hints: Any
+    paths: Iterable[str | Path], output_dir: str | Path, to: str = "wfdb", gaps: str = "nan", **hints: Any
 ) -> Iterator[Converted]:
     """Write several records into a folder, one by one; a file that cannot be read is told and ends nothing.
 
@@ -60,15 +62,27 @@ def convert_records(
         paths: files of any readable format.
         output_dir: a folder, made when absent. Nothing in it is overwritten.
         to: "wfdb" (header, signals, beats as `.atr`), "npz" or "csv" (with a `.json` beside).
+        gaps: of a discontinuous recording (EDF+D, BDF+D): "nan" writes one record with missing values there, "split" a
+            record of each part (`NAME_1`, `NAME_2`).
         **hints: as `read_record`: `keep_identity=True` writes the files' own ids, names and birth dates.
 
     Raises:
-        OptionError: another target.
+        OptionError: another target, or options that do not go together.
     """
     check_choice("convert-record: the target", to, TARGETS)
+    check_choice("convert-record: gaps", gaps, GAPS)
+    if gaps == "split" and not (hints.get("start") is hints.get("stop") is None):
+        raise OptionError("gaps='split' writes all parts of a recording: leave start and stop out.")
     for path in paths:
         try:
-            yield Converted(str(path), convert_record(path, output_dir, to, **hints), "")
+            if gaps == "nan":
+                yield Converted(str(path), convert_record(path, output_dir, to, **hints), "")
+                continue
+            for number, run in enumerate(read_stored_runs(path, **hints), 1):
+                if "start_seconds" in run.metadata:
+                    run.record_id = f"{run.record_id}_{number}"
+                recording = _survey(Path(path), partial(iter, [run]), hints)
+                yield Converted(str(path), _written(recording, Path(path), Path(output_dir), to), "")
         except ECGDataError as error:
             yield Converted(str(path), None, str(error))
 
@@ -86,9 +100,12 @@ def convert_record(path: str | Path, output_dir: str | Path, to: str = "wfdb", *
         PosixPath('converted/export.hea')
     """
     check_choice("convert-record: the target", to, TARGETS)
-    recording = _survey(Path(path), hints)
+    recording = _survey(Path(path), partial(read_stored_parts, path, **hints), hints)
+    return _written(recording, Path(path), Path(output_dir), to)
+
+
+def _written(recording: _Recording, path: Path, folder: Path, to: str) -> Path:
     name = re.sub(r"[^A-Za-z0-9_\-]", "_", recording.record.record_id) or "record"  # what WFDB allows in a name
-    folder = Path(output_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with temporary_folder(folder) as beside:
@@ -125,6 +142,7 @@ def _check_size(file: Path, path: str | Path) -> None:
         )
 
 
+_TOO_FAR = ": its gaps are too long; give gaps='split', which writes a record of each part"
 _WAY_OUT = "convert it in parts (start=…, stop=…), each into a folder of its own"
 
 
@@ -183,15 +201,12 @@ class _Recording:
             yield block
 
 
-def _survey(path: Path, hints: dict[str, Any]) -> _Recording:
+def _survey(path: Path, read: Callable[[], Iterator[DigitalRecord | ECGRecord]], hints: dict[str, Any]) -> _Recording:
     """Length, range, and what a recording says beside its samples.
 
     Raises:
         LimitError: its gaps make it far longer than its file, or nobody could read at once what would be written.
     """
-
-    def read() -> Iterator[DigitalRecord | ECGRecord]:
-        return read_stored_parts(path, **hints)
 
     parts = read()
     first, second = next(parts), next(parts, None)
@@ -207,7 +222,7 @@ def _survey(path: Path, hints: dict[str, Any]) -> _Recording:
         )
         _join(metadata, beats, part, found.length)
         found.length += len(part.samples) if isinstance(part, DigitalRecord) else part.num_samples
-        DEFAULT_LIMITS.check_growth(found.length, len(part.lead_names), size, path=path, way_out=f"; {_WAY_OUT}")
+        DEFAULT_LIMITS.check_growth(found.length, len(part.lead_names), size, path=path, way_out=_TOO_FAR)
         if found.length > DEFAULT_LIMITS.max_samples:
             raise LimitError(
                 f"it has more than the {DEFAULT_LIMITS.max_samples} samples a lead that read_record takes; {_WAY_OUT}.",
@@ -346,9 +361,14 @@ def _over_the_range(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def _acquired(record: DigitalRecord | ECGRecord) -> datetime | None:
+    """When the first sample was recorded, which of a part is later than what the file says."""
     try:
-        return datetime.strptime(str(record.metadata.get("acquired")), "%Y-%m-%dT%H:%M:%S")
-    except ValueError:
+        begin = datetime.strptime(str(record.metadata.get("acquired")), "%Y-%m-%dT%H:%M:%S")
+        for key, per_second in (("start_sample", record.sampling_rate), ("start_seconds", 1.0)):
+            late = record.metadata.get(key)
+            begin += timedelta(seconds=late / per_second if isinstance(late, int | float) else 0)
+        return begin
+    except (ValueError, OverflowError):
         return None
 
 

@@ -97,13 +97,20 @@ def read_parts(path: str | Path, *, limits: Limits | None = None, **hints: Any) 
 
     `metadata["start_seconds"]` says when a part begins.
     """
+    for record in read_stored_runs(path, limits=limits, **hints):
+        yield record.in_16_bits() if isinstance(record, DigitalRecord) else DigitalRecord.from_record(record)
+
+
+def read_stored_runs(
+    path: str | Path, *, limits: Limits | None = None, **hints: Any
+) -> Iterator[DigitalRecord | ECGRecord]:
+    """As `read_parts`, in the form in which the file holds them."""
     kind = format_of(path, hints.get("root"), follow_links=bool(hints.get("follow_links")))
     if kind not in ("edf", "bdf"):
-        yield read_digital(path, limits=limits, **hints)
+        yield read_stored(path, limits=limits, **hints)
         return
     try:
-        for record in read_edf_parts(Path(path), checked_hints(hints), limits or DEFAULT_LIMITS):
-            yield record.in_16_bits()
+        yield from read_edf_parts(Path(path), checked_hints(hints), limits or DEFAULT_LIMITS)
     except ECGDataError as error:
         raise with_format(error, kind) from error
 
