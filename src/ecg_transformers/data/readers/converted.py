@@ -117,12 +117,13 @@ def layout_in(facts: dict[str, Any], path: Path) -> tuple[float, list[str], str]
         HeaderError: the description beside the file was changed.
     """
     rate, names, unit = (facts.get(key) for key in _LAYOUT)
-    named = isinstance(names, list) and bool(names) and all(isinstance(name, str) for name in names)
-    if type(rate) not in (int, float) or not named or not isinstance(unit, str) or units_per_millivolt(unit) is None:
-        raise HeaderError(
-            f"{path.name}.json does not tell the rate, the lead names and the unit; it was changed.", path=path
-        )
-    return float(rate), list(names), unit
+    named = names and isinstance(names, list) and all(isinstance(name, str) for name in names)
+    is_unit = isinstance(unit, str) and units_per_millivolt(unit) is not None
+    if isinstance(rate, int | float) and isinstance(names, list) and named and isinstance(unit, str) and is_unit:
+        return float(rate), names, unit
+    raise HeaderError(
+        f"{path.name}.json does not tell the rate, the lead names and the unit; it was changed.", path=path
+    )
 
 
 def wfdb_names(names: Sequence[str]) -> list[str]:
