@@ -59,6 +59,13 @@ def test_parquet_on_a_full_disk_is_an_error_that_can_be_caught(tmp_path):
     assert pq.read_table(tmp_path / "table.parquet").equals(table)
 
 
+def test_what_a_killed_process_left_is_removed_and_what_another_writes_is_not(tmp_path):
+    (tmp_path / ".saving-1-killed").mkdir()
+    with files.temporary_folder(tmp_path) as first, files.temporary_folder(tmp_path) as second:
+        assert sorted(tmp_path.iterdir()) == sorted([first, second])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_temporary_folder_is_gone_unless_it_was_renamed(tmp_path):
     with files.temporary_folder(tmp_path / "out") as folder:
         (folder / "model").write_text("x")

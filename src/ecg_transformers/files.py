@@ -124,14 +124,44 @@ def write_json(path: str | os.PathLike[str], value: object) -> None:
 def temporary_folder(parent: str | os.PathLike[str]) -> Iterator[Path]:
     """A new folder in `parent` (made when absent), for what is renamed into place when it is complete.
 
-    What is still under its name at the end of the block is removed.
+    What is still under its name at the end of the block is removed; so is what processes left here that were killed.
     """
-    folder = Path(parent) / f".saving-{_unique()}"
-    folder.mkdir(parents=True)
+    for leftover in Path(parent).glob(".saving-*"):
+        with _held(leftover) as is_ours:
+            if is_ours:
+                shutil.rmtree(leftover, ignore_errors=True)
+    while True:
+        folder = Path(parent) / f".saving-{_unique()}"
+        folder.mkdir(parents=True)
+        with _held(folder, wait=True):
+            if not folder.exists():  # another process took it for a leftover before it was held
+                continue
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+            return
+
+
+@contextmanager
+def _held(folder: Path, wait: bool = False) -> Iterator[bool]:
+    """A folder locked against other processes, until this one ends; False where another has it, or nothing can be locked."""
     try:
-        yield folder
+        import fcntl
+
+        descriptor = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):  # Windows; a folder that has gone
+        yield False
+        return
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_ours = True
+        except OSError:  # some network file systems cannot
+            is_ours = False
+        yield is_ours
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
 
 
 def give_usual_permissions(path: str | os.PathLike[str]) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ecg_transformers.data import converting
 from ecg_transformers.data.converting import convert_record, convert_records
-from ecg_transformers.data.errors import ECGDataError, OptionError
-from ecg_transformers.data.readers import patient_in_file, read_digital, read_record, reading
+from ecg_transformers.data.errors import ECGDataError, LimitError, OptionError
+from ecg_transformers.data.readers import Limits, patient_in_file, read_digital, read_record, reading
 from ecg_transformers.data.readers.reading import read_stored
 
 SUFFIXES = {"wfdb": ".hea", "npz": ".npz", "csv": ".csv"}
@@ -202,6 +203,96 @@ def test_missing_samples_and_beats_survive(hospital, tmp_path):
         assert np.isnan(signal[50:60, 1]).all()
     marks = wfdb.rdann(str(tmp_path / "wfdb" / "h"), "atr")
     assert (marks.sample.tolist(), marks.symbol) == ([110, 200, 280], ["N", "V", "/"])
+
+
+NAMES = [
+    *(
+        "ECG (uV)",
+        "ECG uV",
+        "ECG [uV]",
+        "ECG_uV",
+        "lead/uV",
+        "ECG1 (V)",
+        "II_mV",
+        "[mV]",
+        "'V1'",
+        "lead (ms)",
+        "time_s",
+    ),
+    *(
+        "V1,V2",
+        "V3;V4",
+        '"',
+        'a "b"',
+        "#1",
+        "% 2",
+        "nan",
+        "7",
+        "V1\tx",
+        "a\rb",
+        "a\nb",
+        "a\x85b",
+        "\xb5V",
+        "sample",
+        "=",
+    ),
+]
+
+
+@pytest.mark.parametrize("to", SUFFIXES)
+def test_names_come_back_whatever_they_look_like(to, hospital, tmp_path):
+    content = hospital.edf(hospital.ecg_counts(200, NAMES), NAMES)
+    for name in NAMES:
+        content = content.replace(f"ECG {name}".encode("latin-1").ljust(16), name.encode("latin-1").ljust(16), 1)
+    (tmp_path / "n.edf").write_bytes(content)
+    before = read_record(tmp_path / "n.edf")
+    assert len(set(before.lead_names) & set(NAMES)) > 20
+    after = read_record(written := convert_record(tmp_path / "n.edf", tmp_path / "out", to))
+    assert (after.lead_names, after.sampling_rate) == (before.lead_names, before.sampling_rate)
+    np.testing.assert_array_equal(after.signal, before.signal)
+    if to == "csv":
+        assert read_record(written, lead_names=["ECG (uV)"]).signal.shape == (200, 1)
+        lines = written.read_text().splitlines()
+        written.write_text("\n".join([lines[0].replace("II_mV", "V9"), *lines[1:]]))
+        with pytest.raises(ECGDataError, match=r"n\.csv.*does not name the columns"):
+            read_record(written)
+
+
+@pytest.mark.parametrize("to", SUFFIXES)
+def test_what_read_record_would_refuse_is_not_written(to, hospital, tmp_path, monkeypatch):
+    monkeypatch.setattr(converting, "DEFAULT_LIMITS", Limits(max_samples=150))
+    (tmp_path / "g.edf").write_bytes(hospital.edf(hospital.ecg_counts(200, ["II", "V5"])))
+    with pytest.raises(LimitError, match=r"g\.edf.*150 samples a lead.*start="):
+        convert_record(tmp_path / "g.edf", tmp_path / "out", to)
+    monkeypatch.setitem(converting._MOST_BYTES, SUFFIXES[to], 100)
+    with pytest.raises(LimitError, match=r"g\.edf.*100 bytes.*start="):
+        convert_record(tmp_path / "g.edf", tmp_path / "out", to, stop=100)
+    assert list((tmp_path / "out").iterdir()) == []
+    monkeypatch.undo()
+    assert read_record(convert_record(tmp_path / "g.edf", tmp_path / "out", to, start=50, stop=100)).num_samples == 50
+
+
+def test_strips_a_day_apart_are_written_as_a_record_each(hospital, tmp_path):
+    counts = hospital.ecg_counts(400, ["II", "V5"])
+    (tmp_path / "s.edf").write_bytes(hospital.edf(counts, kind="EDF+D", onsets=[0, 1, 86400, 86401]))
+    (whole,) = convert_records([tmp_path / "s.edf"], tmp_path / "out")
+    assert "gaps='split'" in whole.problem
+    strips = [one.written for one in convert_records([tmp_path / "s.edf"], tmp_path / "out", gaps="split")]
+    assert [path.name for path in strips] == ["s_1.hea", "s_2.hea"]
+    np.testing.assert_array_equal(np.concatenate([read_digital(path).samples for path in strips]), counts)
+    assert [path.read_text().split()[4:6] for path in strips] == [
+        ["13:45:01", "22/08/2019"],
+        ["13:45:01", "23/08/2019"],
+    ]
+
+
+def test_a_description_out_of_proportion_is_refused_before_it_is_parsed(hospital, tmp_path):
+    (tmp_path / "g.edf").write_bytes(hospital.edf(hospital.ecg_counts(200, ["II", "V5"])))
+    written = convert_record(tmp_path / "g.edf", tmp_path / "out", "npz")
+    with written.with_name("g.npz.json").open("a") as beside:
+        beside.write(" " * 2**22)
+    with pytest.raises(LimitError, match=r"g\.npz\.json.*allowed beside g\.npz"):
+        read_record(written)
 
 
 def test_nothing_is_overwritten_and_a_bad_file_ends_nothing(hospital, tmp_path):

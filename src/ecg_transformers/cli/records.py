@@ -1,8 +1,12 @@
 """Verbs on records: `info`, `plot`, `convert-record`. They load neither torch nor transformers."""
 
 import argparse
+import contextlib
 import dataclasses
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 from ecg_transformers.cli.output import (
@@ -41,6 +45,11 @@ def add_verbs(verbs: Verbs) -> None:
     )
     convert.add_argument("-o", "--output", required=True, metavar="DIR", help="folder to write into")
     convert.add_argument("--to", choices=("wfdb", "npz", "csv"), default="wfdb", help="format to write")
+    convert.add_argument(
+        "--gaps", choices=("nan", "split"), default="nan", help="split: a record of each part of EDF+D"
+    )
+    convert.add_argument("--start", type=int, metavar="N", help="first sample to write, counted from 0")
+    convert.add_argument("--stop", type=int, metavar="N", help="sample to end before")
     convert.add_argument("--keep_identity", action="store_true", help="write the patient's own id, name and birth date")
     add_signal_hints(convert)
     add_json(convert)
@@ -130,13 +139,28 @@ def _convert_record(options: argparse.Namespace) -> int:
     from ecg_transformers.data.converting import convert_records
 
     failed = 0
-    hints = {**signal_hints(options), "keep_identity": options.keep_identity}
-    for result in convert_records(record_files(options.files), options.output, options.to, **hints):
-        failed += result.written is None
-        if result.written is None:
-            print(f"ecg-transformers convert-record: {in_flags(options, result.problem)}", file=sys.stderr)
-        elif for_people(options):
-            print(result.written)
-        else:
-            print_json([{"file": result.source, "written": str(result.written)}])
+    hints = {name: getattr(options, name) for name in ("keep_identity", "start", "stop")}
+    hints |= signal_hints(options)
+    with _sigterm_as_exit():
+        for result in convert_records(record_files(options.files), options.output, options.to, options.gaps, **hints):
+            failed += result.written is None
+            if result.written is None:
+                print(f"ecg-transformers convert-record: {in_flags(options, result.problem)}", file=sys.stderr)
+            elif for_people(options):
+                print(result.written)
+            else:
+                print_json([{"file": result.source, "written": str(result.written)}])
     return 1 if failed else 0
+
+
+@contextlib.contextmanager
+def _sigterm_as_exit() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does, so that what is half written is removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

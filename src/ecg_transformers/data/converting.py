@@ -9,27 +9,38 @@ A recording of a day is read twice, in parts: once for its length and range, onc
 
 from __future__ import annotations
 
+import csv
 import itertools
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ecg_transformers.data.errors import ECGDataError, OptionError
+from ecg_transformers.data.errors import ECGDataError, LimitError, OptionError, brief
 from ecg_transformers.data.options import check_choice
-from ecg_transformers.data.readers.converted import comment_lines, facts_of, sidecar_text
-from ecg_transformers.data.readers.limits import DEFAULT_LIMITS
-from ecg_transformers.data.readers.reading import read_stored_parts
+from ecg_transformers.data.readers.converted import (
+    TIME_COLUMN,
+    comment_lines,
+    facts_of,
+    most_bytes_beside,
+    sidecar_text,
+    wfdb_names,
+)
+from ecg_transformers.data.readers.csv_text import column_title
+from ecg_transformers.data.readers.limits import DEFAULT_LIMITS, MOST_EMPTY
+from ecg_transformers.data.readers.reading import read_stored_parts, read_stored_runs
 from ecg_transformers.data.record import DigitalRecord, ECGRecord, to_millivolt
 from ecg_transformers.files import replacing, temporary_folder
 
 TARGETS = ("wfdb", "npz", "csv")
+GAPS = ("nan", "split")
 _MOST_TIMES = 100
 _BLOCK = 2**17
 
@@ -43,7 +54,7 @@ class Converted(NamedTuple):
 
 
 def convert_records(
-    paths: Iterable[str | Path], output_dir: str | Path, to: str = "wfdb", **hints: Any
+    paths: Iterable[str | Path], output_dir: str | Path, to: str = "wfdb", gaps: str = "nan", **hints: Any
 ) -> Iterator[Converted]:
     """Write several records into a folder, one by one; a file that cannot be read is told and ends nothing.
 
@@ -51,15 +62,27 @@ def convert_records(
         paths: files of any readable format.
         output_dir: a folder, made when absent. Nothing in it is overwritten.
         to: "wfdb" (header, signals, beats as `.atr`), "npz" or "csv" (with a `.json` beside).
+        gaps: of a discontinuous recording (EDF+D, BDF+D): "nan" writes one record with missing values there, "split" a
+            record of each part (`NAME_1`, `NAME_2`).
         **hints: as `read_record`: `keep_identity=True` writes the files' own ids, names and birth dates.
 
     Raises:
-        OptionError: another target.
+        OptionError: another target, or options that do not go together.
     """
     check_choice("convert-record: the target", to, TARGETS)
+    check_choice("convert-record: gaps", gaps, GAPS)
+    if gaps == "split" and not (hints.get("start") is hints.get("stop") is None):
+        raise OptionError("gaps='split' writes all parts of a recording: leave start and stop out.")
     for path in paths:
         try:
-            yield Converted(str(path), convert_record(path, output_dir, to, **hints), "")
+            if gaps == "nan":
+                yield Converted(str(path), convert_record(path, output_dir, to, **hints), "")
+                continue
+            for number, run in enumerate(read_stored_runs(path, **hints), 1):
+                if "start_seconds" in run.metadata:
+                    run.record_id = f"{run.record_id}_{number}"
+                recording = _survey(Path(path), partial(iter, [run]), hints)
+                yield Converted(str(path), _written(recording, Path(path), Path(output_dir), to), "")
         except ECGDataError as error:
             yield Converted(str(path), None, str(error))
 
@@ -77,13 +100,18 @@ def convert_record(path: str | Path, output_dir: str | Path, to: str = "wfdb", *
         PosixPath('converted/export.hea')
     """
     check_choice("convert-record: the target", to, TARGETS)
-    recording = _survey(Path(path), hints)
+    recording = _survey(Path(path), partial(read_stored_parts, path, **hints), hints)
+    return _written(recording, Path(path), Path(output_dir), to)
+
+
+def _written(recording: _Recording, path: Path, folder: Path, to: str) -> Path:
     name = re.sub(r"[^A-Za-z0-9_\-]", "_", recording.record.record_id) or "record"  # what WFDB allows in a name
-    folder = Path(output_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with temporary_folder(folder) as beside:
             main = _WRITERS[to](recording, beside, name)
+            for file in beside.iterdir():
+                _check_size(file, path)
             made = sorted(beside.iterdir(), key=lambda file: file == main)  # the one to open comes last
             taken = next((file.name for file in made if (folder / file.name).exists()), None)
             if taken is not None:
@@ -92,6 +120,30 @@ def convert_record(path: str | Path, output_dir: str | Path, to: str = "wfdb", *
     except OSError as error:
         raise ECGDataError(f"the record cannot be written here ({error.strerror or error}).", path=folder) from error
     return folder / main.name
+
+
+_MOST_BYTES = {
+    ".hea": DEFAULT_LIMITS.max_header_bytes,
+    ".atr": DEFAULT_LIMITS.max_annotation_bytes,
+    ".csv": DEFAULT_LIMITS.max_table_bytes,
+}
+
+
+def _check_size(file: Path, path: str | Path) -> None:
+    """Refuse to write what `read_record` would not read."""
+    size = file.stat().st_size
+    if file.suffix == ".json":
+        most = most_bytes_beside(file.with_suffix(""))
+    else:
+        most = _MOST_BYTES.get(file.suffix, DEFAULT_LIMITS.max_file_bytes)
+    if size > most:
+        raise LimitError(
+            f"{file.name} would have more than the {most} bytes that read_record takes; {_WAY_OUT}.", path=path
+        )
+
+
+_TOO_FAR = ": its gaps are too long; give gaps='split', which writes a record of each part"
+_WAY_OUT = "convert it in parts (start=…, stop=…), each into a folder of its own"
 
 
 def _publish(made: list[Path], folder: Path) -> None:
@@ -149,15 +201,12 @@ class _Recording:
             yield block
 
 
-def _survey(path: Path, hints: dict[str, Any]) -> _Recording:
+def _survey(path: Path, read: Callable[[], Iterator[DigitalRecord | ECGRecord]], hints: dict[str, Any]) -> _Recording:
     """Length, range, and what a recording says beside its samples.
 
     Raises:
-        LimitError: its gaps make it far longer than its file.
+        LimitError: its gaps make it far longer than its file, or nobody could read at once what would be written.
     """
-
-    def read() -> Iterator[DigitalRecord | ECGRecord]:
-        return read_stored_parts(path, **hints)
 
     parts = read()
     first, second = next(parts), next(parts, None)
@@ -173,7 +222,12 @@ def _survey(path: Path, hints: dict[str, Any]) -> _Recording:
         )
         _join(metadata, beats, part, found.length)
         found.length += len(part.samples) if isinstance(part, DigitalRecord) else part.num_samples
-        DEFAULT_LIMITS.check_growth(found.length, len(part.lead_names), size, path=path)
+        DEFAULT_LIMITS.check_growth(found.length, len(part.lead_names), size, path=path, way_out=_TOO_FAR)
+        if found.length > DEFAULT_LIMITS.max_samples:
+            raise LimitError(
+                f"it has more than the {DEFAULT_LIMITS.max_samples} samples a lead that read_record takes; {_WAY_OUT}.",
+                path=path,
+            )
     names = {name for part in beats for name in part}
     found.record.annotations = {name: np.concatenate([part[name] for part in beats]) for name in sorted(names)} or None
     found.record.metadata = metadata
@@ -223,7 +277,10 @@ def _write_wfdb(recording: _Recording, folder: Path, name: str) -> Path:
     acquired = _acquired(record)
     each: dict[str, Any] = {"file_name": f"{name}.dat", "fmt": str(8 * width), "units": "mV"}
     each |= {"adc_res": 8 * width, "adc_zero": 0, "block_size": 0}
-    wfdb.Record(
+    names, facts = wfdb_names(record.lead_names), recording.facts
+    if names != record.lead_names:
+        facts["lead_names"] = record.lead_names
+    head = wfdb.Record(
         record_name=name,
         n_sig=leads,
         fs=record.sampling_rate,
@@ -235,14 +292,19 @@ def _write_wfdb(recording: _Recording, folder: Path, name: str) -> Path:
         baseline=baseline.tolist(),
         init_value=first.tolist(),
         checksum=sums.tolist(),
-        sig_name=list(record.lead_names),
-        comments=[*record.metadata.get("comments", ()), *comment_lines(recording.facts)],
-    ).wrheader(str(folder))
+        sig_name=names,
+        comments=[*map(column_title, record.metadata.get("comments", ())), *comment_lines(facts)],
+    )
+    try:
+        head.wrheader(str(folder))
+    except ValueError as error:
+        raise ECGDataError(f"WFDB cannot hold its header ({brief(error)}).", path=record.source) from error
     beats = record.annotations or {}
     if len(beats.get("beat_samples", ())):
         own = [str(symbol) for symbol in beats["beat_symbols"]]
         symbols = [_WFDB_BEATS.get(symbol, "Q") for symbol in own]
         notes = [symbol if symbol != usual else "" for symbol, usual in zip(own, symbols)]
+        notes = [note.encode().decode("latin-1") for note in notes]  # wfdb writes a byte a character: those of UTF-8
         places = np.asarray(beats["beat_samples"])
         wfdb.wrann(name, "atr", places, symbol=symbols, aux_note=notes, fs=record.sampling_rate, write_dir=str(folder))
     return folder / f"{name}.hea"
@@ -299,18 +361,27 @@ def _over_the_range(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def _acquired(record: DigitalRecord | ECGRecord) -> datetime | None:
+    """When the first sample was recorded, which of a part is later than what the file says."""
     try:
-        return datetime.strptime(str(record.metadata.get("acquired")), "%Y-%m-%dT%H:%M:%S")
-    except ValueError:
+        begin = datetime.strptime(str(record.metadata.get("acquired")), "%Y-%m-%dT%H:%M:%S")
+        for key, per_second in (("start_sample", record.sampling_rate), ("start_seconds", 1.0)):
+            late = record.metadata.get(key)
+            begin += timedelta(seconds=late / per_second if isinstance(late, int | float) else 0)
+        return begin
+    except (ValueError, OverflowError):
         return None
 
 
 def _write_npz(recording: _Recording, folder: Path, name: str) -> Path:
-    """As `numpy.savez_compressed` writes it, but for the samples, which need not be in memory at once."""
+    """As `numpy.savez_compressed` writes it, but for the samples, which need not be in memory at once.
+
+    What is too long to be believed of a small file is not packed.
+    """
     record, path = recording.record, folder / f"{name}.npz"
     shape = (recording.length, len(record.lead_names))
     small = {"sampling_rate": np.float64(record.sampling_rate), "lead_names": np.array(record.lead_names)}
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    packing = zipfile.ZIP_DEFLATED if shape[0] * shape[1] <= MOST_EMPTY else zipfile.ZIP_STORED
+    with zipfile.ZipFile(path, "w", packing) as archive:
         with archive.open("signal.npy", "w", force_zip64=True) as stream:
             _npy_head(stream, shape)
             for block in recording.millivolts():
@@ -327,18 +398,19 @@ def _npy_head(stream: Any, shape: tuple[int, int]) -> None:
 
 
 def _write_csv(recording: _Recording, folder: Path, name: str) -> Path:
-    """A column of seconds, then one a lead; nine digits give every float32 again."""
+    """A column of seconds, then one a lead; nine digits give every float32 again, twelve each sample of a day its time."""
     record, path = recording.record, folder / f"{name}.csv"
-    names = (f'"{lead}"' if "," in lead else lead for lead in record.lead_names)
-    line = ",".join(["%.9g"] * (1 + len(record.lead_names)))
+    line = ",".join(["%.12g", *["%.9g"] * len(record.lead_names)])
     with path.open("w", encoding="utf-8", newline="") as stream:
-        stream.write(",".join(["time_s", *names]) + "\n")
+        titles = [TIME_COLUMN, *map(column_title, record.lead_names)]
+        csv.writer(stream, lineterminator="\n").writerow(titles)
         at = 0
         for block in recording.millivolts():
             times = (np.arange(at, at + len(block)) / record.sampling_rate).tolist()
             at += len(block)
             for second, row in zip(times, block.tolist()):
                 stream.write(f"{line % (second, *row)}\n".replace("nan", ""))
+            _check_size(path, record.source)
     _write_sidecar(recording, path)
     return path
 

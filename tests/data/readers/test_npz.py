@@ -17,7 +17,7 @@ from ecg_transformers.data.errors import (
     TruncatedError,
     UnsupportedFormatError,
 )
-from ecg_transformers.data.readers import Limits, read_record
+from ecg_transformers.data.readers import npz, read_record
 
 SIGNAL = np.random.default_rng(0).normal(size=(500, 3)).astype(np.float32)
 HINTS = {"sampling_rate": 250, "lead_names": ["I", "II", "III"]}
@@ -98,10 +98,18 @@ def test_truncated_arrays_say_how_much_is_missing(tmp_path):
         read_record(tmp_path / "r.npy", **HINTS)
 
 
-def test_a_bomb_in_an_archive_is_refused(tmp_path):
-    np.savez_compressed(tmp_path / "r.npz", signal=np.zeros((25_000_000, 1), dtype=np.float32))
-    with pytest.raises(LimitError, match="expands"):
-        read_record(tmp_path / "r.npz", limits=Limits(max_ratio=100), **HINTS)
+def test_an_empty_day_is_read_and_a_bomb_in_an_archive_is_refused(tmp_path, monkeypatch):
+    assert npz.MOST_EMPTY > 86400 * 128 * 3
+    monkeypatch.setattr(npz, "MOST_EMPTY", 2**20)
+    for samples, message in ((2**18, None), (2**18 + 2**12, "would be made of"), (2**20 + 2**12, "beyond 200:1")):
+        np.savez_compressed(tmp_path / "r.npz", signal=np.zeros((samples, 4), dtype=np.int8))
+        assert (tmp_path / "r.npz").stat().st_size < 4 * samples / 200
+        if message is None:
+            record = read_record(tmp_path / "r.npz", sampling_rate=250, lead_names=["I", "II", "V1", "V2"], units="mV")
+            assert record.num_samples == samples
+            continue
+        with pytest.raises(LimitError, match=message):
+            read_record(tmp_path / "r.npz", units="mV", **HINTS)
 
 
 @pytest.mark.parametrize("name", ["../signal.npy", "a/b.npy", "signal.txt"])

@@ -16,16 +16,20 @@ import numpy as np
 from ecg_transformers.data.errors import AnnotationError, HeaderError, LimitError
 from ecg_transformers.data.readers.arrays import Hints
 from ecg_transformers.data.readers.clinical.identity import Patient
+from ecg_transformers.data.readers.clinical.leads import distinct_names
+from ecg_transformers.data.readers.csv_text import column_title
 from ecg_transformers.data.readers.limits import Limits, open_file, read_array
+from ecg_transformers.data.readers.units import units_per_millivolt
 from ecg_transformers.data.readers.wfdb.annotations import read_annotations
 from ecg_transformers.data.readers.wfdb.header import read_header
-from ecg_transformers.data.record import DigitalRecord, ECGRecord
+from ecg_transformers.data.record import DigitalRecord, ECGRecord, standard_lead_names
 
 MARK = "identity_hidden"
 _LISTS = ("statements", "machine_statements", "universal_statements", "flags")
 _LAYOUT = ("sampling_rate", "lead_names", "units")
-_MAX_BYTES = 2**25
 _HEAD = 4096
+TIME_COLUMN = "time_s"
+"""The title of the first column of a table that was written here."""
 
 
 def facts_of(record: DigitalRecord | ECGRecord, keep_identity: bool) -> dict[str, Any]:
@@ -63,17 +67,25 @@ def facts_in_comments(comments: Sequence[str]) -> tuple[dict[str, Any], list[str
 
 
 def sidecar_text(layout: dict[str, Any], facts: dict[str, Any], annotations: dict[str, np.ndarray] | None) -> str:
-    """The JSON file beside an NPZ or CSV file."""
+    """The JSON file beside an NPZ or CSV file, a line for each fact: a day has a hundred thousand beats."""
     beats = {key: np.asarray(values).tolist() for key, values in (annotations or {}).items()}
     whole = {MARK: facts[MARK], **layout, **facts, **({"annotations": beats} if beats else {})}
-    return json.dumps(whole, indent=2, ensure_ascii=False, default=str) + "\n"
+    lines = (
+        f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False, default=str)}" for key, value in whole.items()
+    )
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def most_bytes_beside(path: Path) -> int:
+    """How large the JSON file beside a file may be: a day's beats are 2 MB, and longer recordings are larger themselves."""
+    return 2**22 + path.stat().st_size // 8
 
 
 def sidecar_facts(path: Path, hints: Hints) -> dict[str, Any] | None:
     """What the JSON file beside an NPZ or CSV file says; None where there is none of ours.
 
     Raises:
-        HeaderError: it is ours, and damaged; LimitError: it is larger than 32 MiB.
+        HeaderError: it is ours, and damaged; LimitError: it is out of proportion to the file it lies beside.
     """
     beside = path.with_name(f"{path.name}.json")
     if not beside.is_file():
@@ -82,8 +94,10 @@ def sidecar_facts(path: Path, hints: Hints) -> dict[str, Any] | None:
     with open(descriptor, "rb") as stream:
         if f'"{MARK}"'.encode() not in read_array(descriptor, "u1", min(size, _HEAD)).tobytes():
             return None
-        if size > _MAX_BYTES:
-            raise LimitError(f"the file has {size} bytes, more than the {_MAX_BYTES} allowed here.", path=beside)
+        if size > (most := most_bytes_beside(path)):
+            raise LimitError(
+                f"the file has {size} bytes, more than the {most} allowed beside {path.name}.", path=beside
+            )
         content = stream.read(size)
     try:
         facts = json.loads(content)
@@ -94,6 +108,27 @@ def sidecar_facts(path: Path, hints: Hints) -> dict[str, Any] | None:
     if not isinstance(facts, dict):
         raise HeaderError("the description beside the samples is no JSON object.", path=beside)
     return facts
+
+
+def layout_in(facts: dict[str, Any], path: Path) -> tuple[float, list[str], str]:
+    """Rate, lead names and unit of a file without a place for them.
+
+    Raises:
+        HeaderError: the description beside the file was changed.
+    """
+    rate, names, unit = (facts.get(key) for key in _LAYOUT)
+    named = names and isinstance(names, list) and all(isinstance(name, str) for name in names)
+    is_unit = isinstance(unit, str) and units_per_millivolt(unit) is not None
+    if isinstance(rate, int | float) and isinstance(names, list) and named and isinstance(unit, str) and is_unit:
+        return float(rate), names, unit
+    raise HeaderError(
+        f"{path.name}.json does not tell the rate, the lead names and the unit; it was changed.", path=path
+    )
+
+
+def wfdb_names(names: Sequence[str]) -> list[str]:
+    """Names as a WFDB header can hold them: no control characters, none empty, none twice."""
+    return distinct_names([column_title(name).strip() or "signal" for name in names], [])
 
 
 def with_facts(
@@ -134,6 +169,10 @@ def with_wfdb_facts(
         marks = read_annotations(beside, root=hints.root, limits=limits, record=record.record_id)
         symbols = [note or symbol for note, symbol in zip(marks.notes, marks.symbols.tolist())]
         record.annotations = _beats(marks.samples, symbols, record, beside)
+    names = found[0].get("lead_names")
+    if isinstance(names, list) and all(isinstance(name, str) for name in names):  # where the header cannot hold them
+        exact = dict(zip(standard_lead_names(wfdb_names(names)), names))
+        record.lead_names = [exact.get(name, name) for name in record.lead_names]
     return with_facts(record, found[0], path, hints, found[1])
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from ecg_transformers.data.errors import MissingHintError, OptionError, SignalError, UnitError, UnsupportedFormatError
-from ecg_transformers.data.readers.arrays import Hints, pick, record_from_array
+from ecg_transformers.data.readers.arrays import Hints, agreed_rate, pick, record_from_array
+from ecg_transformers.data.readers.converted import TIME_COLUMN, layout_in, sidecar_facts, with_facts
 from ecg_transformers.data.readers.csv_text import (
     TextTable,
     TimeColumn,
@@ -22,20 +23,22 @@ from ecg_transformers.data.readers.csv_text import (
 )
 from ecg_transformers.data.readers.limits import Limits, read_bytes
 from ecg_transformers.data.readers.units import units_per_millivolt
-from ecg_transformers.data.record import ECGRecord
+from ecg_transformers.data.record import DigitalRecord, ECGRecord
 
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")
 _RATE_TOLERANCE = 0.01
 """Times are written with few digits: 0.0028 s stands for 360 Hz."""
 
 
-def read_csv_record(path: Path, hints: Hints, limits: Limits) -> ECGRecord:
+def read_csv_record(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECGRecord:
     """Columns separated by comma, semicolon, tab or blanks; a first line of names is used when there is one.
 
     Decimal commas are read where semicolons, tabs or blanks separate the cells. Empty cells are NaN. A first column of
     times or of sample numbers is left out, and times give the sampling rate. Units in the names (`I (uV)`, `I_uV`)
     or in a second line are taken, lines that start with `#` or `%` are comments; values written as whole numbers need a
     unit. Without names `lead_names` must give them.
+
+    Names, rate and unit of a table that `convert-record` wrote stand in the description beside it.
 
     Raises:
         ECGDataError: several lines before the numbers, cells that are no numbers, times with a gap, a rate or unit that
@@ -45,7 +48,14 @@ def read_csv_record(path: Path, hints: Hints, limits: Limits) -> ECGRecord:
     text = _text(content, path)
     if "\0" in text or not text.strip():
         raise SignalError("the file is empty or no text.", path=path)
-    table = read_text_table(text, path)
+    facts = sidecar_facts(path, hints)
+    if facts is None:
+        table = read_text_table(text, path)
+    else:
+        rate, names, unit = layout_in(facts, path)
+        table = read_text_table(text, path, [TIME_COLUMN, *names])
+        table.units[0] = "s"
+        hints = replace(hints, sampling_rate=agreed_rate(hints, rate, path), units=hints.units or unit)
     limits.check_shape(len(table.rows), table.width, path=path)
     metadata: dict[str, Any] = {}
     times = time_column(table, hints.lead_names, path)
@@ -55,7 +65,8 @@ def read_csv_record(path: Path, hints: Hints, limits: Limits) -> ECGRecord:
         hints = replace(hints, sampling_rate=_rate(times, hints, path))
     counts = not any(table.units) and is_whole(table)
     signal, hints = _scaled(table, hints, path)
-    return record_from_array(signal, path, hints, limits, own_names=table.names, metadata=metadata, counts=counts)
+    record = record_from_array(signal, path, hints, limits, own_names=table.names, metadata=metadata, counts=counts)
+    return record if facts is None else with_facts(record, facts, path, hints)
 
 
 def _text(content: bytes, path: Path) -> str:

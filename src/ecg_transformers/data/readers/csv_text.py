@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ecg_transformers.data.errors import SignalError, UnsupportedFormatError
+from ecg_transformers.data.errors import HeaderError, SignalError, UnsupportedFormatError
 from ecg_transformers.data.readers.units import units_per_millivolt
 from ecg_transformers.signal.leads import STANDARD_LEADS, canonical_lead
 
@@ -69,16 +69,22 @@ class TextTable:
         self.units = self.units[1:]
 
 
-def read_text_table(text: str, path: Path) -> TextTable:
+def read_text_table(text: str, path: Path, columns: list[str] | None = None) -> TextTable:
     """The cells of a text of samples.
 
+    Args:
+        columns: their names, where another file tells them: the first line is then not taken apart, but has to fit.
+
     Raises:
+        HeaderError: the first line does not fit `columns`.
         SignalError: no numbers, text before the numbers that is more than a line of names, lines of several widths.
     """
     lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     separator = _separator([line for _, line in lines], path)
     cells = list(zip([number for number, _ in lines], _split([line for _, line in lines], separator, path)))
     comma = separator != "," and any(_COMMA_NUMBER.match(cell) for _, row in cells[-3:] for cell in row)
+    if columns is not None:
+        return _known_columns(cells, columns, separator, comma, path)
     start = next((i for i, (_, row) in enumerate(cells) if _is_numeric(row, comma) and not _is_blank(row)), len(cells))
     if start == len(cells):
         if len(cells) == 1:
@@ -91,12 +97,38 @@ def read_text_table(text: str, path: Path) -> TextTable:
     rows = [row for _, row in cells[start:]]
     table = TextTable(rows, names, units or [""] * len(rows[0]), cells[start][0], comma)
     _drop_trailing(table, path)
-    for number, row in cells[start:]:
-        wanted = len(names) if names else len(rows[0])
-        if len(row) != wanted and not (len(row) == wanted + 1 and not row[-1]):
-            raise SignalError(_widths(number, row, wanted, separator), path=path)
+    _check_widths(cells[start:], len(names) if names else len(rows[0]), separator, path)
     table.rows = [row[: table.width] for row in table.rows]
     return table
+
+
+def column_title(name: str) -> str:
+    """A name as a line of text can hold it."""
+    return "".join(char if char.isprintable() else " " for char in name)
+
+
+def _known_columns(
+    cells: list[tuple[int, list[str]]], columns: list[str], separator: str, comma: bool, path: Path
+) -> TextTable:
+    titles = [_bare(column_title(name)) for name in columns]
+    number, head = cells[0]
+    if head[: len(titles)] != titles or any(head[len(titles) :]):
+        raise HeaderError(
+            f"line {number} does not name the columns {titles} that the description beside the file tells; one of the two "
+            f"was changed: restore it, or take {path.name}.json away.",
+            path=path,
+        )
+    if len(cells) == 1:
+        raise SignalError("the file has a line of names but no samples.", path=path)
+    _check_widths(cells[1:], len(columns), separator, path)
+    rows = [row[: len(columns)] for _, row in cells[1:]]
+    return TextTable(rows, list(columns), [""] * len(columns), cells[1][0], comma)
+
+
+def _check_widths(rows: list[tuple[int, list[str]]], wanted: int, separator: str, path: Path) -> None:
+    for number, row in rows:
+        if len(row) != wanted and not (len(row) == wanted + 1 and not row[-1]):
+            raise SignalError(_widths(number, row, wanted, separator), path=path)
 
 
 def _separator(lines: list[str], path: Path) -> str:
@@ -121,7 +153,11 @@ def _split(lines: list[str], separator: str, path: Path) -> list[list[str]]:
         raise UnsupportedFormatError(f"the file cannot be split into cells ({error}).", path=path) from error
     if len(rows) != len(lines):
         raise UnsupportedFormatError("a quotation mark is not closed in its line.", path=path)
-    return [[cell.strip().strip("'\"").strip() for cell in row] for row in rows]
+    return [[_bare(cell) for cell in row] for row in rows]
+
+
+def _bare(cell: str) -> str:
+    return cell.strip().strip("'\"").strip()
 
 
 def _is_blank(row: list[str]) -> bool:

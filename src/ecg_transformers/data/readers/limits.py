@@ -39,7 +39,8 @@ class Limits:
         max_header_bytes: size of a header or annotation header.
         max_annotation_bytes: size of an annotation file.
         max_segments: segments of a multi-segment record.
-        max_ratio: bytes that a compressed table or array expands to, for each of its bytes.
+        max_ratio: bytes that a compressed table or array expands to, for each of its bytes (an NPZ archive to 256 MiB
+            always: that is a day, however empty).
         max_growth: samples of a record, all leads together, for each byte of its file: what is compressed grows, and so
             do gaps, which cost nothing in a header and fill memory. See `room`.
         max_table_bytes: size of a table of labels.

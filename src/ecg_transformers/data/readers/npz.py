@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -21,12 +21,14 @@ from ecg_transformers.data.errors import (
     brief,
 )
 from ecg_transformers.data.readers.arrays import Hints, agreed_rate, record_from_array, refuse_facts_under_other_names
-from ecg_transformers.data.readers.limits import Limits, checked_file, read_bytes
-from ecg_transformers.data.record import ECGRecord
+from ecg_transformers.data.readers.converted import sidecar_facts, with_facts
+from ecg_transformers.data.readers.limits import MOST_EMPTY, Limits, checked_file, read_bytes
+from ecg_transformers.data.record import DigitalRecord, ECGRecord
 
 _KEYS = ("signal", "sampling_rate", "lead_names", "units")
 _MAX_MEMBERS = 64
 _MAX_HEADER = 10_000
+_BLOCK = 2**20
 
 
 def read_npy(path: Path, hints: Hints, limits: Limits) -> ECGRecord:
@@ -35,7 +37,7 @@ def read_npy(path: Path, hints: Hints, limits: Limits) -> ECGRecord:
     return record_from_array(parse_npy(content, path, limits), path, hints, limits)
 
 
-def read_npz(path: Path, hints: Hints, limits: Limits) -> ECGRecord:
+def read_npz(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECGRecord:
     """An archive with `signal` `(samples, leads)` and, if known, `sampling_rate`, `lead_names`, `units`.
 
     An archive of one array needs no particular name for it. Other arrays are not looked at, but a rate, unit or leads
@@ -49,7 +51,8 @@ def read_npz(path: Path, hints: Hints, limits: Limits) -> ECGRecord:
         way_out = "" if hints.variable else "; pass variable='…' with the one that holds the samples"
         raise SignalError(f"the archive has no array {asked!r}, but {sorted(members)}{way_out}.", path=path)
     refuse_facts_under_other_names(members, _KEYS, path, hints)
-    limits.check_growth(signal.size, 1, size, path=path)
+    if signal.size > size + MOST_EMPTY:
+        raise LimitError(f"{signal.size} samples would be made of {size} bytes.", path=path)
     rate = _array(members, "sampling_rate", path, limits)
     if rate is not None and (rate.size != 1 or rate.dtype.kind not in "iuf"):
         raise SignalError("'sampling_rate' is not one number.", path=path)
@@ -58,10 +61,12 @@ def read_npz(path: Path, hints: Hints, limits: Limits) -> ECGRecord:
     full = replace(
         hints, sampling_rate=agreed_rate(hints, own_rate, path), units=hints.units or (units[0] if units else None)
     )
-    return record_from_array(signal, path, full, limits, own_names=names)
+    record = record_from_array(signal, path, full, limits, own_names=names)
+    facts = sidecar_facts(path, hints)
+    return record if facts is None else with_facts(record, facts, path, hints)
 
 
-def parse_npy(content: bytes, path: Path, limits: Limits, *, text: bool = False) -> np.ndarray:
+def parse_npy(content: bytes | bytearray, path: Path, limits: Limits, *, text: bool = False) -> np.ndarray:
     """The array in some NPY bytes: header first, then the size must fit, then a view is made."""
     shape, fortran_order, dtype, start = _npy_header(content, path)
     if dtype.hasobject or dtype.kind not in ("iufU" if text else "iuf") or dtype.itemsize == 0:
@@ -94,7 +99,7 @@ def map_npy(path: Path, root: Path) -> np.ndarray:
     return np.memmap(path, dtype=dtype, mode="r", offset=start, shape=shape, order="F" if fortran_order else "C")
 
 
-def _npy_header(content: bytes, path: Path) -> tuple[tuple[int, ...], bool, np.dtype, int]:
+def _npy_header(content: bytes | bytearray, path: Path) -> tuple[tuple[int, ...], bool, np.dtype, int]:
     """Shape, order, type and start of the data; the header, a Python literal, is parsed as data of a capped length."""
     try:
         if content[:6] != b"\x93NUMPY" or content[6] not in (1, 2, 3):
@@ -115,7 +120,7 @@ def _npy_header(content: bytes, path: Path) -> tuple[tuple[int, ...], bool, np.d
         raise UnsupportedFormatError(f"this is no readable NPY file ({brief(error)}).", path=path) from error
 
 
-def _array(members: dict[str, bytes | None], name: str, path: Path, limits: Limits) -> np.ndarray | None:
+def _array(members: dict[str, bytearray | None], name: str, path: Path, limits: Limits) -> np.ndarray | None:
     """The member of a name, None where the archive has none."""
     content = members.get(name)
     if content is None:
@@ -127,23 +132,22 @@ def _array(members: dict[str, bytes | None], name: str, path: Path, limits: Limi
         raise type(error)(f"the member {name!r}: {error.reason}{hint}", path=path) from error
 
 
-def _members(path: Path, variable: str | None, limits: Limits) -> dict[str, bytes | None]:
+def _members(path: Path, variable: str | None, limits: Limits) -> dict[str, bytearray | None]:
     """The arrays of an archive by name, after its directory was found harmless; None for those nobody asks for."""
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
             _check_directory(entries, path, limits)
-            members: dict[str, bytes | None] = {}
+            members: dict[str, bytearray | None] = {}
             for entry in entries:
                 name = entry.filename.removesuffix(".npy")
                 if len(entries) > 1 and name not in (*_KEYS, variable):
                     members[name] = None
                     continue
                 with archive.open(entry) as member:
-                    content = member.read(entry.file_size + 1)
-                if len(content) != entry.file_size:
+                    members[name] = _unpacked(member, entry.file_size)
+                if members[name] is None:
                     raise TruncatedError(f"the member {name!r} is not as long as stated.", path=path)
-                members[name] = content
             return members
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
         if isinstance(error, zipfile.BadZipFile) and not zipfile.is_zipfile(path) and _starts_as_zip(path):
@@ -152,6 +156,17 @@ def _members(path: Path, variable: str | None, limits: Limits) -> dict[str, byte
                 path=path,
             ) from error
         raise UnsupportedFormatError(f"this is no readable NPZ archive ({brief(error)}).", path=path) from error
+
+
+def _unpacked(member: IO[bytes], size: int) -> bytearray | None:
+    """The content of a member, None where it has another size (`read` of all of it copies what it has at each step)."""
+    content, filled = bytearray(size), 0
+    while block := member.read(_BLOCK):
+        if filled + len(block) > size:
+            return None
+        content[filled : filled + len(block)] = block
+        filled += len(block)
+    return content if filled == size else None
 
 
 def _starts_as_zip(path: Path) -> bool:
@@ -163,15 +178,14 @@ def _check_directory(entries: list[zipfile.ZipInfo], path: Path, limits: Limits)
     names = [entry.filename for entry in entries]
     if not entries or len(entries) > _MAX_MEMBERS or len({name.lower() for name in names}) != len(names):
         raise UnsupportedFormatError(f"the archive has {len(entries)} members, or repeats one.", path=path)
-    total = 0
     for entry in entries:
         if "/" in entry.filename or "\\" in entry.filename or not entry.filename.endswith(".npy"):
             raise UnsupportedFormatError(f"the member {entry.filename[:60]!r} is no array.", path=path)
         if entry.flag_bits & 1 or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise UnsupportedFormatError(f"the member {entry.filename!r} is encrypted or oddly compressed.", path=path)
-        if entry.file_size > max(entry.compress_size * limits.max_ratio, 2**24):
-            raise LimitError(f"the member {entry.filename!r} expands beyond {limits.max_ratio}:1.", path=path)
-        total += entry.file_size
+    total, packed = sum(entry.file_size for entry in entries), sum(entry.compress_size for entry in entries)
+    if total > max(packed * limits.max_ratio, 4 * MOST_EMPTY):  # a day that is nearly empty is packed 1000:1
+        raise LimitError(f"the archive expands beyond {limits.max_ratio}:1, to {total} bytes.", path=path)
     if total > limits.max_file_bytes:
         raise LimitError(f"the archive expands to {total} bytes, beyond the limit.", path=path)
 

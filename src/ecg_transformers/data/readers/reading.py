@@ -23,7 +23,7 @@ from ecg_transformers.data.errors import (
 from ecg_transformers.data.readers.arrays import Hints, agreed_rate
 from ecg_transformers.data.readers.clinical.kinds import EMPTY
 from ecg_transformers.data.readers.clinical.record import cut
-from ecg_transformers.data.readers.converted import patient_beside, sidecar_facts, with_facts, with_wfdb_facts
+from ecg_transformers.data.readers.converted import patient_beside, with_wfdb_facts
 from ecg_transformers.data.readers.edf import read_edf_parts
 from ecg_transformers.data.readers.limits import DEFAULT_LIMITS, Limits
 from ecg_transformers.data.readers.recognition import (
@@ -97,13 +97,20 @@ def read_parts(path: str | Path, *, limits: Limits | None = None, **hints: Any) 
 
     `metadata["start_seconds"]` says when a part begins.
     """
+    for record in read_stored_runs(path, limits=limits, **hints):
+        yield record.in_16_bits() if isinstance(record, DigitalRecord) else DigitalRecord.from_record(record)
+
+
+def read_stored_runs(
+    path: str | Path, *, limits: Limits | None = None, **hints: Any
+) -> Iterator[DigitalRecord | ECGRecord]:
+    """As `read_parts`, in the form in which the file holds them."""
     kind = format_of(path, hints.get("root"), follow_links=bool(hints.get("follow_links")))
     if kind not in ("edf", "bdf"):
-        yield read_digital(path, limits=limits, **hints)
+        yield read_stored(path, limits=limits, **hints)
         return
     try:
-        for record in read_edf_parts(Path(path), checked_hints(hints), limits or DEFAULT_LIMITS):
-            yield record.in_16_bits()
+        yield from read_edf_parts(Path(path), checked_hints(hints), limits or DEFAULT_LIMITS)
     except ECGDataError as error:
         raise with_format(error, kind) from error
 
@@ -146,17 +153,11 @@ def read_stored(path: str | Path, *, limits: Limits | None = None, **hints: Any)
         )
     if request.allow_truncated and kind in ("npy", "npz", "mat", "csv"):
         raise OptionError("allow_truncated has no meaning for this format: it cannot be read in part.", path=path)
-    facts = sidecar_facts(path, request) if kind in ("npz", "csv") else None
-    if facts is not None and kind == "csv" and request.sampling_rate is None:
-        request = replace(request, sampling_rate=facts.get("sampling_rate"))
     try:
         if kind in PARTIAL or (request.start is None and request.stop is None):
             record = reader(path, request, limits or DEFAULT_LIMITS)
-            record = record if facts is None else with_facts(record, facts, path, request)
         else:
-            record = reader(path, replace(request, start=None, stop=None), limits or DEFAULT_LIMITS)
-            record = record if facts is None else with_facts(record, facts, path, request)
-            record = cut(record, request, path)
+            record = cut(reader(path, replace(request, start=None, stop=None), limits or DEFAULT_LIMITS), request, path)
     except OSError as error:  # the disk, not the content: no permission, a file that vanished
         raise _unreadable(path, error) from error
     if request.start:
