@@ -221,7 +221,7 @@ def test_the_same_are_hidden_where_they_tell_who_it_is(who, said):
         ({"names": [" ".join("李" * size + "伟" for size in range(2, 700))]}, "李" * 4000),
         ({"names": ["a-" * 60_000 + "b"]}, "a-" * 40_000),
         ({"birth_date": "1960-05-30"}, "1 1 1 60 " * 10_000),
-        ({"names": ["No " * 60_000 + "b"]}, "No " * 30_000),
+        ({"names": ["No " * 20_000 + "b"]}, "No " * 10_000),
     ],
     ids=["without case", "pieces", "numbers", "ordinary"],
 )
