@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ecg_transformers.cli import main
+from ecg_transformers.data.errors import ECGDataError
 from ecg_transformers.data.loading import load_ecg_dataset
 from ecg_transformers.data.readers import read_record
 from ecg_transformers.data.readers.clinical.identity import Patient
@@ -155,10 +156,79 @@ def test_free_text_hides_every_spelling_of_what_identifies(kind):
     assert patient.hide_in(SAID) == SAID
 
 
-def test_names_that_texts_are_full_of_are_hidden_where_they_are_spelt_as_names():
+def test_names_that_texts_are_full_of_are_hidden_beside_others_of_the_same_name():
     patient = Patient(id="12-abc-1990", names=["Low", "Van", "May"])
-    said = patient.hide_in("Mr. Van Low, May: low voltage of the wall, may be old")
-    assert said == "Mr. [hidden], [hidden]: low voltage of the wall, may be old"
+    said = patient.hide_in(["Mr. Van Low, May: low voltage of the wall, may be old. Low P wave", "May"])
+    assert said == ["Mr. [hidden], [hidden]: low voltage of the wall, may be old. Low P wave", "[hidden]"]
+
+
+REPORT = (
+    "Normal sinus rhythm. Nonspecific ST changes. No acute ST elevation, ANTERIOR OR LATERAL ischemia may be an old finding, "
+    "first degree AV block, P-R-T axes 60 5 30, QRS 120 ms, QT/QTc 372/419, T wave 1.20 s, coronary disease, pacemaker ECG"
+)
+
+
+@pytest.mark.parametrize(
+    "who",
+    [
+        *(
+            {"names": [name, "Quellmann"]}
+            for name in ("Norma", "Chang", "No", "Or", "May", "An", "Av", "Wav", "Te Ch", "S Inus")
+        ),
+        *({"id": name, "names": [name]} for name in ("May", "Or")),
+        *(
+            {"places": {"at": place}}
+            for place in ("Acute Medical Unit", "12 First Avenue", "Coronary Care Unit", "120")
+        ),
+        *({"others": {"by": name}} for name in ("ECG TECH", "Pacemaker Clinic 2")),
+        *({"id": number} for number in ("372", "120", "0000120", "372419", "20", "00372")),
+        {"birth_date": "1960-05-30"},
+    ],
+    ids=str,
+)
+def test_no_name_number_or_date_costs_a_report_its_words(who):
+    assert Patient(**who).hide_in([REPORT, {"QTInterval": "372", "QRSDuration": "120 ms"}]) == [
+        REPORT,
+        {"QTInterval": "372", "QRSDuration": "120 ms"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("who", "said"),
+    [
+        ({"names": ["No", "Brombach"]}, "Brombach No|No, Brombach|Brombachs"),
+        ({"names": ["No", "Ji-won"]}, "No, Ji-won|Ji-won No|Mr. No"),
+        ({"id": "0000120"}, "0000120|Patient 120|#120|Pat.-Nr. 120"),
+        ({"id": "372419"}, "372419|372-419|0372419"),
+        ({"id": "372/419"}, "372/419"),
+        ({"places": {"at": "12 First Avenue"}}, "12 First Avenue|12, first avenue"),
+        ({"birth_date": "1960-05-30"}, "30.5.60|1960 5 30|30 5 1960|May, 30th of 1960|Mai 60|30. 5. 60|600530"),
+    ],
+    ids=str,
+)
+def test_the_same_are_hidden_where_they_tell_who_it_is(who, said):
+    patient = Patient(**who)
+    for text in said.split("|"):
+        hidden = patient.hide_in(f"told of {text} by all")
+        assert hidden.replace("Mr. ", "").replace("Patient ", "").replace("#", "").replace("Pat.-Nr. ", "") == (
+            "told of [hidden] by all"
+        ), text
+
+
+@pytest.mark.parametrize(
+    ("who", "text"),
+    [
+        ({"names": [" ".join("李" * size + "伟" for size in range(2, 700))]}, "李" * 4000),
+        ({"names": ["a-" * 60_000 + "b"]}, "a-" * 40_000),
+        ({"birth_date": "1960-05-30"}, "1 1 1 60 " * 10_000),
+        ({"names": ["No " * 20_000 + "b"]}, "No " * 10_000),
+    ],
+    ids=["without case", "pieces", "numbers", "ordinary"],
+)
+def test_hiding_takes_no_longer_for_texts_that_nearly_fit(who, text):
+    started = time.process_time()
+    Patient(**who).hide_in(text)
+    assert time.process_time() - started < 4
 
 
 @pytest.mark.parametrize("count", [1000, 200_000])
@@ -207,3 +277,45 @@ def test_lead_names_of_an_edf_file_hide_the_patient(hospital, tmp_path):
     record = read_record(tmp_path / "r.edf")
     assert "Brombach" not in json.dumps([record.lead_names, record.metadata])
     assert record.lead_names[1] == "V5"
+
+
+@pytest.mark.parametrize(
+    ("writer", "old", "new"),
+    [
+        ("edf", b"uV      ", b"Zx-80917"),
+        ("edf", b"ECG II          ", b"Brombach Zx-8091"),
+        ("aecg", b'code="RHYTHM"', b'code="of Brombach and Wendeline Zx"'),
+        ("aecg", b'unit="s"', b'unit="Brombach"'),
+        ("aecg", b'<scale value="5" unit="uV"', b'<scale value="Wendeline" unit="uV"'),
+        ("muse", b"<WaveformType>Rhythm", b"<WaveformType>of Frau Brombach Wendeline"),
+        ("muse", b"MICROVOLTS", b"Brombach"),
+        ("philips", "sion>1.04".encode("utf-16-le"), "sion>9 Wendeline Brombach".encode("utf-16-le")),
+    ],
+)
+def test_error_sentences_hide_what_they_quote(hospital, tmp_path, writer, old, new):
+    hospital.STATEMENTS = ["Sinus rhythm"]
+    content = getattr(hospital, writer)(hospital.ecg_counts(200, ["II", "V5"] if writer == "edf" else hospital.LEADS))
+    assert old in content
+    content = content.replace(old, new).replace(b"uV      ", b"        ")
+    (tmp_path / "r").write_bytes(content)
+    with pytest.raises(ECGDataError) as caught:
+        read_record(tmp_path / "r")
+    said = str(caught.value).partition(": ")[2] + repr(caught.value.lead) + caught.value.reason
+    assert "[hidden]" in said
+    assert not [word for word in ("Bromb", "Wen", "8091") if word in said]
+    assert caught.value.__cause__ is None
+    with pytest.raises(ECGDataError) as caught:
+        read_record(tmp_path / "r", keep_identity=True)
+    assert "[hidden]" not in str(caught.value)
+
+
+def test_channel_labels_of_a_dicom_file_are_hidden_in_errors(hospital, tmp_path):
+    pydicom = pytest.importorskip("pydicom", reason="hospital formats need the extra [clinical]")
+    file = pydicom.dcmread(io.BytesIO(hospital.dicom(hospital.ecg_counts(40))))
+    channel = file.WaveformSequence[0].ChannelDefinitionSequence[0]
+    del channel.ChannelSourceSequence, channel.ChannelSensitivityUnitsSequence
+    channel.ChannelLabel = "Brombach Zx-8091"
+    file.save_as(tmp_path / "r.dcm")
+    with pytest.raises(ECGDataError, match=r"lead '\[hidden\]") as caught:
+        read_record(tmp_path / "r.dcm")
+    assert "Brombach" not in str(caught.value)

@@ -47,14 +47,14 @@ class _Set:
     leads: list[_Lead]
 
 
-def read_aecg(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECGRecord:
+def read_aecg(path: Path, hints: Hints, limits: Limits, sheet: Sheet) -> DigitalRecord | ECGRecord:
     """The rhythm series; a representative beat, also a derived one, is never handed out as the record.
 
     Raises:
         ECGDataError: no rhythm, no scale, digits that are no finite numbers, leads of unequal length.
     """
     root, flags = read_xml(path, AECG, hints, limits)
-    sheet = Sheet(flags=flags)
+    sheet.patient, sheet.flags = _patient(root), flags
     series = _rhythm(root, path, flags)
     sets = [_sequence_set(node, hints, path, limits, flags) for node in series.findall("component/sequenceSet")]
     sets = [found for found in sets if found.leads]
@@ -72,7 +72,6 @@ def read_aecg(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECGRe
         rate=first.rate,
     )
     sheet.acquired = _time(root, series)
-    sheet.patient = _patient(root)
     _annotations(series, sheet)
     return make_record(path, hints, limits, samples, sheet)
 

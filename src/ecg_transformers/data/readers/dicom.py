@@ -45,7 +45,7 @@ _TIMES = (
 )
 
 
-def read_dicom(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECGRecord:
+def read_dicom(path: Path, hints: Hints, limits: Limits, sheet: Sheet) -> DigitalRecord | ECGRecord:
     """The rhythm of a DICOM waveform file; a median beat is never handed out as the record.
 
     Raises:
@@ -58,13 +58,13 @@ def read_dicom(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECGR
             "what is there.",
             path=path,
         )
-    sheet = Sheet(flags=[*parts.flags, "truncated"] if parts.missing else parts.flags)
+    sheet.flags = [*parts.flags, "truncated"] if parts.missing else parts.flags
     with warnings.catch_warnings():  # pydicom's warnings quote the values they complain of
         warnings.simplefilter("ignore")
         data = _dataset(parts.rest, path)
+        sheet.patient, sheet.acquired = _patient(data), _time(data)
         is_whole = hints.start is None and hints.stop is None
         groups = _groups(data, parts, path, limits if is_whole else limits.for_parts())
-        sheet.patient, sheet.acquired = _patient(data), _time(data)
         _annotations(data, sheet)
     chosen = choose_groups(groups, hints.lead_names, path, sheet.flags)
     samples = assemble(chosen, hints, parts.little_endian, path, limits, sheet.flags)

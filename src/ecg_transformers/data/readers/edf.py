@@ -20,7 +20,16 @@ from ecg_transformers.data.readers.arrays import Hints, agreed_rate, pick
 from ecg_transformers.data.readers.clinical.identity import Patient, iso_date, iso_time, sex_of
 from ecg_transformers.data.readers.clinical.leads import distinct_names
 from ecg_transformers.data.readers.clinical.record import Sheet, metadata_of, names_without_identity, window
-from ecg_transformers.data.readers.edf_format import Header, Signal, number, onsets, read_header, read_records
+from ecg_transformers.data.readers.edf_format import (
+    Header,
+    Identity,
+    Signal,
+    number,
+    onsets,
+    read_header,
+    read_identity,
+    read_records,
+)
 from ecg_transformers.data.readers.limits import Limits, open_file
 from ecg_transformers.data.readers.units import units_per_millivolt
 from ecg_transformers.data.record import INVALID, DigitalRecord, standard_lead_names
@@ -30,7 +39,7 @@ _SCATTERED = 2**16
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 
 
-def read_edf(path: Path, hints: Hints, limits: Limits) -> DigitalRecord:
+def read_edf(path: Path, hints: Hints, limits: Limits, sheet: Sheet) -> DigitalRecord:
     """The ordinary signals of a file; annotations and the trigger channel `Status` are left out.
 
     The samples come as the file's own integers with their scale: int16, or int32 for BDF and where -32768 is a value.
@@ -41,7 +50,7 @@ def read_edf(path: Path, hints: Hints, limits: Limits) -> DigitalRecord:
     """
     descriptor, size = open_file(path, hints.root, follow_links=hints.follow_links)
     try:
-        return _Reading(descriptor, size, path, hints, limits).record()
+        return _Reading(descriptor, size, path, hints, limits, sheet).record()
     except OSError as error:
         raise ECGDataError(f"the file cannot be read ({type(error).__name__}).", path=path) from error
     finally:
@@ -51,14 +60,14 @@ def read_edf(path: Path, hints: Hints, limits: Limits) -> DigitalRecord:
 read_bdf = read_edf
 
 
-def read_edf_parts(path: Path, hints: Hints, limits: Limits) -> Iterator[DigitalRecord]:
+def read_edf_parts(path: Path, hints: Hints, limits: Limits, sheet: Sheet) -> Iterator[DigitalRecord]:
     """The contiguous parts of a file one by one, each a record of its own; a continuous file is one part.
 
     `metadata["start_seconds"]` says when a part begins. `start` and `stop` have no meaning here.
     """
     descriptor, size = open_file(path, hints.root, follow_links=hints.follow_links)
     try:
-        yield from _Reading(descriptor, size, path, replace(hints, start=None, stop=None), limits).parts()
+        yield from _Reading(descriptor, size, path, replace(hints, start=None, stop=None), limits, sheet).parts()
     except OSError as error:
         raise ECGDataError(f"the file cannot be read ({type(error).__name__}).", path=path) from error
     finally:
@@ -68,15 +77,14 @@ def read_edf_parts(path: Path, hints: Hints, limits: Limits) -> Iterator[Digital
 class _Reading:
     """One open file: its header, the chosen signals and their scale."""
 
-    def __init__(self, descriptor: int, size: int, path: Path, hints: Hints, limits: Limits) -> None:
-        self.descriptor, self.path, self.hints, self.limits = descriptor, path, hints, limits
-        self.sheet = Sheet()
-        flags = self.sheet.flags
+    def __init__(self, descriptor: int, size: int, path: Path, hints: Hints, limits: Limits, sheet: Sheet) -> None:
+        self.descriptor, self.path, self.hints, self.limits, self.sheet = descriptor, path, hints, limits, sheet
+        flags = sheet.flags
+        sheet.patient, sheet.acquired = identity_of(read_identity(descriptor))
         of_all = limits if hints.start is None and hints.stop is None else limits.for_parts()
         self.header = read_header(descriptor, size, path, of_all, allow_truncated=hints.allow_truncated, flags=flags)
         if not self.header.seconds:
             raise HeaderError("a data record lasts 0 s: the file holds annotations, no signals.", path=path)
-        self.sheet.patient, self.sheet.acquired = identity_of(self.header)
         self.signals, self.names = choose_signals(self.header, self.sheet.patient, hints, path, flags)
         self.rate = self.signals[0].samples / self.header.seconds
         self.gain, self.offset = scale_of(self.signals, hints.units, path)
@@ -217,7 +225,7 @@ def scale_of(signals: list[Signal], units: str | None, path: Path) -> tuple[np.n
     return np.array(gains), np.array(offsets)
 
 
-def identity_of(header: Header) -> tuple[Patient, str]:
+def identity_of(header: Identity) -> tuple[Patient, str]:
     """Patient and time. EDF+ has id, sex, birth date and name in one text; of another text all may be the id."""
     parts = header.patient.split()
     patient = Patient(id=header.patient, names=[header.patient])

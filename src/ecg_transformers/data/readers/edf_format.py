@@ -44,14 +44,20 @@ class Signal:
 
 
 @dataclass(frozen=True)
-class Header:
-    """The header of a file; `records` data records follow `start` bytes, each of `record_bytes`."""
+class Identity:
+    """What the header says of who was recorded, where and when."""
 
-    width: int
     patient: str
     recording: str
     date: str
     time: str
+
+
+@dataclass(frozen=True)
+class Header:
+    """The header of a file; `records` data records follow `start` bytes, each of `record_bytes`."""
+
+    width: int
     kind: str
     start: int
     records: int
@@ -65,6 +71,12 @@ class Header:
     @property
     def is_discontinuous(self) -> bool:
         return self.kind.startswith(("EDF+D", "BDF+D"))
+
+
+def read_identity(descriptor: int) -> Identity:
+    """The texts of the patient, before anything of the header is believed: its errors hide them."""
+    head = os.pread(descriptor, _FIXED, 0)
+    return Identity(_text(head[8:88]), _text(head[88:168]), _text(head[168:176]), _text(head[176:184]))
 
 
 def read_header(
@@ -92,10 +104,6 @@ def read_header(
     signals = _signals(os.pread(descriptor, _FIXED * count, _FIXED), count, 3 if is_bdf else 2, path)
     header = Header(
         width=3 if is_bdf else 2,
-        patient=_text(head[8:88]),
-        recording=_text(head[88:168]),
-        date=_text(head[168:176]),
-        time=_text(head[176:184]),
         kind=_text(head[192:236]),
         start=stated,
         records=records,

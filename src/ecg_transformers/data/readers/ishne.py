@@ -65,14 +65,13 @@ class _Header:
         return _FIXED + self.block
 
 
-def read_ishne(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECGRecord:
+def read_ishne(path: Path, hints: Hints, limits: Limits, sheet: Sheet) -> DigitalRecord | ECGRecord:
     """The samples from `start` to `stop`, -32768 as "no value", and the beats of an `.ann` file of the same stem.
 
     Raises:
         ECGDataError: an annotation file, a checksum that does not fit, no resolution, fewer samples than stated.
     """
     descriptor, size = open_file(path, hints.root, follow_links=hints.follow_links)
-    sheet = Sheet()
     try:
         head = os.read(descriptor, _FIXED)
         if path.suffix.lower() == ".ann" or head.startswith(_MAGIC[1]):

@@ -57,14 +57,14 @@ class _Wave:
     leads: list[_Lead]
 
 
-def read_muse(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECGRecord:
+def read_muse(path: Path, hints: Hints, limits: Limits, sheet: Sheet) -> DigitalRecord | ECGRecord:
     """The waveforms of type Rhythm; leads that are not stored are left to the extractor.
 
     Raises:
         ECGDataError: only a median beat, no amplitude unit, a lead that is cut or does not fit its CRC.
     """
     root, flags = read_xml(path, MUSE, hints, limits)
-    sheet = Sheet(flags=flags)
+    sheet.patient, sheet.flags = _patient(root), flags
     waves = [_wave(node, hints, path, limits, flags) for node in _rhythms(root, path)]
     waves = [wave for wave in waves if wave.leads]
     if not waves:
@@ -209,11 +209,11 @@ def _joined(waves: list[_Wave], flags: list[str]) -> _Wave:
     return first
 
 
-def _fill_sheet(root: Element, sheet: Sheet) -> None:
-    person, test = root.find("PatientDemographics"), root.find("TestDemographics")
+def _patient(root: Element) -> Patient:
+    person = root.find("PatientDemographics")
     age = text_of(person, "PatientAge")
     unit = _YEARS.get(text_of(person, "AgeUnits").upper() or "YEARS")
-    sheet.patient = Patient(
+    return Patient(
         id=text_of(person, "PatientID"),
         names=[name for name in (text_of(person, field) for field in _NAMES) if name],
         birth_date=_american_date(text_of(person, "DateofBirth")),
@@ -222,6 +222,10 @@ def _fill_sheet(root: Element, sheet: Sheet) -> None:
         others=_texts(root, (_PERSON, _NUMBER)),
         places=_texts(root, (_PLACE,)),
     )
+
+
+def _fill_sheet(root: Element, sheet: Sheet) -> None:
+    test = root.find("TestDemographics")
     clock = re.match(r"(\d{1,2}):(\d{2})(?::(\d{2}))?$", text_of(test, "AcquisitionTime"))
     day = _american_date(text_of(test, "AcquisitionDate"))
     sheet.acquired = iso_time(day, *(int(part or 0) for part in clock.groups())) if clock else day

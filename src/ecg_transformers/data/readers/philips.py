@@ -59,14 +59,14 @@ class _Layout:
     compressed: bool
 
 
-def read_philips(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECGRecord:
+def read_philips(path: Path, hints: Hints, limits: Limits, sheet: Sheet) -> DigitalRecord | ECGRecord:
     """The parsed waveforms; limb leads stored as residuals are restored, the calibration pulse behind them is cut.
 
     Raises:
         ECGDataError: another version, coding or compression, data that end early, no resolution.
     """
     root, flags = read_xml(path, PHILIPS, hints, limits)
-    sheet = Sheet(flags=flags)
+    sheet.patient, sheet.flags = _patient(root), flags
     layout = _layout(root, hints, path)
     limits.check_shape(layout.length, len(layout.names), path=path)
     text = text_of(root, "waveforms/parsedwaveforms")
@@ -240,12 +240,12 @@ def _without_pulse(
     return counts, missing
 
 
-def _fill_sheet(root: Element, sheet: Sheet) -> None:
-    acquisition, person = root.find("dataacquisition"), root.find("patient/generalpatientdata")
+def _patient(root: Element) -> Patient:
+    person = root.find("patient/generalpatientdata")
     born = _empty(text_of(person, "age/dateofbirth"))
     years = text_of(person, "age/years")
     others, places = _identity(root)
-    sheet.patient = Patient(
+    return Patient(
         id=next(filter(None, (_empty(text_of(person, tag)) for tag in ("patientid", "MRN", "uniquepatientid"))), ""),
         names=[
             name
@@ -258,6 +258,10 @@ def _fill_sheet(root: Element, sheet: Sheet) -> None:
         others=others,
         places=places,
     )
+
+
+def _fill_sheet(root: Element, sheet: Sheet) -> None:
+    acquisition = root.find("dataacquisition")
     if acquisition is not None:
         sheet.acquired = time_of_texts(acquisition.get("date", ""), acquisition.get("time", ""))
     for node in root.findall("interpretations/interpretation"):

@@ -22,7 +22,7 @@ from ecg_transformers.data.errors import (
 )
 from ecg_transformers.data.readers.arrays import Hints, agreed_rate
 from ecg_transformers.data.readers.clinical.kinds import EMPTY
-from ecg_transformers.data.readers.clinical.record import cut
+from ecg_transformers.data.readers.clinical.record import Sheet, cut
 from ecg_transformers.data.readers.converted import patient_beside, with_wfdb_facts
 from ecg_transformers.data.readers.edf import read_edf_parts
 from ecg_transformers.data.readers.limits import DEFAULT_LIMITS, Limits
@@ -33,8 +33,8 @@ from ecg_transformers.data.readers.recognition import (
     Reader,
     clinical_kind,
     clinical_reader,
+    final_error,
     refuse,
-    with_format,
 )
 from ecg_transformers.data.readers.wfdb.record import read_wfdb
 from ecg_transformers.data.record import DigitalRecord, ECGRecord
@@ -109,10 +109,11 @@ def read_stored_runs(
     if kind not in ("edf", "bdf"):
         yield read_stored(path, limits=limits, **hints)
         return
+    sheet, request = Sheet(), checked_hints(hints)
     try:
-        yield from read_edf_parts(Path(path), checked_hints(hints), limits or DEFAULT_LIMITS)
+        yield from read_edf_parts(Path(path), request, limits or DEFAULT_LIMITS, sheet)
     except ECGDataError as error:
-        raise with_format(error, kind) from error
+        raise final_error(error, kind, sheet, request) from None
 
 
 def read_stored_parts(

@@ -13,6 +13,7 @@ from ecg_transformers.data.errors import ECGDataError, MissingDependencyError, U
 from ecg_transformers.data.readers.aecg import read_aecg
 from ecg_transformers.data.readers.arrays import Hints
 from ecg_transformers.data.readers.clinical.kinds import EMPTY, HDF5, HEAD_BYTES, Kind, is_wfdb_annotation, recognise
+from ecg_transformers.data.readers.clinical.record import Sheet, names_without_identity
 from ecg_transformers.data.readers.dicom import read_dicom
 from ecg_transformers.data.readers.edf import read_bdf, read_edf
 from ecg_transformers.data.readers.ishne import read_ishne
@@ -24,7 +25,7 @@ from ecg_transformers.data.record import DigitalRecord, ECGRecord
 
 Reader = Callable[[Path, Hints, Limits], "DigitalRecord | ECGRecord"]
 
-_READERS: dict[str, Reader] = {
+_READERS: dict[str, Callable[[Path, Hints, Limits, Sheet], DigitalRecord | ECGRecord]] = {
     "dicom": read_dicom,
     "aecg": read_aecg,
     "philips": read_philips,
@@ -78,20 +79,29 @@ def clinical_reader(key: str) -> Reader | None:
         return None
 
     def read(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECGRecord:
+        sheet = Sheet()
         try:
-            return _READERS[key](path, hints, limits)
+            return _READERS[key](path, hints, limits, sheet)
         except ECGDataError as error:
-            raise with_format(error, key) from error
+            raise final_error(error, key, sheet, hints) from None
 
     return read
 
 
-def with_format(error: ECGDataError, key: str) -> ECGDataError:
-    """The same error with the name of the format in its sentence."""
+def final_error(error: ECGDataError, key: str, sheet: Sheet, hints: Hints) -> ECGDataError:
+    """The same error with the name of the format, and without the people whom the reader put into its `sheet`.
+
+    Sentences quote what a file has in its fields, often its beginning. The error is a new one without those that led to
+    it, since these quote as well.
+    """
+    reason, lead = error.reason, error.lead
+    if not hints.keep_identity:
+        reason = sheet.patient.hide_in(reason, may_be_cut=True)
+        lead = None if lead is None else names_without_identity([lead], sheet.patient, False)[0]
     name = _NAMES[key]
-    if name.lower() in error.reason.lower() or isinstance(error, MissingDependencyError):  # which says it, too
-        return error
-    return type(error)(f"{name}: {error.reason}", path=error.path, record=error.record, lead=error.lead)
+    if not (name.lower() in reason.lower() or isinstance(error, MissingDependencyError)):  # which says it, too
+        reason = f"{name}: {reason}"
+    return type(error)(reason, path=error.path, record=error.record, lead=lead)
 
 
 def clinical_kind(path: Path, root: str | os.PathLike | None = None, *, follow_links: bool = False) -> Kind | None:

@@ -56,14 +56,13 @@ class _Data:
     parts: list[bytes]
 
 
-def read_scp(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECGRecord:
+def read_scp(path: Path, hints: Hints, limits: Limits, sheet: Sheet) -> DigitalRecord | ECGRecord:
     """The rhythm of section 6, with the reference beat added back where it was subtracted.
 
     Raises:
         ECGDataError: a checksum that does not fit, sizes beyond the file, bimodal compression, section 12 alone.
     """
     content = read_bytes(path, limits.max_file_bytes, hints.root, follow_links=hints.follow_links)
-    sheet = Sheet()
     sections = read_sections(content, hints, path, sheet.flags)
     for number, what in ((3, "leads"), (6, "rhythm")):
         if number not in sections:

@@ -166,7 +166,9 @@ def assemble(
         own = (piece.step, piece.baseline)
         if scale.setdefault(piece.key, own) != own:
             if not all(piece.covers(other) for other in done if other.key == piece.key):
-                raise UnsupportedFormatError("two groups hold this lead in different scales.", path=path, lead=piece.lead)
+                raise UnsupportedFormatError(
+                    "two groups hold this lead in different scales.", path=path, lead=piece.lead
+                )
             scale[piece.key] = own
         done.append(piece)
         if low >= high:

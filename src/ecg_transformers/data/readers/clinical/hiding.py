@@ -16,38 +16,50 @@ from functools import lru_cache
 from itertools import islice, pairwise
 from typing import Any, TypeVar
 
+from ecg_transformers.data.readers.clinical.ordinary import COMMON, FINDINGS, HOSPITALS
+
 HIDDEN = "[hidden]"
 NO_IDENTITY = {"", "---", "unknown", "none", "anonymous", "anonymized", "x"}
 Texts = TypeVar("Texts")
 
 _LONGEST, _MOST_WORDS = 128, 16
+_FEWEST_DIGITS = 5
+_LONGEST_WITHOUT_CASE = 8
 _MOST_SIGNS = 2**18
 """Of all that identifies one patient; where there are more, texts are withheld."""
 _WORD = re.compile(r"\d+|[^\W\d_](?:(?!(?<=[a-zß-öø-ÿ])[A-ZÀ-ÖØ-Þ])[^\W\d_])*")
 _PART = re.compile(r"\d+|[^\W\d_]+")
 _NAME = re.compile(r"[^\W\d_]+")
+_DIVIDED = re.compile(r"\d\s?[./,]\s?\d")
 _LETTERS = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "ı": "i", "æ": "ae", "œ": "oe", "þ": "th"})
 _TRANSCRIBED = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa"})
 _GAP = 3
 """Signs that may stand between the parts of a number or of a name: `12 - 345`."""
-_SAID_OFTEN = (
-    "von van vom der die den dem des del della das dos los las les bin ibn ben zum zur ter ten und and the do no low max "
-    "see was per may"
-)
-_PARTICLES = frozenset(_SAID_OFTEN.split())
-"""Parts of names, and names, that texts are full of: they are hidden where they are spelt as names only."""
 _TITLES = frozenset(("dr", "prof", "med", "mr", "mrs", "ms", "md", "herr", "frau", "st", "jr", "sr", "phd"))
-_EVERYBODYS = (
-    "hospital hospitals klinik kliniken klinikum clinic clinics clinique clinica krankenhaus hopital ospedale praxis practice "
-    "center centre zentrum institut institute university universitat medical medicine medizin medizinische health department "
-    "abteilung station ward unit room zimmer raum floor site location building street strasse road avenue street city "
-    "emergency notaufnahme ambulanz ambulance outpatient inpatient intensive care intensivstation cardiology kardiologie "
-    "cardiologie cardiac heart herz surgery internal innere general office laboratory labor main north south east west "
-    "startdate electrocardiogram elektrokardiogramm device system left right anterior posterior inferior lateral septal "
-    "ventricular atrial sinus rhythm normal block bundle branch wave segment infarct infarction ischemia hypertrophy"
-)
-"""Words of hospitals and of ECG reports, which tell nothing where a place is called so."""
-_ORDINARY = frozenset(_EVERYBODYS.split())
+_ADDRESSES = frozenset(("dr", "prof", "mr", "mrs", "herr", "frau"))
+_NUMBERED = {"id", "pid", "mrn", "patient", "pat", "patientin", "nr", "no", "num", "number", "nummer", "case", "fall"}
+_NUMBERED |= {"room", "zimmer", "raum", "bed", "bett"}
+"""Words behind which a short number is an id."""
+_ENDINGS = {
+    *"aeinsuy",
+    "em",
+    "en",
+    "er",
+    "es",
+    "ie",
+    "im",
+    "in",
+    "na",
+    "ne",
+    "ns",
+    "oj",
+    "om",
+    "ov",
+    "ow",
+    "ej",
+    "ym",
+    "um",
+}
 _MONTHS = {
     name: number
     for number, names in enumerate(
@@ -70,19 +82,32 @@ _MONTHS = {
     for name in names.split()
 }
 _BETWEEN = r"[\s./\-–_:,年月년월]{1,3}['’]?"
+_SIGN = r"\s?[./\-–_年月년월]{1,2}\s?['’]?"
 _MAYBE = r"[\s./\-–_,]{0,3}(?:(?:of|de|del)\s)?['’]?"
 _NTH = r"(?:st|nd|rd|th|er|\.|º)?"
 _MONTH = r"([^\W\d_]{1,12})"
+_NO_UNIT = r"(?![\d.,/%°]|\s?(?:ms|mm|mV|bpm|Hz|sec|s|min|years?|yrs?|Jahre?)\b)"
 _DATES: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(rf"(?<!\d)(?=(\d{{1,4}}){_BETWEEN}(\d{{1,2}}){_BETWEEN}(\d{{1,4}})(?!\d))"), "numbers"),
+    (re.compile(rf"(?<!\d)(?=(\d{{1,2}}){_SIGN}(\d{{1,2}}){_SIGN}(\d{{2}})(?!\d))"), "xxy"),
+    (re.compile(rf"(?<!\d)(?=(\d{{2}}){_SIGN}(\d{{1,2}}){_SIGN}(\d{{1,2}})(?!\d))"), "yxx"),
+    (re.compile(rf"(?<!\d)(?=(\d{{1,2}}){_BETWEEN}(\d{{1,2}}){_BETWEEN}(\d{{4}})(?!\d))"), "xxy"),
+    (re.compile(rf"(?<!\d)(?=(\d{{4}}){_BETWEEN}(\d{{1,2}}){_BETWEEN}(\d{{1,2}})(?!\d))"), "yxx"),
     (re.compile(rf"(?<!\d)(?=(\d{{1,2}}){_NTH}{_MAYBE}{_MONTH}{_MAYBE}(\d{{2}}|\d{{4}})(?!\d))"), "dmy"),
-    (re.compile(rf"(?<![^\W\d_])(?={_MONTH}{_MAYBE}(\d{{1,2}}){_NTH}{_BETWEEN}(\d{{2}}|\d{{4}})(?!\d))"), "mdy"),
+    (
+        re.compile(rf"(?<![^\W\d_])(?={_MONTH}{_MAYBE}(\d{{1,2}}){_NTH}{_BETWEEN}(?:of\s)?(\d{{2}}|\d{{4}})(?!\d))"),
+        "mdy",
+    ),
     (re.compile(rf"(?<!\d)(?=(\d{{4}}){_MAYBE}{_MONTH}{_MAYBE}(\d{{1,2}})(?!\d))"), "ymd"),
     (re.compile(rf"(?<![^\W\d_])(?={_MONTH}{_MAYBE}(\d{{4}})(?!\d))"), "my"),
+    (re.compile(rf"(?<![^\W\d_])(?=([^\W\d_]{{3,12}})[\s.'’]{{1,2}}(\d{{2}}){_NO_UNIT})"), "my"),
     (re.compile(r"(?<![\d./\-])(?=(\d{1,2})[./\-](\d{4})(?![\d./\-]))"), "my"),
     (re.compile(r"(?<![\d./\-])(?=(\d{4})[./\-](\d{1,2})(?![\d./\-]))"), "ym"),
     (re.compile(r"(?<!\d)(?=(\d{6}|\d{8}|\d{12}|\d{14})(?!\d))"), "run"),
 )
+"""Patterns of dates, and what their parts are: year, month, day, or a day and a month in either order (x).
+
+Years of two digits need signs between the numbers: `60 5 30` are the axes of an ECG.
+"""
 _CLOCK = re.compile(r"T\d{2}:?\d{2}(?::?\d{2}(?:[.,]\d+)?)?(?:Z|[+\-]\d{2}:?\d{2})?")
 
 
@@ -90,40 +115,56 @@ class Hiding:
     """What identifies one patient, ready to be taken out of texts.
 
     Args:
-        names: of persons; each of their words is hidden, with the endings that languages put to names.
-        codes: numbers and other ids; with any signs between their parts, or none.
+        names: of the patient; each of their words is hidden, with the endings that languages put to names. Words that
+            hold sentences together (`COMMON`) are hidden beside another word of the same name only, or alone in a text.
+        others: names of other persons; words of hospitals (`ECG TECH`) are no names either.
+        codes: numbers and other ids; with any signs between their parts, or none. Short numbers are hidden behind a word
+            such as `id` only, and where they are written with their leading zeros.
         places: hospitals, rooms, addresses; hidden as a whole, and by their words that are not in everybody's mouth.
         dates: dates of birth, `YYYY-MM-DD`.
+        may_be_cut: hide beginnings of what identifies too, where a quotation ends with them.
     """
 
     def __init__(
-        self, names: Iterable[str], codes: Iterable[str] = (), places: Iterable[str] = (), dates: Iterable[str] = ()
+        self,
+        names: Iterable[str],
+        others: Iterable[str] = (),
+        codes: Iterable[str] = (),
+        places: Iterable[str] = (),
+        dates: Iterable[str] = (),
+        may_be_cut: bool = False,
     ) -> None:
         self.names: set[str] = set()
         self.short: set[str] = set()
         self.codes: set[str] = set()
+        self.divided: set[str] = set()
+        self.numbers: set[str] = set()
+        self.company: dict[str, set[str]] = {}
         self.without_case: set[str] = set()
-        self.dates: set[tuple[int, int, int]] = set()
+        self.dates: set[tuple[str, ...]] = set()
+        self.years: set[str] = set()
+        self.may_be_cut = may_be_cut
         self._left = _MOST_SIGNS
-        names, codes = self._within(names), self._within(codes)
+        names, others, codes = self._within(names), self._within(others), self._within(codes)
         for born in dates:
             self._add_date(born)
-        for text in (*names, *codes):  # a field for a name may hold a birth date too
+        for text in (*names, *others, *codes):  # a field for a name may hold a birth date too
             self._add_dates_in(text)
         for name in names:
-            self._add_name(name)
+            self._add_name(name, _COMMON)
+        for name in others:
+            self._add_name(name, _COMMON | _HOSPITALS)
         for code in codes:
             self._add_code(code)
         for place in self._within(places):
             self._add_place(place)
-        known = self.names | self.short | self.codes
-        self.beginnings = {word[:end] for word in known for end in range(1, len(word) + 1)}
+        self.known = self.names | self.codes
+        self.beginnings = {word[:end] for word in self.known | self.short for end in range(1, len(word) + 1)}
         self.lengths = sorted({len(word) for word in self.without_case}, reverse=True)
-        signs = "".join(sorted({re.escape(word[0]) for word in self.without_case}))
-        self.first_signs = re.compile(f"[{signs}]") if signs else None
+        self.first_signs = {word[:2] for word in self.without_case}
 
     def __bool__(self) -> bool:
-        return bool(self.beginnings or self.without_case or self.dates)
+        return bool(self.beginnings or self.company or self.numbers or self.without_case or self.dates)
 
     def hide_in(self, value: Texts) -> Texts:
         """A text, or lists and dictionaries of texts, with `[hidden]` for all that identifies."""
@@ -136,19 +177,30 @@ class Hiding:
         self._left -= sum(map(len, kept))
         return kept if self._left >= 0 else []
 
-    def _add_name(self, name: str) -> None:
+    def _add_name(self, name: str, ordinary: frozenset[str]) -> None:
         """The words of a name, and neighbours written without a gap, as user names and some scripts do."""
         parts = [part for part in re.split(r"[\s,;^/=_]+", name) if part.lower() not in NO_IDENTITY]
         own = [part for part in parts if _has_no_case(part)]
-        self.without_case |= {word for word in own if len(word) > 1}
-        self.without_case |= {one + two for one, two in pairwise(own)} | {two + one for one, two in pairwise(own)}
-        words = [word for part in parts if not _has_no_case(part) for word in (part, *_NAME.findall(part))]
+        for word in (*own, *(pair for one, two in pairwise(own) for pair in (one + two, two + one))):
+            self._add_without_case(word)
+        words = []
+        for part in parts:
+            if not _has_no_case(part):
+                pieces = _NAME.findall(part)
+                words += [part if len(pieces) <= _MOST_WORDS else "".join(pieces[:_MOST_WORDS]), *pieces]
         spelt = {way for word in dict.fromkeys(words) for way in _spellings(word)} - _TITLES
-        self.short |= {word for word in spelt if word in _PARTICLES or (len(word) == 2 and word.isalpha())}
-        self.names |= {word for word in spelt - self.short if len(word) > 2}  # an initial is no name
+        if alone := spelt & ordinary:
+            beside = {way for word in words[:_MOST_WORDS] for way in _spellings(word)}
+            for word in alone:
+                self.company.setdefault(word, set()).update(beside - {word})
+        spelt -= ordinary
+        self.short |= {word for word in spelt if len(word) == 2 and word.isalpha()}
+        self.names |= {word for word in spelt if len(word) > 2}  # an initial is no name
         for one, two in pairwise([way[: _LONGEST // 2] for way in map(_plain, parts) if way and way not in _TITLES]):
-            self.names |= {one + two, two + one}
-            self.names |= {one[0] + two, two[0] + one} if len(two) > 2 and len(one) > 2 else set()
+            joined = {one + two, two + one}
+            joined |= {one[0] + two, two[0] + one} if len(two) > 2 and len(one) > 2 else set()
+            joined = {word for word in joined if len(word) > 3 and word not in _ORDINARY}
+            (self.short if {one, two} <= ordinary else self.names).update(joined)
 
     def _add_code(self, code: str) -> None:
         """An id in one piece, without leading zeros, and its digits alone where they are many."""
@@ -157,9 +209,11 @@ class Hiding:
         parts = _PART.findall(code)
         for spelling in (_plain, _transcribed, _without_zeros):
             self._add_phrase("".join(map(spelling, parts)))
+            if _DIVIDED.search(code):
+                self.divided.add("".join(map(spelling, parts)))
         digits = [part for part in parts if part.isdecimal()]
         for number in ("".join(digits), *digits):
-            if len(number.lstrip("0")) >= 5:
+            if len(number.lstrip("0")) >= _FEWEST_DIGITS:
                 self.codes |= {number[:_LONGEST], _without_zeros(number)[:_LONGEST]}
         self.names |= {
             way for part in parts if len(part) > 3 and part.isalpha() for way in _spellings(part)
@@ -169,22 +223,41 @@ class Hiding:
         for part in (place, *re.split(r"[,;^\n]+", place)):
             for spelling in (_plain, _transcribed):
                 phrase = "".join(map(spelling, _PART.findall(part)))
-                if phrase not in _ORDINARY and len(phrase) > (3 if phrase.isalpha() else 2):
+                if len(phrase) > (3 if phrase.isalpha() else 2):
                     self._add_phrase(phrase)
         words = {way for word in _NAME.findall(place) if len(word) > 3 for way in _spellings(word)}
-        self.names |= words - _ORDINARY - _PARTICLES - _TITLES
-        self.without_case |= {part for part in re.split(r"[\s,;^]+", place) if _has_no_case(part) and len(part) > 2}
+        self.names |= words - _ORDINARY - _TITLES
+        for part in re.split(r"[\s,;^]+", place):
+            if _has_no_case(part) and len(part) > 2:
+                self._add_without_case(part)
 
     def _add_phrase(self, phrase: str) -> None:
-        if 2 < len(phrase) <= _LONGEST:
+        """Words and numbers in one; a short number alone is nothing by itself, but with its leading zeros."""
+        if phrase.isdecimal() and len(phrase.lstrip("0")) < _FEWEST_DIGITS:
+            self.numbers.add(_without_zeros(phrase))
+            if not phrase.startswith("0"):
+                return
+        if 2 < len(phrase) <= _LONGEST and phrase not in _ORDINARY:
             self.codes.add(phrase)
+
+    def _add_without_case(self, word: str) -> None:
+        """A long name in pieces that overlap, so that no more than a few lengths are looked up at each sign of a text."""
+        last = max(0, len(word) - _LONGEST_WITHOUT_CASE)
+        if len(word) > 1:
+            starts = (*range(0, last, _LONGEST_WITHOUT_CASE // 2), last)
+            self.without_case |= {word[start : start + _LONGEST_WITHOUT_CASE] for start in starts}
 
     def _add_date(self, text: str) -> None:
         try:
             born = date.fromisoformat(text[:10])
         except ValueError:
             return
-        self.dates.add((born.year, born.month, born.day))
+        month, day = born.month, born.day
+        for year in (f"{born.year:04}", f"{born.year % 100:02}"):
+            self.years.add(year)
+            self.dates |= {("y m d", year, str(month), str(day)), ("y m", year, str(month))}
+            for digits in (f"{year}{month:02}{day:02}", f"{day:02}{month:02}{year}", f"{month:02}{day:02}{year}"):
+                self.dates.add(("run", digits))
 
     def _add_dates_in(self, text: str) -> None:
         for year, first, second in islice(re.findall(r"(?<!\d)(1[89]\d\d|20\d\d)-?(\d\d)-?(\d\d)(?!\d)", text), 4):
@@ -207,20 +280,30 @@ class Hiding:
 
     def _words_in(self, text: str) -> Iterator[tuple[int, int]]:
         """Where names, ids and places stand, by all spellings of the text."""
-        words = list(_WORD.finditer(text)) if self.beginnings else []
+        words = list(_WORD.finditer(text)) if self.beginnings or self.company or self.numbers else []
         done: list[list[str]] = []
         for spelling in (_plain, _transcribed, _without_zeros):
             keys = [spelling(match.group()) for match in words]
             if keys in done:
                 continue
             done.append(keys)
+            behind = 0
             for place, key in enumerate(keys):
+                if place < behind:
+                    continue
+                last = None
                 if key in self.beginnings:
                     last = self._last_word(words, keys, place)
-                else:
-                    last = place if self._identifies(key, key, key) else None
+                elif self._has_ending(key, key):
+                    last = place
+                if last is None and (
+                    (key in self.company and self._is_in_company(words, keys, place))
+                    or (key in self.numbers and _is_numbered(words, keys, place))
+                ):
+                    last = place
                 if last is not None:
                     yield words[place].start(), words[last].end()
+                    behind = last + 1
 
     def _last_word(self, words: list[re.Match[str]], keys: list[str], place: int) -> int | None:
         """The last word of the longest thing that identifies and begins at a place, None where none does."""
@@ -229,38 +312,83 @@ class Hiding:
             if at > place and words[at].start() - words[at - 1].end() > _GAP:
                 break
             joined += keys[at]
-            if self._identifies(joined, words[place].group(), keys[at]):
+            begins = joined in self.beginnings
+            if begins and joined in self.known:
+                found = at if at == place or self._is_one(joined, words[place], words[at]) else found
+            elif begins and joined in self.short:  # two letters, unless they are spelt as a name
+                found = found if words[place].group().islower() else at
+            elif self._has_ending(joined, keys[at]) or (begins and self.may_be_cut and _ends(words[at], joined)):
                 found = at
-            if joined not in self.beginnings:
+            if not begins:
                 break
         return found
 
-    def _identifies(self, joined: str, first_word: str, last_word: str) -> bool:
-        if joined in self.names or joined in self.codes:
+    def _is_one(self, joined: str, first: re.Match[str], last: re.Match[str]) -> bool:
+        """Whether words are one thing; `372/419` is two numbers and `1.20` another one, unless an id is written so."""
+        if not joined.isdecimal() or joined in self.divided:
             return True
-        if joined in self.short:  # a preposition or a symbol, unless it is spelt as a name
-            return not first_word.islower()
-        if not joined.isalpha():
-            return False
-        if len(last_word) > 1 and joined[:-1] in self.names:  # with an ending, as `Brombachs`
-            return joined[-1] == "s" or len(joined) > 5
-        return len(last_word) > 2 and len(joined) > 6 and joined[:-2] in self.names
+        return _DIVIDED.search(first.string, first.start(), last.end()) is None
+
+    def _has_ending(self, joined: str, last_word: str) -> bool:
+        """Whether this is a name with an ending, as `Brombachs`; `Normal` is no `Norma`."""
+        for size, shortest in ((1, 6), (2, 7)):
+            if joined[:-size] in self.names and len(last_word) > size and joined[-size:] in _ENDINGS:
+                long_enough = len(joined) >= shortest or joined[-size:] == "s"
+                return long_enough and last_word not in _ORDINARY and joined not in _ORDINARY
+        return False
+
+    def _is_in_company(self, words: list[re.Match[str]], keys: list[str], place: int) -> bool:
+        """Whether an ordinary word is a name here: beside another word of that name, behind a title, alone."""
+        is_spelt_so = not words[place].group().islower()
+        if len(words) == 1:
+            return is_spelt_so
+        for other in (place - 1, place + 1):
+            if not 0 <= other < len(words):
+                continue
+            first, second = sorted((place, other))
+            if words[second].start() - words[first].end() > _GAP:
+                continue
+            if is_spelt_so and other < place and keys[other] in _ADDRESSES:
+                return True
+            if keys[other] in self.company[keys[place]] and (
+                keys[other] in self.names or (is_spelt_so and not words[other].group().islower())
+            ):
+                return True
+        return False
 
     def _caseless_in(self, text: str) -> Iterator[tuple[int, int]]:
         """Where names stand in scripts that need no gaps between words."""
-        for match in self.first_signs.finditer(text) if self.first_signs else ():
-            for length in self.lengths:
-                if text[match.start() : match.start() + length] in self.without_case:
-                    yield match.start(), match.start() + length
-                    break
+        for start in range(len(text) - 1 if self.first_signs else 0):
+            if text[start : start + 2] in self.first_signs:
+                for length in self.lengths:
+                    if text[start : start + length] in self.without_case:
+                        yield start, start + length
+                        break
 
     def _dates_in(self, text: str) -> Iterator[tuple[int, int]]:
-        for pattern, order in _DATES if self.dates else ():
+        if not any(year in text for year in self.years):
+            return
+        for pattern, order in _DATES:
             for match in pattern.finditer(text):
-                if any(_is_date(match.groups(), order, born) for born in self.dates):
+                if self._is_date(match.groups(), order):
                     stop = match.end(match.re.groups)
                     clock = _CLOCK.match(text, stop)
                     yield match.start(1), clock.end() if clock else stop
+
+    def _is_date(self, parts: tuple[str, ...], order: str) -> bool:
+        """Whether the parts of a date, in the order of their letters, are those of a birth."""
+        if order == "run":
+            return ("run", parts[0] if len(parts[0]) == 6 else parts[0][:8]) in self.dates
+        year = parts[order.index("y")]
+        if year not in self.years:
+            return False
+        first, *more = (_number(part) for sign, part in zip(order, parts) if sign != "y")
+        if not more:
+            return ("y m", year, first) in self.dates
+        second = more[0]
+        return (("y m d", year, first, second) in self.dates and order != "dmy") or (
+            ("y m d", year, second, first) in self.dates and order not in ("mdy", "ymd")
+        )
 
 
 def _each_text(value: Any, change: Callable[[str], str]) -> Any:
@@ -299,23 +427,32 @@ def _spellings(word: str) -> set[str]:
     return {way[:_LONGEST] for way in ways | {re.sub("([aou])e", r"\1", way) for way in ways if len(way) > 4}}
 
 
-def _is_date(parts: tuple[str, ...], order: str, born: tuple[int, int, int]) -> bool:
-    """Whether the parts of a date, in the order of their letters, are those of a birth."""
-    year, month, day = born
-    if order == "run":
-        digits = parts[0]
-        ways = [f"{year:04}{month:02}{day:02}", f"{day:02}{month:02}{year:04}", f"{month:02}{day:02}{year:04}"]
-        short = [f"{year % 100:02}{month:02}{day:02}", f"{day:02}{month:02}{year % 100:02}"]
-        return digits[:8] in ways if len(digits) > 6 else digits in [*short, f"{month:02}{day:02}{year % 100:02}"]
-    if order == "numbers":
-        first, second, third = map(int, parts)
-        if _is_year(parts[2], year):
-            return sorted((first, second)) == sorted((day, month))
-        return _is_year(parts[0], year) and sorted((second, third)) == sorted((day, month))
-    said = dict(zip(order, parts))
-    named = _MONTHS.get(_plain(said["m"]), 0) if not said["m"].isdecimal() else int(said["m"])
-    return named == month and _is_year(said["y"], year) and ("d" not in said or int(said["d"]) == day)
+def _number(part: str) -> str:
+    """A day or a month as a number without zeros, "0" for a word that is no month."""
+    return str(int(part)) if part.isdecimal() else str(_MONTHS.get(_plain(part), 0))
 
 
-def _is_year(text: str, year: int) -> bool:
-    return int(text) == year or (len(text) == 2 and int(text) == year % 100)
+def _is_numbered(words: list[re.Match[str]], keys: list[str], place: int) -> bool:
+    """Whether a number stands behind a word that makes it an id, as in `Patient 372`, or behind `#`."""
+    start = words[place].start()
+    if words[place].string[max(0, start - 1) : start] == "#":
+        return True
+    return place > 0 and keys[place - 1] in _NUMBERED and start - words[place - 1].end() <= _GAP
+
+
+def _ends(word: re.Match[str], joined: str) -> bool:
+    """Whether what was joined up to a word may be the beginning of more, which a quotation has cut."""
+    return (
+        len(joined) > 3
+        and word.string[word.end() : word.end() + 1] in ("", "'", '"', ",", ")")
+        and joined not in _ORDINARY
+    )
+
+
+def _normal(words: str) -> frozenset[str]:
+    return frozenset(way for word in words.split() for way in (_plain(word), _transcribed(word)))
+
+
+_COMMON = _normal(COMMON)
+_HOSPITALS = _normal(HOSPITALS)
+_ORDINARY = _COMMON | _HOSPITALS | _normal(FINDINGS)

@@ -74,14 +74,19 @@ class Patient:
             facts["identity"] = {key: value for key, value in identity.items() if value}
         return facts
 
-    def hide_in(self, value: Texts) -> Texts:
-        """Texts (and lists and dictionaries of them) with all that identifies the patient taken out."""
+    def hide_in(self, value: Texts, *, may_be_cut: bool = False) -> Texts:
+        """Texts (and lists and dictionaries of them) with all that identifies the patient taken out.
+
+        `may_be_cut` is for sentences that quote no more than the beginnings of what a file has.
+        """
         others = [clean(text) for text in self.others.values()]
         hiding = Hiding(
-            names=[clean(" ".join(self.names))] + [text for text in others if not _has_digits(text)],
+            names=[clean(" ".join(self.names))],
+            others=[text for text in others if not _has_digits(text)],
             codes=[clean(self.id), *filter(_has_digits, others)],
             places=[clean(text) for text in self.places.values()],
             dates=[self.birth_date],
+            may_be_cut=may_be_cut,
         )
         return hiding.hide_in(value)
 

@@ -148,7 +148,7 @@ def names_without_identity(names: list[str], patient: Patient, keep_identity: bo
     """Lead names as a file has them; of those that are no usual ones, what identifies the patient is hidden."""
     if keep_identity or all(name in STANDARD_LEADS for name in names):
         return names
-    hidden = patient.hide_in(names)
+    hidden = patient.hide_in(names, may_be_cut=True)
     return [own if own in STANDARD_LEADS else name for own, name in zip(names, hidden)]
 
 
