@@ -28,6 +28,7 @@ DAMAGED = {
     "torn banner": "# a title\n# ---------\n",
     "double back-ticks": '"""Shape ' + "`" * 2 + '(B, L)."""\n',
     "role": '"""See :' + 'func:`load`."""\n',
+    "block": '"""Use it' + '::\n\n    load()\n"""\n',
     "placeholder": 'text = (\n    f"{name} is missing; "\n    f"give it."\n)\n',
     "cut string": 'text = (\n    "this sentence was "\n    "cut "\n    "behind a word."\n)\n',
     "pushed word": '"""Title.\n\n' + "word " * 20 + '\n    any\nof the paragraph.\n"""\n',
@@ -41,6 +42,7 @@ DAMAGED = {
 ANY_IS_MEANT = {
     "data/corpora/base.py:Corpus.__init__": "every corpus has options of its own class",
     "data/corpora/folder/labels.py:label_rule": "the options of the corpus that calls it, which imports this file",
+    "files.py:as_json": "JSON of the kind that went in",
     "models/base.py:ECGPreTrainedModel.__call__": "the output class of each model's forward",
     "models/registry.py:ECGMethod.extractor_class": "the extractors stand on a higher floor",
     "models/registry.py:ECGMethod.make_extractor": "the extractors stand on a higher floor",
@@ -48,7 +50,6 @@ ANY_IS_MEANT = {
     "pipelines/base.py:ECGPipeline.__call__": "one result, a list or an iterator, as in transformers",
     "data/streams.py:ShardStream.shuffle": "the signature of datasets",
     "training/classifier/job.py:Job.predict": "the answers of each kind of job",
-    "training/plan/settings.py:plain": "JSON of the kind that came in",
 }
 
 

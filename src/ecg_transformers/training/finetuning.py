@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ecg_transformers.files import as_json
 from ecg_transformers.hub.cards import write_card
 from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.training.arguments import FinetuningArguments
@@ -28,7 +29,7 @@ from ecg_transformers.training.classifier.scores import Evaluator
 from ecg_transformers.training.classifier.selection import Best, evaluation_steps
 from ecg_transformers.training.delineation.job import DelineationJob
 from ecg_transformers.training.loop import train
-from ecg_transformers.training.plan.settings import plain, resolve_schedule
+from ecg_transformers.training.plan.settings import resolve_schedule
 from ecg_transformers.training.process.signals import StopRequest
 from ecg_transformers.training.process.start import on_main_process, say, started
 from ecg_transformers.training.process.threads import fix_threads
@@ -274,7 +275,7 @@ def summarize(job: Job, first: SeedPlan, *others: SeedPlan) -> RunSummary:
         method=job.classifier.method.name,
         model_class=job.classifier.method.model_classes[job.classifier.role].__name__,
         dataset=job.train.facts,
-        recipe={"name": job.classifier.recipe_name, "stage": job.args.mode, **plain(vars(hyper))},
+        recipe={"name": job.classifier.recipe_name, "stage": job.args.mode, **as_json(vars(hyper))},
         arguments=vars(job.args),
         steps=sum(seed.total_steps for seed in seeds),
         epochs=first.total_steps / first.plan.steps_per_epoch,

@@ -23,12 +23,6 @@ def model_facts(class_name: str, config: ECGConfig) -> dict[str, Any]:
     return {"class": class_name, **{key: value for key, value in fields.items() if key not in _NOT_THE_MODEL}}
 
 
-def as_json(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """An identity as it is read back from a file, so that it can be compared with one."""
-    plain: dict[str, Any] = json.loads(json.dumps(identity, default=str))
-    return plain
-
-
 def check_identity(
     checkpoint: Checkpoint,
     identity: Mapping[str, Any],
