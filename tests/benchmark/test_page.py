@@ -71,11 +71,12 @@ def test_a_row_that_is_that_of_another_card_is_said(tmp_path):
 
 def test_a_report_of_its_own_form_gets_a_card_that_links_it():
     report = "# ECG-SL, recipe `tiny`\n\nIdea.\n\n## A\n\n### Here\n\n" + (
-        "| run | pre-training | leads | labels | macro F1 | macro AUROC |\n|---|---|---|---|---|---|\n"
-        "| x | none | II | 100% | 0.5 ± 0.1 [0.4, 0.6] | 0.7 ± 0.1 [0.6, 0.8] |\n"
+        "| run | pre-training | leads | labels | seeds | macro F1 | macro AUROC |\n|---|---|---|---|---|---|---|\n"
+        "| x | none | II | 100% | 3 | 0.5 ± 0.1 [0.4, 0.6] | 0.7 ± 0.1 [0.6, 0.8] |\n"
     )
     text = card_of_report(report, "reports/r.md", "ecg_sl", "### Here")
-    assert "| x | none | 100% | 0.5 | 0.7 |" in text
+    assert "| From scratch | 100% | 0.5 | 0.7 |" in text
+    assert "A. Leads: II. Means over 3 seeds" in text
     assert "[the report](reports/r.md)" in text
 
 

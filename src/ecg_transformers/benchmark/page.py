@@ -20,6 +20,7 @@ from ecg_transformers.training.errors import UsageError, run_command
 CELL = re.compile(r"\*\*(?P<mean>[-+\d.]+)\*\* \[(?P<low>[-+\d.]+), (?P<high>[-+\d.]+)\](?: \((?P<seeds>[^)]*)\))?")
 FIGURE = re.compile(r"[-+]?\d+\.\d+")  # what was measured; the sections that are folded away stay as they are
 TITLE = re.compile(r"^# (?P<title>.+), recipe `(?P<recipe>\w+)`, on (?P<dataset>\w+)$", re.MULTILINE)
+TRAINED = {"none": "From scratch", "both": "Pre-trained in both stages, fine-tuned"}
 FOLDED = ("Per class", "Pre-training", "Recipe", "Data", "How to make it again", "Protocol and limits")
 
 
@@ -134,17 +135,22 @@ def card_of_report(report: str, link: str, method: str, section: str) -> str:
     """
     head = report.partition("\n## ")[0].strip()
     title = re.search(r"^# (?P<title>.+), recipe `(?P<recipe>\w+)`$", head, re.MULTILINE)
-    part = report.partition(f"{section}\n")[2]
+    before, _, part = report.partition(f"{section}\n")
     rows = re.search(r"^\| run \|(?:.*\|\n)+", part, re.MULTILINE)
     if title is None or rows is None:
         raise ValueError(f"the report has no title, or no table of runs below {section!r}.")
     columns, _, *runs = map(_cells, rows[0].splitlines())
-    wanted = ("run", "pre-training", "labels", "macro F1", "macro AUROC")
-    table = [f"| {' | '.join(wanted)} |", "|---" * len(wanted) + "|"]
+    wanted = ("labels", "macro F1", "macro AUROC")
+    table = [f"| method | {' | '.join(wanted)} |", "|---" * (len(wanted) + 1) + "|"]
+    values: dict[str, str] = {}
     for run in runs:
         values = dict(zip(columns, run, strict=True))
-        table.append(f"| {' | '.join(values[name].partition(' ±')[0] for name in wanted)} |")
-    body = f"{head}\n\n## Results\n\n" + "\n".join(table)
+        cells = [TRAINED[values["pre-training"]], *(values[name].partition(" ±")[0] for name in wanted)]
+        table.append(f"| {' | '.join(cells)} |")
+    task = before.rpartition("\n## ")[2].partition("\n")[0]
+    about = f"{task}. Leads: {values['leads']}. Means over {values['seeds']} seeds, measured on a CPU. "
+    about += "For macro AUROC a guess scores one half, a perfect model one."
+    body = f"{head}\n\n## Results\n\n{about}\n\n" + "\n".join(table)
     body += f"\n\nIntervals, seeds, ablations, other tasks, pictures and limits: [the report]({link}).\n"
     return _front_matter(method, title["title"]) + _with_snippet(body, method, title["recipe"])
 
