@@ -151,6 +151,21 @@ def test_no_modules_import_each_other_in_a_circle():
     assert not sorted(module for module in above if any(module in above[other] for other in above[module]))
 
 
+def asserted_under_an_if(node, under=False):
+    """Lines of assertions that may never be reached; functions inside a test are looked at where they are called."""
+    for child in ast.iter_child_nodes(node):
+        if under and isinstance(child, ast.Assert):
+            yield child.lineno
+        if not isinstance(child, ast.FunctionDef):
+            yield from asserted_under_an_if(child, under or isinstance(child, ast.If))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("test_*.py")), ids=named)
+def test_no_assertion_of_a_test_stands_under_an_if(path):
+    functions = [n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.FunctionDef)]
+    assert [line for test in functions if test.name.startswith("test_") for line in asserted_under_an_if(test)] == []
+
+
 class _ImportedAtOnce(ast.NodeVisitor):
     """Names that a module imports when it is loaded: not in its functions, not for its types."""
 

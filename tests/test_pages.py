@@ -66,9 +66,8 @@ def test_every_command_of_a_page_is_one_that_there_is(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_every_import_of_a_page_is_there(page: Path) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    for node in ast.walk(ast.parse("\n".join(blocks))):
-        if isinstance(node, ast.ImportFrom):
-            assert all(hasattr(import_module(str(node.module)), name.name) for name in node.names), ast.unparse(node)
+    for node in (node for node in ast.walk(ast.parse("\n".join(blocks))) if isinstance(node, ast.ImportFrom)):
+        assert all(hasattr(import_module(str(node.module)), name.name) for name in node.names), ast.unparse(node)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
