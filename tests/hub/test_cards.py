@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from ecg_transformers.files import file_sha256
+from ecg_transformers.files import file_sha256, write_json
 from ecg_transformers.hub.cards import write_card
 from ecg_transformers.models.registry import get_method, list_methods
 
@@ -30,6 +30,12 @@ def folder_with(tmp_path, name, role="classification"):
     torch.manual_seed(0)
     method.model_classes[role](method.config_class(**method.tiny_config)).save_pretrained(tmp_path / name)
     return tmp_path / name
+
+
+def card_of(folder, run):
+    """The card of a folder whose training was described so."""
+    write_json(folder / "run.json", run)
+    return write_card(folder).read_text()
 
 
 def snippet_of(folder):
@@ -62,7 +68,7 @@ def test_a_card_holds_metrics_as_a_model_index(tmp_path):
     from huggingface_hub import ModelCard
 
     folder = folder_with(tmp_path, "st_mem")
-    write_card(folder, RUN)
+    card_of(folder, RUN)
     card = ModelCard.load(folder / "README.md")
     result = card.data.eval_results[0]
     assert (result.metric_type, result.metric_value, result.dataset_name) == ("macro_auroc", 0.85, "synthetic")
@@ -77,7 +83,7 @@ def test_a_metric_that_is_no_number_is_refused(tmp_path):
     bad["metrics"]["test"]["macro_auroc"]["mean"] = float("nan")
     before = (folder / "README.md").read_text()
     with pytest.raises(ValueError, match="macro_auroc"):
-        write_card(folder, bad)
+        card_of(folder, bad)
     assert (folder / "README.md").read_text() == before
 
 
@@ -116,8 +122,7 @@ def test_a_model_trained_further_carries_no_figures_of_its_parent(tmp_path):
 def test_a_card_says_how_its_weights_were_made(tmp_path):
     folder = folder_with(tmp_path, "st_mem")
     spent = {"mode": "linear", "label_fraction": 0.1, "weights_seed": 1, "records_seen": 4000, "cpu_seconds": 61.4}
-    write_card(folder, {**RUN, **spent})
-    card = (folder / "README.md").read_text()
+    card = card_of(folder, {**RUN, **spent})
     for words in ("linear", "10%", "those of seed 1", "4,000 records", "61 CPU seconds"):
         assert words in card
 
@@ -127,7 +132,6 @@ def test_a_test_set_too_small_to_judge_is_said(tmp_path, records, positives, sai
     folder = folder_with(tmp_path, "st_mem")
     run = json.loads(json.dumps(RUN))
     run["metrics"]["test"] |= {"n_records": records, "per_class": {"AF": {"support": positives}}}
-    write_card(folder, run)
-    card = (folder / "README.md").read_text()
+    card = card_of(folder, run)
     assert f"| AF | {positives} |" in card
     assert len(re.findall("too few to judge", card)) == said

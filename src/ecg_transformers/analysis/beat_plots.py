@@ -33,7 +33,6 @@ def plot_beats(
     *,
     start_s: float = 0.0,
     length_s: float = 10.0,
-    title: str = "",
 ) -> Figure:
     """The signal with its R peaks and beat windows above, the beats as the model gets them, on top of each other,
     below.
@@ -58,7 +57,7 @@ def plot_beats(
         above.axvspan((peak + begin) / rate, (peak + begin + length) / rate, color=BEAT_COLOUR, alpha=0.10, linewidth=0)
     above.plot(peaks / rate, signal[peaks], linestyle="none", marker="v", markersize=5, color=PEAK_COLOUR)
     above.set(xlim=(first / rate, last / rate), xlabel="time (s)", ylabel=f"{name} (mV)")
-    above.set_title(title or f"{record.record_id}: {peaks.size} beats in {length_s:g} s")
+    above.set_title(f"{record.record_id}: {peaks.size} beats in {length_s:g} s")
     beats = prepared.beats[shown, lead]
     axis = _beat_axis(extractor)
     below.plot(axis, beats.T, color=BEAT_COLOUR, alpha=0.35, linewidth=0.7)

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
@@ -20,24 +20,11 @@ LIMITS = (
 )
 
 
-class Described(Protocol):
-    """What training says of itself."""
-
-    def to_dict(self) -> dict[str, Any]: ...
-
-
-def write_card(
-    directory: str | Path,
-    summary: Mapping[str, Any] | Described | None = None,
-    *,
-    model_name: str | None = None,
-) -> Path:
-    """Render `README.md` of a checkpoint folder.
+def write_card(directory: str | Path) -> Path:
+    """Render `README.md` of a checkpoint folder; its name is the folder's, in a temporary folder the class's.
 
     Args:
-        directory: holds `config.json`; `run.json` is read when no summary is given.
-        summary: what training did (an object with `to_dict` or a mapping); None for an untrained or converted model.
-        model_name: name in the card; the folder's name when not given (the class's name in a temporary folder).
+        directory: holds `config.json`, and `run.json` where a training made the weights.
 
     Raises:
         ValueError: when the folder holds no model, or a metric is not a finite number.
@@ -46,11 +33,12 @@ def write_card(
     if not (folder / "config.json").is_file():
         raise ValueError(f"{folder} holds no config.json, so there is no model to write a card for.")
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    run = _run_description(folder, summary)
+    path = folder / "run.json"
+    run: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     method = get_method(config["model_type"]).with_variant(config.get("variant"))
     kind = (config.get("architectures") or [method.title])[0]
     temporary = folder.resolve().name.startswith((".", "tmp"))  # saved here, to be moved or uploaded
-    name = model_name or (kind if temporary else folder.resolve().name)
+    name = kind if temporary else folder.resolve().name
     reference = "." if temporary else folder.as_posix()
     card = ModelCard.from_template(
         _front_matter(method, config, run, name),
@@ -73,13 +61,6 @@ def write_card(
     )
     write_text(folder / "README.md", f"{card}\n")
     return folder / "README.md"
-
-
-def _run_description(folder: Path, summary: Any) -> dict[str, Any]:
-    if summary is not None:
-        return dict(summary.to_dict() if hasattr(summary, "to_dict") else summary)
-    path = folder / "run.json"
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
 def _task(config: Mapping[str, Any]) -> str:

@@ -49,9 +49,9 @@ class Checkpoint:
         """The tensors of one of its safetensors files, on the CPU."""
         return load_file(self.path / name)
 
-    def json(self, name: str = STATE) -> dict[str, Any]:
-        """One of its JSON files."""
-        content: dict[str, Any] = json.loads((self.path / name).read_text(encoding="utf-8"))
+    def json(self) -> dict[str, Any]:
+        """What it says of the run: `trainer_state.json`."""
+        content: dict[str, Any] = json.loads((self.path / STATE).read_text(encoding="utf-8"))
         return content
 
     def holds(self, name: str) -> bool:
