@@ -14,7 +14,7 @@ from ecg_transformers.cli import build_parser
 from ecg_transformers.training.arguments import FinetuningArguments, PretrainingArguments, parse_arguments
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "examples/README.md")]
 PAGES += sorted(path for folder in ("docs", "model_cards") for path in (ROOT / folder).rglob("*.md"))
 TRAINING = {"pretrain": PretrainingArguments, "finetune": FinetuningArguments}
 TRAINING |= {"examples/pretrain.py": PretrainingArguments, "examples/finetune_classification.py": FinetuningArguments}

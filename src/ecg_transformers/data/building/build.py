@@ -233,8 +233,7 @@ def _identity(corpus: Corpus, plan: CorpusPlan, shards: Sequence[Shard]) -> dict
         "task_kind": plan.task_kind,
         "shards": [dataclasses.asdict(shard) for shard in shards],
     }
-    plain_data: dict[str, Any] = as_json(identity)
-    return plain_data
+    return as_json(identity)
 
 
 def _check_identity(store: Store, identity: dict[str, Any]) -> None:
