@@ -118,6 +118,8 @@ def test_predict_and_plot_show_the_waves(model, tmp_path, capsys):
     assert main(["predict", record, "--model", model, "--waves", "-o", str(tmp_path / "waves.csv")]) == 0
     table = pd.read_csv(tmp_path / "waves.csv")
     assert {"file", "PR_ms", "PR_ms_sd", "PR_beats", "QTcF_ms", "rate_per_min", "refused"} <= set(table)
+    figures = table.select_dtypes("number")
+    assert figures.equals(figures.round(2))
     assert main(["predict", record, "--model", model, "--waves", "--top_k", "1"]) == 2
     assert "--top_k has no meaning" in capsys.readouterr().err
     assert main(["plot", record, "-o", str(tmp_path / "waves.png"), "--waves", model]) == 0
