@@ -99,6 +99,28 @@ class _Selection:
     def __getitem__(self, index: int) -> Any:
         return self.records[self.indices[index]]
 
+    def stored(self, index: int) -> Any:
+        return stored_record(self.records, self.indices[index])
+
+
+def stored_record(records: Records, index: int) -> Any:
+    """A record as it is stored, int16, where the records can tell it so."""
+    stored = getattr(records, "stored", None)
+    return records[index] if stored is None else stored(index)
+
+
+@dataclass(frozen=True)
+class StoredRecords:
+    """The records of a split as they are stored."""
+
+    records: Records
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Any:
+        return stored_record(self.records, index)
+
 
 def longest_record(split: Split) -> float | None:
     """Seconds of the longest record; None where the records cannot tell without being read."""
