@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from ecg_transformers.data.corpora import make_corpus
 from ecg_transformers.data.corpora.mimic_iv_ecg import joined_report, label_bits, measured
 from ecg_transformers.data.corpora.shared.packaged import packaged_table
 from ecg_transformers.data.errors import DuplicateRecordError, ECGDataError
@@ -115,6 +116,17 @@ def test_reports_are_joined_over_blank_lines_and_by_study(mimic, rows_of):
     assert rows["40000125"]["labels"] == ["Atrial fibrillation", "Poor data quality"]
     assert rows["40000126"]["labels"] == ["Infarction"]
     assert rows["40000124"]["labels"] == []
+
+
+def test_records_without_a_report_are_told(tmp_path, layouts):
+    """A table that was cut at the end of a line looks whole."""
+    write_corpus(tmp_path, layouts, [(10000099, 40000123 + k, layouts.microvolts(k, 500)) for k in range(3)])
+    rows = [measurement_row(10000099, 40000123 + k, {0: "Sinus rhythm"}) for k in range(3)]
+    for kept in (3, 2):
+        layouts.write_table(tmp_path / "machine_measurements.csv", rows[:kept])
+        said = [text for text in make_corpus("mimic_iv_ecg", tmp_path).plan().warnings if "no row" in text]
+        assert len(said) == 3 - kept
+    assert said[0].startswith("1 of 3 records have no row in machine_measurements.csv")
 
 
 @pytest.mark.parametrize(
