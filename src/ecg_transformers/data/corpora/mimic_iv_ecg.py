@@ -265,13 +265,13 @@ class MIMICIVECGCorpus(Corpus):
             labels,
             int(studies.folds[index]),
             {},
-            {"row": index},
+            {"index": index},
         )
 
     def rows(self, item: Item, plan: CorpusPlan) -> Iterator[dict[str, Any]]:
         assert item.path is not None
         digital = read_digital(item.path, root=self.data_dir, limits=self.limits)
-        index = item.hints["row"]
+        index = item.hints["index"]
         metadata: dict[str, Any] = {"age": None, "sex": None}
         person = self._people.get(int(self._studies.subject[index]))
         if person is not None:

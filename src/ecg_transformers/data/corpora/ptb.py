@@ -91,6 +91,7 @@ class PTBCorpus(ChallengeCorpus):
     )
     options_class = PTBOptions
     sources = ("ptb",)
+    code_version = 4  # since then RECORDS tells the patients of a flat copy
 
     def plan(self) -> CorpusPlan:
         paths = [path for path in walk_files(self.data_dir, ".hea") if _RECORD.match(path.stem)]
@@ -99,7 +100,9 @@ class PTBCorpus(ChallengeCorpus):
         if form != "original":
             return self._only_labelled(self.challenge_plan())
         items, skipped, unknown = [], [], Counter[str]()
-        patients = {} if all(_PATIENT.match(path.parent.name) for path in paths) else self._listed_patients()
+        flat = not all(_PATIENT.match(path.parent.name) for path in paths)
+        lists = find_files(self.data_dir, ["RECORDS"]) if flat else []
+        patients = self._listed_patients(lists)
         for path in paths:
             try:
                 comments = read_comments(path, self.data_dir, self.limits)
@@ -132,12 +135,11 @@ class PTBCorpus(ChallengeCorpus):
             found = Counter(_published_name(item.metadata["diagnosis"]) for item in items)
             found["patients"] = len({item.patient_id for item in items})
             compare_counts(plan, found, {**published, "patients": PATIENTS}, "ptb")
-        plan.files = [item.path.with_suffix(".xyz") for item in items if item.path]
+        plan.files = [*lists, *(item.path.with_suffix(".xyz") for item in items if item.path)]
         return self._only_labelled(plan)
 
-    def _listed_patients(self) -> dict[str, str]:
+    def _listed_patients(self, lists: list[Path]) -> dict[str, str]:
         """Patients by record, as the publisher's list of paths has them: a flat copy has lost the folders."""
-        lists = find_files(self.data_dir, ["RECORDS"])
         texts = [read_bytes(path, self.limits.max_header_bytes, self.data_dir).decode("latin-1") for path in lists]
         found = filter(None, map(_LISTED.search, "\n".join(texts).splitlines()))
         return {match[2]: match[1] for match in found}
