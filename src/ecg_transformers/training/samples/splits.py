@@ -267,8 +267,6 @@ def _source(args: DataArguments, task: str | None) -> tuple[list[str], Any, dict
     folders = _list(args.data_dir or "")
     if not names:
         raise UsageError("--dataset is empty: name a corpus, e.g. ptb_xl, folder or synthetic.")
-    if len(names) > 1 and len(folders) > 1 and len(folders) != len(names):
-        raise UsageError(f"--data_dir names {len(folders)} folders for {len(names)} corpora; give one, or one each.")
     # one folder may hold a comma in its name; several are only meant with several corpora
     data_dir: Any = (args.data_dir or None) if len(names) == 1 else (folders if len(folders) > 1 else args.data_dir)
     return names, data_dir, options
