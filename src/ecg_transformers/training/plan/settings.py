@@ -191,6 +191,22 @@ def resolve_schedule(hyper: StageRecipe, total_steps: int, steps_per_epoch: int,
     )
 
 
+def settings_as_used(
+    hyper: StageRecipe, config: Mapping[str, Any], schedule: Schedule, plan: BatchPlan
+) -> dict[str, Any]:
+    """The recipe as a run took it, for its record: batch, length, learning rate, warm-up and config are those of the run."""
+    changes = {
+        "batch_size": plan.global_batch_size,
+        "lr": schedule.lr,
+        "max_steps": schedule.total_steps,
+        "warmup_steps": schedule.warmup_steps,
+        "config": {key: config.get(key, value) for key, value in hyper.config.items()},
+    }
+    in_other_words = ("base_lr", "epochs", "max_steps_by_fraction", "warmup_epochs", "warmup_fraction")
+    used = {**vars(hyper), **dict.fromkeys(in_other_words), **changes}
+    return {key: value for key, value in plain(used).items() if value not in (None, {}, [])}
+
+
 def _warmup(hyper: StageRecipe, total_steps: int, steps_per_epoch: int) -> float:
     if hyper.warmup_steps is None and hyper.warmup_epochs is None:
         return hyper.warmup_fraction * total_steps
