@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 $(HF_TESTS): $(STAMP) tests/common/fetch_common_tests.py
 	$(BIN)/python tests/common/fetch_common_tests.py
 
-demo: setup ## Pre-train, fine-tune, compare and plot ST-MEM on synthetic ECGs (ten minutes on two cores).
+demo: setup ## Pre-train, fine-tune, compare and plot ST-MEM on synthetic ECGs (about eight minutes on two cores).
 	$(BIN)/python examples/demo.py --output_dir demo_output
 
 test: lint $(HF_TESTS) ## Lint, types, import contracts, and all tests.

@@ -14,7 +14,7 @@ every fine-tuning run.
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from ecg_transformers.training.arguments import FinetuningArguments, parse_argum
 from ecg_transformers.training.errors import run_command
 
 STARTS = {"pre-trained": "finetune", "random weights": "scratch"}
-FIGURES = ("f1", "mean_ms", "sd_ms")
+Rows = Sequence[Sequence[str]]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -117,57 +117,64 @@ def classical_figures(records: RecordTable, method: str, source: str, leads: str
 
 
 def tables(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """By wave for every method, then by lead the F1 of every wave."""
+    """For every method F1 and errors by border and by lead, and the intervals: one figure, or mean ± SD, a cell."""
     records = next(iter(results.values()))["n_records"]
-    head = [f"{wave} {edge}" for wave in WAVES for edge in ("onset", "offset")]
-    lines = [
-        f"{records} unseen subjects, all leads together: F1 within 150 ms, then mean ± SD of the error in ms "
-        "(below 0: too early). No entry: the method does not give that border.",
-        "",
-        f"| method | macro F1 | {' | '.join(head)} |",
-        "|---" * (len(head) + 2) + "|",
-    ]
-    for name, figures in results.items():
-        cells = [_cell(figures["waves"][wave][edge]) for wave in WAVES for edge in ("onset", "offset")]
-        lines.append(f"| {name} | {_number(figures['macro_f1']['mean'])} | {' | '.join(cells)} |")
-    lines += ["", "By lead: F1 of onset / offset of P, QRS, T."]
+    borders = [(wave, edge) for wave in WAVES for edge in ("onset", "offset")]
+    head = [f"{wave} {edge}" for wave, edge in borders]
     leads = list(dict.fromkeys(lead for figures in results.values() for lead in figures["leads"]))
-    lines += ["", f"| method | {' | '.join(leads)} |", "|---" * (len(leads) + 1) + "|"]
-    for name, figures in results.items():
-        lines.append(f"| {name} | {' | '.join(_by_lead(figures['leads'].get(lead)) for lead in leads)} |")
-    lines += ["", "By lead: SD of the error of onset / offset of P, QRS, T, in ms."]
-    lines += ["", f"| method | {' | '.join(leads)} |", "|---" * (len(leads) + 1) + "|"]
-    for name, figures in results.items():
-        lines.append(f"| {name} | {' | '.join(_by_lead(figures['leads'].get(lead), 'sd_ms') for lead in leads)} |")
-    lines += [
-        "",
-        "Intervals of a record (medians over beats and leads) less those of the expert's marks, mean ± SD in ms, the "
-        "rate in beats a minute; then for how many records both give it, of those for which the marks do.",
+
+    def by_border(show: Callable[[Mapping[str, Any]], str]) -> Rows:
+        return [
+            [name, *(show(figures["waves"][wave][edge]) for wave, edge in borders)] for name, figures in results.items()
+        ]
+
+    def by_lead(show: Callable[[Mapping[str, Any]], str]) -> Rows:
+        return [
+            [
+                name,
+                f"{wave} {edge}",
+                *(show(figures["leads"][lead][wave][edge]) if lead in figures["leads"] else "" for lead in leads),
+            ]
+            for name, figures in results.items()
+            for wave, edge in borders
+        ]
+
+    def intervals(show: Callable[[Mapping[str, Any]], str]) -> Rows:
+        return [[name, *(show(figures["intervals"][kind]) for kind in UNITS)] for name, figures in results.items()]
+
+    f1 = [[name, _number(results[name]["macro_f1"]["mean"]), *cells] for name, *cells in by_border(_f1)]
+    parts = [
+        f"{records} unseen subjects, all leads together: F1 within 150 ms.",
+        _table(["method", "macro F1", *head], f1),
+        "Mean ± SD of the error in ms (below 0: too early).",
+        _table(["method", *head], by_border(_error)),
+        "By lead: F1.",
+        _table(["method", "border", *leads], by_lead(_f1)),
+        "By lead: SD of the error in ms.",
+        _table(["method", "border", *leads], by_lead(lambda edge: _whole(edge["sd_ms"]))),
+        "Rate and intervals of a record (medians over beats and leads) less those of the expert's marks: mean ± SD in "
+        "ms, the rate in beats a minute.",
+        _table(["method", *UNITS], intervals(_interval)),
+        "For how many records both give it, of those for which the marks do.",
+        _table(["method", *UNITS], intervals(lambda figures: f"{figures['both']} of {figures['reference']}")),
     ]
-    lines += ["", f"| method | {' | '.join(UNITS)} |", "|---" * (len(UNITS) + 1) + "|"]
-    for name, figures in results.items():
-        lines.append(f"| {name} | {' | '.join(_interval(figures['intervals'][kind]) for kind in UNITS)} |")
-    return "\n".join(lines) + "\n"
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(head: Sequence[str], rows: Rows) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
+
+
+def _f1(edge: Mapping[str, Any]) -> str:
+    return _number(edge["f1"]) if edge["detected"] else ""  # the method does not give that border
+
+
+def _error(edge: Mapping[str, Any]) -> str:
+    return "" if edge["sd_ms"] is None else f"{edge['mean_ms']:+.0f} ± {edge['sd_ms']:.0f}"
 
 
 def _interval(figures: Mapping[str, Any]) -> str:
-    known = f"{figures['both']} of {figures['reference']}"
-    return known if figures["sd"] is None else f"{figures['mean']:+.1f} ± {figures['sd']:.1f}, {known}"
-
-
-def _cell(edge: Mapping[str, Any]) -> str:
-    if not edge["detected"]:
-        return ""
-    spread = "" if edge["sd_ms"] is None else f", {edge['mean_ms']:+.0f} ± {edge['sd_ms']:.0f}"
-    return f"{_number(edge['f1'])}{spread}"
-
-
-def _by_lead(waves: Mapping[str, Any] | None, figure: str = "f1") -> str:
-    if waves is None:
-        return ""
-    show = _number if figure == "f1" else _whole
-    pairs = ([show(waves[wave][edge][figure]) for edge in ("onset", "offset")] for wave in WAVES)
-    return ", ".join("/".join(pair) for pair in pairs)
+    return "" if figures["sd"] is None else f"{figures['mean']:+.1f} ± {figures['sd']:.1f}"
 
 
 def _number(value: float | None) -> str:

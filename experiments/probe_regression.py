@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import AutoFeatureExtractor, AutoModel, AutoModelForPreTraining, HfArgumentParser
+from transformers import AutoFeatureExtractor, AutoModel, AutoModelForPreTraining
 
 import ecg_transformers as ecg
 from ecg_transformers.data.fingerprint import dataset_fingerprint
@@ -34,7 +34,7 @@ from ecg_transformers.evaluation.statistics import (
 )
 from ecg_transformers.models.registry import get_method
 from ecg_transformers.signal.beats import detect_r_peaks
-from ecg_transformers.training.arguments import parse_overrides
+from ecg_transformers.training.arguments import parse_arguments, parse_overrides
 from ecg_transformers.training.errors import UsageError, run_command, usage_errors
 from ecg_transformers.training.plan.randomness import seed_global_generators
 
@@ -71,8 +71,7 @@ class RegressionArguments:
 
 
 def main() -> None:
-    parser = HfArgumentParser(RegressionArguments, description="Regress a number from frozen features.")
-    (args,) = parser.parse_args_into_dataclasses()
+    args = parse_arguments(RegressionArguments, "Regress a number from frozen features.")
     metrics = regress(args)
     for name, entry in metrics["test"]["mae"].items():
         low, high = entry["ci95"]

@@ -12,6 +12,7 @@ import pytest
 from support.text_damage import damage
 
 from ecg_transformers.models.registry import list_methods
+from ecg_transformers.registration import HOLDS_CLASSES
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "ecg_transformers"
@@ -28,6 +29,7 @@ DAMAGED = {
     "torn banner": "# a title\n# ---------\n",
     "double back-ticks": '"""Shape ' + "`" * 2 + '(B, L)."""\n',
     "role": '"""See :' + 'func:`load`."""\n',
+    "block": '"""Use it' + '::\n\n    load()\n"""\n',
     "placeholder": 'text = (\n    f"{name} is missing; "\n    f"give it."\n)\n',
     "cut string": 'text = (\n    "this sentence was "\n    "cut "\n    "behind a word."\n)\n',
     "pushed word": '"""Title.\n\n' + "word " * 20 + '\n    any\nof the paragraph.\n"""\n',
@@ -41,6 +43,7 @@ DAMAGED = {
 ANY_IS_MEANT = {
     "data/corpora/base.py:Corpus.__init__": "every corpus has options of its own class",
     "data/corpora/folder/labels.py:label_rule": "the options of the corpus that calls it, which imports this file",
+    "files.py:as_json": "JSON of the kind that went in",
     "models/base.py:ECGPreTrainedModel.__call__": "the output class of each model's forward",
     "models/registry.py:ECGMethod.extractor_class": "the extractors stand on a higher floor",
     "models/registry.py:ECGMethod.make_extractor": "the extractors stand on a higher floor",
@@ -48,7 +51,6 @@ ANY_IS_MEANT = {
     "pipelines/base.py:ECGPipeline.__call__": "one result, a list or an iterator, as in transformers",
     "data/streams.py:ShardStream.shuffle": "the signature of datasets",
     "training/classifier/job.py:Job.predict": "the answers of each kind of job",
-    "training/plan/settings.py:plain": "JSON of the kind that came in",
 }
 
 
@@ -147,6 +149,40 @@ def test_no_modules_import_each_other_in_a_circle():
     graph = grimp.build_graph("ecg_transformers")
     above = {module: graph.find_upstream_modules(module) for module in graph.modules}
     assert not sorted(module for module in above if any(module in above[other] for other in above[module]))
+
+
+class _ImportedAtOnce(ast.NodeVisitor):
+    """Names that a module imports when it is loaded: not in its functions, not for its types."""
+
+    def __init__(self, path):
+        self.names = set()
+        self.visit(ast.parse(path.read_text(encoding="utf-8")))
+
+    def visit_FunctionDef(self, node):
+        pass
+
+    def visit_If(self, node):
+        if "TYPE_CHECKING" not in ast.unparse(node.test):
+            self.generic_visit(node)
+
+    def visit_Import(self, node):
+        self.names |= {name.name for name in node.names}
+
+    def visit_ImportFrom(self, node):
+        self.names |= {node.module, *(f"{node.module}.{name.name}" for name in node.names)}
+
+
+def test_whatever_is_imported_first_transformers_is_loaded_before_it():
+    """Loading transformers registers our classes: a module that does so when half loaded itself would be asked for them."""
+    modules = {".".join(path.relative_to(SOURCE.parent).with_suffix("").parts): path for path in FILES}
+    imports = {name.removesuffix(".__init__"): _ImportedAtOnce(path).names for name, path in modules.items()}
+    needs = {name for name, found in imports.items() if any(word.split(".")[0] == "transformers" for word in found)}
+    while more := {name for name, found in imports.items() if found & needs} - needs:
+        needs |= more
+    rooms = ("models", "features", "pipelines", "hub")
+    held = {name for name in needs if name.startswith(tuple(f"ecg_transformers.{room}." for room in rooms))}
+    assert len(held) > 50
+    assert {name for name in held if not HOLDS_CLASSES.match(name)} == set()
 
 
 def test_the_floors_are_kept_by_every_module_the_command_line_included():

@@ -243,6 +243,20 @@ def test_hiding_is_linear_in_names_and_text_and_too_many_names_withhold_the_text
     assert ("Sinus" in hidden[0], "Quellmann" in hidden[0]) == (count == 1000, False)
 
 
+FURTHER_IDS = """
+StudyID AdmissionID ServiceEpisodeID MedicalRecordLocator InsurancePlanIdentification ReferringPhysicianTelephoneNumbers
+OrderCallbackPhoneNumber RequestedProcedureID ScheduledProcedureStepID PerformedProcedureStepID ClinicalTrialSubjectID
+PlacerOrderNumberImagingServiceRequest FillerOrderNumberImagingServiceRequest ClinicalTrialSubjectReadingID
+SpecimenAccessionNumber
+"""
+FURTHER_PLACES = """
+InstitutionAddress ReferringPhysicianAddress RegionOfResidence CountryOfResidence CurrentPatientLocation
+PatientInstitutionResidence ScheduledPatientInstitutionResidence StationName PerformedStationName ScheduledStationName
+PerformedLocation ScheduledProcedureStepLocation RequestedProcedureLocation RequestingService IssuerOfPatientID
+OrderEntererLocation ClinicalTrialSiteName
+"""
+
+
 def test_who_is_named_anywhere_in_a_dicom_file_is_hidden_in_its_texts(hospital, tmp_path):
     """The attributes of the basic profile of DICOM PS3.15, of persons (PN) all, nested ones too."""
     pydicom = pytest.importorskip("pydicom", reason="hospital formats need the extra [clinical]")
@@ -259,6 +273,8 @@ def test_who_is_named_anywhere_in_a_dicom_file_is_hidden_in_its_texts(hospital, 
         "NameOfPhysiciansReadingStudy": "Wolkenstein^Oswald",
         "DeviceSerialNumber": "SN98765",
     }
+    told |= {keyword: f"OTHER-{number:03}-ID" for number, keyword in enumerate(FURTHER_IDS.split())}
+    told |= {keyword: f"Haus {number:03} Weiher" for number, keyword in enumerate(FURTHER_PLACES.split())}
     item = pydicom.Dataset()
     item.PatientID, item.PersonName = "NESTED-4242", "Hohenfels^Burkhart"
     texts = [text.replace("^", " ") for text in (*told.values(), item.PatientID, str(item.PersonName))]

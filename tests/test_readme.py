@@ -116,10 +116,3 @@ def test_every_test_that_backs_a_promise_exists():
         text = (ROOT / path).read_text(encoding="utf-8")
         assert function, path
         assert f"def {function}(" in text, function
-
-
-def test_every_link_to_a_file_leads_somewhere():
-    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
-        text = page.read_text(encoding="utf-8")
-        for target in re.findall(r"\]\(((?!http)[^)#]+)\)", text):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 
 @contextmanager
@@ -118,6 +119,17 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 def write_json(path: str | os.PathLike[str], value: object) -> None:
     """Write a value as JSON with sorted keys, in one step."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def as_json(value: object) -> Any:
+    """A value as it is read back from a JSON file, so that it can be compared with one."""
+    return json.loads(json.dumps(value, default=str))
+
+
+def plain(value: object) -> object:
+    """What JSON has no form for (`json.dumps(…, default=plain)`): arrays and their scalars by value, else as text."""
+    listing = getattr(value, "tolist", None)
+    return str(value) if listing is None else listing()
 
 
 @contextmanager

@@ -19,7 +19,8 @@ from types import ModuleType
 # modules that registering loads, directly or through others: a method's folder but for its registry entry, and the rooms
 # that hold extractors, cards and pipelines
 HOLDS_CLASSES = re.compile(
-    r"ecg_transformers\.(features\.(?!checking$)|hub\.|pipelines\.|models\.(auto$|base$|classification$|leads$|outputs$|\w+\.(?!method$)))"
+    r"ecg_transformers\.(features\.(?!checking$)|hub\.|pipelines\."
+    r"|models\.(auto$|base$|classification$|config$|leads$|outputs$|refusals$|\w+\.(?!method$)))"
 )
 
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from ecg_sl_figures import main
 
 import ecg_transformers as ecg
 from ecg_transformers.analysis.beat_plots import (
     abnormal_weight_ratio,
     attention_entropy,
-    main,
     plot_attention,
     plot_beat_saliency,
     plot_beats,

@@ -40,6 +40,15 @@ def snippet_of(folder):
 def test_the_snippet_of_a_card_runs(tmp_path, name, capsys):
     exec(snippet_of(folder_with(tmp_path, name)), {"__name__": "card"})
     assert "LABEL_0" in capsys.readouterr().out
+    exec(snippet_of(folder_with(tmp_path / "encoder", name, "base")), {"__name__": "card"})
+    assert "torch.Size([1, " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", [n for n in list_methods() if "token_classification" in get_method(n).model_classes])
+def test_the_snippet_of_a_card_finds_waves(tmp_path, name, capsys):
+    exec(snippet_of(folder_with(tmp_path, name, "token_classification")), {"__name__": "card"})
+    leads = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.endswith("]")]
+    assert leads[:2] == ["I", "II"]
 
 
 def test_the_snippet_of_a_card_runs_as_it_stands_in_a_fresh_process(tmp_path):

@@ -1,6 +1,7 @@
 """`load_checkpoint`: names, brought files, folders, files, the Hub; what is not there or does not fit is one sentence."""
 
 import os
+import shutil
 import subprocess
 import sys
 from importlib import util
@@ -11,7 +12,7 @@ import torch
 from safetensors.torch import save, save_file
 
 import ecg_transformers as ecg
-from ecg_transformers.hub.official.cache import cache_size, check_sizes, clear_converted, converted_root
+from ecg_transformers.hub.official.cache import cache_size, check_sizes, converted_root
 from ecg_transformers.hub.official.fetch import official_root
 from tests.support.xecg_files import published_layout, small_model
 
@@ -53,7 +54,7 @@ def test_a_brought_file_is_converted_once_and_loaded_from_the_cache_afterwards(b
     assert (folder / "model.safetensors").stat().st_mtime_ns == before
     assert torch.equal(again(x).pooler_output, expected(x).pooler_output)
     assert cache_size() > 0
-    clear_converted("xecg")
+    shutil.rmtree(converted_root() / "xecg")
     assert cache_size() == 0
 
 

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
+from support.official_names import official_ecg_jepa
 from torch import Tensor
 
 from ecg_transformers.layers import cross_pattern_attention as leaf
-from ecg_transformers.models.ecg_jepa.convert_ecg_jepa import convert_ecg_jepa, official_ecg_jepa
+from ecg_transformers.models.ecg_jepa.convert_ecg_jepa import convert_ecg_jepa
 from ecg_transformers.models.ecg_jepa.modeling_ecg_jepa import (
     ECGJEPAForPreTraining,
     ECGJEPAForSequenceClassification,

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ecg_transformers.hub.official.fetch import official_root
 from ecg_transformers.models.checkpoints import Checkpoint, get_checkpoint
-from ecg_transformers.models.ecg_jepa.convert_ecg_jepa import official_ecg_jepa
 from ecg_transformers.models.registry import get_method
 from tests.support import net1d_files, xecg_files
+from tests.support.official_names import official_ecg_jepa
 
 _TRANSFORMER = {"num_hidden_layers": 1, "intermediate_size": 48}
 _CONVOLUTIONS = {"conv_dim": [8] * 5, "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 4}

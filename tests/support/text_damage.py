@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 BANNER = re.compile(r"^\s*#\s*[-=#*]{3,}")
-REST = re.compile(r"(?<!`)`{2}(?!`)|:(?:class|func|meth|mod|attr|data|exc|ref):`")
+REST = re.compile(r"(?<!`)`{2}(?!`)|:(?:class|func|meth|mod|attr|data|exc|ref):`|^[^#=\[]*\w:{2}$")
 LONG_LINE, SHORT_LINE = 90, 16  # a line below the first that is shorter than the second was pushed there
 SHORT_PIECE = 12  # the same of a string that is joined from several
 

@@ -21,7 +21,7 @@ class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescription
     """Defaults are shown where there is one; the example keeps its line."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default in (None, False) else super()._get_help_string(action)
+        return super()._get_help_string(action) if action.default else action.help
 
 
 def add_verb(verbs: Verbs, name: str, text: str, example: str) -> argparse.ArgumentParser:

@@ -211,16 +211,6 @@ def find_overlap(a: ContentFingerprints, b: ContentFingerprints) -> list[Pair]:
     return sorted(pairs, key=lambda pair: (pair.record_b, pair.distance, pair.record_a))
 
 
-def find_duplicates(a: ContentFingerprints) -> list[Pair]:
-    """Pairs of different records of one set with the same content."""
-    order = {(source, record): index for index, (source, record) in enumerate(zip(a.sources, a.record_ids))}
-    return [
-        pair
-        for pair in find_overlap(a, a)
-        if order[(pair.source_a, pair.record_a)] < order[(pair.source_b, pair.record_b)]
-    ]
-
-
 def _close_leads(a: ContentFingerprints, b: ContentFingerprints, name: str) -> Iterable[tuple[int, int, int]]:
     """Records whose lead of this name differs in few bits."""
     rows_a, slots_a = np.nonzero(a.leads == name)

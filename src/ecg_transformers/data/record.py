@@ -1,7 +1,7 @@
 """One record in memory, one row in a dataset: the schema that every reader and every corpus shares.
 
 A record in memory is `ECGRecord`: float32 millivolt, `(T, L)`. A record at rest is a row with the samples as
-little-endian int16, time-major `(T, L)`, and per lead a gain and an offset::
+little-endian int16, time-major `(T, L)`, and per lead a gain and an offset:
 
     millivolt = (digital - offset) / gain          digital -32768 = no value (NaN)
 
@@ -48,6 +48,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ecg_transformers.data.errors import DuplicateLeadError, HeaderError, LabelError, SignalError
+from ecg_transformers.files import plain
 from ecg_transformers.signal.leads import canonical_in_file, canonical_lead
 
 if TYPE_CHECKING:
@@ -273,7 +274,7 @@ class DigitalRecord:
             "task_kind": task_kind,
             "fold": fold,
             "source": self.source,
-            "metadata": json.dumps(self.metadata, sort_keys=True, ensure_ascii=False, default=_plain),
+            "metadata": json.dumps(self.metadata, sort_keys=True, ensure_ascii=False, default=plain),
             **{name: _as_list(annotations.get(name)) for name in ANNOTATION_COLUMNS},
         }
 
@@ -466,8 +467,3 @@ def _units_of(metadata: Mapping[str, Any]) -> str:
 
 def _as_list(values: Any) -> list | None:
     return None if values is None else np.asarray(values).tolist()
-
-
-def _plain(value: Any) -> Any:
-    """numpy scalars and arrays as JSON."""
-    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else str(value)

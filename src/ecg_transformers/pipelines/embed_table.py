@@ -21,7 +21,7 @@ from ecg_transformers.data.corpora import CORPORA
 from ecg_transformers.data.corpora.folder.files import records_of
 from ecg_transformers.data.loading import load_ecg_dataset
 from ecg_transformers.data.prepared import is_prepared
-from ecg_transformers.files import QuietFile, replacing, write_json
+from ecg_transformers.files import QuietFile, as_json, replacing, write_json
 from ecg_transformers.pipelines.embed import Encoder, Prepared, mean_vector
 
 if TYPE_CHECKING:
@@ -260,7 +260,7 @@ class Parts:
     def __init__(self, table: Path, settings: Mapping[str, Any], schema: pa.Schema) -> None:
         self.table = table
         self.folder = table.with_name(f"{table.name}.parts")
-        self.settings = json.loads(json.dumps(dict(settings), default=str))
+        self.settings = as_json(dict(settings))
         self.schema = schema
         self._rows: Rows = []
         self._records = 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,8 +72,3 @@ def score_beats(reference: ArrayLike, detected: ArrayLike, tolerance: float) -> 
     """Counts of one record; add the scores of several records to pool them."""
     matched, _ = match_beats(reference, detected, tolerance)
     return BeatScore(matched.size, np.asarray(reference).size, np.asarray(detected).size)
-
-
-def pool_scores(scores: Iterable[BeatScore]) -> BeatScore:
-    """The pooled score of many records (sums of counts)."""
-    return sum(scores, BeatScore(0, 0, 0))

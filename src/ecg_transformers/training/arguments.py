@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping
@@ -239,12 +240,19 @@ def parse_arguments(cls: type[T], description: str, arguments: list[str] | None 
     Raises:
         UsageError: an option that does not exist, with the nearest one that does.
     """
-    parser = HfArgumentParser(cls, description=description, **shown)
+    parser = HfArgumentParser(cls, description=description, formatter_class=_Formatter, **shown)
     args, rest = parser.parse_args_into_dataclasses(args=arguments, return_remaining_strings=True)
     if rest:
         options = [f"--{name}" for name in sorted(field_names(cls))]
         raise UsageError(f"There is no option {rest[0]!r}{did_you_mean(rest[0], options)}")
     return args  # type: ignore[no-any-return]
+
+
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Defaults are shown where there is one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, "") else super()._get_help_string(action)
 
 
 def check_seed(seed: int) -> None:

@@ -9,13 +9,14 @@ from accelerate import Accelerator
 
 from ecg_transformers.data.overlap import FINGERPRINTS
 from ecg_transformers.features.protocol import Extractor
+from ecg_transformers.files import as_json
 from ecg_transformers.hub.cards import write_card
 from ecg_transformers.hub.checkpoints import checkpoint_folder
 from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.models.registry import get_method
 from ecg_transformers.training.arguments import PretrainingArguments, field_names, parse_overrides
 from ecg_transformers.training.checkpoints.folder import Checkpoint
-from ecg_transformers.training.checkpoints.identity import as_json, check_identity, model_facts, note_changed_data
+from ecg_transformers.training.checkpoints.identity import check_identity, model_facts, note_changed_data
 from ecg_transformers.training.checkpoints.saving import Saving, checkpoint_to_resume
 from ecg_transformers.training.errors import UsageError, usage_errors
 from ecg_transformers.training.loop import train
@@ -28,7 +29,6 @@ from ecg_transformers.training.plan.settings import (
     build_extractor,
     extractor_arguments,
     extractor_beside,
-    plain,
     resolve_batches,
     resolve_length,
     resolve_schedule,
@@ -200,7 +200,7 @@ def run_identity(
         "stage": settings.stage,
         "model": model_facts(type(model).__name__, model.config),
         "preprocessing": extractor.to_dict(),
-        "recipe": plain(vars(settings.hyper)),
+        "recipe": vars(settings.hyper),
         "data": split.facts,
         "seed": args.seed,
         "global_batch_size": plan.global_batch_size,

@@ -52,6 +52,7 @@ from ecg_transformers.data.errors import (
     SkippedRecordsError,
 )
 from ecg_transformers.data.folds import Folds, apply_folds, take_folds
+from ecg_transformers.files import as_json
 from ecg_transformers.locks import FolderInUseError, FolderLock
 
 logger = logging.getLogger(__name__)
@@ -232,8 +233,8 @@ def _identity(corpus: Corpus, plan: CorpusPlan, shards: Sequence[Shard]) -> dict
         "task_kind": plan.task_kind,
         "shards": [dataclasses.asdict(shard) for shard in shards],
     }
-    plain: dict[str, Any] = json.loads(json.dumps(identity, default=str))
-    return plain
+    plain_data: dict[str, Any] = as_json(identity)
+    return plain_data
 
 
 def _check_identity(store: Store, identity: dict[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,8 +99,3 @@ def conversion_key(file: Path, overrides: Mapping[str, Any]) -> str:
 def cache_size() -> int:
     """Bytes of all converted checkpoints."""
     return sum(path.stat().st_size for path in converted_root().rglob("*") if path.is_file())
-
-
-def clear_converted(name: str | None = None) -> None:
-    """Delete the converted checkpoints of one name, or all; they are made again when asked for."""
-    shutil.rmtree(converted_root() / name if name else converted_root(), ignore_errors=True)

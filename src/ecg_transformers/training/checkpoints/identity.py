@@ -14,6 +14,8 @@ from ecg_transformers.training.errors import UsageError, one_sentence
 IDENTITY = "identity.json"  # beside a finished result
 _NOT_THE_MODEL = ("transformers_version", "_name_or_path", "architectures", "auto_map", "dtype", "torch_dtype")
 _GONE = ("recipe.loss",)  # settings of earlier versions that nothing read
+# settings that earlier versions did not have, each with the value that means what they did
+_ADDED = {"model.label_resolution": "samples", "model.lead_subset_prob": 0.0}
 _SCHEDULE_ONLY = ("total_steps", "recipe.epochs", "recipe.max_steps")
 
 
@@ -21,12 +23,6 @@ def model_facts(class_name: str, config: ECGConfig) -> dict[str, Any]:
     """Class and config of a model, without what changes from version to version."""
     fields = json.loads(config.to_json_string(use_diff=False))
     return {"class": class_name, **{key: value for key, value in fields.items() if key not in _NOT_THE_MODEL}}
-
-
-def as_json(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """An identity as it is read back from a file, so that it can be compared with one."""
-    plain: dict[str, Any] = json.loads(json.dumps(identity, default=str))
-    return plain
 
 
 def check_identity(
@@ -85,6 +81,7 @@ def compare_identities(
         (key, old, new)
         for key, old, new in _differences(before, identity)
         if key not in _GONE
+        and not (old is None and key in _ADDED and new == _ADDED[key])
         and not (allow_new_schedule and key.startswith(_SCHEDULE_ONLY))
         and not (allow_changed_data and key.startswith(("data.", "total_steps")))
     ]

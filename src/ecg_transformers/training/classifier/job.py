@@ -12,10 +12,11 @@ import numpy as np
 from accelerate import Accelerator
 
 from ecg_transformers.evaluation.subsets import label_subset
+from ecg_transformers.files import as_json
 from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.models.registry import StageRecipe
 from ecg_transformers.training.arguments import FinetuningArguments
-from ecg_transformers.training.checkpoints.identity import as_json, model_facts
+from ecg_transformers.training.checkpoints.identity import model_facts
 from ecg_transformers.training.classifier.network import ClassifierPlan, HeadKind, plan_classifier
 from ecg_transformers.training.classifier.results import (
     describe_data,
@@ -28,7 +29,7 @@ from ecg_transformers.training.classifier.scores import Evaluator
 from ecg_transformers.training.classifier.selection import validation_figures
 from ecg_transformers.training.errors import usage_errors
 from ecg_transformers.training.plan.batches import BatchPlan
-from ecg_transformers.training.plan.settings import plain, resolve_batches, resolve_length
+from ecg_transformers.training.plan.settings import resolve_batches, resolve_length
 from ecg_transformers.training.process.signals import StopRequest
 from ecg_transformers.training.process.start import say
 from ecg_transformers.training.samples.checking import BadRecord, check_all
@@ -228,7 +229,7 @@ def run_identity(job: Job) -> dict[str, Any]:
         "start": job.args.model_name_or_path,
         "model": model_facts(type(classifier).__name__, classifier.config),
         "preprocessing": classifier.extractor.to_dict(),
-        "recipe": plain(vars(classifier.settings.hyper)),
+        "recipe": vars(classifier.settings.hyper),
         "data": {"train": job.train.facts, "validation": job.validation.facts},
         "label_fraction": job.args.label_fraction,
         "seeds": job.args.seed_list(),

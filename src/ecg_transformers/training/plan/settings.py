@@ -214,12 +214,3 @@ def _warmup(hyper: StageRecipe, total_steps: int, steps_per_epoch: int) -> float
     if hyper.max_steps is None and hyper.epochs is None:
         return float(warmup)
     return warmup * total_steps / recipe_length(hyper, steps_per_epoch)
-
-
-def plain(value: object) -> Any:
-    """Values as JSON would give them back (tuples as lists, keys as text), so that two runs can be compared."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(entry) for entry in value]
-    return value

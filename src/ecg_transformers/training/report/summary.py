@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ecg_transformers._version import __version__
-from ecg_transformers.files import file_sha256, write_text
+from ecg_transformers.files import file_sha256, plain, write_text
 from ecg_transformers.training.errors import write_errors
 from ecg_transformers.training.process.lock import TRAIN_LOG
 from ecg_transformers.training.report.log import cpu_seconds, read_log, save_loss_curve
@@ -95,7 +95,7 @@ def _without_folders(value: Any) -> Any:
 def write_result(path: Path, value: object) -> None:
     """Write a JSON file in the order given, in one step; a failure is a `CheckpointWriteError`."""
     with write_errors("a result", path):
-        write_text(path, json.dumps(value, indent=2, ensure_ascii=False, default=_plain) + "\n")
+        write_text(path, json.dumps(value, indent=2, ensure_ascii=False, default=plain) + "\n")
 
 
 def library_versions() -> dict[str, str]:
@@ -107,11 +107,3 @@ def library_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return versions
-
-
-def _plain(value: Any) -> Any:
-    item = getattr(value, "item", None)
-    if item is not None and getattr(value, "size", 1) == 1:
-        return item()
-    listing = getattr(value, "tolist", None)
-    return listing() if listing is not None else str(value)
