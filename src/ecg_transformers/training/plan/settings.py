@@ -13,6 +13,7 @@ from huggingface_hub.errors import StrictDataclassError
 
 from ecg_transformers.features.feature_extraction_ecg import ECGFeatureExtractor
 from ecg_transformers.features.protocol import Extractor
+from ecg_transformers.files import as_json
 from ecg_transformers.models.config import ECGConfig
 from ecg_transformers.models.registry import ECGMethod, Recipe, StageRecipe
 from ecg_transformers.training.arguments import (
@@ -204,7 +205,7 @@ def settings_as_used(
     }
     in_other_words = ("base_lr", "epochs", "max_steps_by_fraction", "warmup_epochs", "warmup_fraction")
     used = {**vars(hyper), **dict.fromkeys(in_other_words), **changes}
-    return {key: value for key, value in plain(used).items() if value not in (None, {}, [])}
+    return {key: value for key, value in as_json(used).items() if value not in (None, {}, [])}
 
 
 def _warmup(hyper: StageRecipe, total_steps: int, steps_per_epoch: int) -> float:
