@@ -225,7 +225,7 @@ def run_groups(items: Sequence[Item], requests: Sequence[CropRequest], device: D
     return in_order(groups, results)
 
 
-def in_order(groups: Sequence[Group], results: Sequence[Any]) -> Any:
+def in_order(groups: Sequence[Group], results: Sequence[Signals]) -> Signals:
     """The results of groups, stacked in the order of the batch.
 
     Raises:
