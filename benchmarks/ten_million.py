@@ -55,7 +55,9 @@ TAIL = """
 - **Storage**: int16 as the cart wrote it. Crops are drawn at random and filters see the crop only, so filtered signals
   cannot be stored without changing the method.
 - **One GPU**: the extractor. With the exact filters a GPU waits for the cores of the table, with the fast form (`fast=True`,
-  whose error `make bench` prints) for fewer.
+  whose error `make bench` prints) for fewer. Training with `--preprocessing_overrides fast=true` on an accelerator sends
+  it int16 with a scale for each lead and leaves scaling, resampling, filters and normalisation to it; cores then only check
+  and stack records (all of it where a recipe augments). What that takes of a GPU was not measured.
 - **64 GPUs**: the stored rows. The traffic of the table is that of all GPUs together; a shard is read by one node only, so
   that each node can also hold its part of the corpus on its own disk.
 - **Gradients** are hidden behind the backward pass as long as a step takes longer than their exchange.

@@ -196,6 +196,10 @@ def test_all_parts_of_one_corpus_or_of_several_come_as_one(mini_ptb_xl, tmp_path
     settings = {"streaming": streaming, "cache_dir": tmp_path}
     one = list(load_ecg_dataset("ptb_xl", mini_ptb_xl, "all", **settings))
     assert sorted(int(row["record_id"]) for row in one) == list(range(1, 21))
-    both = list(load_ecg_dataset(["ptb_xl", "synthetic"], {"ptb_xl": mini_ptb_xl}, "all", num_records=12, **settings))
+    for folders in ({"ptb_xl": mini_ptb_xl}, [mini_ptb_xl], [mini_ptb_xl, None], mini_ptb_xl):
+        both = list(load_ecg_dataset(["ptb_xl", "synthetic"], folders, "all", num_records=12, **settings))
+        assert len(both) == 32
+    with pytest.raises(OptionError, match="3 folders for 2 corpora, of which 1 need one"):
+        load_ecg_dataset(["ptb_xl", "synthetic"], [mini_ptb_xl] * 3)
     assert [row["source"] for row in both[:4]] == ["ptb_xl", "synthetic"] * 2
     assert len({(row["source"], row["record_id"]) for row in both}) == len(both) == 32

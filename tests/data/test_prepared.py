@@ -127,6 +127,14 @@ def test_records_are_read_from_the_shards_by_index(prepared, tmp_path):
         own, other = records[index], table[index]
         assert (own.record_id, own.patient_id, own.labels) == (other.record_id, other.patient_id, other.labels)
         np.testing.assert_array_equal(own.signal, other.signal)
+        for stored in (records.stored(index), table.stored(index)):
+            assert stored.samples.dtype == np.int16
+            assert (stored.record_id, stored.patient_id, stored.metadata) == (
+                own.record_id,
+                own.patient_id,
+                own.metadata,
+            )
+            np.testing.assert_array_equal(stored.to_record().signal, own.signal)
     assert records.column("record_id") == table.record_ids
     np.testing.assert_array_equal(records.label_matrix(), table.label_matrix())
     assert np.bincount(records.groups).tolist() == [13, 13, 13, 13, len(table) - 52]

@@ -46,6 +46,11 @@ def dead(signal, leads):
     return signal, leads
 
 
+def off_after_four_seconds(signal, leads):
+    signal[1000:, 6] = signal[1000, 6]
+    return signal, leads
+
+
 def in_microvolts(signal, leads):
     return signal * 1000, leads
 
@@ -59,6 +64,7 @@ def swapped(signal, leads):
     [
         (with_gap, "error", "gaps"),
         (dead, "note", "flat or dead leads"),
+        (off_after_four_seconds, "note", "flat or dead leads"),
         (in_microvolts, "note", "wrong scale"),
         (swapped, "note", "misplaced leads"),
         (lambda signal, leads: (signal * 0, leads), "error", "flat or dead leads"),

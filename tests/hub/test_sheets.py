@@ -35,6 +35,14 @@ def test_every_checkpoint_has_a_section_with_its_licence_and_every_step():
         assert all(note in section for note in sheet["notes"])
 
 
+def test_the_released_s4_encoders_are_told_by_what_is_theirs():
+    for name in ("ecg-cpc", "ecg-s4-jepa"):  # the method's own texts are of its LSTM form, which is fed in another way
+        sheet = checkpoint_sheet(name)
+        assert "2605.12241" in sheet["paper"]
+        assert "resampled each alone" in sheet["notes"][-1]
+        assert "Fourier" not in str(sheet)
+
+
 def released_network(name):
     """Without memory for its weights."""
     row = get_checkpoint(name)

@@ -10,8 +10,10 @@ from transformers import pipeline
 
 import ecg_transformers as ecg
 from ecg_transformers.cli import main
+from ecg_transformers.cli.waves import table_row
 from ecg_transformers.models.registry import get_method, list_methods
 from ecg_transformers.signal.leads import STANDARD_LEADS
+from ecg_transformers.signal.wave_intervals import Interval, WaveIntervals
 from ecg_transformers.signal.waves import CLASSES, Wave, delineate
 
 NAMES = [name for name in list_methods() if "token_classification" in get_method(name).model_classes]
@@ -123,3 +125,10 @@ def test_predict_and_plot_show_the_waves(model, tmp_path, capsys):
     assert main(["plot", record, "-o", str(tmp_path / "waves.png"), "--waves", model]) == 0
     assert (tmp_path / "waves.png").stat().st_size > 20_000
     assert ecg.read_record(record).num_leads == 12
+
+
+def test_the_table_of_intervals_gives_hundredths_and_leaves_empty_what_is_refused():
+    row = table_row(WaveIntervals({"PR": Interval(149.99999999999946, 9.244163, 11), "QT": Interval(390.0, None, 1)}))
+    assert (row["PR_ms"], row["PR_ms_sd"], row["PR_beats"]) == (150.0, 9.24, 11)
+    assert (row["QT_ms"], row["QT_ms_sd"], row["QT_beats"]) == (390.0, None, 1)
+    assert row["QRS_ms"] is row["QRS_ms_sd"] is row["QRS_beats"] is None

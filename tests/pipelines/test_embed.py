@@ -105,6 +105,18 @@ def test_skipped_records_are_nan_rows_and_are_named(checkpoint, tmp_path):
         assert report.windows == [1, 0, 0, 1]
 
 
+def test_an_embedding_that_holds_no_numbers_is_none(tmp_path):
+    model = small_model(patch_size=25)
+    with torch.no_grad():
+        next(model.parameters()).fill_(float("nan"))
+    model.save_pretrained(tmp_path)
+    ecg.ECGFeatureExtractor.for_method("xecg").save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="record 0: its embedding is not finite"):
+        ecg.embed(record(), tmp_path, sampling_rate=500)
+    ecg.embed([record()], tmp_path, sampling_rate=500, on_error="skip")
+    assert "not finite" in ecg.embed.last_report.skipped[0]["reason"]
+
+
 def test_nothing_but_skipped_records_and_no_records_keep_the_width(checkpoint, tmp_path):
     assert np.isnan(ecg.embed(tmp_path / "none.hea", checkpoint, on_error="skip")).all()
     assert ecg.embed([], checkpoint).shape == (0, 32)

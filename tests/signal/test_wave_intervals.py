@@ -51,3 +51,10 @@ def test_a_beat_that_one_of_three_leads_shows_is_none():
     found = wave_intervals({"I": beats(), "II": beats(), "V1": extra})
     assert found.values["rate"].median == pytest.approx(75)
     assert found.values["QRS"].beats == 8
+
+
+def test_one_lead_that_is_early_does_not_cut_the_beat_of_the_others_in_two():
+    shifts = {"V1": -0.13, "V2": 0.0, "V3": 0.01, "V4": 0.03, "V5": 0.04, "V6": 0.05}
+    found = wave_intervals({lead: beats(shift=shift) for lead, shift in shifts.items()})
+    assert found.values["rate"].median == pytest.approx(75)
+    assert found.values["QRS"].beats == 8

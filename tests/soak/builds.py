@@ -31,16 +31,14 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 def kills(folder: Path, number: int) -> bool:
     """A build that is killed again and again: no finished record is read twice, and the end is that of a serial build."""
-    from support.builds import build_and_log, finished_records, forked
+    from support.builds import build_and_log, ended, finished_records, forked
 
     from ecg_transformers.data.building.build import build_corpus
     from ecg_transformers.data.fingerprint import dataset_fingerprint
     from ecg_transformers.data.loading import load_ecg_dataset
 
-    options = {"num_records": 2000}
-    begin = time.monotonic()
+    options = {"num_records": 2000, "records_per_shard": 20}
     build_corpus("synthetic", None, folder / "serial", **options)
-    whole = time.monotonic() - begin
     wanted = dataset_fingerprint(load_ecg_dataset(str(folder / "serial")))
     good = True
     for num_proc in (1, 2, 4):
@@ -48,16 +46,21 @@ def kills(folder: Path, number: int) -> bool:
         while not (out / "build_report.json").exists():
             before, log = finished_records(out), folder / f"log {num_proc} {len(kept)}"
             pid = forked(lambda: build_and_log(out, log, num_proc=num_proc, **options))  # noqa: B023
-            if hits < number:
-                time.sleep(random.uniform(0.02, 1.25 * whole / number))
-                if os.waitpid(pid, os.WNOHANG)[0]:
-                    break
+            if hits < number:  # by records and not by the clock, so that a busy machine kills as often as an idle one
+                left = options["num_records"] - len(before)
+                moment = random.randint(1, min(left - 1, 2 * left // (number - hits + 1)))
+                while not log.exists() or log.read_bytes().count(b"\n") < moment:
+                    time.sleep(0.005)
+                    if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                        break  # of an error, which is on the terminal
                 os.kill(pid, signal.SIGKILL)
                 hits += 1
-            os.waitpid(pid, 0)
+            if ended(pid) not in (0, -signal.SIGKILL):
+                return False
             time.sleep(0.3)  # workers follow their parent
             kept.append(len(before))
             good &= not log.exists() or not before & set(log.read_text().split())
+        good &= hits == number
         found = dataset_fingerprint(load_ecg_dataset(str(out)))
         good &= files_of(out) == files_of(folder / "serial") and found == wanted
         print(f"  {num_proc} processes: {hits} kills, finished records before each run {kept}", flush=True)

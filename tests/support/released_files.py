@@ -78,8 +78,7 @@ def layout_of(row: Checkpoint, model: Any) -> dict[str, Any]:
 
 
 def _file_name(row: Checkpoint) -> str:
-    name = row.source.file or f"{row.name}.pth"
-    return name.replace(".zip", ".ckpt")
+    return row.source.file or f"{row.name}.pth"
 
 
 def _net1d(row: Checkpoint, model: Any) -> dict[str, Any]:

@@ -116,6 +116,14 @@ def test_the_figures_of_each_class_are_those_of_scikit_learn(finished: Path) -> 
             np.testing.assert_allclose(known, [part[0] for part in counted[:3]], atol=1e-9, err_msg=name)
 
 
+def test_the_record_of_a_run_holds_what_was_used(finished: Path) -> None:
+    summary = json.loads((finished / "run.json").read_text())
+    assert summary["records_seen"] == 2 * 3 * 4  # seeds, steps, records
+    used = {"batch_size": 4, "max_steps": 3, "num_crops": 3, "lr": 1e-3, "warmup_steps": pytest.approx(0.3)}
+    assert {name: summary["recipe"][name] for name in used} == used
+    assert "epochs" not in summary["recipe"]
+
+
 def answers(folder: Path, records: list[Any], doors: str, tmp_path: Path, capsys: Any) -> list[dict[str, float]]:
     """Label to probability for each record, by the pipeline or by the command."""
     if doors == "pipeline":

@@ -63,12 +63,13 @@ def predict_waves(options: argparse.Namespace) -> int:
 
 
 def table_row(intervals: WaveIntervals) -> dict[str, Any]:
-    """Median, SD and number of beats of each interval, empty where it is refused."""
+    """Median, SD (both to hundredths) and number of beats of each interval, empty where it is refused."""
     row: dict[str, Any] = {}
     for name, unit in UNITS.items():
-        value = intervals.values.get(name)
         key = f"{name}_{'per_min' if unit == '/min' else unit}"
-        row |= {key: value and value.median, f"{key}_sd": value and value.sd, f"{name}_beats": value and value.beats}
+        value = intervals.values.get(name)
+        row |= {key: value and round(value.median, 2), f"{key}_sd": value and value.sd and round(value.sd, 2)}
+        row[f"{name}_beats"] = value and value.beats
     return {**row, "refused": " ".join(intervals.refused)}
 
 

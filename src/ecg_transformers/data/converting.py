@@ -248,7 +248,7 @@ def _join(
     if flags:
         metadata["flags"] = list(dict.fromkeys(flags))
     if "gaps" in part.metadata:
-        gaps = metadata["gaps"] if at else []
+        gaps = metadata.get("gaps", []) if at else []
         for start, stop in part.metadata["gaps"]:
             if gaps and gaps[-1][1] == start + at:
                 gaps[-1][1] = stop + at

@@ -101,7 +101,7 @@ class Refolded(Sequence[Item]):
         return (self[index] for index in range(len(self)))
 
 
-def apply_folds(plan: CorpusPlan, folds: Folds, data_dir: Path) -> CorpusPlan:
+def apply_folds(plan: CorpusPlan, folds: Folds) -> CorpusPlan:
     """The plan with its records in the parts that the folds say; records without a fold are left out and counted.
 
     Raises:
@@ -110,7 +110,7 @@ def apply_folds(plan: CorpusPlan, folds: Folds, data_dir: Path) -> CorpusPlan:
     """
     table = None if folds.table is None else Path(folds.table)
     sources = list(plan.splits.values())
-    fold_of = None if table is None else read_folds(table, lambda names: _names_one_of(plan, names, data_dir))
+    fold_of = None if table is None else read_folds(table, lambda names: _names_one_of(plan, names))
     places: list[tuple[int, int, int]] = []
     patients: dict[str, set[int]] = defaultdict(set)
     without: list[str] = []
@@ -118,7 +118,7 @@ def apply_folds(plan: CorpusPlan, folds: Folds, data_dir: Path) -> CorpusPlan:
     used: set[str] = set()
     for number, items in enumerate(sources):
         for position, item in enumerate(items):
-            fold = item.fold if fold_of is None else _fold_of(item, fold_of, data_dir, used)
+            fold = item.fold if fold_of is None else _fold_of(item, fold_of, used)
             if fold is None:
                 without.append(item.record_id)
                 continue
@@ -177,8 +177,8 @@ def read_folds(path: Path, fits: Callable[[set[str]], bool] = bool) -> dict[str,
     return folds
 
 
-def _names_one_of(plan: CorpusPlan, names: set[str], data_dir: Path) -> bool:
-    return any(name in names for item in plan.each_item() for name in _names_of(item, data_dir))
+def _names_one_of(plan: CorpusPlan, names: set[str]) -> bool:
+    return any(name in names for item in plan.each_item() for name in _names_of(item))
 
 
 def roles(present: set[int], folds: Folds) -> dict[int, str]:
@@ -196,23 +196,22 @@ def roles(present: set[int], folds: Folds) -> dict[int, str]:
     return {f: "test" if f in test else "validation" if f in validation else "train" for f in ordered}
 
 
-def _fold_of(item: Item, folds: dict[str, int], data_dir: Path, used: set[str]) -> int | None:
-    for name in _names_of(item, data_dir):
+def _fold_of(item: Item, folds: dict[str, int], used: set[str]) -> int | None:
+    for name in _names_of(item):
         if name in folds:
             used.add(name)
             return folds[name]
     return None
 
 
-def _names_of(item: Item, data_dir: Path) -> Iterator[str]:
-    """What a table may call a record: its id, another name of it, its path below the folder, its file."""
+def _names_of(item: Item) -> Iterator[str]:
+    """What a table may call a record: its id, another name of it, its path below any of its folders, its file."""
     yield item.record_id
     yield from item.names
     if item.path is not None and "row" not in item.hints:  # a container of many records is no name of one
         path = item.path.with_suffix("") if item.path.suffix in _SUFFIXES else item.path
-        if path.is_relative_to(data_dir):
-            yield path.relative_to(data_dir).as_posix()
-        yield path.name
+        for level in range(path.is_absolute(), len(path.parts)):
+            yield "/".join(path.parts[level:])
 
 
 def _plain(text: str) -> str:

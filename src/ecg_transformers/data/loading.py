@@ -55,8 +55,8 @@ def load_ecg_dataset(
             `ecg-transformers build` wrote), or a list of these, whose records alternate until each has given all of its
             own. A list whose corpora have different labels comes without labels, for pre-training;
             leads, rates and lengths may differ, the feature extractor levels them.
-        data_dir: the folder in the publisher's layout; for a list of corpora a mapping by name, or a list (None for those
-            that need no folder).
+        data_dir: the folder in the publisher's layout; for a list of corpora a mapping by name, or a list, one for each
+            (None for those that need no folder) or one for each that needs a folder.
         split: "train", "validation" or "test", or "all", these together as one; None gives a dictionary of all parts that
             the corpus has.
         streaming: read record by record, without building files first. Of a prepared corpus shard by shard, in shares
@@ -273,9 +273,15 @@ def folder_of(name: str, position: int, data_dir: DataDir, names: Sequence[str])
     if isinstance(data_dir, Mapping):
         return data_dir.get(name)
     if not isinstance(data_dir, str | PathLike | None):
-        if len(data_dir) != len(names):
-            raise OptionError(f"{len(names)} corpora need as many data_dir entries, not {len(data_dir)}.")
-        return data_dir[position]
+        if len(data_dir) == len(names):
+            return data_dir[position]
+        needing = [each for each in names if _needs_folder(each)]
+        if len(data_dir) != len(needing):
+            raise OptionError(
+                f"data_dir names {len(data_dir)} folders for {len(names)} corpora, of which {len(needing)} need one; give a "
+                "mapping from corpus name to folder, or as many folders, in the order of the corpora."
+            )
+        return data_dir[needing.index(name)] if name in needing else None
     if data_dir is not None and sum(map(_needs_folder, names)) > 1:
         raise OptionError("several corpora need data_dir as a mapping from corpus name to folder.")
     return data_dir if _needs_folder(name) else None

@@ -16,7 +16,7 @@ from ecg_transformers.data.building.shards import FACTS
 from ecg_transformers.data.building.store import Store
 from ecg_transformers.data.cache import root_of_streams
 from ecg_transformers.data.errors import ECGDataError, OptionError
-from ecg_transformers.data.record import ECGRecord
+from ecg_transformers.data.record import DigitalRecord, ECGRecord
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -161,6 +161,13 @@ class ShardRecords:
         return {**self.__dict__, "_tables": OrderedDict()}
 
     def __getitem__(self, index: int) -> ECGRecord:
+        return ECGRecord.from_row(self._row(index))
+
+    def stored(self, index: int) -> DigitalRecord:
+        """A record as it is stored: int16 samples with their scale."""
+        return DigitalRecord.from_row(self._row(index))
+
+    def _row(self, index: int) -> dict[str, Any]:
         group = int(self.groups[index])
         if group not in self._tables:
             while len(self._tables) >= self._keep:
@@ -168,7 +175,8 @@ class ShardRecords:
             self._tables[group] = read_group(*self.places[group])
         self._tables.move_to_end(group)
         row = self._tables[group].slice(index - int(self._first[group]), 1)
-        return ECGRecord.from_row(row.to_pylist()[0])
+        found: dict[str, Any] = row.to_pylist()[0]
+        return found
 
     def column(self, name: str) -> list[Any]:
         """A column in the order of the records, as Python values; not for `signal`."""

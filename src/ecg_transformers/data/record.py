@@ -117,7 +117,7 @@ class ECGRecord:
     @property
     def units(self) -> str:
         """What the samples are: "mV", or "z-score" where a source has published no millivolts (EchoNext)."""
-        return "z-score" if "z_scores" in self.metadata.get("flags", ()) else "mV"
+        return _units_of(self.metadata)
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> ECGRecord:
@@ -164,6 +164,16 @@ class DigitalRecord:
 
     def __post_init__(self) -> None:
         check_layout(self.samples, self.lead_names, self.sampling_rate, self.record_id)
+
+    @property
+    def units(self) -> str:
+        """What the scaled samples are; see `ECGRecord.units`."""
+        return _units_of(self.metadata)
+
+    def extremes(self) -> ECGRecord:
+        """The lowest and the highest sample of each lead, as a record of two samples."""
+        leads = np.ascontiguousarray(self.samples.T)
+        return replace(self, samples=np.stack([leads.min(axis=1), leads.max(axis=1)])).to_record()
 
     def to_record(self) -> ECGRecord:
         """The same in float32 millivolt."""
@@ -449,6 +459,10 @@ def _named_twice(lead_names: tuple[str, ...]) -> str | None:
             return name
         seen.add(name.lower())
     return None
+
+
+def _units_of(metadata: Mapping[str, Any]) -> str:
+    return "z-score" if "z_scores" in metadata.get("flags", ()) else "mV"
 
 
 def _as_list(values: Any) -> list | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ecg_transformers.data.record import ANNOTATION_COLUMNS, INVALID, ECGRecord, to_millivolt
+from ecg_transformers.data.record import ANNOTATION_COLUMNS, INVALID, DigitalRecord, ECGRecord, to_millivolt
 
 if TYPE_CHECKING:
     import datasets
@@ -127,23 +127,30 @@ class RecordTable:
 
     def record(self, index: int) -> ECGRecord:
         """The whole record, with names, labels and annotations."""
+        return ECGRecord(signal=self.signal(index), **self._facts(index))
+
+    def stored(self, index: int) -> DigitalRecord:
+        """The same without a copy of the samples: int16 with their scale."""
+        gain, offset = self.scale(index)
+        return DigitalRecord(samples=self.samples(index), gain=gain, offset=offset, **self._facts(index))
+
+    def _facts(self, index: int) -> dict[str, Any]:
         row = self._row(index)
         table = self.dataset.data
         values = {name: table.column(name)[row].as_py() for name in _RECORD_COLUMNS}
         annotations = {
             name: np.asarray(cell.as_py()) for name in ANNOTATION_COLUMNS if (cell := table.column(name)[row]).is_valid
         }
-        return ECGRecord(
-            signal=self.signal(index),
-            sampling_rate=values["sampling_rate"],
-            lead_names=values["lead_names"],
-            record_id=values["record_id"],
-            patient_id=values["patient_id"],
-            labels=None if values["task_kind"] == "unlabelled" else values["labels"],
-            source=values["source"],
-            annotations=annotations or None,
-            metadata=json.loads(values["metadata"] or "{}"),
-        )
+        return {
+            "sampling_rate": values["sampling_rate"],
+            "lead_names": values["lead_names"],
+            "record_id": values["record_id"],
+            "patient_id": values["patient_id"],
+            "labels": None if values["task_kind"] == "unlabelled" else values["labels"],
+            "source": values["source"],
+            "annotations": annotations or None,
+            "metadata": json.loads(values["metadata"] or "{}"),
+        }
 
     def __getitem__(self, index: int) -> ECGRecord:
         return self.record(index)

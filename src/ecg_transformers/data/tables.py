@@ -7,8 +7,8 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from ecg_transformers.data.errors import LimitError, RecordNotFoundError, TableError
-from ecg_transformers.data.readers.limits import Limits, read_bytes, refuse_foreign_text
+from ecg_transformers.data.errors import ECGDataError, LimitError, RecordNotFoundError, TableError
+from ecg_transformers.data.readers.limits import Limits, open_file, read_bytes, refuse_foreign_text
 
 MAX_FIELD = 2**20
 
@@ -50,8 +50,7 @@ def parse_table(text: str, path: Path, required: Sequence[str] = ()) -> list[dic
         raise TableError("the table is empty.", path=path)
     if "\0" in text:
         raise TableError("the table holds NUL characters, so it is not a text file.", path=path)
-    header_line = next(line for line in text.splitlines() if line.strip())
-    separator = max(",;\t", key=header_line.count)
+    separator = _separator(next(line for line in text.splitlines() if line.strip()))
     csv.field_size_limit(MAX_FIELD)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     try:
@@ -73,6 +72,24 @@ def parse_table(text: str, path: Path, required: Sequence[str] = ()) -> list[dic
         if len(row) > len(names):
             raise TableError(f"row {number} has {len(row)} cells, the header names {len(names)} columns.", path=path)
     return [dict(zip(names, [cell.strip() for cell in row] + [""] * (len(names) - len(row)))) for row in rows[1:]]
+
+
+def first_cells(path: Path, root: Path) -> list[str]:
+    """The cells of a table's first line, the headings where it has some; none of a file that cannot be read."""
+    try:
+        descriptor, _ = open_file(path, root)
+    except ECGDataError:
+        return []
+    with open(descriptor, "rb") as file:
+        line = file.readline(MAX_FIELD).decode("utf-8-sig", errors="replace")
+    try:
+        return [cell.strip() for cell in next(csv.reader([line], delimiter=_separator(line)), [])]
+    except csv.Error:
+        return []
+
+
+def _separator(line: str) -> str:
+    return max(",;\t", key=line.count)
 
 
 def integer(text: str, column: str, path: Path, *, record: str | None = None) -> int | None:

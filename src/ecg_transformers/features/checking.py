@@ -32,6 +32,7 @@ SHOWN_NOTES = 10
 ODD_RATES = (80.0, 2000.0)  # Hz: outside, a rate is more often a typing error than a device
 ALIKE_SHARE = 4  # so many times as many records of the same number of samples have another rate
 SHORT_SECONDS = 2.5
+STILL_SECONDS = 2.0  # so long no lead of a patient holds one value
 EINTHOVEN_SHARE = 0.2  # of the size of lead II: more is no rounding
 KINDS = {
     "UnsupportedFormatError": "unknown format",
@@ -294,6 +295,12 @@ def _check_amplitudes(record: ECGRecord, signal: np.ndarray, report: CheckReport
         return
     for lead in [name for name in flat if name not in dead]:  # those were told before
         report.add("note", "flat or dead leads", f"lead {lead} is flat: it was not recorded.", **where, lead=lead)
+    for name, column in zip(record.lead_names, record.signal.T, strict=True):
+        start, length = _longest_rest(column)
+        seconds = length / record.sampling_rate
+        if name not in flat and seconds >= STILL_SECONDS:
+            text = f"lead {name} does not move for {seconds:.3g} s from second {start / record.sampling_rate:.3g} on: was the "
+            report.add("note", "flat or dead leads", f"{text}electrode off?", **where, lead=name)
     suspicion = unit_suspicion(signal)
     if suspicion:
         report.add("note", "wrong scale", suspicion, **where)
@@ -304,6 +311,15 @@ def _check_amplitudes(record: ECGRecord, signal: np.ndarray, report: CheckReport
         if size > 0 and float(np.std(second - first - third)) > EINTHOVEN_SHARE * size:
             text = "leads I, II and III do not obey Einthoven's law (II = I + III): are the leads in another order?"
             report.add("note", "misplaced leads", text, **where)
+
+
+def _longest_rest(lead: np.ndarray) -> tuple[int, int]:
+    """Start and length of the longest run of equal samples of a lead `(T,)`."""
+    ends = np.flatnonzero(lead[1:] != lead[:-1]) + 1
+    starts = np.concatenate([[0], ends])
+    lengths = np.diff(starts, append=len(lead))
+    longest = int(lengths.argmax())
+    return int(starts[longest]), int(lengths[longest])
 
 
 def _check_needs(record: ECGRecord, report: CheckReport, needs: Needs | None, where: dict[str, str | None]) -> None:

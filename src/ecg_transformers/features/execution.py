@@ -61,6 +61,13 @@ class Chain:
             assert isinstance(step, SignalStep)
             self.crop_rate = step.rate_after(self.crop_rate)
 
+    def prepared_length(self, length: int, rate: float) -> int:
+        """How many samples `prepare` makes of `length` samples at `rate` Hz."""
+        for step in self.before:
+            assert isinstance(step, SignalStep)
+            length, rate = step.length_after(length, rate), step.rate_after(rate)
+        return length
+
     def padded_samples(self, length: int, rate: float) -> int:
         """How many samples the pad step adds to a record of `length` samples at `rate` Hz."""
         for step in self.before:
@@ -129,13 +136,77 @@ def naming(where: str) -> Iterator[None]:
 
 @dataclass
 class Item:
-    """One record after the record steps: `(L, T)` at its own rate, and the chain for its leads."""
+    """One record after the record steps: `(L, T)` at its own rate, and the chain for its leads.
+
+    The signal is in millivolts, or int16 as it is stored; then `scale` holds gain and offset of each lead, `(2, L)`.
+    """
 
     signal: np.ndarray
     rate: float
     where: str
     leads: tuple[str, ...]
     chain: Chain
+    scale: np.ndarray | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of the prepared signal, `(L, T)`."""
+        return len(self.signal), self.chain.prepared_length(self.signal.shape[-1], self.rate)
+
+    def starts(self, request: CropRequest) -> list[int]:
+        """Where the crops start in the prepared signal; see `Chain.starts`."""
+        with naming(self.where):
+            return self.chain.starts(self.shape[-1], request)
+
+
+@dataclass
+class Group:
+    """Records of equal shape, rate and leads, stacked: `(B, L, T)`, and `scale` `(B, 2, L)` where they are int16.
+
+    `members` are the places of the records in the batch.
+    """
+
+    members: list[int]
+    signals: Signals
+    scale: "Signals | None"
+    rate: float
+    where: str
+    chain: Chain
+
+    def run(
+        self, starts: list[list[int]] | None, squeeze: bool, device: Device = None, non_blocking: bool = False
+    ) -> Signals:
+        """The signal steps; see `Chain.finish` for the result."""
+        signals = self.signals if device is None else self._on(device, non_blocking)
+        with naming(self.where):
+            return self.chain.finish(self.chain.prepare(signals, self.rate, device), starts, squeeze, device)
+
+    def _on(self, device: Device, non_blocking: bool) -> Signals:
+        """The signals on a device in float32 millivolts, to the bit what `data.record.to_millivolt` gives."""
+        import torch
+
+        signals = torch.as_tensor(self.signals).to(device, non_blocking=non_blocking)
+        if self.scale is None:
+            return signals
+        wide = torch.float32 if signals.device.type == "mps" else torch.float64  # Apple's have no more
+        scale = torch.as_tensor(self.scale).to(wide).to(device, non_blocking=non_blocking)
+        gain, offset = scale[..., None].unbind(1)
+        return ((signals.to(wide) - offset) / gain).float()
+
+
+def group_items(items: Sequence[Item]) -> list[Group]:
+    """Records that can be worked on together, stacked."""
+    groups: dict[Any, list[int]] = {}
+    for index, item in enumerate(items):
+        groups.setdefault((item.signal.shape, item.signal.dtype.str, item.rate, item.leads), []).append(index)
+    result = []
+    for members in groups.values():
+        own = [items[index] for index in members]
+        scales = [item.scale for item in own if item.scale is not None]
+        stacked = np.stack([item.signal for item in own])
+        scale = np.stack(scales) if scales else None
+        result.append(Group(members, stacked, scale, own[0].rate, own[0].where, own[0].chain))
+    return result
 
 
 def run_groups(items: Sequence[Item], requests: Sequence[CropRequest], device: Device = None) -> Signals:
@@ -144,55 +215,37 @@ def run_groups(items: Sequence[Item], requests: Sequence[CropRequest], device: D
     Raises:
         ValueError: a record is too short for the crop, or the results differ in shape.
     """
-    groups: dict[Any, list[int]] = {}
-    for index, item in enumerate(items):
-        groups.setdefault((item.signal.shape, item.signal.dtype.str, item.rate, item.leads), []).append(index)
-    prepared: dict[int, Any] = {}
-    whole: list[Any] = []
-    for members in groups.values():
-        first = items[members[0]]
-        stacked: Any = np.stack([items[index].signal for index in members])
-        if device is not None:
-            stacked = _tensor(stacked, device)
-        with naming(first.where):
-            whole.append(first.chain.prepare(stacked, first.rate, device))
-        prepared.update(zip(members, whole[-1]))
-    starts: list[list[int]] = []
-    for index, item in enumerate(items):  # in the records' order, so that the draws of a generator are too
-        with naming(item.where):
-            if item.chain.crop is not None:
-                starts.append(item.chain.starts(prepared[index].shape[-1], requests[index]))
-    results: list[Any] = [None] * len(items)
-    for members, signals in zip(groups.values(), whole):
-        chain = items[members[0]].chain
-        with naming(items[members[0]].where):
-            chosen = [starts[index] for index in members] if starts else None
-            done = chain.finish(signals, chosen, chain.one_crop(requests[members[0]]), device)
-        if len(groups) == 1:
-            return done
-        for index, value in zip(members, done):
-            results[index] = value
-    return _stack(results)
+    # in the records' order, so that the draws of a generator are too
+    starts = [None if item.chain.crop is None else item.starts(own) for item, own in zip(items, requests)]
+    groups, results = group_items(items), []
+    for group in groups:
+        first = group.members[0]
+        chosen = None if group.chain.crop is None else [starts[index] or [] for index in group.members]
+        results.append(group.run(chosen, group.chain.one_crop(requests[first]), device))
+    return in_order(groups, results)
 
 
-def _stack(results: list[Any]) -> Any:
-    shapes = sorted({tuple(value.shape) for value in results})
+def in_order(groups: Sequence[Group], results: Sequence[Signals]) -> Signals:
+    """The results of groups, stacked in the order of the batch.
+
+    Raises:
+        ValueError: they differ in shape.
+    """
+    if len(groups) == 1:
+        return results[0]
+    rows = dict(pair for group, values in zip(groups, results) for pair in zip(group.members, values))
+    ordered = [rows[index] for index in range(len(rows))]
+    shapes = sorted({tuple(value.shape) for value in ordered})
     if len(shapes) > 1:
         raise ValueError(
             f"the records of this batch come out in different shapes {shapes}: set seq_len (and pad), or ask for the "
             "same leads and number of crops."
         )
-    if isinstance(results[0], np.ndarray):
-        return np.stack(results)
+    if isinstance(ordered[0], np.ndarray):
+        return np.stack(ordered)
     import torch
 
-    return torch.stack(results)
-
-
-def _tensor(array: np.ndarray, device: Any) -> Any:
-    import torch
-
-    return torch.from_numpy(array).to(device)
+    return torch.stack(ordered)
 
 
 def _crops(signals: Any, starts: list[list[int]], length: int, squeeze: bool) -> Any:
@@ -206,6 +259,12 @@ def _crops(signals: Any, starts: list[list[int]], length: int, squeeze: bool) ->
 
         crops = torch.stack([torch.stack([x[..., s : s + length] for s in one]) for x, one in zip(signals, starts)])
     return crops[:, 0] if squeeze else crops
+
+
+def has_device_form(steps: Sequence[Step]) -> bool:
+    """Whether `run_on_device` knows every step."""
+    known = (Filter, Pad, Normalize, Scale)
+    return all(isinstance(step, known) or (isinstance(step, Resample) and step.method == "fourier") for step in steps)
 
 
 def run_on_device(steps: Sequence[Step], signals: Signals, rate: float) -> Signals:

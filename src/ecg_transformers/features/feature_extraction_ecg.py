@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self, cast
 import numpy as np
 from transformers.feature_extraction_utils import BatchFeature
 
-from ecg_transformers.features.execution import Chain, CropRequest, Device, Item, naming, run_groups
+from ecg_transformers.features.execution import Chain, CropRequest, Device, Item, has_device_form, naming, run_groups
 from ecg_transformers.features.inputs import ECGSignalWarning, Given, Signal, as_rows, read_inputs
 from ecg_transformers.features.saving import SavedFeatureExtractor, base_settings, refuse_unknown
 from ecg_transformers.features.settings import derive_steps, statistics_of
@@ -197,8 +197,8 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
         """`input_values` float32 `(B, L, seq_len)`, or `(B, k, L, seq_len)` with `num_crops=k`.
 
         Args:
-            signal: `(T, L)` array or data frame, ECGRecord, dataset row, path, or a list of these (lengths and rates may
-                differ), or a batch of dataset rows by column, as `dataset.map(extractor, batched=True)` gives it.
+            signal: `(T, L)` array or data frame, ECGRecord, DigitalRecord, dataset row, path, or a list of these (lengths
+                and rates may differ), or a batch of dataset rows by column, as `dataset.map(extractor, batched=True)` gives it.
             sampling_rate: Hz; needed for raw arrays. A list gives one for each record.
             lead_names: names of the columns. Without names a record of twelve columns is taken as the standard leads
                 in their order, one with as many columns as the extractor has leads as these.
@@ -207,7 +207,8 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
             num_crops: this many crops, evenly spaced (random ones with `generator`).
             generator: makes crops random; one draw `integers` for each crop, records in order.
             return_tensors: "np" (default) or "pt".
-            device: torch device of the result; with `fast=True` the signal work is done there.
+            device: torch device of the result; with `fast=True` the signal work is done there, and of rows and
+                DigitalRecords only the int16 samples are sent (float32 where a lead is derived or a gap repaired).
             return_report: add `report`, the `last_report` of this call.
 
         Raises:
@@ -219,11 +220,12 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
             raise ValueError(f'return_tensors must be "np" or "pt", got {return_tensors!r}.')
         if device is not None and return_tensors != "pt":
             raise ValueError('a result on a device is a tensor: pass return_tensors="pt".')
-        given = read_inputs(signal, sampling_rate, lead_names, units, self.units)
+        device_work = device if self.fast else None
+        given = read_inputs(signal, sampling_rate, lead_names, units, self.units, keep_stored=device_work is not None)
         requests = _requests(crop_start, num_crops, generator, len(given))
         steps = self._step_objects()
         items = [self._item(one, steps) for one in given]
-        values: Any = run_groups(items, requests, device if self.fast else None)
+        values: Any = run_groups(items, requests, device_work)
         self._note(given)
         if return_tensors == "pt":
             import torch
@@ -257,6 +259,20 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
         self._note(given)
         with naming(item.where):
             return np.asarray(item.chain.prepare(item.signal[None], item.rate)[0])
+
+    def checked(self, signal: Signal) -> Item:
+        """One record after the record steps alone, int16 where it is stored so: what a device takes."""
+        given = read_inputs([signal], default_units=self.units, keep_stored=True)
+        item = self._item(given[0], self._step_objects())
+        self._note(given)
+        return item
+
+    @property
+    def has_device_form(self) -> bool:
+        """Whether a device can do the signal work and give a fixed number of crops: `fast`, and no step for hosts only."""
+        chain = self._chain(self._step_objects(), None)
+        exact = isinstance(chain.crop, Crop) and chain.crop.policy == "exact" and chain.crop.mode != "sliding"
+        return self.fast and exact and has_device_form([*chain.before, *chain.after])
 
     def finish(
         self,
@@ -331,14 +347,26 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
     def _item(self, given: Given, steps: Sequence[Step]) -> Item:
         """The record steps: `(T, L)` as given to `(L, T)` with the extractor's leads, in millivolts, checked."""
         signal, state = np.asfortranarray(given.signal), given.state  # time is contiguous from here on
+        names = state.lead_names
         with naming(state.where):
             for step in steps:
                 if isinstance(step, RecordStep):
                     signal = step.apply(signal, state)
         chain = self._chain(steps, state.lead_names)
-        state.report.padded_samples = chain.padded_samples(len(signal), state.sampling_rate)
-        array = np.ascontiguousarray(signal.T, dtype=np.float32 if self.fast else None)
-        return Item(array, state.sampling_rate, state.where, tuple(state.lead_names or ()), chain)
+        leads, rate, scale = tuple(state.lead_names or ()), state.sampling_rate, None
+        if given.stored is None:
+            array = np.ascontiguousarray(signal.T, dtype=np.float32 if self.fast else None)
+        else:
+            stored, columns = given.stored, columns_of(leads, names or ())
+            if columns is None:  # a lead that is not stored as it is: derived, or filled with zeros
+                given.unpack()
+                return self._item(given, steps)
+            array = np.ascontiguousarray(stored.samples.T[columns])
+            scale = np.stack(
+                [np.broadcast_to(part, len(names or ()))[columns] for part in (stored.gain, stored.offset)]
+            )
+        state.report.padded_samples = chain.padded_samples(array.shape[-1], rate)
+        return Item(array, rate, state.where, leads, chain, scale)
 
     def _note(self, given: Sequence[Given]) -> None:
         """Keeps the reports of a call, and warns once for each kind of repair."""
@@ -367,6 +395,12 @@ def _requests(
             f"{len(starts)} crop starts were given for {count} records: give one for all, or one for each."
         )
     return [CropRequest(start, num_crops, generator) for start in starts]
+
+
+def columns_of(leads: Sequence[str], names: Sequence[str]) -> list[int] | None:
+    """Which of the columns `names` the leads are; None when one of them is none."""
+    known = list(names) if set(leads) <= set(names) else lead_tools.canonical_leads(names)
+    return [known.index(lead) for lead in leads] if set(leads) <= set(known) else None
 
 
 def _whole(start: Any) -> int:

@@ -15,10 +15,12 @@ from ecg_transformers.signal.units import canonical_unit
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ecg_transformers.data.record import ECGRecord
+    from ecg_transformers.data.record import DigitalRecord, ECGRecord
 
-Signal: TypeAlias = "np.ndarray | pd.DataFrame | ECGRecord | Mapping[str, Any] | str | os.PathLike[str] | Sequence[Any]"
-"""`(T, L)` array | ECGRecord | dataset row | path | list of these."""
+Signal: TypeAlias = (
+    "np.ndarray | pd.DataFrame | ECGRecord | DigitalRecord | Mapping[str, Any] | str | os.PathLike[str] | Sequence[Any]"
+)
+"""`(T, L)` array | ECGRecord | DigitalRecord | dataset row | path | list of these."""
 
 
 class ECGSignalWarning(UserWarning):
@@ -27,10 +29,23 @@ class ECGSignalWarning(UserWarning):
 
 @dataclass
 class Given:
-    """One record as it was handed in: the array `(T, L)` and what is known of it."""
+    """One record as it was handed in: the array `(T, L)` and what is known of it.
+
+    A record that stays int16 has `stored`; its `signal` then holds the lowest and the highest value of each lead, which
+    is all that the record steps look at where nothing is to be repaired or derived.
+    """
 
     signal: np.ndarray
     state: RecordState
+    stored: "DigitalRecord | None" = None
+
+    def unpack(self) -> None:
+        """The whole signal after all, and nothing said of it yet."""
+        assert self.stored is not None
+        record, where = self.stored.to_record(), self.state.where
+        report = RecordReport(record=where)
+        self.state = RecordState(where, record.lead_names, "mV", self.state.sampling_rate, report)
+        self.signal, self.stored = record.signal, None
 
 
 def read_inputs(
@@ -39,11 +54,13 @@ def read_inputs(
     lead_names: Sequence[str] | Sequence[Sequence[str]] | None = None,
     units: str | Sequence[Any] | None = None,
     default_units: str = "mV",
+    keep_stored: bool = False,
 ) -> list[Given]:
     """Every record of `signal`, with its own rate, lead names and units.
 
     `sampling_rate`, `lead_names` and `units` hold for all records, or are lists with one entry for each. A record, a
     row or a file that knows its rate, leads and unit needs none of them; an array without a unit is in `default_units`.
+    With `keep_stored` rows and `DigitalRecord`s stay int16 (see `Given`) unless they have gaps.
 
     Raises:
         ValueError: no rate for a raw array, a rate, leads or a unit that contradict the record's own, a shape that is
@@ -51,7 +68,8 @@ def read_inputs(
     """
     batch = _as_batch(signal)
     if batch is None:
-        return [_read_input(signal, _single(sampling_rate), lead_names, units, default_units, "the record")]
+        rate = _single(sampling_rate)
+        return [_read_input(signal, rate, lead_names, units, default_units, "the record", keep_stored)]
     if not batch:
         raise ValueError("an empty list holds no record.")
     rates = _each(sampling_rate, len(batch), isinstance(sampling_rate, Sequence | np.ndarray), "sampling rates")
@@ -59,7 +77,10 @@ def read_inputs(
     names = _each(lead_names, len(batch), nested, "lists of lead names")
     unit = _each(units, len(batch), units is not None and not isinstance(units, str), "units")
     where = ["the record"] if len(batch) == 1 else [f"record {i}" for i in range(len(batch))]
-    return [_read_input(item, rates[i], names[i], unit[i], default_units, where[i]) for i, item in enumerate(batch)]
+    return [
+        _read_input(item, rates[i], names[i], unit[i], default_units, where[i], keep_stored)
+        for i, item in enumerate(batch)
+    ]
 
 
 def as_rows(signal: Signal) -> tuple[Signal, bool]:
@@ -111,8 +132,10 @@ def _read_input(
     units: str | Sequence[str] | None,
     default_units: str,
     where: str,
+    keep_stored: bool,
 ) -> Given:
     """One record; see `read_inputs`."""
+    stored = None
     if isinstance(item, str | os.PathLike):
         item = _read_path(item, sampling_rate, lead_names, units or default_units)
         sampling_rate = lead_names = units = None
@@ -128,17 +151,33 @@ def _read_input(
             names = _agree_leads(item.get("lead_names"), lead_names, where)
             own = _agree_units(item.get("units"), units, where)
             return _given(item["signal"], rate, names, own or default_units, where)
-        from ecg_transformers.data.record import ECGRecord
+        from ecg_transformers.data.record import DigitalRecord, ECGRecord
 
-        item = ECGRecord.from_row(item)
+        stored = _as_stored(DigitalRecord.from_row(item)) if keep_stored else None
+        item = ECGRecord.from_row(item) if stored is None else stored.extremes()
+    elif hasattr(item, "to_record"):  # a DigitalRecord
+        stored = _as_stored(item) if keep_stored else None
+        item = item.to_record() if stored is None else stored.extremes()
     if hasattr(item, "signal") and hasattr(item, "lead_names"):
-        return _read_record(item, sampling_rate, lead_names, units, where)
+        given = _read_record(item, sampling_rate, lead_names, units, where)
+        given.stored = stored
+        return given
     if not _is_array(item):
         raise ValueError(
             f"{where} is a {type(item).__name__}: give an array (seq_len, num_leads), an ECGRecord, a dataset row "
             "or a path."
         )
     return _given(item, sampling_rate, lead_names, units or default_units, where)
+
+
+def _as_stored(record: "DigitalRecord") -> "DigitalRecord | None":
+    """A record that a device can scale: int16 in millivolts, without gaps."""
+    from ecg_transformers.data.record import INVALID
+
+    if record.samples.dtype != np.int16 or record.samples.min() == INVALID:
+        return None
+    sound = np.isfinite(record.gain).all() and np.isfinite(record.offset).all() and np.all(record.gain != 0)
+    return record if sound and record.units == "mV" else None
 
 
 def _check_holds_a_signal(item: Mapping[Any, Any], where: str) -> None:

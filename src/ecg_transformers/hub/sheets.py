@@ -54,7 +54,7 @@ def checkpoint_sheet(name: str) -> dict[str, Any]:
 
 def _method(row: Checkpoint) -> ECGMethod:
     method = get_method(row.method)
-    variant = row.overrides.get("variant")
+    variant = row.preprocessing.get("variant")
     return method if variant is None or method.current_variant else method.with_variant(variant)
 
 

@@ -117,10 +117,6 @@ _HUBERT_LICENCE = "CC BY-NC 4.0"
 _MERL_PAGE = "https://github.com/cheliu-computation/MERL-ICML2024 (cloud folder linked in its README)"
 _STRATEGIES_PAGE = "https://github.com/AI4HealthUOL/ecg-pretraining-strategies (folder checkpoints)"
 _UNSEEN_FILE = "The file itself was not available to us; its layout is known from the published code."
-_S4_TEACHER = (
-    "In the code published with it the teacher of its pre-training stays at its random start; whether these weights were "
-    "made by it is not known."
-)
 _FOUNDER_SIZES = {
     "stem_dim": 64,
     "stage_dims": [64, 160, 160, 400, 400, 1024, 1024],
@@ -128,9 +124,6 @@ _FOUNDER_SIZES = {
 }
 _HUBERT_SIZES = {"small": _transformer(512, 8), "base": _transformer(768, 12), "large": _transformer(960, 16)}
 _S4_SIZES = _transformer(512, 4)
-_S4_STATISTICS = (
-    "Its pre-training may have normalised leads by statistics that are not public; the authors evaluate raw mV."
-)
 
 
 def _hubert(size: str) -> Checkpoint:
@@ -186,7 +179,6 @@ def _s4_sibling(name: str, title: str, file: str) -> Checkpoint:
         preprocessing={"variant": "s4"},
         sizes=_S4_SIZES,
         embedding_size=512,
-        notes=(_S4_STATISTICS, _S4_TEACHER),
     )
 
 
@@ -201,7 +193,6 @@ _ROWS = (
         sizes={**_FOUNDER_SIZES, "num_leads": 12},
         embedding_size=1024,
         labels=_FOUNDER_LABELS,
-        notes=("Decision thresholds were not published.",),
     ),
     Checkpoint(
         "ecgfounder-1lead",
@@ -291,21 +282,18 @@ _ROWS = (
         "MIT (by its page; its code's repository adds: for research only)",
         sizes=_transformer(1024, 9),
         embedding_size=1024,
-        notes=(
-            "Published embeddings were made in bfloat16 on a GPU and are met to about 1e-2.",
-            _UNSEEN_FILE,
-        ),
+        notes=(_UNSEEN_FILE,),
     ),
     Checkpoint(
         "ecg-cpc",
         "ECG-CPC, the S4 model of the public benchmark",
         "ecg_cpc",
-        Source(file="ECG-CPC_Checkpoint.zip", page="https://figshare.com/articles/30192604"),
+        Source(page="https://figshare.com/articles/30192604 (ECG-CPC_Checkpoint.zip: the .ckpt in it)"),
         "CC BY 4.0 (by its page)",
         preprocessing={"variant": "s4"},
         sizes=_S4_SIZES,
         embedding_size=512,
-        notes=("The zip holds a Lightning file (.ckpt): that one is needed.", _UNSEEN_FILE),
+        notes=(_UNSEEN_FILE,),
     ),
     _s4_sibling("ecg-s4-jepa", "S4 encoder, JEPA", "jepa_e10.ckpt"),
     _s4_sibling("ecg-s4-data2vec", "S4 encoder, Data2Vec", "data2vec_e10.ckpt"),
@@ -368,7 +356,7 @@ _S4_NETWORK |= {
     "conv_strides": [2, 1, 1, 1],
     "s4_max_length": 300,
 }
-_WITH_THE_FILE["ecg-cpc"] = _S4_NETWORK | {"s4_bidirectional": False}
+_WITH_THE_FILE["ecg-cpc"] = _S4_NETWORK | {"s4_bidirectional": False, "seq_len": 2400, "s4_max_length": 1200}
 for _sibling in ("jepa", "data2vec", "dinosr", "sk-kmeans"):
     _WITH_THE_FILE[f"ecg-s4-{_sibling}"] = _S4_NETWORK | {"s4_bidirectional": True}
 for _size in ("small", "large"):

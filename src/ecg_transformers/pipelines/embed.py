@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -292,14 +292,22 @@ def _vectors(
             if len(batch) == batch_size:
                 run()
         while waiting and len(waiting[0][1]) == waiting[0][0].num_windows:
-            first, vectors = waiting.pop(0)
-            yield first, _rows(vectors)
+            yield _answer(*waiting.pop(0))
     run()
-    yield from ((record, _rows(target)) for record, target in waiting)
+    yield from (_answer(record, target) for record, target in waiting)
 
 
-def _rows(target: list[np.ndarray]) -> np.ndarray | None:
-    return np.stack(target) if target else None
+def _answer(record: Prepared, vectors: list[np.ndarray]) -> tuple[Prepared, np.ndarray | None]:
+    """A record with its vectors `(k, D)`; with a reason instead where it was skipped, or one of them holds no numbers."""
+    if not vectors:
+        return record, None
+    rows = np.stack(vectors)
+    if np.isfinite(rows).all():
+        return record, rows
+    text = (
+        f"{record.name}: its embedding is not finite: the weights are damaged, or their precision is too narrow for it."
+    )
+    return replace(record, features={}, problem=text), None
 
 
 def _shapes(window: Mapping[str, np.ndarray]) -> list[tuple[str, tuple[int, ...]]]:

@@ -56,6 +56,7 @@ def canonical_lead(name: str) -> str:
     return _ALIASES.get(_key(stripped), stripped)
 
 
+@lru_cache(maxsize=4096)  # a corpus spells its leads alike, record after record
 def _key(name: str) -> str:
     """A lead name without prefixes and separators, in small letters; what joins two leads is kept (`I-II`, `I II`)."""
     bare = name

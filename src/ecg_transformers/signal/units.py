@@ -53,7 +53,11 @@ def to_millivolts(signal: np.ndarray, units: str | Sequence[str]) -> np.ndarray:
 
 def unit_suspicion(signal: np.ndarray) -> str | None:
     """A sentence when a record `(T, L)` said to be in millivolts looks like another unit, else None."""
-    lowest, highest = signal.min(axis=0), signal.max(axis=0)
+    return range_suspicion(signal.min(axis=0), signal.max(axis=0))
+
+
+def range_suspicion(lowest: np.ndarray, highest: np.ndarray) -> str | None:
+    """`unit_suspicion` of a record of which the lowest and the highest millivolt of each lead are known, `(L,)` each."""
     peak = float(np.maximum(np.abs(lowest), np.abs(highest)).max())
     if peak > SUSPICIOUS_MILLIVOLTS:
         small = peak > SUSPICIOUS_MILLIVOLTS / MILLIVOLTS_PER_UNIT["uV"]  # neither would be one in microvolts

@@ -9,8 +9,8 @@ import numpy as np
 
 from ecg_transformers.signal.waves import Wave
 
-SAME_BEAT_S = 0.15
-"""QRS onsets of different leads this close belong to one beat."""
+SAME_BEAT_S = 0.1
+"""QRS onsets of different leads that follow each other this closely belong to one beat."""
 LONGEST_PR_S, LONGEST_QT_S = 0.4, 0.7
 LEAST_SHARE = 0.5
 UNITS = {"rate": "/min", "PR": "ms", "QRS": "ms", "QT": "ms", "QTcB": "ms", "QTcF": "ms"}
@@ -120,7 +120,8 @@ def _beats(waves: Mapping[str, Sequence[Wave]]) -> list[_Beat]:
     leads = sum(any(wave.wave == "QRS" for wave in lead) for lead in waves.values())
     groups: list[list[_Beat]] = []
     for beat in found:
-        if groups and beat.onset - groups[-1][0].onset <= SAME_BEAT_S:
+        # From the last onset, not from the first: one lead that is early must not cut the beat of the others in two.
+        if groups and beat.onset - groups[-1][-1].onset <= SAME_BEAT_S:
             groups[-1].append(beat)
         else:
             groups.append([beat])

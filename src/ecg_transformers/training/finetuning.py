@@ -5,7 +5,6 @@ The test split is loaded only after the selection on the validation split is fin
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from ecg_transformers.files import as_json
 from ecg_transformers.hub.cards import write_card
 from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.training.arguments import FinetuningArguments
@@ -29,7 +27,7 @@ from ecg_transformers.training.classifier.scores import Evaluator
 from ecg_transformers.training.classifier.selection import Best, evaluation_steps
 from ecg_transformers.training.delineation.job import DelineationJob
 from ecg_transformers.training.loop import train
-from ecg_transformers.training.plan.settings import resolve_schedule
+from ecg_transformers.training.plan.settings import resolve_schedule, settings_as_used
 from ecg_transformers.training.process.signals import StopRequest
 from ecg_transformers.training.process.start import on_main_process, say, started
 from ecg_transformers.training.process.threads import fix_threads
@@ -126,7 +124,7 @@ def train_seed(job: Job, seed: SeedPlan, reporter: Reporter, stop: StopRequest, 
     run = seed_run(job, seed, best, checkpoint)
     guard = FrozenGuard(run.plain_model) if job.frozen else None
     evaluator = job.evaluator(job.validation)
-    moments = evaluation_steps(seed.total_steps, job.args.evaluations or job.classifier.settings.hyper.evaluations)
+    moments = evaluation_steps(seed.total_steps, job.args.evaluations or job.hyper.evaluations)
 
     def evaluate(done: int) -> None:
         if done in moments:
@@ -146,12 +144,10 @@ def train_seed(job: Job, seed: SeedPlan, reporter: Reporter, stop: StopRequest, 
 
 def seed_run(job: Job, seed: SeedPlan, best: Best, checkpoint: Checkpoint | None) -> Run:
     """The run of the loop for one seed; its checkpoints hold the best model so far."""
-    args, classifier, plan = job.args, job.classifier, seed.plan
-    hyper = classifier.settings.hyper
+    args, classifier, plan, hyper = job.args, job.classifier, seed.plan, job.hyper
     model = classifier.build(seed.seed)
     if job.frozen:
         freeze_encoder(model)
-        hyper = dataclasses.replace(hyper, no_decay=(), lr_factors={})  # their patterns are about the encoder
     schedule = resolve_schedule(hyper, seed.total_steps, plan.steps_per_epoch, plan.global_batch_size)
     view = job.view_of(classifier, build_augmentation(hyper))
     data = TrainingData.of(args, seed.train, view, plan)
@@ -269,13 +265,19 @@ def validation_summary(selections: Mapping[int, Mapping[str, Any]], figure: str)
 def summarize(job: Job, first: SeedPlan, *others: SeedPlan) -> RunSummary:
     """One seed, or all of them with the one whose weights are kept first, in words and figures."""
     seeds = [first, *others]
-    hyper = job.classifier.settings.hyper
+    probe = job.args.mode == "linear"  # which takes no step by a gradient
+    used: dict[str, Any] = {"num_crops": job.num_crops}
+    if not probe:
+        steps, plan = first.total_steps, first.plan
+        schedule = resolve_schedule(job.hyper, steps, plan.steps_per_epoch, plan.global_batch_size)
+        used |= settings_as_used(job.hyper, job.classifier.settings.config, schedule, plan)
+        used |= {"num_crops": job.num_crops, "evaluations": job.args.evaluations or job.hyper.evaluations}
     return RunSummary(
         kind="finetuning",
         method=job.classifier.method.name,
         model_class=job.classifier.method.model_classes[job.classifier.role].__name__,
         dataset=job.train.facts,
-        recipe={"name": job.classifier.recipe_name, "stage": job.args.mode, **as_json(vars(hyper))},
+        recipe={"name": job.classifier.recipe_name, "stage": job.args.mode, **used},
         arguments=vars(job.args),
         steps=sum(seed.total_steps for seed in seeds),
         epochs=first.total_steps / first.plan.steps_per_epoch,
@@ -287,7 +289,7 @@ def summarize(job: Job, first: SeedPlan, *others: SeedPlan) -> RunSummary:
         mode=job.args.mode,
         label_fraction=job.args.label_fraction,
         weights_seed=first.seed,
-        records_seen=sum(seed.records_seen for seed in seeds),
+        records_seen=sum(len(seed.train) if probe else seed.plan.records_in(seed.total_steps) for seed in seeds),
         versions=library_versions(),
         parent=None if job.classifier.source is None else job.args.model_name_or_path,
         is_main_process=job.accelerator.is_main_process,

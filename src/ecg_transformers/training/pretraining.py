@@ -33,6 +33,7 @@ from ecg_transformers.training.plan.settings import (
     resolve_length,
     resolve_schedule,
     resolve_settings,
+    settings_as_used,
 )
 from ecg_transformers.training.plan.start import sizes_of_start
 from ecg_transformers.training.process.signals import StopRequest
@@ -218,7 +219,11 @@ def summarize(args: PretrainingArguments, settings: Settings, split: Split, run:
         method=settings.method.name,
         model_class=type(run.plain_model).__name__,
         dataset=split.facts,
-        recipe={"name": args.recipe, "stage": settings.stage, **as_json(vars(settings.hyper)), "lr": run.schedule.lr},
+        recipe={
+            "name": args.recipe,
+            "stage": settings.stage,
+            **settings_as_used(settings.hyper, settings.config, run.schedule, run.plan),
+        },
         arguments=vars(args),
         steps=run.schedule.total_steps,
         epochs=run.schedule.total_steps / run.plan.steps_per_epoch,
@@ -228,7 +233,7 @@ def summarize(args: PretrainingArguments, settings: Settings, split: Split, run:
         global_batch_size=run.plan.global_batch_size,
         seeds=[args.seed],
         weights_seed=args.seed,
-        records_seen=run.schedule.total_steps * run.plan.global_batch_size,
+        records_seen=run.plan.records_in(run.schedule.total_steps),
         versions=library_versions(),
         parent=args.model_name_or_path,
         is_main_process=run.accelerator.is_main_process,

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from ecg_transformers.data.corpora import make_corpus
 from ecg_transformers.data.errors import LabelError, RecordNotFoundError
 from ecg_transformers.data.loading import build_report, load_ecg_dataset
 
@@ -39,6 +40,9 @@ def test_labels_are_those_of_version_3_and_copies_are_read_once(challenge, rows_
     report = build_report("cinc2017", challenge)
     assert report.excluded == {"copies of training records (validation/)": 1}
     assert "labels from REFERENCE-v3.csv" in report.notes
+    whole, copies = (make_corpus("cinc2017", folder).plan() for folder in (challenge, challenge / "validation"))
+    assert (whole.warnings, len(copies.warnings)) == ([], 1)
+    assert "copies of training records" in copies.warnings[0]
 
 
 def test_another_version_is_an_option(challenge, rows_of):

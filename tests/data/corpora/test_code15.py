@@ -132,6 +132,7 @@ def test_an_exam_that_its_part_lacks_is_named(tmp_path, layouts):
     report = build_report("code15", tmp_path, max_skipped=0.6)
     assert [entry["record"] for entry in report.skipped] == ["12"]
     assert report.excluded == {"exams of the parts that are in no table": 1}
+    assert any("1 exams of the parts here stand in no row of exams.csv" in note for note in report.notes)
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,9 @@ LAYOUTS = (
 HALF_READ = {("an odd number of bytes", suffix) for suffix in (".hea", ".csv", ".atr", ".apn")}
 """A text that ends early may be whole lines; what it promises and does not hold is told elsewhere."""
 
+SIDE_BY_SIDE = sorted({name for name in LAYOUTS if " of the " not in name} - {"folder", "cinc2020", "cinc2021"})
+"""Corpora none of which holds records of another."""
+
 IN_ONE_PLACE = {"folder", "ptb_xl", "mitdb", "apnea_ecg", "ludb", "cinc2017", "mimic_iv_ecg", "echonext"}
 """Corpora that read a record from the one place that a table, or the other records, tell, or under its path."""
 
@@ -101,6 +104,25 @@ def test_two_forms_of_one_corpus_in_a_folder_are_never_mixed_or_dropped(name, sm
         assert plan.num_items == 3
     with pytest.raises(RecordNotFoundError, match="no file of form='challenge' here"):
         make_corpus(name, tmp_path / "one", {"form": "challenge"}).plan()
+
+
+@pytest.fixture(scope="module")
+def folder_of_all(smallest, tmp_path_factory):
+    """A folder with a folder for each corpus, as a disk of data sets looks."""
+    root = tmp_path_factory.mktemp("all")
+    for layout in SIDE_BY_SIDE:
+        shutil.copytree(smallest(layout)[1], root / layout)
+    return root
+
+
+@pytest.mark.parametrize("name", SIDE_BY_SIDE)
+def test_a_corpus_is_found_among_others(name, folder_of_all, smallest):
+    """Several have a REFERENCE.csv, a metadata.csv, or headers with a number for a name."""
+    alone, among = (plan_of(make_corpus(name, folder)) for folder in (smallest(name)[1], folder_of_all))
+    assert [(item.record_id, item.labels) for item in among.each_item()] == [
+        (item.record_id, item.labels) for item in alone.each_item()
+    ]
+    assert (among.skipped, among.label_names) == ([], alone.label_names)
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,12 @@ import sys
 import numpy as np
 import pytest
 
+from ecg_transformers.data.building.build import plan_of
+from ecg_transformers.data.corpora import make_corpus
 from ecg_transformers.data.corpora.mimic_iv_ecg import joined_report, label_bits, measured
 from ecg_transformers.data.corpora.shared.packaged import packaged_table
 from ecg_transformers.data.errors import DuplicateRecordError, ECGDataError
+from ecg_transformers.data.folds import Folds
 from ecg_transformers.data.loading import build_report, load_ecg_dataset
 
 LEADS = ["I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6"]
@@ -117,6 +120,17 @@ def test_reports_are_joined_over_blank_lines_and_by_study(mimic, rows_of):
     assert rows["40000124"]["labels"] == []
 
 
+def test_records_without_a_report_are_told(tmp_path, layouts):
+    """A table that was cut at the end of a line looks whole."""
+    write_corpus(tmp_path, layouts, [(10000099, 40000123 + k, layouts.microvolts(k, 500)) for k in range(3)])
+    rows = [measurement_row(10000099, 40000123 + k, {0: "Sinus rhythm"}) for k in range(3)]
+    for kept in (3, 2):
+        layouts.write_table(tmp_path / "machine_measurements.csv", rows[:kept])
+        said = [text for text in make_corpus("mimic_iv_ecg", tmp_path).plan().warnings if "no row" in text]
+        assert len(said) == 3 - kept
+    assert said[0].startswith("1 of 3 records have no row in machine_measurements.csv")
+
+
 @pytest.mark.parametrize(
     ("report", "expected"),
     [
@@ -140,6 +154,16 @@ def test_subjects_stay_in_one_fold(mimic, rows_of):
         rows = rows_of("mimic_iv_ecg", mimic, seed=seed)
         assert rows["40000123"]["fold"] == rows["40000124"]["fold"]
     assert rows["40000123"]["patient_id"] == "10000099"
+
+
+def test_folds_go_by_the_paths_of_the_list(mimic, tmp_path):
+    """The folder that is given may lie above the one whose paths the table has."""
+    listed = next(mimic.rglob("record_list.csv")).read_text().splitlines()[1:]
+    paths = [line.rsplit(",", 1)[1] for line in listed]
+    rows = [f"{path},{int('p10000099' in path)}\n" for path in paths]
+    (tmp_path / "folds.csv").write_text("".join(["path,fold\n", *rows]))
+    plan = plan_of(make_corpus("mimic_iv_ecg", mimic), Folds(tmp_path / "folds.csv"))
+    assert {part: len(items) for part, items in plan.splits.items()} == {"train": 2, "validation": 0, "test": 2}
 
 
 def test_the_demo_lacks_a_level_and_the_reports(tmp_path, layouts, rows_of):

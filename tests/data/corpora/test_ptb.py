@@ -1,10 +1,12 @@
 """PTB: 15 leads in two files, diagnoses in the header, patients by folder (specification: corpora, 9)."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
+from ecg_transformers.data.corpora import make_corpus
 from ecg_transformers.data.errors import ECGDataError
 from ecg_transformers.data.loading import build_report, load_ecg_dataset
 
@@ -95,6 +97,20 @@ def test_records_of_one_patient_are_in_one_fold(ptbdb, rows_of, seed):
     assert {rows[name]["patient_id"] for name in ("s0010_re", "s0014lre")} == {"patient001"}
     assert rows["s0010_re"]["fold"] == rows["s0014lre"]["fold"]
     assert rows["s0401_re"]["fold"] == rows["s0402_re"]["fold"]
+
+
+def test_a_flat_copy_has_its_patients_by_the_list_or_says_that_they_are_lost(ptbdb, tmp_path):
+    for path in ptbdb.glob("patient*/*"):
+        shutil.copy(path, tmp_path)
+    lost = make_corpus("ptb", tmp_path).plan()
+    assert {item.patient_id for item in lost.each_item()} == {None}
+    assert any("6 records" in text and "one person may be in two parts" in text for text in lost.warnings)
+    (tmp_path / "RECORDS").write_text("".join(f"{p.parent.name}/{p.stem}\n" for p in sorted(ptbdb.rglob("*.hea"))))
+    whole, own = (make_corpus("ptb", folder).plan() for folder in (tmp_path, ptbdb))
+    assert {i.record_id: i.patient_id for i in whole.each_item()} == {
+        i.record_id: i.patient_id for i in own.each_item()
+    }
+    assert whole.warnings == []
 
 
 def test_the_challenge_copy_is_read_without_patients(tmp_path, layouts, rows_of):

@@ -111,6 +111,19 @@ def test_numbers_of_samples_are_no_lead_and_no_rate(tmp_path, name):
         read_record(tmp_path / "r.csv")
 
 
+@pytest.mark.parametrize(
+    "names", ["sample,time,II,V1", "Unnamed: 0.1,Unnamed: 0,II,V1", "II,V1,time", "index,II,V1,Time"]
+)
+def test_columns_of_times_and_numbers_are_no_leads_wherever_they_stand(tmp_path, names):
+    leads = dict(zip(["II", "V1"], SIGNAL.T, strict=True))
+    steps = {"time": np.arange(40) / 250, "Time": np.arange(40) / 250}
+    table = [leads.get(name, steps.get(name, np.arange(40))) for name in names.split(",")]
+    np.savetxt(tmp_path / "r.csv", np.stack(table, 1), delimiter=",", header=names, comments="", fmt="%.4f")
+    record = read_record(tmp_path / "r.csv", **({} if "ime" in names else {"sampling_rate": 250}))
+    assert (record.lead_names, record.sampling_rate) == (["II", "V1"], 250)
+    np.testing.assert_allclose(record.signal, SIGNAL, atol=1e-6)
+
+
 @pytest.mark.parametrize("separator", [";", "\t", " "])
 def test_decimal_commas_are_read_where_the_separator_is_another(tmp_path, separator):
     rows = [separator.join(f"{value:.4f}".replace(".", ",") for value in row) for row in SIGNAL]

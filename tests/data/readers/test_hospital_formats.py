@@ -192,6 +192,19 @@ def test_no_suffix_hides_a_hospital_file_from_a_folder_or_a_reader(files, tmp_pa
     )
 
 
+@pytest.mark.parametrize("content", [b"", b"some notes of somebody", None])
+@pytest.mark.parametrize("suffix", [".dat", ".mat", ".xml", ""])
+def test_a_hospital_file_beside_what_is_called_header_is_a_record(files, tmp_path, content, suffix):
+    """Of signals a header tells, unless it is none, or one of another file."""
+    folder = tmp_path / "beside"
+    folder.mkdir()
+    (folder / "x.hea").write_bytes(files[4][1].read_bytes() if content is None else content)
+    path = folder / f"x{suffix}"
+    path.write_bytes(files[0][1].read_bytes())
+    np.testing.assert_array_equal(read_record(path).signal, read_record(files[0][1]).signal)
+    assert set(FileIndex.scan(folder).paths.values()) == {path, folder / "x.hea"}
+
+
 def test_a_missing_extra_is_said_of_folders_and_tables_too(files, monkeypatch):
     for name in ("pydicom", "defusedxml", "defusedxml.common"):
         monkeypatch.setitem(sys.modules, name, None)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ecg_transformers.data.converting import convert_record
 from ecg_transformers.data.errors import (
     ChecksumError,
     ECGDataError,
@@ -18,7 +19,7 @@ from ecg_transformers.data.errors import (
     UnitError,
     UnsupportedFormatError,
 )
-from ecg_transformers.data.readers import aecg, dicom, philips, read_parts, read_record, scp
+from ecg_transformers.data.readers import aecg, dicom, philips, read_parts, read_record, reading, scp
 from ecg_transformers.data.readers.clinical import record as texts
 from ecg_transformers.data.readers.clinical import xml
 from ecg_transformers.data.readers.clinical.identity import Patient
@@ -548,6 +549,31 @@ def test_gaps_of_discontinuous_files_are_no_value(width, hospital, tmp_path):
     np.testing.assert_allclose(parts[1].to_record().signal, record.signal[400:], atol=1e-4)
 
 
+def test_who_it_is_is_hidden_once_for_all_parts(hospital, tmp_path, monkeypatch):
+    """A day may have a gap behind each second, and 86,400 parts."""
+    counts, asked = hospital.ecg_counts(300, ["II", "V5"]), []
+    hide = Patient.hide_in
+    monkeypatch.setattr(Patient, "hide_in", lambda self, value, **how: asked.append(value) or hide(self, value, **how))
+    (tmp_path / "d.edf").write_bytes(
+        hospital.edf(counts, kind="EDF+D", onsets=[0.25 * n for n in range(30)], per_record=10)
+    )
+    parts = list(read_parts(tmp_path / "d.edf"))
+    assert [part.metadata.pop("start_seconds") for part in parts] == [0.25 * n for n in range(30)]
+    assert all(part.metadata == parts[0].metadata for part in parts)
+    assert len({id(part.metadata) for part in parts}) == 30
+    assert len(asked) <= 2
+
+
+def test_a_gap_over_the_edge_of_two_parts_is_one(hospital, tmp_path, monkeypatch):
+    (tmp_path / "d.edf").write_bytes(
+        hospital.edf(hospital.ecg_counts(300, ["II", "V5"]), kind="EDF+D", onsets=[0, 1, 4])
+    )
+    monkeypatch.setattr(reading, "_PART", 150)
+    parts = [part.metadata.get("gaps") for part in reading.read_stored_parts(tmp_path / "d.edf")]
+    assert parts == [None, [[50, 150]], [[0, 100]], None]
+    assert read_record(convert_record(tmp_path / "d.edf", tmp_path, "npz")).metadata["gaps"] == [[200, 400]]
+
+
 def test_folders_split_discontinuous_files_where_asked(hospital, tmp_path, own_cache):
     from ecg_transformers.data.loading import load_ecg_dataset
 
@@ -613,16 +639,20 @@ def test_dicom_in_parts_is_the_whole_cut(syntax, hospital, tmp_path):
             np.testing.assert_array_equal(read_record(path, start=start, stop=stop).signal, whole[start:stop])
 
 
-@pytest.mark.parametrize("kind", ["ishne", "edf", "bdf", "dicom"])
+@pytest.mark.parametrize("kind", ["ishne", "edf", "bdf", "dicom", "wfdb"])
 def test_a_part_of_a_day_takes_little_memory(kind, hospital, tmp_path):
     """24 hours as a sparse file: what is allocated follows the part and not the file."""
     import os
     import tracemalloc
 
-    path, samples = tmp_path / "day.bin", 24 * 3600 * 200
+    path, samples = tmp_path / ("day.dat" if kind == "wfdb" else "day.bin"), 24 * 3600 * 200
     counts = hospital.ecg_counts(200, ["V1", "V2", "V3"])
     if kind == "ishne":
         head, size = hospital.ishne(counts[:0], declared=samples), 6 * samples
+    elif kind == "wfdb":
+        lines = [f"day.dat 16 200 16 0 0 1 0 {lead}\n" for lead in ("V1", "V2", "V3")]
+        (tmp_path / "day.hea").write_text(f"day 3 200 {samples}\n{''.join(lines)}")
+        head, size = b"", 6 * samples
     elif kind == "dicom":  # the lengths of sequence, item and samples follow, and the number of samples
         whole, size = hospital.dicom(counts, ["V1", "V2", "V3"], rate=200, padding=-32768), 6 * samples
         head = day_of_dicom(whole, 6 * len(counts), size, len(counts), samples)

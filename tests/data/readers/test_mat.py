@@ -29,6 +29,12 @@ def test_val_is_read_as_scipy_reads_it(tmp_path, dtype, options):
     np.testing.assert_allclose(record.signal, value.T / 1000.0, rtol=1e-6)
 
 
+def test_val_that_lies_the_other_way_is_told_by_the_lead_names(tmp_path):
+    value = np.random.default_rng(0).normal(size=(250, 3))
+    scipy.io.savemat(tmp_path / "r.mat", {"val": value})
+    np.testing.assert_allclose(read_record(tmp_path / "r.mat", **HINTS).signal, value / 1000.0, rtol=1e-6)
+
+
 def test_the_struct_of_cpsc_2018_is_read(ecg_data_dir):
     path = ecg_data_dir / "cpsc2018" / "TrainingSet1" / "A1980.mat"
     record = read_record(path)

@@ -61,6 +61,13 @@ def test_the_incomplete_batch_is_dropped_or_counted_once() -> None:
     assert sorted(index for step in range(3) for index in records_of_step(kept, step)) == list(range(21))
 
 
+def test_the_records_of_a_run_are_counted() -> None:
+    for drop_last in (True, False):
+        plan = BatchPlan(19, 4, drop_last=drop_last)
+        taken = [sum(len(plan.global_batch(step)) for step in range(steps)) for steps in range(12)]
+        assert [plan.records_in(steps) for steps in range(12)] == taken
+
+
 def test_a_process_without_a_record_runs_a_filler_of_no_weight() -> None:
     plan = BatchPlan(num_records=9, per_device_batch_size=2, num_processes=4, drop_last=False)
     last = [plan.micro_batches(1, rank)[0] for rank in range(4)]

@@ -2,7 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 
+from ecg_transformers.data.loading import RecordTable, load_ecg_dataset
+from ecg_transformers.features.feature_extraction_ecg import ECGFeatureExtractor
 from ecg_transformers.training.errors import UsageError
 from ecg_transformers.training.samples.loader import BadSample, PreparedRecords, TrainingSamples, collate
 from ecg_transformers.training.samples.splits import Split
@@ -77,3 +80,25 @@ def test_the_classifier_of_beats_sees_beats() -> None:
 def test_an_unknown_view_is_refused_with_the_nearest_one() -> None:
     with pytest.raises(UsageError, match="did you mean 'two_crops'"):
         build_view("two_crop", Halves())
+
+
+@pytest.mark.parametrize("view", ["crop", "two_crops", "adjacent_segments"])
+def test_samples_that_a_device_cuts_are_those_of_the_host(view: str) -> None:
+    dataset = load_ecg_dataset("synthetic", split="train", num_records=20)
+    records = RecordTable(dataset)
+    split = Split("train", records, records.record_ids, records.patient_ids, np.arange(len(records)))
+    split = split.select([5, 0, 3, 2])
+    extractor = ECGFeatureExtractor.for_method("cmsc", fast=True)
+    host = TrainingSamples(split, build_view(view, extractor), seed=0, cache_mb=1)
+    late = host.uncut()
+    assert late is not host
+    expected, batch = (collate([those[1, index] for index in range(4)]) for those in (host, late))
+    assert batch["input_values"].groups[0].signals.dtype == torch.int16
+    assert (batch["input_values"].to("cpu") - expected["input_values"]).abs().max() < 1e-5
+    assert all(torch.equal(batch[name], expected[name]) for name in set(expected) - {"input_values"})
+    for on_host in (
+        build_view(view, ECGFeatureExtractor.for_method("cmsc")),
+        build_view(view, extractor, lambda x, _: x),
+    ):
+        kept = TrainingSamples(split, on_host, seed=0, cache_mb=1)
+        assert kept.uncut() is kept  # exact filters and augmentations are the host's work

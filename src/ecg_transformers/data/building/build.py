@@ -84,7 +84,7 @@ def plan_of(corpus: Corpus, folds: Folds | None = None) -> CorpusPlan:
         )
     for sentence in plan.warnings:
         say_once(corpus.facts.name, str(corpus.data_dir), sentence)
-    return plan if folds is None else apply_folds(plan, folds, corpus.data_dir)
+    return plan if folds is None else apply_folds(plan, folds)
 
 
 def _repeated_error(corpus: Corpus, plan: CorpusPlan, repeated: list[str]) -> DuplicateRecordError:

@@ -63,9 +63,10 @@ class BrugadaHUCACorpus(Corpus):
 
     def plan(self) -> CorpusPlan:
         columns = ["patient_id", "basal_pattern", "sudden_death", "brugada"]
-        table = need_file(self.data_dir, ["metadata.csv"], self.facts.layout)
+        table = need_file(self.data_dir, ["metadata.csv"], self.facts.layout, columns)
         rows = read_table(table, columns, root=self.data_dir, limits=self.limits)
-        paths = by_name(walk_files(self.data_dir, ".hea"))
+        beside = list(walk_files(table.parent, ".hea"))  # a folder of many corpora holds headers of others
+        paths = by_name(beside or walk_files(self.data_dir, ".hea"))
         items: list[Item] = []
         absent: list[str] = []
         atypical = 0

@@ -18,6 +18,7 @@ from ecg_transformers.data.errors import LabelError, RecordNotFoundError, TableE
 from ecg_transformers.data.options import check_choice
 from ecg_transformers.data.readers import read_digital
 from ecg_transformers.data.readers.limits import read_bytes, refuse_foreign_text
+from ecg_transformers.data.tables import first_cells
 
 CLASSES = ("N", "A", "O", "~")
 RECORDS = 8528
@@ -99,6 +100,10 @@ class CinC2017Corpus(Corpus):
         names = list(CLASSES) if options.task else []
         kind = "multiclass" if names else "unlabelled"
         plan = CorpusPlan(split_by_folds(items), names, kind, [reference], skipped, excluded, notes)
+        if all(path.parent.name in _COPIES for path in paths.values()):
+            plan.warnings.append(
+                "all records lie in validation/: copies of training records, no test for what saw those"
+            )
         leave_out_absent(plan, absent, reference)
         return plan
 
@@ -131,7 +136,7 @@ class CinC2017Corpus(Corpus):
         """The table of labels; None where there is none and no labels are asked for."""
         version = self.options.labels_version
         named = find_files(self.data_dir, [f"REFERENCE-{version}.csv"])
-        plain = find_files(self.data_dir, ["REFERENCE.csv"]) if version == "v3" else []
+        plain = find_files(self.data_dir, ["REFERENCE.csv"], fits=self._is_ours) if version == "v3" else []
         candidates = sorted([*named, *plain], key=lambda p: (any(part in _COPIES for part in p.parts), p not in named))
         if not candidates and self.options.task is not None:
             plain_too = " or REFERENCE.csv" if version == "v3" else ""
@@ -140,6 +145,10 @@ class CinC2017Corpus(Corpus):
                 path=self.data_dir,
             )
         return candidates[0] if candidates else None
+
+    def _is_ours(self, reference: Path) -> bool:
+        """Whether a REFERENCE.csv is not that of CPSC 2018, which has several labels a record and headings."""
+        return "First_label" not in first_cells(reference, self.data_dir)
 
     def _labels(self, path: Path) -> dict[str, str]:
         """Symbols by record; the file has no header line, and some mirrors add a third column."""

@@ -21,9 +21,9 @@ from ecg_transformers.data.corpora.shared.columns import fold_column, iterate_ta
 from ecg_transformers.data.corpora.shared.finishing import compare_counts, finished_row, note_of_count
 from ecg_transformers.data.corpora.shared.folds import assign_folds, split_by_folds
 from ecg_transformers.data.corpora.shared.forms import check_form, chosen_form
-from ecg_transformers.data.corpora.shared.headers import age_in_years, read_comments
+from ecg_transformers.data.corpora.shared.headers import HeaderComments, age_in_years, read_comments
 from ecg_transformers.data.corpora.shared.packaged import packaged_table
-from ecg_transformers.data.corpora.shared.search import by_name, find_file, some_of, walk_files
+from ecg_transformers.data.corpora.shared.search import by_name, find_table, some_of, walk_files
 from ecg_transformers.data.errors import (
     ECGDataError,
     EmptyRecordError,
@@ -114,11 +114,11 @@ class CODE15Corpus(Corpus):
     options_class = CODE15Options
 
     def plan(self) -> CorpusPlan:
-        table = find_file(self.data_dir, ["exams.csv"])
+        table = find_table(self.data_dir, "exams.csv", ["exam_id", *self.label_names()])
         parts = by_name(path for path in walk_files(self.data_dir, (".hdf5", ".h5")) if _PART.match(path.name))
         headers = [path for path in walk_files(self.data_dir, ".hea") if _EXAM.match(path.stem)]
         first_part = min(parts.values(), default=None)
-        form = chosen_form(self.options.form, first_part, next(iter(headers), None), self.data_dir)
+        form = chosen_form(self.options.form, first_part, next(filter(self._is_exam, headers), None), self.data_dir)
         if form == "original" and table is None and self.options.task is not None:
             raise RecordNotFoundError(
                 "the parts are here, but no exams.csv, which has the labels; task=None reads them without.",
@@ -137,6 +137,13 @@ class CODE15Corpus(Corpus):
     def label_names(self) -> list[str]:
         columns = [row["column"] for row in packaged_table("code15_labels")]
         return {"all": columns, "abnormalities": columns[:-1], None: []}[self.options.task]
+
+    def _is_exam(self, header: Path) -> bool:
+        """Whether a header with a number for a name is one of the Challenge 2025, as far as it can be read."""
+        try:
+            return not _is_of_others(read_comments(header, self.data_dir, self.limits))
+        except ECGDataError:
+            return True
 
     def _hdf5_plan(self, table: Path | None, parts: list[Path]) -> CorpusPlan:
         places, notes, excluded = self._exam_places(parts)
@@ -160,6 +167,10 @@ class CODE15Corpus(Corpus):
         files = [*parts, *([] if table is None else [table])]
         kind = "multilabel" if names else "unlabelled"
         plan = CorpusPlan(split_rows(folds, self._item), names, kind, files, skipped, excluded, notes)
+        if in_no_table:
+            plan.warnings.append(
+                f"{in_no_table:,} exams of the parts here stand in no row of exams.csv, or in another part's"
+            )
         if table is None:
             plan.warnings.append("no exams.csv here: no labels, no patients, so the parts are drawn by exam")
         elif len(exams.exam_id) == RECORDS:
@@ -263,6 +274,9 @@ class CODE15Corpus(Corpus):
             except ECGDataError as error:
                 skipped.append((path.stem, error.reason))
                 continue
+            if _is_of_others(comments):
+                excluded["headers of other corpora"] += 1
+                continue
             exam = comments.other("Exam ID") or path.stem
             if table is not None and exam not in listed:
                 excluded["exams that are not in exams.csv"] += 1
@@ -274,7 +288,8 @@ class CODE15Corpus(Corpus):
         if not items:
             reasons = [f"the header of {name} cannot be read: {reason}" for name, reason in skipped[:1]]
             where = "" if table is None else f" in {table.name}"
-            reasons += [f"none of the {count:,} exams that lie here stands{where}." for count in excluded.values()]
+            count = excluded["exams that are not in exams.csv"]
+            reasons += [f"none of the {count:,} exams that lie here stands{where}."] if count else []
             raise RecordNotFoundError(reasons[0], path=self.data_dir)
         items = assign_folds(items, self.options.seed)
         notes = [note_of_count(len(items), RECORDS, "code15"), self._unit_note()]
@@ -313,6 +328,11 @@ class CODE15Corpus(Corpus):
             raise EmptyRecordError("the exam is zero in every lead.", path=item.path, record=item.record_id)
         record = ECGRecord(signal * np.float32(scale), RATE, list(STANDARD_LEADS), item.record_id)
         return DigitalRecord.from_record(record)
+
+
+def _is_of_others(header: HeaderComments) -> bool:
+    """Whether a header with readable signal lines has none of the comments that the Challenge 2025 wrote."""
+    return any(header.lead_sums) and not any(header.other(key) for key in ("Exam ID", "Patient ID", "Chagas label"))
 
 
 def _exams_without_table(places: list[dict[int, int]]) -> Exams:

@@ -25,7 +25,7 @@ from ecg_transformers.data.corpora.shared.search import by_name, find_file, walk
 from ecg_transformers.data.errors import DuplicateRecordError, LabelError, OptionError, RecordNotFoundError
 from ecg_transformers.data.options import check_choice
 from ecg_transformers.data.readers import read_digital
-from ecg_transformers.data.tables import read_table
+from ecg_transformers.data.tables import first_cells, read_table
 
 _NAME = re.compile(r"A\d{4}\Z")
 _LABEL_COLUMNS = ("First_label", "Second_label", "Third_label")
@@ -90,7 +90,7 @@ class CPSC2018Corpus(ChallengeCorpus):
     """Labels of REFERENCE.csv by record, where it lies beside the Challenge's copy."""
 
     def plan(self) -> CorpusPlan:
-        reference = find_file(self.data_dir, ["REFERENCE.csv"])
+        reference = find_file(self.data_dir, ["REFERENCE.csv"], fits=self._is_ours)
         labels = {} if reference is None else self._reference(reference)
         header = next((path for path in walk_files(self.data_dir, ".hea") if _NAME.match(path.stem)), None)
         structs = [path for path in walk_files(self.data_dir, ".mat") if _is_original(path)]
@@ -110,6 +110,10 @@ class CPSC2018Corpus(ChallengeCorpus):
             raise self._nothing({}, [])
         plan.files += [reference] if reference is not None else []
         return as_in_merl(plan, "split_cpsc2018_merl") if self.options.protocol == "merl_split" else plan
+
+    def _is_ours(self, reference: Path) -> bool:
+        """Whether a REFERENCE.csv is not that of the Challenge 2017, which has records of five digits and no headings."""
+        return not re.match(r"A\d{5}\Z", next(iter(first_cells(reference, self.data_dir)), ""))
 
     def label_names(self) -> list[str]:
         return [] if self.options.task is None else list(CLASSES)

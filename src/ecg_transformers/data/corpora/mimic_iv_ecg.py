@@ -125,7 +125,12 @@ class MIMICIVECGCorpus(Corpus):
         warnings: list[str] = []
         if self.options.task is not None and reports is not None:
             self._measurements = reports
-            notes += self._label(studies, reports)
+            notes.append("labels by the rules of mimic_report_rules (version 1) on the machine reports")
+            if missing := self._label(studies, reports):
+                warnings.append(
+                    f"{missing:,} of {len(studies.study):,} records have no row in {reports.name}: no label is set, which a "
+                    "classifier takes for none of them"
+                )
         elif self.options.task is not None:
             warnings.append("no machine_measurements.csv here (as in the demo): no labels")
         patients = self._patients_table()
@@ -212,8 +217,8 @@ class MIMICIVECGCorpus(Corpus):
         found = next(filter(None, map(_SUBJECT.match, text.splitlines())), None)
         return "" if found is None else found[1]
 
-    def _label(self, studies: Studies, table: Path) -> list[str]:
-        """Labels of each record by its report, and where its row stands in the table."""
+    def _label(self, studies: Studies, table: Path) -> int:
+        """Labels of each record by its report, and where its row stands in the table; the number without a row."""
         index_of = {study: index for index, study in enumerate(studies.study.tolist())}
         found = 0
         for offset, line in iterate_with_offsets(table, ["study_id", *_REPORT_LINES[:1]], self.data_dir, self.limits):
@@ -223,9 +228,7 @@ class MIMICIVECGCorpus(Corpus):
             studies.offset[index] = offset
             studies.labels[index] = label_bits(joined_report(line))
             found += 1
-        missing = len(studies.study) - found
-        note = [f"labels by the rules of mimic_report_rules (version 1) on {found:,} machine reports"]
-        return note + ([f"{missing:,} records have no row in {table.name}: no labels"] if missing else [])
+        return len(studies.study) - found
 
     def _patients_table(self) -> Path | None:
         if self.options.patients is None:
@@ -262,13 +265,13 @@ class MIMICIVECGCorpus(Corpus):
             labels,
             int(studies.folds[index]),
             {},
-            {"row": index},
+            {"index": index},
         )
 
     def rows(self, item: Item, plan: CorpusPlan) -> Iterator[dict[str, Any]]:
         assert item.path is not None
         digital = read_digital(item.path, root=self.data_dir, limits=self.limits)
-        index = item.hints["row"]
+        index = item.hints["index"]
         metadata: dict[str, Any] = {"age": None, "sex": None}
         person = self._people.get(int(self._studies.subject[index]))
         if person is not None:

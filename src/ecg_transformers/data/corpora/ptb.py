@@ -18,14 +18,16 @@ from ecg_transformers.data.corpora.shared.forms import check_form, chosen_form
 from ecg_transformers.data.corpora.shared.headers import HeaderComments, read_comments, read_signal_files
 from ecg_transformers.data.corpora.shared.known import POLICIES
 from ecg_transformers.data.corpora.shared.packaged import packaged_table
-from ecg_transformers.data.corpora.shared.search import walk_files
+from ecg_transformers.data.corpora.shared.search import find_files, walk_files
 from ecg_transformers.data.errors import ECGDataError
 from ecg_transformers.data.options import check_choice
+from ecg_transformers.data.readers.limits import read_bytes
 
 RECORDS, PATIENTS = 549, 290
 TASKS = ("all", "superclass", "mi")
 _RECORD = re.compile(r"s\d{4}[a-z_]*re\Z")
-_PATIENT = re.compile(r"patient\d{3}\Z")
+_PATIENT = re.compile(r"patient\d{3}\Z", re.IGNORECASE)
+_LISTED = re.compile(r"(patient\d{3})/(\w+)\s*\Z")
 _REASON = "reason for admission"
 _KEPT = {
     "acute infarction (localization)": "acute_infarction",
@@ -89,6 +91,7 @@ class PTBCorpus(ChallengeCorpus):
     )
     options_class = PTBOptions
     sources = ("ptb",)
+    code_version = 4  # since then RECORDS tells the patients of a flat copy
 
     def plan(self) -> CorpusPlan:
         paths = [path for path in walk_files(self.data_dir, ".hea") if _RECORD.match(path.stem)]
@@ -97,6 +100,9 @@ class PTBCorpus(ChallengeCorpus):
         if form != "original":
             return self._only_labelled(self.challenge_plan())
         items, skipped, unknown = [], [], Counter[str]()
+        flat = not all(_PATIENT.match(path.parent.name) for path in paths)
+        lists = find_files(self.data_dir, ["RECORDS"]) if flat else []
+        patients = self._listed_patients(lists)
         for path in paths:
             try:
                 comments = read_comments(path, self.data_dir, self.limits)
@@ -106,11 +112,12 @@ class PTBCorpus(ChallengeCorpus):
             reason = comments.other(_REASON)
             if reason.lower() not in reasons() and reason.lower() not in ("", "n/a"):
                 unknown[reason] += 1
-            items.append(self._own_item(path, comments))
+            items.append(self._own_item(path, comments, patients.get(path.stem)))
         if not items:
             raise self._nothing({}, skipped)
         items = assign_folds(items, self.options.seed)
-        notes = [note_of_count(len(items), RECORDS, "ptb"), *self._patient_notes(items)]
+        known = {item.patient_id for item in items if item.patient_id}
+        notes = [note_of_count(len(items), RECORDS, "ptb"), f"{len(known)} patients, by the folders patient001 …"]
         missing = [item for item in items if "frank_leads_missing" in item.metadata.get("flags", [])]
         if missing:
             notes.append(f"{len(missing)} records lie here without their .xyz file: their twelve leads are read")
@@ -118,17 +125,28 @@ class PTBCorpus(ChallengeCorpus):
             notes.append(f"reasons for admission outside the table, without a label: {dict(unknown)}")
         names = self.label_names()
         plan = CorpusPlan(split_by_folds(items), names, "multilabel" if names else "unlabelled", [], skipped, {}, notes)
+        if alone := sum(item.patient_id is None for item in items):
+            plan.warnings.append(
+                f"{alone} records lie outside a folder patient001 … and no RECORDS names theirs: their patient is unknown, "
+                "and one person may be in two parts"
+            )
         if len(items) == RECORDS:
             published = {row["reason_for_admission"]: int(row["records"]) for row in packaged_table("ptb_diagnoses")}
             found = Counter(_published_name(item.metadata["diagnosis"]) for item in items)
             found["patients"] = len({item.patient_id for item in items})
             compare_counts(plan, found, {**published, "patients": PATIENTS}, "ptb")
-        plan.files = [item.path.with_suffix(".xyz") for item in items if item.path]
+        plan.files = [*lists, *(item.path.with_suffix(".xyz") for item in items if item.path)]
         return self._only_labelled(plan)
 
-    def _own_item(self, path: Path, comments: HeaderComments) -> Item:
+    def _listed_patients(self, lists: list[Path]) -> dict[str, str]:
+        """Patients by record, as the publisher's list of paths has them: a flat copy has lost the folders."""
+        texts = [read_bytes(path, self.limits.max_header_bytes, self.data_dir).decode("latin-1") for path in lists]
+        found = filter(None, map(_LISTED.search, "\n".join(texts).splitlines()))
+        return {match[2]: match[1] for match in found}
+
+    def _own_item(self, path: Path, comments: HeaderComments, listed: str | None) -> Item:
         reason = comments.other(_REASON)
-        patient = path.parent.name if _PATIENT.match(path.parent.name) else None
+        patient = path.parent.name.lower() if _PATIENT.match(path.parent.name) else listed
         flags = [] if path.with_suffix(".xyz").exists() else ["frank_leads_missing"]
         metadata: dict[str, Any] = {"age": comments.age, "sex": comments.sex, "diagnosis": _stated(reason)}
         metadata |= {name: _stated(comments.other(key)) for key, name in _KEPT.items()}
@@ -170,14 +188,6 @@ class PTBCorpus(ChallengeCorpus):
             plan.excluded[f"no label of the task {self.options.task}"] = before - plan.num_items
         plan.task_kind = "multiclass"
         return plan
-
-    def _patient_notes(self, items: list[Item]) -> list[str]:
-        patients = {item.patient_id for item in items if item.patient_id}
-        alone = sum(item.patient_id is None for item in items)
-        notes = [f"{len(patients)} patients, by the folders patient001 …"]
-        if alone:
-            notes.append(f"{alone} records lie outside a folder patient001 …: their patient is unknown")
-        return notes
 
     def rows(self, item: Item, plan: CorpusPlan) -> Iterator[dict[str, Any]]:
         assert item.path is not None

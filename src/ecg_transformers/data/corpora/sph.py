@@ -94,8 +94,9 @@ class SPHCorpus(Corpus):
     options_class = SPHOptions
 
     def plan(self) -> CorpusPlan:
-        table = need_file(self.data_dir, ["metadata.csv"], self.facts.layout)
-        rows = read_table(table, ["ECG_ID", "AHA_Code", "Patient_ID", "N"], root=self.data_dir, limits=self.limits)
+        columns = ["ECG_ID", "AHA_Code", "Patient_ID", "N"]
+        table = need_file(self.data_dir, ["metadata.csv"], self.facts.layout, columns)
+        rows = read_table(table, columns, root=self.data_dir, limits=self.limits)
         paths = self._paths()
         items, absent, unknown = [], [], Counter[str]()
         for row in rows:

@@ -17,6 +17,7 @@ from ecg_transformers.data.errors import AnnotationError, HeaderError, LimitErro
 from ecg_transformers.data.readers.arrays import Hints
 from ecg_transformers.data.readers.clinical.identity import Patient
 from ecg_transformers.data.readers.clinical.leads import distinct_names
+from ecg_transformers.data.readers.clinical.record import beats_within, bounded
 from ecg_transformers.data.readers.csv_text import column_title
 from ecg_transformers.data.readers.limits import Limits, open_file, read_array
 from ecg_transformers.data.readers.units import units_per_millivolt
@@ -141,14 +142,16 @@ def with_facts(
     """
     beats = facts.get("annotations")
     if isinstance(beats, dict):
-        record.annotations = _beats(beats.get("beat_samples"), beats.get("beat_symbols"), record, path)
+        record.annotations = _beats(beats.get("beat_samples"), beats.get("beat_symbols"), _length(record), path)
     patient = _patient(facts, path)
     record.patient_id = _patient_id(patient, facts, hints)
     texts = {key: value for key, value in facts.items() if key not in (MARK, "patient_id", "annotations", *_LAYOUT)}
     if not (facts[MARK] or hints.keep_identity):
         texts.pop("identity", None)
         free = {key: value for key, value in texts.items() if key not in ("acquired", "age", "sex", "flags")}
+        free, shortened = bounded(free)
         texts |= dict(zip(free, patient.hide_in(list(free.values()))))
+        record.metadata.setdefault("flags", []).extend(["texts_shortened"] * shortened)
     flags = [*texts.pop("flags", []), *record.metadata.get("flags", [])]
     record.metadata = {**({"comments": list(comments)} if comments else {}), **texts}
     if flags:
@@ -168,7 +171,10 @@ def with_wfdb_facts(
     if beside.is_file():
         marks = read_annotations(beside, root=hints.root, limits=limits, record=record.record_id)
         symbols = [note or symbol for note, symbol in zip(marks.notes, marks.symbols.tolist())]
-        record.annotations = _beats(marks.samples, symbols, record, beside)
+        length, start = _length(record), hints.start or 0
+        is_part = not (hints.start is hints.stop is None)
+        beats = _beats(marks.samples, symbols, None if is_part else length, beside)
+        record.annotations = beats_within(beats, start, start + length) if is_part else beats
     names = found[0].get("lead_names")
     if isinstance(names, list) and all(isinstance(name, str) for name in names):  # where the header cannot hold them
         exact = dict(zip(standard_lead_names(wfdb_names(names)), names))
@@ -204,12 +210,20 @@ def _patient_id(patient: Patient, facts: dict[str, Any], hints: Hints) -> str | 
     return patient.patient_id(keep=hints.keep_identity or facts[MARK])  # what is hidden already stays as it is
 
 
-def _beats(samples: Any, symbols: Any, record: DigitalRecord | ECGRecord, path: Path) -> dict[str, np.ndarray]:
-    length = len(record.samples) if isinstance(record, DigitalRecord) else record.num_samples
+def _length(record: DigitalRecord | ECGRecord) -> int:
+    return len(record.samples) if isinstance(record, DigitalRecord) else record.num_samples
+
+
+def _beats(samples: Any, symbols: Any, length: int | None, path: Path) -> dict[str, np.ndarray]:
+    """Beats as a record holds them; with a `length` they are to lie within it."""
     places = np.asarray(samples if samples is not None else [])
     sound = places.ndim == 1 and (places.dtype.kind in "iu" or not places.size) and isinstance(symbols, Iterable)
     names = [str(symbol) for symbol in symbols] if sound else []
-    if not sound or len(names) != places.size or (places.size and not 0 <= places.min() <= places.max() < length):
+    if (
+        not sound
+        or len(names) != places.size
+        or (length is not None and places.size and not 0 <= places.min() <= places.max() < length)
+    ):
         raise AnnotationError(f"the beats do not lie within the {length} samples of the record.", path=path)
     return {"beat_samples": places.astype(np.int64), "beat_symbols": np.array(names, dtype=np.str_)}
 

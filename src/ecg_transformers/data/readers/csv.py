@@ -33,8 +33,8 @@ _RATE_TOLERANCE = 0.01
 def read_csv_record(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECGRecord:
     """Columns separated by comma, semicolon, tab or blanks; a first line of names is used when there is one.
 
-    Decimal commas are read where semicolons, tabs or blanks separate the cells. Empty cells are NaN. A first column of
-    times or of sample numbers is left out, and times give the sampling rate. Units in the names (`I (uV)`, `I_uV`)
+    Decimal commas are read where semicolons, tabs or blanks separate the cells. Empty cells are NaN. Columns of
+    times or of sample numbers are left out, and times give the sampling rate. Units in the names (`I (uV)`, `I_uV`)
     or in a second line are taken, lines that start with `#` or `%` are comments; values written as whole numbers need a
     unit. Without names `lead_names` must give them.
 
@@ -58,9 +58,10 @@ def read_csv_record(path: Path, hints: Hints, limits: Limits) -> DigitalRecord |
         hints = replace(hints, sampling_rate=agreed_rate(hints, rate, path), units=hints.units or unit)
     limits.check_shape(len(table.rows), table.width, path=path)
     metadata: dict[str, Any] = {}
-    times = time_column(table, hints.lead_names, path)
-    if times is not None:
+    table.bring_times_first()
+    while (times := time_column(table, hints.lead_names, path)) is not None:  # sample numbers and times, perhaps
         table.drop_first()
+        table.bring_times_first()
         metadata["flags"] = ["time_column_left_out"]
         hints = replace(hints, sampling_rate=_rate(times, hints, path))
     counts = not any(table.units) and is_whole(table)

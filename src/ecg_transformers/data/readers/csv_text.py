@@ -62,6 +62,20 @@ class TextTable:
     def width(self) -> int:
         return len(self.rows[0])
 
+    def bring_times_first(self) -> None:
+        """Put a column that is called time or sample, and rises, before the others."""
+        for place, name in enumerate(self.names or ()):
+            if (
+                place
+                and (_TIME_NAME.match(name) or _NUMBER_NAME.match(name))
+                and _rises([row[place] for row in self.rows])
+            ):
+                order = [place, *(other for other in range(self.width) if other != place)]
+                self.rows = [[row[column] for column in order] for row in self.rows]
+                self.names = [self.names[column] for column in order]  # type: ignore[index]
+                self.units = [self.units[column] for column in order]
+                return
+
     def drop_first(self) -> None:
         """Leave out the first column."""
         self.rows = [row[1:] for row in self.rows]
@@ -300,6 +314,13 @@ class TimeColumn:
         if self.unit:  # of a kind that is not known
             return []
         return [rate for rate in (1.0 / step, 1e3 / step) if 20 <= rate <= 20_000]
+
+
+def _rises(cells: list[str]) -> bool:
+    try:
+        return bool((np.diff([float(cell.replace(",", ".")) for cell in cells]) > 0).all())
+    except ValueError:
+        return False
 
 
 def time_column(table: TextTable, given: list[str] | None, path: Path) -> TimeColumn | None:

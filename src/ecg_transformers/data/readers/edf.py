@@ -6,12 +6,15 @@ Read here and not by edfio, which holds all of a BDF file in memory and closes t
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +33,7 @@ from ecg_transformers.data.readers.edf_format import (
     read_identity,
     read_records,
 )
-from ecg_transformers.data.readers.limits import Limits, open_file
+from ecg_transformers.data.readers.limits import IN_PARTS, Limits, open_file
 from ecg_transformers.data.readers.units import units_per_millivolt
 from ecg_transformers.data.record import INVALID, DigitalRecord, standard_lead_names
 
@@ -60,14 +63,19 @@ def read_edf(path: Path, hints: Hints, limits: Limits, sheet: Sheet) -> DigitalR
 read_bdf = read_edf
 
 
-def read_edf_parts(path: Path, hints: Hints, limits: Limits, sheet: Sheet) -> Iterator[DigitalRecord]:
+def read_edf_parts(
+    path: Path, hints: Hints, limits: Limits, sheet: Sheet, most: int | None = None
+) -> Iterator[DigitalRecord]:
     """The contiguous parts of a file one by one, each a record of its own; a continuous file is one part.
 
-    `metadata["start_seconds"]` says when a part begins. `start` and `stop` have no meaning here.
+    `metadata["start_seconds"]` says when a part begins. With `most` they are the successive parts of so many samples
+    instead, gaps and all. `start` and `stop` have no meaning here.
     """
     descriptor, size = open_file(path, hints.root, follow_links=hints.follow_links)
     try:
-        yield from _Reading(descriptor, size, path, replace(hints, start=None, stop=None), limits, sheet).parts()
+        hints = replace(hints, start=None if most is None else 0, stop=None)
+        reading = _Reading(descriptor, size, path, hints, limits, sheet)
+        yield from reading.parts() if most is None else reading.parts_of(most)
     except OSError as error:
         raise ECGDataError(f"the file cannot be read ({type(error).__name__}).", path=path) from error
     finally:
@@ -93,24 +101,35 @@ class _Reading:
 
     def record(self) -> DigitalRecord:
         """The whole file, or the samples that are asked for; gaps are "no value"."""
+        return self._between(*window(self.hints, self.length, self.path))
+
+    def parts_of(self, most: int) -> Iterator[DigitalRecord]:
+        """Successive parts of `most` samples; the times of all data records are looked up once."""
+        for start in range(0, self.length, most):
+            yield self._between(start, min(start + most, self.length))
+
+    @property
+    def length(self) -> int:
+        """Samples a lead, those of gaps too."""
+        samples = self.signals[0].samples
+        return int(self._starts[-1]) + samples if self.header.is_discontinuous else self.header.records * samples
+
+    def _between(self, start: int, stop: int) -> DigitalRecord:
         samples = self.signals[0].samples
         if not self.header.is_discontinuous:
-            start, stop = window(self.hints, self.header.records * samples, self.path)
-            self.limits.check_shape(stop - start, len(self.signals), path=self.path)
+            self.limits.check_shape(stop - start, len(self.signals), path=self.path, way_out=IN_PARTS)
             first, last = start // samples, -(-stop // samples)
             digital = read_records(self.descriptor, self.header, self.signals, first, last)
-            return self._made(digital[start - first * samples : stop - first * samples], None, self.sheet)
-        starts = self._starts()
-        length = int(starts[-1]) + samples
-        start, stop = window(self.hints, length, self.path)
+            return self._made(digital[start - first * samples : stop - first * samples])
         stored = self.header.records * samples * len(self.signals) * self.header.width
         way_out = (
             ": its gaps are too long; read its parts (gaps='split' in folders and tables), or give start= and stop="
         )
         self.limits.check_growth(stop - start, len(self.signals), stored, path=self.path, way_out=way_out)
-        self.limits.check_shape(stop - start, len(self.signals), path=self.path)
-        return self._with_gaps(starts, start, stop)
+        self.limits.check_shape(stop - start, len(self.signals), path=self.path, way_out=IN_PARTS)
+        return self._with_gaps(start, stop)
 
+    @cached_property
     def _starts(self) -> np.ndarray:
         """The first sample of each data record on the time axis of the recording."""
         times = onsets(self.descriptor, self.header, self.path)
@@ -125,8 +144,8 @@ class _Reading:
             starts[record] = starts[record - 1] + samples
         return starts
 
-    def _with_gaps(self, starts: np.ndarray, start: int, stop: int) -> DigitalRecord:
-        samples = self.signals[0].samples
+    def _with_gaps(self, start: int, stop: int) -> DigitalRecord:
+        starts, samples = self._starts, self.signals[0].samples
         here = np.flatnonzero((starts < stop) & (starts + samples > start))
         dtype = np.int16 if self.header.width == 2 else np.int32
         digital = np.zeros((stop - start, len(self.signals)), dtype=dtype)
@@ -138,26 +157,32 @@ class _Reading:
             rows = (starts[block, None] - start + np.arange(samples)).reshape(-1)
             inside = (rows >= 0) & (rows < stop - start)
             digital[rows[inside]], missing[rows[inside]] = part[inside], False
-        sheet = replace(self.sheet, flags=list(self.sheet.flags), facts=dict(self.sheet.facts))
         edges = np.flatnonzero(np.diff(np.concatenate([[False], missing, [False]]).astype(np.int8)))
-        if edges.size:
-            sheet.flags.append("gaps")
-            sheet.facts["gaps"] = edges.reshape(-1, 2).tolist()
-        return self._made(digital, missing if missing.any() else None, sheet)
+        if not edges.size:
+            return self._made(digital)
+        record = self._made(digital, missing)
+        record.metadata["flags"] = [*record.metadata.get("flags", []), "gaps"]
+        record.metadata["gaps"] = edges.reshape(-1, 2).tolist()
+        return record
 
     def parts(self) -> Iterator[DigitalRecord]:
         if not self.header.is_discontinuous:
             yield self.record()
             return
-        starts = self._starts()
+        starts = self._starts
         for first, last in runs_of(starts, self.signals[0].samples):
-            digital = read_records(self.descriptor, self.header, self.signals, first, last)
-            facts = {**self.sheet.facts, "start_seconds": round(float(starts[first]) / self.rate, 6)}
-            yield self._made(digital, None, replace(self.sheet, flags=list(self.sheet.flags), facts=facts))
+            record = self._made(read_records(self.descriptor, self.header, self.signals, first, last))
+            record.metadata["start_seconds"] = round(float(starts[first]) / self.rate, 6)
+            yield record
 
-    def _made(self, digital: np.ndarray, missing: np.ndarray | None, sheet: Sheet) -> DigitalRecord:
-        metadata = metadata_of(sheet, self.hints.keep_identity)
-        patient_id = sheet.patient.patient_id(self.hints.keep_identity)
+    @cached_property
+    def _said(self) -> tuple[dict[str, Any], str | None]:
+        """Metadata and patient of all parts: to hide who it is takes longer than to read a second."""
+        keep = self.hints.keep_identity
+        return metadata_of(self.sheet, keep), self.sheet.patient.patient_id(keep)
+
+    def _made(self, digital: np.ndarray, missing: np.ndarray | None = None) -> DigitalRecord:
+        metadata, patient_id = copy.deepcopy(self._said)
         rate = agreed_rate(self.hints, self.rate, self.path) or self.rate
         if digital.dtype == np.int16 and digital.min() == INVALID:  # a value here, "no value" in 16 bits of ours
             digital = digital.astype(np.int32)

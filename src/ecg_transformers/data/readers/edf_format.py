@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ecg_transformers.data.errors import HeaderError, LimitError, TruncatedError, UnsupportedFormatError
-from ecg_transformers.data.readers.limits import Limits
+from ecg_transformers.data.readers.limits import IN_PARTS, Limits
 
 _FIXED = 256
 _BLOCK_BYTES = 2**18
@@ -147,7 +147,7 @@ def _with_records(
     if longest > limits.max_samples or longest * header.records > limits.max_samples:
         raise LimitError(
             f"{longest} samples in each of {header.records} data records are declared, beyond the limit of "
-            f"{limits.max_samples} samples a signal.",
+            f"{limits.max_samples} samples a signal{IN_PARTS}.",
             path=path,
         )
     available, rest = divmod(size - header.start, header.record_bytes)
@@ -162,7 +162,9 @@ def _with_records(
                 path=path,
             )
         if longest * records > limits.max_samples:
-            raise LimitError(f"the file holds {longest * records} samples a signal, beyond the limit.", path=path)
+            raise LimitError(
+                f"the file holds {longest * records} samples a signal, beyond the limit{IN_PARTS}.", path=path
+            )
     elif records > available:
         if not allow_truncated or available < 1:
             way_out = "; pass allow_truncated=True to read the data records that are whole." if available > 0 else "."

@@ -23,7 +23,7 @@ from ecg_transformers.data.readers.arrays import Hints
 from ecg_transformers.data.readers.clinical.identity import Patient, iso_date, iso_time
 from ecg_transformers.data.readers.clinical.record import Samples, Sheet, make_record, window
 from ecg_transformers.data.readers.clinical.scp_sections import crc
-from ecg_transformers.data.readers.limits import Limits, open_file, read_array, read_bytes
+from ecg_transformers.data.readers.limits import IN_PARTS, Limits, open_file, read_array, read_bytes
 from ecg_transformers.data.record import INVALID, DigitalRecord, ECGRecord
 
 _FIXED = 522
@@ -82,7 +82,7 @@ def read_ishne(path: Path, hints: Hints, limits: Limits, sheet: Sheet) -> Digita
         header = _header(head, descriptor, size, hints, path, limits, sheet.flags)
         start, stop = window(hints, _length(header, size, hints, path, sheet.flags), path)
         num_leads = len(header.names)
-        limits.check_shape(stop - start, num_leads, path=path)
+        limits.check_shape(stop - start, num_leads, path=path, way_out=IN_PARTS)
         flat = read_array(descriptor, "<i2", (stop - start) * num_leads, header.start + 2 * start * num_leads)
     except OSError as error:
         raise ECGDataError(f"the file cannot be read ({type(error).__name__}).", path=path) from error

@@ -56,7 +56,9 @@ class Limits:
     max_growth: int = 16
     max_table_bytes: int = 2**29
 
-    def check_shape(self, num_samples: int, num_leads: int, *, path: object = None, record: str | None = None) -> None:
+    def check_shape(
+        self, num_samples: int, num_leads: int, *, path: object = None, record: str | None = None, way_out: str = ""
+    ) -> None:
         """Refuse a declared size before anything of that size is allocated."""
         if num_leads > self.max_leads:
             raise LimitError(
@@ -64,7 +66,7 @@ class Limits:
             )
         if num_samples > self.max_samples:
             raise LimitError(
-                f"{num_samples} samples per lead are declared, more than the {self.max_samples} allowed.",
+                f"{num_samples} samples per lead are declared, more than the {self.max_samples} allowed{way_out}.",
                 path=path,
                 record=record,
             )
@@ -100,6 +102,8 @@ class Limits:
         return replace(self, max_samples=sys.maxsize)
 
 
+IN_PARTS = "; start=… and stop=… read a part"
+"""What `check_shape` adds for files that are read in parts."""
 ALWAYS_ALLOWED = 2**23
 MOST_EMPTY = 2**26
 DEFAULT_LIMITS = Limits()

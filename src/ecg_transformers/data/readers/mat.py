@@ -23,9 +23,9 @@ _CPSC_RATE = 500.0
 def read_matlab(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECGRecord:
     """A `.mat` file of version 4 or 5.
 
-    `val` is `(leads, samples)`. With a WFDB header of the same name beside it, gain, baseline, rate and lead names
-    come from there (and checksums are verified); without one the hints must give them. The struct `ECG` of CPSC 2018
-    holds millivolts of the twelve leads at 500 Hz in `data`.
+    `val` is `(leads, samples)`, unless the lead names say that it lies the other way. With a WFDB header of the same name
+    beside it, gain, baseline, rate and lead names come from there (and checksums are verified); without one the hints
+    must give them. The struct `ECG` of CPSC 2018 holds millivolts of the twelve leads at 500 Hz in `data`.
     """
     variables = load(path, hints, limits)
     header = path.with_suffix(".hea")
@@ -49,11 +49,11 @@ def read_matlab(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECG
     limits.check_shape(max(value.shape), min(value.shape), path=path)
     if header.exists():
         return _with_header(value, path, header, hints, limits)
-    return record_from_array(value.T, path, hints, limits)
+    return record_from_array(_samples_first(value.T, hints), path, hints, limits)
 
 
 def _samples_first(value: np.ndarray, hints: Hints) -> np.ndarray:
-    """An array of the user's own as `(samples, leads)`: the lead names tell, else the longer axis is time."""
+    """An array as `(samples, leads)`: the lead names tell, else the longer axis is time."""
     if value.ndim != 2:
         return value
     if hints.lead_names is not None and (len(hints.lead_names) in value.shape) and value.shape[0] != value.shape[1]:

@@ -106,14 +106,10 @@ def read_stored_runs(
 ) -> Iterator[DigitalRecord | ECGRecord]:
     """As `read_parts`, in the form in which the file holds them."""
     kind = format_of(path, hints.get("root"), follow_links=bool(hints.get("follow_links")))
-    if kind not in ("edf", "bdf"):
+    if kind in ("edf", "bdf"):
+        yield from _edf_parts(path, kind, limits, hints)
+    else:
         yield read_stored(path, limits=limits, **hints)
-        return
-    sheet, request = Sheet(), checked_hints(hints)
-    try:
-        yield from read_edf_parts(Path(path), request, limits or DEFAULT_LIMITS, sheet)
-    except ECGDataError as error:
-        raise final_error(error, kind, sheet, request) from None
 
 
 def read_stored_parts(
@@ -124,6 +120,9 @@ def read_stored_parts(
     if kind not in PARTIAL or hints.get("start") is not None or hints.get("stop") is not None:
         yield read_stored(path, limits=limits, **hints)
         return
+    if kind in ("edf", "bdf"):
+        yield from _edf_parts(path, kind, limits, hints, _PART)
+        return
     for start in itertools.count(0, _PART):
         part = read_stored(path, limits=limits, **{**hints, "start": start, "stop": start + _PART + 1})
         length = len(part.samples) if isinstance(part, DigitalRecord) else part.num_samples
@@ -131,6 +130,16 @@ def read_stored_parts(
             yield part
             return
         yield cut(part, Hints(stop=_PART), Path(path))  # the one more sample told that there is a next part
+
+
+def _edf_parts(
+    path: str | Path, kind: str, limits: Limits | None, hints: dict[str, Any], most: int | None = None
+) -> Iterator[DigitalRecord]:
+    sheet, request = Sheet(), checked_hints(hints)
+    try:
+        yield from read_edf_parts(Path(path), request, limits or DEFAULT_LIMITS, sheet, most)
+    except ECGDataError as error:
+        raise final_error(error, kind, sheet, request) from None
 
 
 def read_stored(path: str | Path, *, limits: Limits | None = None, **hints: Any) -> DigitalRecord | ECGRecord:
@@ -155,7 +164,7 @@ def read_stored(path: str | Path, *, limits: Limits | None = None, **hints: Any)
     if request.allow_truncated and kind in ("npy", "npz", "mat", "csv"):
         raise OptionError("allow_truncated has no meaning for this format: it cannot be read in part.", path=path)
     try:
-        if kind in PARTIAL or (request.start is None and request.stop is None):
+        if kind in PARTIAL or kind == "wfdb" or (request.start is None and request.stop is None):
             record = reader(path, request, limits or DEFAULT_LIMITS)
         else:
             record = cut(reader(path, replace(request, start=None, stop=None), limits or DEFAULT_LIMITS), request, path)
@@ -276,6 +285,8 @@ def _read_wfdb(path: str | Path, hints: Hints, limits: Limits) -> DigitalRecord 
         allow_truncated=hints.allow_truncated,
         strict=hints.strict,
         follow_links=hints.follow_links,
+        start=hints.start,
+        stop=hints.stop,
     )
     flags = record.metadata.get("flags", [])
     own_rate = None if "rate_defaulted" in flags else record.sampling_rate

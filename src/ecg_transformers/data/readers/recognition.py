@@ -70,6 +70,7 @@ _SAID_BY_SUFFIX = {
     ".edf": "EDF file",
     ".ann": "ISHNE annotation file",
 }
+_HEADER_BYTES = 2**16
 _OWN_SUFFIXES = (".hea", ".npy", ".npz", ".mat")
 
 
@@ -107,17 +108,26 @@ def final_error(error: ECGDataError, key: str, sheet: Sheet, hints: Hints) -> EC
 def clinical_kind(path: Path, root: str | os.PathLike | None = None, *, follow_links: bool = False) -> Kind | None:
     """The kind of a file by its content, whatever it is called; None where that says nothing.
 
-    Signals of a WFDB record are not looked at, and an HDF5 or empty file of a usual suffix is left to its reader, who
-    knows more of it.
+    Signals that the WFDB header beside them names are not looked at, and an HDF5 or empty file of a usual suffix is left
+    to its reader, who knows more of it.
 
     Raises:
         ECGDataError: no regular file, or one that leaves its folder.
     """
     suffix = path.suffix.lower()
-    if not path.is_file() or (suffix in (".dat", ".mat") and path.with_suffix(".hea").exists()):
+    if not path.is_file() or (suffix in (".dat", ".mat") and _is_named_by_header(path)):
         return None
     kind = recognise(path, root, follow_links=follow_links)
     return None if suffix in _OWN_SUFFIXES and kind in (EMPTY, HDF5) else kind
+
+
+def _is_named_by_header(path: Path) -> bool:
+    """Whether the header of its name says that a file holds its signals; what is called `.hea` may be none."""
+    try:
+        with path.with_suffix(".hea").open("rb") as stream:
+            return os.fsencode(path.name) in stream.read(_HEADER_BYTES)
+    except OSError:
+        return False
 
 
 def refuse(path: Path, kind: Kind | None) -> None:

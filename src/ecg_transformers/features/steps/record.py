@@ -68,16 +68,21 @@ class ConvertUnits(RecordStep):
         return units.to_millivolts(signal, state.units)
 
 
-def note_amplitudes(signal: np.ndarray, state: RecordState) -> None:
-    """Put flat leads and amplitudes of another unit into the report of a record `(T, L)` in millivolts."""
-    ends = (signal.min(axis=0), signal.max(axis=0)) if len(signal) else (np.full(1, np.nan),) * 2
-    if np.isfinite(sum(ends)).all():  # nearly every record: two passes over it are enough
-        flat, known = np.flatnonzero(ends[0] == ends[1]).tolist(), signal
+def note_amplitudes(signal: np.ndarray, state: RecordState, ends: tuple[np.ndarray, np.ndarray] | None = None) -> None:
+    """Put flat leads and amplitudes of another unit into the report of a record `(T, L)` in millivolts.
+
+    `ends`: the lowest and the highest value of each lead `(L,)`, where they are known already.
+    """
+    lowest, highest = ends or (signal.min(axis=0), signal.max(axis=0)) if len(signal) else (np.full(1, np.nan),) * 2
+    if np.isfinite(lowest + highest).all():  # nearly every record: these two passes over it are enough
+        flat = np.flatnonzero(lowest == highest).tolist()
     else:
         flat = [column for column in range(signal.shape[1]) if _is_flat(signal[:, column])]
-        known = signal[np.isfinite(signal).all(axis=1)]
+        signal = signal[np.isfinite(signal).all(axis=1)]
+        lowest, highest = (signal.min(axis=0), signal.max(axis=0)) if len(signal) else (lowest, highest)
     state.report.flat_leads = [state.lead(column) for column in flat]
-    suspicion = units.unit_suspicion(known) if len(known) and len(flat) < signal.shape[1] else None
+    known = len(signal) and len(flat) < signal.shape[1]
+    suspicion = units.range_suspicion(lowest, highest) if known else None
     if suspicion:
         state.report.suspicions.append(suspicion)
 
@@ -116,7 +121,7 @@ class CheckSignal(RecordStep):
             raise ValueError(
                 f"every lead is flat (lead {state.lead(0)} is {float(lowest[0]):g} throughout): nothing was recorded."
             )
-        note_amplitudes(signal, state)
+        note_amplitudes(signal, state, (lowest, highest))
         return signal
 
     def _repair(self, signal: np.ndarray, state: RecordState, columns: np.ndarray) -> np.ndarray:

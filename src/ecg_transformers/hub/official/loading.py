@@ -137,7 +137,9 @@ def _foreign_names(path: Path, error: Exception) -> set[str]:
 
 def _refusal(path: Path, refused: list[str]) -> str:
     shown = ", ".join(refused[:5]) + (", …" if len(refused) > 5 else "")
-    reason = f"it holds objects that are not tensors ({shown})" if refused else "it cannot be read, or is cut short"
+    reason = "it cannot be read: it is cut short, or pickled in another protocol than torch's own"
+    if refused:
+        reason = f"it holds objects that are not tensors ({shown})"
     return (
         f"{path}: {reason}. Checkpoints are loaded without executing anything in them; save the state dict alone "
         "(torch.save(model.state_dict(), file)) and convert that."

@@ -95,7 +95,8 @@ METHOD = ECGMethod(
     },
     notes=(
         "The filters follow the released reader, which its README insists on; the paper names other corner frequencies, "
-        "and the released PTB-XL evaluation uses none: which of them the weights were trained with is not known. The "
-        "first and last 0.2 s carry the zero padding of the median. No decision thresholds were published."
+        "and the released PTB-XL evaluation uses none: which of them the weights were trained with is not known "
+        '(chain=["resample", "pad", "crop", "normalize"] leaves them out). The first and last 0.2 s carry the zero padding '
+        "of the median. No decision thresholds were published."
     ),
 )

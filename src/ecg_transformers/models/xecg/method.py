@@ -79,7 +79,8 @@ METHOD = ECGMethod(
     stages=(),
     notes=(
         "The cells run in single precision here, in plain torch. The published ones run in bfloat16 on a GPU, so that "
-        "published embeddings can be met to about 1e-2 only. A record shorter than the crop is cut to whole patches and "
+        "published embeddings can be met to about 1e-2 only. The authors read records whole (in pre-training at most 12 s); "
+        "that a longer one gives its first 10 s is our choice. A record shorter than the crop is cut to whole patches and "
         "not padded, as padding runs through the network and its embedding would depend on it; in training, whose batches "
         'are of one length, it is padded with zeros (pad="zero"). A record whose leads are all exactly zero at the first '
         "sample of a patch loses that patch, as published."

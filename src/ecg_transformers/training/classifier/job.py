@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from accelerate import Accelerator
 from ecg_transformers.evaluation.subsets import label_subset
 from ecg_transformers.files import as_json
 from ecg_transformers.models.base import ECGPreTrainedModel
+from ecg_transformers.models.registry import StageRecipe
 from ecg_transformers.training.arguments import FinetuningArguments
 from ecg_transformers.training.checkpoints.identity import model_facts
 from ecg_transformers.training.classifier.network import ClassifierPlan, HeadKind, plan_classifier
@@ -47,11 +49,6 @@ class SeedPlan:
     plan: BatchPlan
     total_steps: int
     offset: int
-
-    @property
-    def records_seen(self) -> int:
-        """Records that go through the optimiser; a probe takes each of them once."""
-        return max(len(self.train), self.total_steps * self.plan.global_batch_size)
 
 
 @dataclass
@@ -155,6 +152,14 @@ class Job:
     def frozen(self) -> bool:
         """Whether only the head is trained."""
         return self.args.mode in ("linear", "attention")
+
+    @property
+    def hyper(self) -> StageRecipe:
+        """The recipe as this run takes it."""
+        hyper = self.classifier.settings.hyper
+        if not self.frozen:
+            return hyper
+        return dataclasses.replace(hyper, no_decay=(), lr_factors={})  # their patterns are about the encoder
 
     def folder(self, seed: int) -> Path:
         """Where the result of a finished seed is."""

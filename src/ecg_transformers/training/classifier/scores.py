@@ -20,7 +20,7 @@ from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.models.classification import ECGForSequenceClassification
 from ecg_transformers.training.errors import Interrupted, UsageError, one_sentence
 from ecg_transformers.training.process.signals import StopRequest
-from ecg_transformers.training.samples.loader import Batch, PreparedRecords, collate
+from ecg_transformers.training.samples.loader import Batch, PreparedRecords, collate, uncut
 from ecg_transformers.training.samples.splits import Split
 from ecg_transformers.training.samples.views import View
 
@@ -50,7 +50,10 @@ class Evaluator:
     stop: StopRequest | None = None
 
     def __post_init__(self) -> None:
-        self._prepared = PreparedRecords(self.split.records, self.view.prepare, self.cache_mb)
+        records = self.split.records
+        if self.accelerator.device.type != "cpu":
+            self.view, records = uncut(self.view, records)
+        self._prepared = PreparedRecords(records, self.view.prepare, self.cache_mb)
 
     def prepared(self, index: int) -> Prepared:
         """A record as the view prepared it."""

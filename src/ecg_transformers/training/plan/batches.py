@@ -107,6 +107,12 @@ class BatchPlan:
         full, rest = divmod(self.num_records, self.global_batch_size)
         return full + int(rest > 0 and not self.drop_last)
 
+    def records_in(self, total_steps: int) -> int:
+        """Records that so many optimiser steps take, each as often as it comes."""
+        of_epoch = min(self.num_records, self.steps_per_epoch * self.global_batch_size)
+        epochs, rest = divmod(total_steps, self.steps_per_epoch)
+        return epochs * of_epoch + rest * self.global_batch_size
+
     def length(self, total_steps: int) -> str:
         """What a run of so many optimiser steps is, in words: "60 steps of 16 records, 4.3 epochs of 229 records"."""
         epochs = total_steps / self.steps_per_epoch

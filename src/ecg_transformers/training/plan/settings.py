@@ -13,6 +13,7 @@ from huggingface_hub.errors import StrictDataclassError
 
 from ecg_transformers.features.feature_extraction_ecg import ECGFeatureExtractor
 from ecg_transformers.features.protocol import Extractor
+from ecg_transformers.files import as_json
 from ecg_transformers.models.config import ECGConfig
 from ecg_transformers.models.registry import ECGMethod, Recipe, StageRecipe
 from ecg_transformers.training.arguments import (
@@ -189,6 +190,22 @@ def resolve_schedule(hyper: StageRecipe, total_steps: int, steps_per_epoch: int,
         min_lr=hyper.min_lr,
         weight_decay=None if hyper.final_weight_decay is None else (hyper.weight_decay, hyper.final_weight_decay),
     )
+
+
+def settings_as_used(
+    hyper: StageRecipe, config: Mapping[str, Any], schedule: Schedule, plan: BatchPlan
+) -> dict[str, Any]:
+    """The recipe as a run took it, for its record: batch, length, learning rate, warm-up and config are those of the run."""
+    changes = {
+        "batch_size": plan.global_batch_size,
+        "lr": schedule.lr,
+        "max_steps": schedule.total_steps,
+        "warmup_steps": schedule.warmup_steps,
+        "config": {key: config.get(key, value) for key, value in hyper.config.items()},
+    }
+    in_other_words = ("base_lr", "epochs", "max_steps_by_fraction", "warmup_epochs", "warmup_fraction")
+    used = {**vars(hyper), **dict.fromkeys(in_other_words), **changes}
+    return {key: value for key, value in as_json(used).items() if value not in (None, {}, [])}
 
 
 def _warmup(hyper: StageRecipe, total_steps: int, steps_per_epoch: int) -> float:

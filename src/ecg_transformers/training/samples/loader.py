@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,12 +17,13 @@ from torch.utils.data import DataLoader
 from ecg_transformers.data.errors import ECGDataError
 from ecg_transformers.evaluation.readouts import Records
 from ecg_transformers.features.protocol import Prepared
+from ecg_transformers.features.uncut import UncutCrops
 from ecg_transformers.training.arguments import RunArguments
 from ecg_transformers.training.errors import UsageError, one_sentence
 from ecg_transformers.training.plan.batches import BatchPlan, StepSampler
 from ecg_transformers.training.plan.randomness import numpy_generator
 from ecg_transformers.training.process.signals import ignore_stop_signals_in_worker
-from ecg_transformers.training.samples.splits import Split
+from ecg_transformers.training.samples.splits import Split, StoredRecords
 from ecg_transformers.training.samples.views import Sample, View
 
 Batch = dict[str, Tensor]
@@ -76,6 +78,16 @@ class TrainingSamples:
         self.record_ids, self.patient_keys = split.record_ids, split.patient_keys()
         self._prepared = PreparedRecords(split.records, view.prepare, cache_mb)
         self._view, self._seed, self._labels = view, seed, split.labels
+        self._records, self._cache_mb = split.records, cache_mb
+
+    def uncut(self) -> TrainingSamples:
+        """The same with crops that are cut on a device; these samples themselves where only the host can make them."""
+        view, records = uncut(self._view, self._records)
+        if view is self._view:
+            return self
+        other = copy.copy(self)
+        other._view, other._prepared = view, PreparedRecords(records, view.prepare, self._cache_mb)
+        return other
 
     def __len__(self) -> int:
         return len(self._prepared)
@@ -114,10 +126,10 @@ class TrainingData:
         return cls(TrainingSamples(split, view, plan.seed, cache_mb), plan, args.num_workers)
 
     def batches(self, accelerator: Accelerator, first_step: int, last_step: int) -> Iterator[Batch | BadSample]:
-        """The batches of this process from one step to another, on the CPU."""
+        """The batches of this process from one step to another, on the CPU but for what an accelerator makes itself."""
         is_cpu = accelerator.device.type == "cpu"
         loader: DataLoader[Any] = DataLoader(
-            self.samples,  # type: ignore[arg-type]  # map-style access is all it needs
+            self.samples if is_cpu else self.samples.uncut(),  # type: ignore[arg-type]  # map-style access is all it needs
             batch_sampler=StepSampler(self.plan, accelerator.process_index, first_step, last_step),
             num_workers=self.num_workers,
             collate_fn=collate,
@@ -126,16 +138,32 @@ class TrainingData:
             generator=torch.Generator(),  # its own: creating an iterator must not draw from the global generator
             multiprocessing_context="fork" if self.num_workers and is_cpu else None,
         )
-        return iter(loader)
+        return (_cut(batch, accelerator.device) for batch in loader)
 
 
-def collate(samples: Sequence[Sample | BadSample]) -> Batch | BadSample:
+def uncut(view: View, records: Records) -> tuple[View, Records]:
+    """View and records of a run on an accelerator: with the signal work left to it, where it can do that."""
+    late = view.uncut()
+    return (view, records) if late is None else (late, StoredRecords(records))
+
+
+def _cut(batch: Any, device: torch.device) -> Batch | BadSample:
+    if isinstance(batch, BadSample):
+        return batch
+    return {key: value.to(device, True) if isinstance(value, UncutCrops) else value for key, value in batch.items()}
+
+
+def collate(samples: Sequence[Sample | BadSample]) -> dict[str, Tensor | UncutCrops] | BadSample:
     """Stack samples to a batch; arrays whose first axis differs (beats) are padded with zeros at the end."""
     for sample in samples:
         if isinstance(sample, BadSample):
             return sample
     good = [sample for sample in samples if not isinstance(sample, BadSample)]
-    return {key: torch.from_numpy(_stack([np.asarray(sample[key]) for sample in good])) for key in good[0]}
+    stacked = {key: _stack([np.asarray(sample[key]) for sample in good]) for key in good[0]}
+    return {
+        key: UncutCrops.of(values) if values.dtype == object else torch.from_numpy(values)
+        for key, values in stacked.items()
+    }
 
 
 def _stack(arrays: list[np.ndarray]) -> np.ndarray:

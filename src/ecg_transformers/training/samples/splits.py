@@ -99,6 +99,28 @@ class _Selection:
     def __getitem__(self, index: int) -> Any:
         return self.records[self.indices[index]]
 
+    def stored(self, index: int) -> Any:
+        return _stored(self.records, self.indices[index])
+
+
+def _stored(records: Records, index: int) -> Any:
+    """A record as it is stored, int16, where the records can tell it so."""
+    stored = getattr(records, "stored", None)
+    return records[index] if stored is None else stored(index)
+
+
+@dataclass(frozen=True)
+class StoredRecords:
+    """The records of a split as they are stored."""
+
+    records: Records
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Any:
+        return _stored(self.records, index)
+
 
 def longest_record(split: Split) -> float | None:
     """Seconds of the longest record; None where the records cannot tell without being read."""
@@ -245,8 +267,6 @@ def _source(args: DataArguments, task: str | None) -> tuple[list[str], Any, dict
     folders = _list(args.data_dir or "")
     if not names:
         raise UsageError("--dataset is empty: name a corpus, e.g. ptb_xl, folder or synthetic.")
-    if len(names) > 1 and len(folders) > 1 and len(folders) != len(names):
-        raise UsageError(f"--data_dir names {len(folders)} folders for {len(names)} corpora; give one, or one each.")
     # one folder may hold a comma in its name; several are only meant with several corpora
     data_dir: Any = (args.data_dir or None) if len(names) == 1 else (folders if len(folders) > 1 else args.data_dir)
     return names, data_dir, options

@@ -21,6 +21,7 @@ import numpy as np
 from ecg_transformers.features.feature_extraction_ecg import ECGFeatureExtractor
 from ecg_transformers.features.inputs import Signal
 from ecg_transformers.features.protocol import Extractor, Prepared
+from ecg_transformers.features.uncut import UncutExtractor
 from ecg_transformers.models.registry import StageRecipe
 from ecg_transformers.signal.augmentation import bind_augmentation
 from ecg_transformers.training.errors import UsageError, usage_errors
@@ -39,6 +40,7 @@ class View:
     """
 
     for_classifiers: ClassVar[str] = "crop"  # name of the view of a classifier that starts from this one's method
+    of_crops: ClassVar[bool] = False  # of a record it takes crops as they are, which a device may cut later
 
     def __init__(self, extractor: Extractor, augmentation: Augmentation | None = None) -> None:
         self.extractor = extractor
@@ -62,6 +64,14 @@ class View:
         """Raise the error that training would meet, were this record drawn."""
         self.sample(prepared, 1, np.random.default_rng(0))
 
+    def uncut(self) -> View | None:
+        """The same view with its crops still to be cut (`features.uncut`); None where only the host can make them."""
+        if not self.of_crops or self.augmentation is not None:
+            return None
+        if not isinstance(self.extractor, ECGFeatureExtractor) or not self.extractor.has_device_form:
+            return None
+        return type(self)(cast("Extractor", UncutExtractor(self.extractor)))
+
     def crop(self, prepared: Prepared, generator: np.random.Generator) -> np.ndarray:
         """One random, augmented crop `(L, T)`."""
         return self.augment(np.asarray(self.extractor.finish(prepared, generator=generator)), generator)
@@ -76,6 +86,8 @@ class View:
 class CropView(View):
     """One random crop."""
 
+    of_crops = True
+
     def sample(self, prepared: Prepared, patient_key: int, generator: np.random.Generator) -> Sample:
         return {"input_values": self.crop(prepared, generator)}
 
@@ -83,12 +95,16 @@ class CropView(View):
 class TwoCropsView(View):
     """Two random crops of the same record, for contrastive objectives."""
 
+    of_crops = True
+
     def sample(self, prepared: Prepared, patient_key: int, generator: np.random.Generator) -> Sample:
         return {"input_values": np.stack([self.crop(prepared, generator) for _ in range(2)])}
 
 
 class AdjacentSegmentsView(View):
     """Two neighbouring segments without overlap, and a number that is equal for records of one patient."""
+
+    of_crops = True
 
     def sample(self, prepared: Prepared, patient_key: int, generator: np.random.Generator) -> Sample:
         extractor = cast("ECGFeatureExtractor", self.extractor)

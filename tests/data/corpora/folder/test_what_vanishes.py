@@ -72,6 +72,44 @@ def test_a_column_of_marks_reads_blanks_as_zero(folder):
     assert sum(RecordTable(part).label_matrix()[:, 0].sum() for part in rows.values()) == 4
 
 
+@pytest.mark.parametrize(("yes", "no"), [("T", "F"), ("Y", "N"), ("pos", "neg"), ("x", "")])
+def test_other_words_for_one_and_zero_make_a_label_column(folder, yes, no):
+    table(folder, file=name, AF=lambda n: yes if n % 3 == 0 else no, MI=lambda n: n % 2)
+    rows = load(folder)
+    assert label_names(rows) == ["AF", "MI"]
+    assert sum(RecordTable(part).label_matrix()[:, 0].sum() for part in rows.values()) == 4
+
+
+def test_letters_that_are_not_all_yes_or_no_are_no_label_column(folder):
+    table(folder, file=name, rhythm=lambda n: "N" if n < 9 else "SVT", gender=lambda n: "MF"[n % 2], MI=lambda n: n % 2)
+    assert label_names(load(folder)) == ["MI"]
+    assert "not read: 'rhythm', 'gender'" in notes(folder)
+
+
+@pytest.mark.parametrize("cell", ["nan", "NA", "?", "<NA>", "-"])
+def test_a_word_for_no_label_is_no_class(folder, cell):
+    for column in ("label", "labels"):
+        table(folder, file=name, **{column: lambda n: cell if n == 2 else ["AF", "normal"][n % 2]})
+        with pytest.raises(LabelError, match=r"row 4.*no label"):
+            load(folder)
+        assert cell in label_names(load(folder, label_names=["AF", "normal", cell]))
+
+
+def test_one_number_written_in_two_ways_is_not_two_classes(folder):
+    table(folder, file=name, label=lambda n: "1.0" if n == 2 else n % 2)
+    with pytest.raises(LabelError, match="are one number"):
+        load(folder)
+
+
+def test_measurements_are_no_classes(folder, digital_ecg):
+    for number in range(12, 24):
+        save(folder, f"r{number:02d}", digital_ecg(number, duration=2.0))
+    rows = "\n".join(f"{name(n)},{60 + 1.37 * n:.2f}" for n in range(24))
+    (folder / "labels.csv").write_text(f"file,label\n{rows}\n")
+    with pytest.raises(LabelError, match="24 different labels in 24 rows"):
+        load(folder)
+
+
 @pytest.mark.parametrize("cell", ["AF, normal", "AF|normal"])
 def test_several_labels_behind_another_separator_are_refused(folder, cell):
     table(folder, file=name, labels=lambda n: cell if n == 2 else "AF;MI")
@@ -120,7 +158,14 @@ def test_a_column_of_parts_is_honoured_whatever_it_is_called(folder, column):
     assert f"parts as in the column {column!r}" in notes(folder)
 
 
-@pytest.mark.parametrize("column", ["fold", "strat_fold", "Strat_Fold"])
+def test_a_column_of_parts_with_a_word_that_is_none_is_not_passed_over(folder):
+    parts = ["train", "dev", "eval"]
+    table(folder, file=name, label=lambda n: ["AF", "normal"][n % 2], subset=lambda n: parts[n % 3])
+    with pytest.raises(TableError, match=r"'subset'.*'eval'"):
+        load(folder)
+
+
+@pytest.mark.parametrize("column", ["fold", "strat_fold", "Strat_Fold", "cv_fold", "k_fold"])
 def test_the_highest_fold_is_the_test_part_and_the_next_validation(folder, column):
     table(folder, file=name, label=lambda n: ["AF", "normal"][n % 2], **{column: lambda n: 1 + n // 3})
     folds = {part: set(rows["fold"]) for part, rows in load(folder).items()}

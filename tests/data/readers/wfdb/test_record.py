@@ -94,6 +94,44 @@ def test_formats_of_older_systems_decode_as_written(tmp_path, fmt, encode):
     np.testing.assert_array_equal(read_record(tmp_path / "r").signal, (samples / 200).astype(np.float32))
 
 
+def written_in(folder, name, samples, fmt, leads):
+    import wfdb
+
+    count = len(leads)
+    scale = {"adc_gain": [200.0] * count, "baseline": [0] * count, "fmt": [fmt] * count}
+    wfdb.wrsamp(name, 250, ["mV"] * count, leads, d_signal=samples, write_dir=str(folder), **scale)
+
+
+def test_a_part_is_that_of_the_whole_in_every_layout(tmp_path):
+    samples = np.random.default_rng(5).integers(-900, 900, (1001, 3))
+    for fmt in ("16", "212", "24"):
+        written_in(tmp_path, f"f{fmt}", samples, fmt, ["I", "II", "V1"])
+    written_in(tmp_path, "s1", samples[:400, :2], "16", ["I", "II"])
+    written_in(tmp_path, "s2", samples[400:, 1:], "212", ["II", "V1"])
+    (tmp_path / "m.hea").write_text("m/3 2 250 1101\ns1 400\n~ 100\ns2 601\n")
+    for name in ("f16", "f212", "f24", "m"):
+        whole = read_record(tmp_path / name).signal
+        for start, stop in ((0, 10), (1, 8), (333, 1000), (390, 520), (450, 460), (1000, None), (None, 5), (7, 5000)):
+            part = read_record(tmp_path / name, start=start, stop=stop)
+            np.testing.assert_array_equal(part.signal, whole[start:stop], err_msg=f"{name} {start} {stop}")
+    assert "checksum_not_compared" in read_record(tmp_path / "f16", stop=5).metadata["flags"]
+    assert "flags" not in read_record(tmp_path / "f16", start=0, stop=1001).metadata
+
+
+@pytest.mark.parametrize("fmt", ["16", "212"])
+def test_a_part_is_read_of_a_record_longer_than_the_limit(tmp_path, fmt):
+    samples = np.random.default_rng(5).integers(-900, 900, (900, 3))
+    written_in(tmp_path, "r", samples, fmt, ["I", "II", "V1"])
+    (tmp_path / "m.hea").write_text("m/2 3 250 1800\nr 900\nr 900\n")
+    limits = Limits(max_samples=500, max_file_bytes=2000)
+    for name, start in (("r", 301), ("m", 1201)):
+        part = read_record(tmp_path / name, limits=limits, start=start, stop=start + 500)
+        np.testing.assert_array_equal(part.signal, (samples[301:801] / 200).astype(np.float32))
+        for bounds in ({}, {"start": 1}):
+            with pytest.raises(LimitError, match="more than the 500 allowed"):
+                read_record(tmp_path / name, limits=limits, **bounds)
+
+
 def test_format_212_reads_odd_counts_signs_and_missing_values(tmp_path):
     values = np.array([0, -1, 2047, -2047, -2048, 5, 1023], dtype=np.int64)
     bits = [int(v) & 0xFFF for v in values] + [0]

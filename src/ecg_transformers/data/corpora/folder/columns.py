@@ -16,7 +16,7 @@ PATIENT_COLUMNS = (
     *("patient_id", "subject_id", "patient", "subject", "PatientID", "pid", "pat_id", "patient_no", "patient_nr"),
     *("patient_number", "subject_no", "participant_id", "participant", "person_id", "mrn"),
 )
-FOLD_COLUMNS = ("fold", "strat_fold")
+FOLD_COLUMNS = ("fold", "strat_fold", "folds", "cv_fold", "kfold")
 SPLIT_COLUMNS = ("split",)  # or a column of another name that holds nothing but names of parts
 DESCRIPTION_COLUMNS = ("sampling_rate", "age", "sex", "site", "device", "source", "label", "labels")
 
@@ -66,7 +66,7 @@ def find_columns(
             path=table,
         )
     patient = patient_column or _first(header, PATIENT_COLUMNS, notes)
-    split = _first(header, SPLIT_COLUMNS) or next((name for name in header if _says_parts(rows, name)), None)
+    split = _first(header, SPLIT_COLUMNS) or next((name for name in header if _says_parts(rows, name, table)), None)
     fold = _first(header, FOLD_COLUMNS, notes)
     if split and fold:
         notes.append(f"the column {split!r} says the parts; the column {fold!r} is kept and decides nothing")
@@ -76,9 +76,20 @@ def find_columns(
     return Columns(record, patient, split, fold, descriptions, others, notes)
 
 
-def _says_parts(rows: Sequence[dict[str, str]], name: str) -> bool:
-    """Whether a column holds names of parts in every row, and of several."""
-    parts = {split_called(row[name]) for row in rows}
+def _says_parts(rows: Sequence[dict[str, str]], name: str, table: Path) -> bool:
+    """Whether a column holds names of parts in every row, and of several.
+
+    Raises:
+        TableError: it says "train" and another part, and besides a word that is none.
+    """
+    cells = {row[name] for row in rows}
+    parts = {split_called(cell) for cell in cells}
+    if None in parts and {"train", *parts} == parts and len(parts) > 2:
+        odd = min(cell for cell in cells if split_called(cell) is None)
+        raise TableError(
+            f"the column {name!r} seems to say the parts, but {odd!r} is none of train, validation and test.",
+            path=table,
+        )
     return len(parts) > 1 and None not in parts
 
 

@@ -71,7 +71,7 @@ class FileIndex:
                 suffix = "" if name.startswith(".") else path.suffix.lower()
                 if suffix in _SUFFIXES + _TEXT_SUFFIXES:
                     kinds = found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), {})
-                    if is_called_otherwise(path, folder, kinds, masters):
+                    if is_called_otherwise(path, folder, masters):
                         clinical.append(path)
                     else:
                         kinds[suffix] = path
@@ -86,10 +86,11 @@ class FileIndex:
         has_others = bool(clinical) or any(set(kinds) & set(_SUFFIXES) for kinds in found.values())
         wanted = _SUFFIXES if has_others else _TEXT_SUFFIXES
         index = cls(folder, others=others, foreign=foreign)
+        bare = {path.relative_to(folder).as_posix() for path in clinical}
         for key, kinds in found.items():
             chosen = next((kinds[suffix] for suffix in wanted if suffix in kinds), None)
             if chosen is not None:
-                index.add(key, chosen)
+                index.add(chosen.relative_to(folder).as_posix() if key in bare else key, chosen)
             index.unread += [
                 path
                 for suffix, path in kinds.items()
@@ -234,7 +235,7 @@ def _is_text(path: Path) -> bool:
         return True
 
 
-def is_called_otherwise(path: Path, folder: Path, kinds: dict[str, Path], masters: list[Path]) -> bool:
+def is_called_otherwise(path: Path, folder: Path, masters: list[Path]) -> bool:
     """Whether a file with the suffix of an array, a table or a header is a record of a hospital format.
 
     Of headers, which may be many, one look at the beginning tells; those that name segments go to `masters`.
@@ -250,8 +251,6 @@ def is_called_otherwise(path: Path, folder: Path, kinds: dict[str, Path], master
             masters.append(path)
         if not _NO_HEADER.match(head):
             return False
-    elif path.suffix.lower() == ".mat" and ".hea" in kinds:
-        return False
     try:
         kind = clinical_kind(path, folder)
     except ECGDataError:

@@ -15,6 +15,9 @@ from ecg_transformers.words import did_you_mean
 
 _TRUE, _FALSE = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no"}
 _UNCERTAIN = {"-1", "-1.0", "0.5", "?", "nan", "na", "n/a", "unknown", "uncertain", "u", "none", "null", "-"}
+# words that are 1 and 0 only where a column holds nothing else: `N` alone is as often a rhythm, `F` a sex
+_PAIRS = (("t", "f"), ("y", "n"), ("pos", "neg"), ("positive", "negative"), ("x", ""), ("+", "-"))
+_NO_LABEL = {"nan", "na", "n/a", "<na>", "null", "?", "-", "--"}
 _OTHER_SEPARATORS = (",", "|", "/", "+", "&", ";")
 
 
@@ -26,7 +29,8 @@ class LabelRule:
         names: the labels.
         kind: "multiclass", "multilabel" or "unlabelled".
         column: the column of names.
-        columns: the 0/1 columns; in those of `marked` a blank cell is a 0, because they hold no 0 at all.
+        columns: the 0/1 columns; in those of `marked` a blank cell is a 0, because they hold no 0 at all; those of `pairs`
+            hold other words for 1 and 0.
         uncertain: what a cell that is neither 0 nor 1 is: "error", "negative", or "drop" for the record.
         unread: columns of the table that are no labels and mean nothing else either.
         wrong: by position the rows whose cell cannot be read, and why.
@@ -38,6 +42,7 @@ class LabelRule:
     columns: tuple[str, ...] = ()
     separator: str = ";"
     marked: frozenset[str] = frozenset()
+    pairs: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     uncertain: str = "error"
     unread: tuple[str, ...] = ()
     wrong: Mapping[int, str] = field(default_factory=dict)
@@ -68,9 +73,10 @@ class LabelRule:
         labels = []
         for name in self.columns:
             value = row[name].lower()
-            if value in _TRUE:
+            yes, no = self.pairs.get(name, (None, None))
+            if value in _TRUE or value == yes:
                 labels.append(name)
-            elif value not in _FALSE and not (value == "" and name in self.marked):
+            elif value not in _FALSE and value != no and not (value == "" and name in self.marked):
                 if self.uncertain == "drop":
                     return None
                 if self.uncertain == "error":
@@ -106,8 +112,11 @@ def _rule_of_names(rows: list[dict[str, str]], options: Any, column: str, column
     kind = "multilabel" if column.lower() == "labels" else "multiclass"
     rule = LabelRule((), kind, column, (), options.separator)
     wrong = dict(_several_in_a_cell(rows, rule, options.label_names))
+    wrong |= _without_a_label(rows, rule, options.label_names)
     usable = [(n, row) for n, row in enumerate(rows) if n not in wrong]
     counts = Counter(label for n, row in usable for label in rule.raw_labels(row, n, table) or ())
+    if options.label_names is None:
+        check_are_classes(counts, column, table, kind)
     names = tuple(options.label_names or sorted(counts))
     if not names:
         raise LabelError(next(iter(wrong.values()), f"the column {column!r} is empty in every row."), path=table)
@@ -120,7 +129,8 @@ def _rule_of_names(rows: list[dict[str, str]], options: Any, column: str, column
             if name in (rule.raw_labels(row, n, table) or ())
         }
         names = tuple(name for name in names if name not in misspelt)
-    unread = tuple(name for name in columns.others if name != column)
+    both = [columns.descriptions[name] for name in ("label", "labels") if name in columns.descriptions]
+    unread = tuple(name for name in (*columns.others, *both) if name != column)
     return LabelRule(names, kind, column, (), options.separator, unread=unread, wrong=wrong)
 
 
@@ -134,7 +144,7 @@ def _several_in_a_cell(
     whole = {part.strip().casefold() for part in whole}
     for position, cell in enumerate(cells):
         for separator in _OTHER_SEPARATORS:
-            parts = [part.strip() for part in cell.split(separator)]
+            parts = [part.strip(" []'\"") for part in cell.split(separator)]
             if len(parts) < 2 or cell in (known or ()) or (rule.kind == "multilabel" and separator == rule.separator):
                 continue
             if separator == rule.separator:
@@ -159,6 +169,21 @@ def _several_in_a_cell(
                 break
 
 
+def _without_a_label(
+    rows: list[dict[str, str]], rule: LabelRule, known: Sequence[str] | None
+) -> Iterator[tuple[int, str]]:
+    """Rows whose cell says by a word that there is no label."""
+    assert rule.column is not None
+    for position, row in enumerate(rows):
+        cell = row[rule.column]
+        if cell.casefold() in _NO_LABEL and cell not in (known or ()):
+            yield (
+                position,
+                f"row {position + 2}, column {rule.column!r} holds {cell!r}, which is no label: give it one or leave the "
+                "cell empty (label_names=[…] says so where it is a label).",
+            )
+
+
 def _rule_of_columns(
     rows: list[dict[str, str]], options: Any, asked: Sequence[str] | None, columns: Columns, table: Path
 ) -> LabelRule:
@@ -176,9 +201,14 @@ def _rule_of_columns(
         raise LabelError(
             f"the columns {unknown} are none of the label names{did_you_mean(unknown[0], names)}", path=table
         )
-    marked = frozenset(name for name in chosen if not any(row[name].lower() in _FALSE for row in rows))
+    pairs = {name: pair for name in chosen if (pair := _pair_of(rows, name)) is not None}
+    marked = frozenset(
+        name for name in chosen if name not in pairs and not any(row[name].lower() in _FALSE for row in rows)
+    )
     unread = tuple(name for name in columns.others if name not in chosen)
-    return LabelRule(names, "multilabel", None, chosen, marked=marked, uncertain=options.uncertain, unread=unread)
+    return LabelRule(
+        names, "multilabel", None, chosen, marked=marked, pairs=pairs, uncertain=options.uncertain, unread=unread
+    )
 
 
 def _resembling(header: list[str]) -> str:
@@ -191,12 +221,39 @@ def _resembling(header: list[str]) -> str:
 
 def _is_meant_binary(rows: list[dict[str, str]], name: str) -> bool:
     """Whether a column is one of 0 and 1, be it with some cells that are neither: at least half of them are."""
+    if _pair_of(rows, name) is not None:
+        return True
     cells = [row[name].lower() for row in rows if row[name]]
     good = sum(cell in _TRUE or cell in _FALSE for cell in cells)
     if not good:
         return False
     odd = {cell for cell in cells if cell not in _TRUE and cell not in _FALSE}
     return odd <= _UNCERTAIN or 2 * good >= len(cells)
+
+
+def _pair_of(rows: list[dict[str, str]], name: str) -> tuple[str, str] | None:
+    """The words for 1 and 0 of a column that holds these two and nothing else; None for any other column."""
+    found = {row[name].lower() for row in rows}
+    return next((pair for pair in _PAIRS if found == set(pair)), None)
+
+
+def check_are_classes(counts: Counter[str], column: str, table: Path, kind: str) -> None:
+    """Raise a LabelError for a column of measurements or names, and for one class that is written in two ways."""
+    if kind == "multiclass" and counts.total() >= 20 and 3 * len(counts) > 2 * counts.total():
+        raise LabelError(
+            f"the column {column!r} has {len(counts)} different labels in {counts.total()} rows: these seem to be "
+            "measurements or names, not classes (label_names=[…] says so where they are classes).",
+            path=table,
+        )
+    by_value: dict[float, str] = {}
+    for label in counts:
+        try:
+            value = float(label)
+        except ValueError:
+            continue
+        other = by_value.setdefault(value, label)
+        if other != label:
+            raise LabelError(f"the labels {other!r} and {label!r} are one number; write them alike.", path=table)
 
 
 def check_spelling(counts: Counter[str], table: Path) -> dict[str, str]:

@@ -7,10 +7,11 @@ Mirrors flatten, nest and rename folders, and downloads with `wget -r` put `phys
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ecg_transformers.data.errors import DuplicateRecordError, RecordNotFoundError, UnsafePathError, brief
+from ecg_transformers.data.tables import first_cells
 
 MAX_DEPTH = 4
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")
@@ -19,13 +20,19 @@ _BEATS = [f"{name}.csv" for name in ("ptbdb_normal", "ptbdb_abnormal", "mitbih_t
 _BEATS += ["INCART 2-lead Arrhythmia Database.csv"]
 
 
-def find_file(root: Path, names: Sequence[str], depth: int = MAX_DEPTH) -> Path | None:
+Fits = Callable[[Path], bool]
+
+
+def find_file(root: Path, names: Sequence[str], depth: int = MAX_DEPTH, fits: Fits | None = None) -> Path | None:
     """The first file of one of these names (letter case does not matter) on the highest level that has one."""
-    return next(iter(find_files(root, names, depth)), None)
+    return next(iter(find_files(root, names, depth, fits)), None)
 
 
-def find_files(root: Path, names: Sequence[str], depth: int = MAX_DEPTH) -> list[Path]:
-    """All files of these names on the highest level that has one, in the order of `names`, then of their paths."""
+def find_files(root: Path, names: Sequence[str], depth: int = MAX_DEPTH, fits: Fits | None = None) -> list[Path]:
+    """All files of these names on the highest level that has one, in the order of `names`, then of their paths.
+
+    Where other corpora use such a name too, `fits` says by the content whose file it is.
+    """
     wanted = {name.lower(): position for position, name in enumerate(names)}
     level = [root]
     for _ in range(depth + 1):
@@ -35,7 +42,7 @@ def find_files(root: Path, names: Sequence[str], depth: int = MAX_DEPTH) -> list
             for entry in _entries(folder):
                 if entry.is_dir(follow_symlinks=False):
                     below.append(Path(entry.path))
-                elif entry.name.lower() in wanted:
+                elif entry.name.lower() in wanted and (fits is None or fits(Path(entry.path))):
                     found.append((wanted[entry.name.lower()], entry.path))
         if found:
             return [Path(path) for _, path in sorted(found)]
@@ -90,9 +97,15 @@ def by_name(paths: Iterable[Path]) -> dict[str, Path]:
     return found
 
 
-def need_file(root: Path, names: Sequence[str], layout: str) -> Path:
-    """As `find_file`; a missing file is an error that says what the corpus looks like."""
-    found = find_file(root, names)
+def find_table(root: Path, name: str, columns: Sequence[str]) -> Path | None:
+    """The first table of a name that has these columns, or else of the name: its reader says what is missing."""
+    whole = find_file(root, [name], fits=lambda path: set(columns) <= set(first_cells(path, root)))
+    return whole or find_file(root, [name])
+
+
+def need_file(root: Path, names: Sequence[str], layout: str, columns: Sequence[str] = ()) -> Path:
+    """As `find_file`, or `find_table`; a missing file is an error that says what the corpus looks like."""
+    found = find_table(root, names[0], columns) if columns else find_file(root, names)
     if found is None:
         raise RecordNotFoundError(
             f"no {' or '.join(names)} here or up to {MAX_DEPTH} levels down; expected is {layout}.", path=root

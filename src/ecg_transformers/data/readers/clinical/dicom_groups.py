@@ -20,7 +20,7 @@ from ecg_transformers.data.errors import (
 from ecg_transformers.data.readers.arrays import Hints
 from ecg_transformers.data.readers.clinical.leads import is_ecg_lead, lead_of_code, lead_of_text
 from ecg_transformers.data.readers.clinical.record import Samples, window
-from ecg_transformers.data.readers.limits import Limits
+from ecg_transformers.data.readers.limits import IN_PARTS, Limits
 from ecg_transformers.data.readers.units import units_per_millivolt
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Group:
         rate = _decimal(item, "SamplingFrequency", path)
         if count is None or length is None or rate is None or rate <= 0 or count < 1 or length < 1:
             raise HeaderError(f"{name} does not state its channels, samples and rate.", path=path)
-        limits.check_shape(length, count, path=path)
+        limits.check_shape(length, count, path=path, way_out=IN_PARTS)
         kind = _plain(item, "WaveformSampleInterpretation").strip().upper()
         definitions = list(_value(item, "ChannelDefinitionSequence") or [])
         if len(definitions) != count:

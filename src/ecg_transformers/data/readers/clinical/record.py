@@ -19,7 +19,7 @@ from ecg_transformers.signal.leads import STANDARD_LEADS
 
 MAX_TEXTS = 2000
 MAX_TEXT = 4000
-MAX_OF_ALL = 2**18
+MAX_OF_ALL = 2**16
 """Statements and measurements of a file: their number, the characters of each, and of all together."""
 
 
@@ -104,7 +104,7 @@ def metadata_of(sheet: Sheet, keep_identity: bool) -> dict[str, Any]:
     if sheet.acquired:
         facts["acquired"] = sheet.acquired
     facts |= sheet.patient.metadata(keep_identity, sheet.acquired)
-    texts, shortened = _bounded({"statements": tidy(sheet.statements), **sheet.facts})
+    texts, shortened = bounded({"statements": tidy(sheet.statements), **sheet.facts})
     texts = {key: value for key, value in texts.items() if value not in (None, "", [], {})}
     if texts and not keep_identity:
         texts = dict(zip(texts, sheet.patient.hide_in(list(texts.values()))))
@@ -122,7 +122,7 @@ def tidy(texts: list[str]) -> list[str]:
     return [text for text in found if text]
 
 
-def _bounded(texts: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+def bounded(texts: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     """Texts, lists and dictionaries of bounded number and length, and whether something was left out for it."""
     left, shortened = MAX_OF_ALL, False
 
@@ -171,13 +171,14 @@ def cut(record: DigitalRecord | ECGRecord, hints: Hints, path: Path) -> DigitalR
     if isinstance(record, DigitalRecord):
         start, stop = window(hints, len(record.samples), path)
         samples = np.ascontiguousarray(record.samples[start:stop])
-        return replace(record, samples=samples, annotations=_beats_within(record.annotations, start, stop))
+        return replace(record, samples=samples, annotations=beats_within(record.annotations, start, stop))
     start, stop = window(hints, record.num_samples, path)
     signal = np.ascontiguousarray(record.signal[start:stop])
-    return replace(record, signal=signal, annotations=_beats_within(record.annotations, start, stop))
+    return replace(record, signal=signal, annotations=beats_within(record.annotations, start, stop))
 
 
-def _beats_within(annotations: dict[str, np.ndarray] | None, start: int, stop: int) -> dict[str, np.ndarray] | None:
+def beats_within(annotations: dict[str, np.ndarray] | None, start: int, stop: int) -> dict[str, np.ndarray] | None:
+    """The beats between two samples, counted from the first of them."""
     if annotations is None or "beat_samples" not in annotations:
         return annotations
     here = (annotations["beat_samples"] >= start) & (annotations["beat_samples"] < stop)

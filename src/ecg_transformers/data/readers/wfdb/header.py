@@ -12,7 +12,7 @@ from functools import lru_cache, partial
 from typing import NamedTuple
 
 from ecg_transformers.data.errors import HeaderError, LimitError
-from ecg_transformers.data.readers.limits import DEFAULT_LIMITS, Limits, read_bytes, refuse_foreign_text
+from ecg_transformers.data.readers.limits import DEFAULT_LIMITS, IN_PARTS, Limits, read_bytes, refuse_foreign_text
 
 FORMATS = frozenset({"0", "8", "16", "24", "32", "61", "80", "160", "212", "310", "311", "508", "516", "524"})
 DEFAULT_GAIN = 200.0
@@ -142,7 +142,7 @@ def _record_line(line: str, path: PathLike, limits: Limits) -> tuple[str, int, i
     num_samples = _integer(fields[3], "number of samples", path, name) if len(fields) > 3 else 0
     if num_samples < 0:
         raise HeaderError(f"{num_samples} samples are declared.", path=path, record=name)
-    limits.check_shape(num_samples, num_signals, path=path, record=name)
+    limits.check_shape(num_samples, num_signals, path=path, record=name, way_out=IN_PARTS)
     return name, num_segments, num_signals, rate, defaulted, num_samples or None
 
 

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from ecg_transformers.data.errors import HeaderError, LimitError, SignalError, TruncatedError, UnsafePathError, brief
-from ecg_transformers.data.readers.arrays import pick
+from ecg_transformers.data.readers.arrays import Hints, pick
+from ecg_transformers.data.readers.clinical.record import cut, window
 from ecg_transformers.data.readers.limits import DEFAULT_LIMITS, Limits, read_array
 from ecg_transformers.data.readers.mat_format import load_mat
 from ecg_transformers.data.readers.wfdb.frames import read_frames
@@ -49,6 +50,8 @@ def read_wfdb(
     allow_truncated: bool = False,
     strict: bool = False,
     follow_links: bool = False,
+    start: int | None = None,
+    stop: int | None = None,
 ) -> DigitalRecord | ECGRecord:
     """A WFDB record, named by its `.hea` file or by its base name.
 
@@ -61,24 +64,30 @@ def read_wfdb(
         allow_truncated: return what is there when the signal file is too short, with a flag.
         strict: refuse headers without a gain instead of taking WFDB's default of 200 per millivolt.
         follow_links: accept links that lead out of `root`.
+        start, stop: read these samples only. Of one signal file of format 16 or 212, and of segments of that kind,
+            nothing else is read, so that a recording may be longer than `limits` allow; its checksums cannot be compared.
 
     Returns:
         `DigitalRecord` where the samples are 16-bit integers, `ECGRecord` otherwise.
         `metadata["flags"]` lists what had to be assumed: `gain_defaulted`, `rate_defaulted`, `inverted_gain`,
-        `truncated`, `checksum_mismatch`, `checksum_absent`, `length_inferred`, `header_latin1`.
+        `truncated`, `checksum_mismatch`, `checksum_absent`, `checksum_not_compared`, `length_inferred`,
+        `header_latin1`.
 
     Raises:
         ECGDataError: a subclass that says what is wrong with the record.
     """
     limits = limits or DEFAULT_LIMITS
     header_path = _header_path(path)
-    header = read_header(header_path, limits, root, follow_links=follow_links)
+    part = None if start is stop is None else Hints(start=start, stop=stop)
+    header = read_header(header_path, limits if part is None else limits.for_parts(), root, follow_links=follow_links)
     flags = list(header.flags) + (["rate_defaulted"] if header.rate_defaulted else [])
     if header.segments or not _is_simple(header):
-        request = Request(lead_names, units, checksum, strict, follow_links, allow_truncated)
+        request = Request(lead_names, units, checksum, strict, follow_links, allow_truncated, part)
         return _read_unusual(header, Path(header_path), root, request, limits, flags)
-    samples, sum_ok = _read_simple(header, header_path, root, limits, allow_truncated, follow_links, flags)
-    if checksum != "ignore" and sum_ok:
+    samples, sum_ok = _read_simple(header, header_path, root, limits, allow_truncated, follow_links, flags, part)
+    if part is not None and not sum_ok:
+        flags += ["checksum_not_compared"] if any(signal.checksum for signal in header.signals) else []
+    elif checksum != "ignore" and sum_ok:
         verify_checksums(samples, header.signals, header_path, header.record_name, checksum, flags)
     names = lead_names_of(header.signals, flags)
     chosen = list(range(len(names)))
@@ -125,7 +134,9 @@ def _read_unusual(
     folder = path.parent if root is None else Path(root)
     if header.segments:
         return read_segments(header, path, folder, request, limits, flags, read=read_wfdb)
-    return read_frames(header, path, folder, request, limits, flags)
+    limits.check_shape(header.num_samples or 0, len(header.signals), path=path, record=header.record_name)
+    record = read_frames(header, path, folder, request, limits, flags)
+    return record if request.part is None else cut(record, request.part, path)
 
 
 def _read_simple(
@@ -136,6 +147,7 @@ def _read_simple(
     allow_truncated: bool,
     follow_links: bool,
     flags: list[str],
+    part: Hints | None,
 ) -> tuple[np.ndarray, bool]:
     """int16 samples `(T, L)`, invalid values as -32768, and whether their checksums can be compared."""
     first, num_leads, record = header.signals[0], len(header.signals), header.record_name
@@ -143,31 +155,40 @@ def _read_simple(
     try:
         if first.file_name == os.path.basename(path):
             raise HeaderError("the header names itself as the signal file.", path=path, record=record)
-        if size > limits.max_file_bytes:
+        is_matlab = first.file_name.lower().endswith(".mat") and not _is_format_16(
+            descriptor, first.byte_offset, num_leads
+        )
+        if size > limits.max_file_bytes and (part is None or is_matlab):
             big = f"the file has {size} bytes, more than the limit."
             raise LimitError(big, path=beside(path, first.file_name), record=record)
-        if first.file_name.lower().endswith(".mat") and not _is_format_16(descriptor, first.byte_offset, num_leads):
+        if is_matlab:
             place = beside(path, first.file_name)
             variables = load_mat(read_array(descriptor, "u1", size, 0).tobytes(), Path(place), limits)
             if not isinstance(variables.get("val"), np.ndarray):
                 raise SignalError(f"the file has no array 'val', but {sorted(variables)}.", path=place, record=record)
-            return matlab_samples(variables["val"], header, place), True
+            samples = matlab_samples(variables["val"], header, place)
+            start, stop = (0, len(samples)) if part is None else window(part, len(samples), Path(path))
+            return samples[start:stop], stop - start == len(samples)
         size -= first.byte_offset  # WFDB's own MATLAB files are format 16 behind a header of 24 bytes
         if size < 0:
             beyond = f"the byte offset {first.byte_offset} lies beyond the end of the signal file."
             raise HeaderError(beyond, path=path, record=record)
         available = size // 2 if first.fmt == "16" else size * 2 // 3
-        promised = header.num_samples or _inferred_length(header, available, size, path, limits, flags)
+        of_all = limits if part is None else limits.for_parts()
+        promised = header.num_samples or _inferred_length(header, available, size, path, of_all, flags)
         num_samples = min(promised, available // num_leads)
         if num_samples < promised:
             if not allow_truncated or num_samples == 0:
                 raise _too_short(promised, num_samples, num_leads, beside(path, first.file_name), record)
             flags.append("truncated")
+        start, stop = (0, num_samples) if part is None else window(part, num_samples, Path(path))
+        limits.check_shape(stop - start, num_leads, path=path, record=record)
         read = read_format_16 if first.fmt == "16" else read_format_212
-        samples = read(descriptor, num_samples * num_leads, first.byte_offset)
-        if samples.size < num_samples * num_leads:  # it has become shorter since it was opened
-            raise _too_short(promised, samples.size // num_leads, num_leads, beside(path, first.file_name), record)
-        return samples.reshape(num_samples, num_leads), num_samples == promised
+        samples = read(descriptor, (stop - start) * num_leads, first.byte_offset, start * num_leads)
+        if samples.size < (stop - start) * num_leads:  # it has become shorter since it was opened
+            found = start + samples.size // num_leads
+            raise _too_short(promised, found, num_leads, beside(path, first.file_name), record)
+        return samples.reshape(stop - start, num_leads), stop - start == promised
     except OSError as error:
         unread = f"the file cannot be read ({brief(error)})."
         raise UnsafePathError(unread, path=beside(path, first.file_name), record=record) from error

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from ecg_transformers.data.errors import ChecksumError, HeaderError, RecordNotFoundError, SignalError, UnitError
+from ecg_transformers.data.readers.arrays import Hints
 from ecg_transformers.data.readers.clinical.leads import distinct_names
 from ecg_transformers.data.readers.limits import open_file, read_array
 from ecg_transformers.data.readers.units import units_per_millivolt
@@ -29,21 +30,24 @@ class Request(NamedTuple):
     strict: bool
     follow_links: bool
     allow_truncated: bool = False
+    part: Hints | None = None
 
 
-def read_format_16(descriptor: int, count: int, byte_offset: int = 0) -> np.ndarray:
-    """The first `count` samples of an open file of 16-bit little-endian integers."""
-    return read_array(descriptor, "<i2", count, byte_offset).astype(np.int16, copy=False)
+def read_format_16(descriptor: int, count: int, byte_offset: int = 0, first: int = 0) -> np.ndarray:
+    """`count` samples, from the sample `first` on, of an open file of 16-bit little-endian integers."""
+    return read_array(descriptor, "<i2", count, byte_offset + 2 * first).astype(np.int16, copy=False)
 
 
-def read_format_212(descriptor: int, count: int, byte_offset: int = 0) -> np.ndarray:
-    """The first `count` samples of an open file of 12-bit integers, two in three bytes; -2048 (no value) as -32768.
+def read_format_212(descriptor: int, count: int, byte_offset: int = 0, first: int = 0) -> np.ndarray:
+    """`count` samples, from the sample `first` on, of an open file of 12-bit integers, two in three bytes; -2048 (no
+    value) as -32768.
 
     Bytes b0 b1 b2 hold the samples `b1[3:0] b0` and `b1[7:4] b2`, each with its sign in bit 11. Both are moved to the
     top of an int16 and shifted back, which spreads the sign.
     """
-    pairs = (count + 1) // 2
-    packed = read_array(descriptor, "u1", pairs * 3, byte_offset)
+    before = first % 2
+    pairs = (before + count + 1) // 2
+    packed = read_array(descriptor, "u1", pairs * 3, byte_offset + first // 2 * 3)
     if packed.size < pairs * 3:  # an odd count may end after two bytes
         packed = np.concatenate([packed, np.zeros(pairs * 3 - packed.size, dtype=np.uint8)])
     packed = packed.reshape(pairs, 3)
@@ -53,7 +57,7 @@ def read_format_212(descriptor: int, count: int, byte_offset: int = 0) -> np.nda
     samples[:, 0] |= packed[:, 0].astype(np.uint16) << 4
     np.left_shift(middle & 0xF0, 8, out=samples[:, 1])
     samples[:, 1] |= packed[:, 2].astype(np.uint16) << 4
-    values = samples.view(np.int16).reshape(-1)[:count]
+    values = samples.view(np.int16).reshape(-1)[before : before + count]
     values >>= 4
     if values.size and values.min() == INVALID_212:
         values[values == INVALID_212] = INVALID

@@ -10,6 +10,7 @@ import numpy as np
 
 from ecg_transformers.data.errors import HeaderError, RecordNotFoundError, SignalError
 from ecg_transformers.data.readers.arrays import pick
+from ecg_transformers.data.readers.clinical.record import window
 from ecg_transformers.data.readers.limits import Limits, safe_file
 from ecg_transformers.data.readers.wfdb.header import Header, read_header
 from ecg_transformers.data.readers.wfdb.samples import Request, lead_names_of
@@ -33,7 +34,8 @@ def read_segments(
     A first segment of length 0 is a layout header: it names the leads of the whole record. `read` is `read_wfdb`, for
     the segments themselves.
     """
-    headers = {name: _segment_header(name, header, path, folder, request, limits) for name in _names(header)}
+    heads = limits if request.part is None else limits.for_parts()
+    headers = {name: _segment_header(name, header, path, folder, request, heads) for name in _names(header)}
     first = headers[next(iter(headers))] if headers else None
     if first is None:
         raise HeaderError("the record consists of gaps only.", path=path, record=header.record_name)
@@ -53,21 +55,24 @@ def read_segments(
         )
     count = _samples_per_frame(headers, names_of, wanted, path, header)
     length *= count
+    start, stop = (0, length) if request.part is None else window(request.part, length, path)
+    length = stop - start
     limits.check_shape(length, len(wanted), path=path, record=header.record_name)
     stored = _stored(header, headers, path, folder, request)
-    way_out = ": its gaps are too long; lead_names=[…] reads some leads"
+    way_out = ": its gaps are too long; lead_names=[…] reads some leads, start=… and stop=… a part"
     limits.check_growth(length, len(wanted), stored, path=path, record=header.record_name, way_out=way_out)
     signal = np.full((length, len(wanted)), np.nan, dtype=np.float32)
-    position = 0
+    position = -start
     for name, size in header.segments:
-        if name != "~" and size:
-            leads = [lead for lead in wanted if lead in names_of[name]]
-            if leads:
-                part = _read_segment(name, size * count, leads, header, path, folder, request, limits, read)
-                for column, lead in enumerate(part.lead_names):
-                    signal[position : position + size * count, wanted.index(lead)] = part.signal[:, column]
-                flags += part.metadata.get("flags", [])
-        position += size * count
+        size *= count
+        begin, end = max(0, -position), min(size, length - position)  # of the segment, as far as it is asked for
+        leads = [lead for lead in wanted if lead in names_of.get(name, ())] if begin < end else []
+        if leads:
+            part = _read_segment(name, size, (begin, end), leads, header, path, folder, request, limits, read)
+            for column, lead in enumerate(part.lead_names):
+                signal[position + begin : position + end, wanted.index(lead)] = part.signal[:, column]
+            flags += part.metadata.get("flags", [])
+        position += size
     metadata: dict[str, Any] = {"comments": list(header.comments), "flags": sorted({*flags, "segments"})}
     return ECGRecord(signal, header.sampling_rate * count, wanted, path.stem, source=str(path), metadata=metadata)
 
@@ -127,6 +132,7 @@ def _samples_per_frame(
 def _read_segment(
     name: str,
     size: int,
+    asked: tuple[int, int],
     leads: list[str],
     header: Header,
     path: Path,
@@ -135,7 +141,8 @@ def _read_segment(
     limits: Limits,
     read: Read,
 ) -> ECGRecord:
-    """One segment, with those of the wanted leads that it has."""
+    """One segment or the part that is asked for, with those of the wanted leads that it has."""
+    start, stop = (None, None) if asked == (0, size) else asked
     record = read(
         path.with_name(name + ".hea"),
         lead_names=leads,
@@ -145,11 +152,13 @@ def _read_segment(
         checksum=request.checksum,
         strict=request.strict,
         follow_links=request.follow_links,
+        start=start,
+        stop=stop,
     )
     record = record.to_record() if isinstance(record, DigitalRecord) else record
-    if record.num_samples != size:
+    if record.num_samples != asked[1] - asked[0]:
         raise HeaderError(
-            f"the segment {name!r} has {record.num_samples} samples, the record promises {size}.",
+            f"the segment {name!r} has {asked[0] + record.num_samples} samples, the record promises {size}.",
             path=path,
             record=header.record_name,
         )
