@@ -65,7 +65,7 @@ def test_a_stream_goes_on_behind_the_last_record(prepared, nodes, shuffled, take
 
     def stream():
         whole = load_ecg_dataset(str(prepared), split="train", streaming=True, cache_dir=tmp_path)
-        return split_dataset_by_node(whole.shuffle(seed=1, buffer_size=20) if shuffled else whole, nodes - 1, nodes)
+        return split_dataset_by_node(whole.shuffle(seed=1, buffer_size=8) if shuffled else whole, nodes - 1, nodes)
 
     first = stream()
     rows = iter(first)
