@@ -42,7 +42,8 @@ class ShardStream(datasets.IterableDataset):
                 "shuffle needs seed=…: the nodes of a run must agree on the order, and a resumed run too."
             )
         seed = int(generator.integers(2**63)) if seed is None else seed
-        shards = super().shuffle(seed=seed, buffer_size=1, **options)  # a buffer of one keeps nothing back
+        shards = super().shuffle(seed=seed, buffer_size=1, **options)
+        shards._ex_iterable = shards._ex_iterable.ex_iterable  # without the buffer, which forgets what it holds
         return shards.map(
             _Permute(seed), batched=True, batch_size=buffer_size, with_indices=True, features=self.features
         )
