@@ -684,7 +684,7 @@ def test_the_docs_tell_the_limits_of_the_code():
         f"at most; {ALWAYS_ALLOWED:,} samples always",
         f"{xml.MAX_XML_BYTES // 2**20} MiB, {xml.MAX_DEPTH} elements within each other, {xml.MAX_NODES:,} elements",
         f"| {aecg.MAX_DIGITS:,} characters of digits a lead |",
-        f"| Philips XML | {philips.MOST_LEADS} leads |",
+        f"| Philips XML | {philips.MOST_LEADS} leads, {philips.MAX_SAMPLES:,} samples of all leads together |",
         f"| {scp.MAX_DECODED:,} samples of all leads together |",
         f"{dicom.MAX_GROUPS} multiplex groups; a deflated file: {dicom.MAX_INFLATED // 2**20} MiB unpacked",
         f"{texts.MAX_TEXTS:,} statements of {texts.MAX_TEXT:,} characters, {texts.MAX_OF_ALL:,} characters together",

@@ -182,7 +182,8 @@ class _Reading:
         return metadata_of(self.sheet, keep), self.sheet.patient.patient_id(keep)
 
     def _made(self, digital: np.ndarray, missing: np.ndarray | None = None) -> DigitalRecord:
-        metadata, patient_id = copy.deepcopy(self._said)
+        said, patient_id = self._said
+        metadata = {key: copy.copy(value) for key, value in said.items()}
         rate = agreed_rate(self.hints, self.rate, self.path) or self.rate
         if digital.dtype == np.int16 and digital.min() == INVALID:  # a value here, "no value" in 16 bits of ours
             digital = digital.astype(np.int32)

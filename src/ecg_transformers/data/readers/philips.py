@@ -11,6 +11,7 @@ import numpy as np
 
 from ecg_transformers.data.errors import (
     HeaderError,
+    LimitError,
     MissingHintError,
     SignalError,
     TruncatedError,
@@ -30,6 +31,7 @@ from ecg_transformers.signal.leads import LIMB_LEADS, STANDARD_LEADS
 
 VERSIONS = ("1.03", "1.04", "1.04.01", "1.04.02")
 MOST_LEADS = 12
+MAX_SAMPLES = 3_000_000
 _ALLOCATED = 16  # files have room for so many leads, those beyond the declared ones flat
 _SIGNAL = "dataacquisition/signalcharacteristics"
 _IDENTIFYING = (
@@ -69,6 +71,11 @@ def read_philips(path: Path, hints: Hints, limits: Limits, sheet: Sheet) -> Digi
     sheet.patient, sheet.flags = _patient(root), flags
     layout = _layout(root, hints, path)
     limits.check_shape(layout.length, len(layout.names), path=path)
+    if layout.length * len(layout.names) > MAX_SAMPLES:
+        raise LimitError(
+            f"{layout.length} samples of {len(layout.names)} leads are declared, more than the {MAX_SAMPLES} allowed.",
+            path=path,
+        )
     text = text_of(root, "waveforms/parsedwaveforms")
     limits.check_growth(layout.length, len(layout.names), len(text), path=path)
     counts, missing = _counts(text, layout, hints, path, flags)

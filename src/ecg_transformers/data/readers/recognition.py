@@ -108,8 +108,8 @@ def final_error(error: ECGDataError, key: str, sheet: Sheet, hints: Hints) -> EC
 def clinical_kind(path: Path, root: str | os.PathLike | None = None, *, follow_links: bool = False) -> Kind | None:
     """The kind of a file by its content, whatever it is called; None where that says nothing.
 
-    Signals that the WFDB header beside them names are not looked at, and an HDF5 or empty file of a usual suffix is left
-    to its reader, who knows more of it.
+    Signals that the WFDB header beside them names are not looked at, and an HDF5 or empty file of a usual suffix is left to
+    its reader, who knows more of it.
 
     Raises:
         ECGDataError: no regular file, or one that leaves its folder.

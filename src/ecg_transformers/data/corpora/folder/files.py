@@ -280,7 +280,9 @@ def is_clinical_record(path: Path, folder: Path, foreign: dict[str, list[str]]) 
     except PointerError as error:
         foreign.setdefault(error.reason.rstrip("."), []).append(path.relative_to(folder).as_posix())
         return False
-    except ECGDataError:  # a link out of the folder, or no regular file
+    except ECGDataError:
+        title = "a link out of the folder" if path.is_symlink() else "a file that cannot be opened"
+        foreign.setdefault(title, []).append(path.relative_to(folder).as_posix())
         return False
     if kind is not None and kind.key is not None:
         return kind != ISHNE_ANNOTATIONS

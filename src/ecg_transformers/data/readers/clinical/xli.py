@@ -54,15 +54,13 @@ def _lead(content: bytes, at: int, number: int, num_samples: int, path: Path) ->
 def lzw(packed: bytes, expected: int, number: int, path: Path) -> bytes:
     """The bytes of one chunk, `expected` of them and not one more."""
     most = (expected + 2) * 10 // 8 + 2  # every code gives a byte at least
-    bits = np.unpackbits(np.frombuffer(packed[:most], np.uint8))
-    whole = len(bits) // 10
-    codes = (bits[: whole * 10].reshape(whole, 10) @ (1 << np.arange(9, -1, -1))).tolist()
+    codes = _codes(packed[:most]).tolist()
+    codes = codes[: codes.index(_END)] if _END in codes else codes
     table = [bytes([value]) for value in range(256)]
     parts: list[bytes] = []
-    length, before = 0, b""
-    for code in codes:
-        if code == _END:
-            break
+    before, place = b"", 0
+    while place < len(codes) and len(table) < _MOST_CODES:
+        code = codes[place]
         if code < len(table):
             entry = table[code]
         elif code == len(table) and before:
@@ -70,17 +68,26 @@ def lzw(packed: bytes, expected: int, number: int, path: Path) -> bytes:
         else:
             raise HeaderError(f"the XLI chunk of lead {number} is damaged.", path=path)
         parts.append(entry)
-        length += len(entry)
-        if length > expected:
-            raise HeaderError(f"the XLI chunk of lead {number} unpacks to more than {expected} bytes.", path=path)
-        if before and len(table) < _MOST_CODES:
+        if before:
             table.append(before + entry[:1])
-        before = entry
+        before, place = entry, place + 1
+    parts += map(table.__getitem__, codes[place:])  # the table is full, and most of a lead still to come
+    length = sum(map(len, parts))
+    if length > expected:
+        raise HeaderError(f"the XLI chunk of lead {number} unpacks to more than {expected} bytes.", path=path)
     if length < expected:
         raise TruncatedError(
             f"the XLI chunk of lead {number} ends early: {length} bytes of {expected} were unpacked.", path=path
         )
     return b"".join(parts)
+
+
+def _codes(packed: bytes) -> np.ndarray:
+    """Numbers of ten bits, high bit first: four in five bytes."""
+    whole = len(packed) * 8 // 10
+    a, b, c, d, e = np.frombuffer(packed + bytes(-len(packed) % 5), np.uint8).astype(np.uint16).reshape(-1, 5).T
+    four = (a << 2 | b >> 6, (b & 63) << 4 | c >> 4, (c & 15) << 6 | d >> 2, (d & 3) << 8 | e)
+    return np.stack(four, axis=1).reshape(-1)[:whole]
 
 
 def integrate(unpacked: bytes, first: int) -> np.ndarray:
