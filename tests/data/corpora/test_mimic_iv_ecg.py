@@ -187,7 +187,12 @@ def test_a_partial_copy_is_counted_and_a_lost_record_named(tmp_path, layouts):
     records = [
         (subject, 40000000 + k, layouts.microvolts(k, 500)) for k, subject in enumerate((10000032, 10000033, 10000034))
     ]
-    write_corpus(tmp_path, layouts, records)
+    rows = write_corpus(tmp_path, layouts, records)
+    for kept in (3, 2):
+        layouts.write_table(tmp_path / "record_list.csv", rows[:kept])
+        said = [text for text in make_corpus("mimic_iv_ecg", tmp_path).plan().warnings if "named by no row" in text]
+        assert len(said) == 3 - kept
+    layouts.write_table(tmp_path / "record_list.csv", rows)
     shutil.rmtree(tmp_path / "files" / "p1000" / "p10000033")
     report = build_report("mimic_iv_ecg", tmp_path)
     assert report.excluded == {"records of record_list.csv whose folder is not here": 1}
