@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from ecg_transformers.data.corpora.shared.columns import iterate_table, iterate_with_offsets
 from ecg_transformers.data.errors import ECGDataError, LimitError, RecordNotFoundError, TableError
 from ecg_transformers.data.readers import Limits
-from ecg_transformers.data.tables import integer, number, parse_table, read_table
+from ecg_transformers.data.tables import first_bytes, first_cells, integer, number, parse_table, read_table
 
 
 def test_quoted_cells_marks_and_separators(tmp_path):
@@ -61,6 +61,15 @@ def test_limits_encodings_and_missing_files(tmp_path):
         read_table(tmp_path / "t.csv")
     with pytest.raises(LimitError):
         read_table(tmp_path / "t.csv", limits=Limits(max_table_bytes=1000))
+
+
+def test_a_first_look_at_a_file_does_not_leave_the_folder(tmp_path):
+    (tmp_path / "outside.csv").write_text("\ufeffa; b\n1;2\n")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "link.csv").symlink_to(tmp_path / "outside.csv")
+    assert first_cells(tmp_path / "outside.csv", tmp_path) == ["a", "b"]
+    assert first_cells(tmp_path / "data" / "link.csv", tmp_path / "data") == []
+    assert first_bytes(tmp_path / "data" / "link.csv") == b""
 
 
 def test_numbers_as_corpora_write_them(tmp_path):

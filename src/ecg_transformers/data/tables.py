@@ -85,14 +85,19 @@ def cut_off(path: Path, cells: int, columns: int) -> TableError:
     )
 
 
-def first_cells(path: Path, root: Path) -> list[str]:
-    """The cells of a table's first line, the headings where it has some; none of a file that cannot be read."""
+def first_bytes(path: Path, root: Path | None = None, size: int = 2**16) -> bytes:
+    """How a file below a folder (default: its own) begins; nothing of one that cannot be read or lies elsewhere."""
     try:
         descriptor, _ = open_file(path, root)
     except ECGDataError:
-        return []
+        return b""
     with open(descriptor, "rb") as file:
-        line = file.readline(MAX_FIELD).decode("utf-8-sig", errors="replace")
+        return file.read(size)
+
+
+def first_cells(path: Path, root: Path) -> list[str]:
+    """The cells of a table's first line, the headings where it has some; none where it cannot be read."""
+    line = first_bytes(path, root).split(b"\n", 1)[0].decode("utf-8-sig", errors="replace")
     try:
         return [cell.strip() for cell in next(csv.reader([line], delimiter=_separator(line)), [])]
     except csv.Error:
