@@ -175,9 +175,11 @@ def test_the_demo_lacks_a_level_and_the_reports(tmp_path, layouts, rows_of):
 
 def test_age_and_sex_come_from_the_patients_of_mimic_iv(tmp_path, layouts, rows_of):
     write_corpus(tmp_path, layouts, [(10000032, 40000001, layouts.microvolts(1, 500))])
+    layouts.write_table(tmp_path / "patients.csv", [{"patient": "of another corpus"}])
     assert json.loads(rows_of("mimic_iv_ecg", tmp_path)["40000001"]["metadata"]).get("age") is None
     layouts.write_table(
-        tmp_path / "patients.csv", [{"subject_id": 10000032, "gender": "F", "anchor_age": 50, "anchor_year": 2175}]
+        tmp_path / "hosp" / "patients.csv",
+        [{"subject_id": 10000032, "gender": "F", "anchor_age": 50, "anchor_year": 2175}],
     )
     facts = json.loads(rows_of("mimic_iv_ecg", tmp_path)["40000001"]["metadata"])
     assert (facts["age"], facts["sex"]) == (55, "female")

@@ -27,7 +27,14 @@ from ecg_transformers.data.corpora.shared.columns import (
 from ecg_transformers.data.corpora.shared.finishing import compare_counts, finished_row, note_of_count
 from ecg_transformers.data.corpora.shared.headers import age_in_years, sex_of
 from ecg_transformers.data.corpora.shared.packaged import packaged_table
-from ecg_transformers.data.corpora.shared.search import MAX_DEPTH, by_name, find_file, subfolders, walk_files
+from ecg_transformers.data.corpora.shared.search import (
+    MAX_DEPTH,
+    by_name,
+    find_file,
+    subfolders,
+    walk_files,
+    with_columns,
+)
 from ecg_transformers.data.errors import DuplicateRecordError, RecordNotFoundError, TableError
 from ecg_transformers.data.options import check_choice
 from ecg_transformers.data.readers import read_digital
@@ -47,6 +54,7 @@ _MEASURED = (
     "qrs_axis",
     "t_axis",
 )
+_PEOPLE = ("subject_id", "gender", "anchor_age", "anchor_year")
 _REPORT_LINES = [f"report_{number}" for number in range(18)]
 _STUDY = re.compile(r"\d{5,12}\Z")
 _GROUP, _PATIENT = re.compile(r"p\d{4}\Z"), re.compile(r"p\d{8}\Z")
@@ -234,7 +242,7 @@ class MIMICIVECGCorpus(Corpus):
 
     def _patients_table(self) -> Path | None:
         if self.options.patients is None:
-            return find_file(self.data_dir, ["patients.csv"])
+            return find_file(self.data_dir, ["patients.csv"], fits=with_columns(self.data_dir, _PEOPLE))
         if not Path(self.options.patients).exists():
             raise RecordNotFoundError("there is no such table of patients.", path=self.options.patients)
         return Path(self.options.patients)
@@ -243,9 +251,7 @@ class MIMICIVECGCorpus(Corpus):
         if path is None:
             return {}, "no patients.csv of MIMIC-IV here: no age, no sex"
         people: dict[int, tuple[int, int, str]] = {}
-        for line in iterate_table(
-            path, ["subject_id", "gender", "anchor_age", "anchor_year"], path.parent, self.limits
-        ):
+        for line in iterate_table(path, _PEOPLE, path.parent, self.limits):
             values = [integer(line[name], name, path) or 0 for name in ("subject_id", "anchor_age", "anchor_year")]
             people[values[0]] = (values[1], values[2], line["gender"])
         return people, f"age and sex from {path.name} of MIMIC-IV"
