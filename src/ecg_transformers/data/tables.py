@@ -26,7 +26,7 @@ def read_table(
     than the comma (semicolon, tab) are recognised from the header line.
 
     Raises:
-        TableError: no rows, missing columns, rows with too many cells, not UTF-8, a cell beyond 1 MiB.
+        TableError: no rows, missing columns, rows with too many cells, not UTF-8, a cell beyond 1 MiB, cut off in a row.
     """
     path = Path(path)
     if not path.exists():
@@ -71,17 +71,33 @@ def parse_table(text: str, path: Path, required: Sequence[str] = ()) -> list[dic
     for number, row in enumerate(rows[1:], start=2):
         if len(row) > len(names):
             raise TableError(f"row {number} has {len(row)} cells, the header names {len(names)} columns.", path=path)
+    if len(rows[-1]) < len(names) and not text.endswith(("\n", "\r")):
+        raise cut_off(path, len(rows[-1]), len(names))
     return [dict(zip(names, [cell.strip() for cell in row] + [""] * (len(names) - len(row)))) for row in rows[1:]]
 
 
-def first_cells(path: Path, root: Path) -> list[str]:
-    """The cells of a table's first line, the headings where it has some; none of a file that cannot be read."""
+def cut_off(path: Path, cells: int, columns: int) -> TableError:
+    """The error of a table that ends within a row: its last cell may be half of one, and the rest is unknown."""
+    return TableError(
+        f"the last row has {cells} cells for {columns} columns and no line end: the table was cut off (fetch it again), or "
+        "this row is to be completed.",
+        path=path,
+    )
+
+
+def first_bytes(path: Path, root: Path | None = None, size: int = 2**16) -> bytes:
+    """How a file below a folder (default: its own) begins; nothing of one that cannot be read or lies elsewhere."""
     try:
         descriptor, _ = open_file(path, root)
     except ECGDataError:
-        return []
+        return b""
     with open(descriptor, "rb") as file:
-        line = file.readline(MAX_FIELD).decode("utf-8-sig", errors="replace")
+        return file.read(size)
+
+
+def first_cells(path: Path, root: Path) -> list[str]:
+    """The cells of a table's first line, the headings where it has some; none where it cannot be read."""
+    line = first_bytes(path, root).split(b"\n", 1)[0].decode("utf-8-sig", errors="replace")
     try:
         return [cell.strip() for cell in next(csv.reader([line], delimiter=_separator(line)), [])]
     except csv.Error:

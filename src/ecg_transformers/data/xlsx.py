@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from itertools import zip_longest
 from pathlib import Path
 
 from ecg_transformers.data.errors import LimitError, MissingDependencyError, TableError, brief
@@ -27,9 +28,10 @@ def read_xlsx_table(path: Path, required: list[str], root: Path, limits: Limits)
     try:
         workbook = load_workbook(path, read_only=True, data_only=True)
         try:
+            sheet = workbook.worksheets[0]
+            sheet.reset_dimensions()  # some programs state one cell, whatever the sheet holds
             lines = [
-                ["" if cell is None else str(cell).strip() for cell in row]
-                for row in workbook.worksheets[0].iter_rows(values_only=True)
+                ["" if cell is None else str(cell).strip() for cell in row] for row in sheet.iter_rows(values_only=True)
             ]
         finally:
             workbook.close()
@@ -41,7 +43,7 @@ def read_xlsx_table(path: Path, required: list[str], root: Path, limits: Limits)
         raise TableError(f"the columns {missing} are missing; the table has {lines[0] if lines else []}.", path=path)
     if len(lines) == 1:
         raise TableError("the table has a header line but no rows.", path=path)
-    return [dict(zip(lines[0], line)) for line in lines[1:]]
+    return [dict(zip_longest(lines[0], line[: len(lines[0])], fillvalue="")) for line in lines[1:]]
 
 
 def _check_size(path: Path, limits: Limits) -> None:

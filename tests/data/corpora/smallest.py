@@ -38,12 +38,12 @@ def records(names: list[str], num_leads: int = 12, rate: float = 500, marks: str
 
 
 def ludb(root: Path, layouts: ModuleType) -> None:
-    for number in (1, 2, 3):
+    for number in (1, 2, 101):  # the last is called as one of MIT-BIH
         layouts.write_wfdb16(root / "data" / str(number), layouts.microvolts(number))
         for lead in layouts.LEADS:
             marks = np.array([39 << 10 | 100, 1 << 10 | 10, 40 << 10 | 10, 0], dtype="<u2")  # the words of ( N )
             marks.tofile(root / "data" / f"{number}.{lead.lower()}")
-    layouts.write_table(root / "ludb.csv", [{"ID": number, "Rhythms": "Sinus rhythm"} for number in (1, 2, 3)])
+    layouts.write_table(root / "ludb.csv", [{"ID": number, "Rhythms": "Sinus rhythm"} for number in (1, 2, 101)])
 
 
 def cinc2017(root: Path, layouts: ModuleType) -> None:

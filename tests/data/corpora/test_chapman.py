@@ -1,7 +1,9 @@
 """Chapman-Shaoxing: header rows, microvolts, flutter and fibrillation, both publications (specification: corpora, 5)."""
 
 import json
+import re
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -16,6 +18,8 @@ from ecg_transformers.data.errors import (
     TableError,
 )
 from ecg_transformers.data.loading import build_report, load_ecg_dataset
+from ecg_transformers.data.readers import Limits
+from ecg_transformers.data.xlsx import read_xlsx_table
 
 NAMES = ["MUSE_20180101_101010_11000", "MUSE_20180101_101011_12000", "MUSE_20181222_204118_08000"]
 ROWS = [
@@ -151,6 +155,17 @@ def test_folders_of_another_name_are_told_apart_by_the_header_row(tmp_path, layo
     recorded, denoised = (rows_of("chapman", tmp_path, signals=kind)[NAMES[0]] for kind in ("recorded", "denoised"))
     np.testing.assert_allclose(signal_of(recorded), layouts.microvolts(0, 300) / 1000, atol=1e-4)
     np.testing.assert_allclose(signal_of(denoised), layouts.microvolts(1, 300) / 1000, atol=1e-4)
+
+
+def test_a_sheet_is_read_whole_whatever_it_states_of_its_size(tmp_path):
+    """Some programs state one cell; rows may end before the last column."""
+    write_xlsx(tmp_path / "whole.xlsx", [*ROWS, {"FileName": "short"}])
+    with zipfile.ZipFile(tmp_path / "whole.xlsx") as whole, zipfile.ZipFile(tmp_path / "other.xlsx", "w") as other:
+        for entry in whole.namelist():
+            other.writestr(entry, re.sub(rb'<dimension ref="[^"]+"', b'<dimension ref="A1"', whole.read(entry)))
+    rows = read_xlsx_table(tmp_path / "other.xlsx", ["FileName"], tmp_path, Limits())
+    assert rows == read_xlsx_table(tmp_path / "whole.xlsx", ["FileName"], tmp_path, Limits())
+    assert [row["Beat"] for row in rows] == ["RBBB TWC", "NONE", "NONE", ""]
 
 
 def test_what_is_wrong_with_the_table_is_said(tmp_path, layouts):

@@ -154,7 +154,9 @@ def test_the_wfdb_form_has_patients_and_takes_its_labels_from_the_table(challeng
     layouts.write_table(challenge_2025 / "exams.csv", [exam_row(11, 1, "", "AF"), exam_row(12, 1, "", "SB")])
     rows = rows_of("code15", challenge_2025)
     assert {name: row["labels"] for name, row in rows.items()} == {"11": ["AF"], "12": ["SB"]}
-    assert build_report("code15", challenge_2025).excluded == {"exams that are not in exams.csv": 1}
+    report = build_report("code15", challenge_2025)
+    assert report.excluded == {"exams that are not in exams.csv": 1}
+    assert any("1 exams here are not in exams.csv" in note for note in report.notes)
 
 
 def test_packed_parts_are_to_be_unpacked(tmp_path, layouts):

@@ -175,9 +175,11 @@ def test_the_demo_lacks_a_level_and_the_reports(tmp_path, layouts, rows_of):
 
 def test_age_and_sex_come_from_the_patients_of_mimic_iv(tmp_path, layouts, rows_of):
     write_corpus(tmp_path, layouts, [(10000032, 40000001, layouts.microvolts(1, 500))])
+    layouts.write_table(tmp_path / "patients.csv", [{"patient": "of another corpus"}])
     assert json.loads(rows_of("mimic_iv_ecg", tmp_path)["40000001"]["metadata"]).get("age") is None
     layouts.write_table(
-        tmp_path / "patients.csv", [{"subject_id": 10000032, "gender": "F", "anchor_age": 50, "anchor_year": 2175}]
+        tmp_path / "hosp" / "patients.csv",
+        [{"subject_id": 10000032, "gender": "F", "anchor_age": 50, "anchor_year": 2175}],
     )
     facts = json.loads(rows_of("mimic_iv_ecg", tmp_path)["40000001"]["metadata"])
     assert (facts["age"], facts["sex"]) == (55, "female")
@@ -187,7 +189,12 @@ def test_a_partial_copy_is_counted_and_a_lost_record_named(tmp_path, layouts):
     records = [
         (subject, 40000000 + k, layouts.microvolts(k, 500)) for k, subject in enumerate((10000032, 10000033, 10000034))
     ]
-    write_corpus(tmp_path, layouts, records)
+    rows = write_corpus(tmp_path, layouts, records)
+    for kept in (3, 2):
+        layouts.write_table(tmp_path / "record_list.csv", rows[:kept])
+        said = [text for text in make_corpus("mimic_iv_ecg", tmp_path).plan().warnings if "named by no row" in text]
+        assert len(said) == 3 - kept
+    layouts.write_table(tmp_path / "record_list.csv", rows)
     shutil.rmtree(tmp_path / "files" / "p1000" / "p10000033")
     report = build_report("mimic_iv_ecg", tmp_path)
     assert report.excluded == {"records of record_list.csv whose folder is not here": 1}

@@ -26,7 +26,7 @@ from ecg_transformers.data.corpora.shared.snomed import label_names_of, labels_o
 from ecg_transformers.data.errors import EmptyRecordError, LabelError, RecordNotFoundError
 from ecg_transformers.data.options import check_choice
 from ecg_transformers.data.readers import read_digital
-from ecg_transformers.data.tables import read_table
+from ecg_transformers.data.tables import first_bytes, read_table
 from ecg_transformers.data.xlsx import read_xlsx_table
 from ecg_transformers.signal.leads import STANDARD_LEADS
 
@@ -200,7 +200,9 @@ class ChapmanCorpus(ChallengeCorpus):
         folders: dict[bool, list[Path]] = {False: [], True: []}
         kind_of: dict[Path, bool] = {}
         for path in signals:
-            folders[kind_of.setdefault(path.parent, _is_denoised(path))].append(path)
+            if path.parent not in kind_of:
+                kind_of[path.parent] = _is_denoised(path, self.data_dir)
+            folders[kind_of[path.parent]].append(path)
         wanted = self.options.signals
         denoised = wanted == "denoised" if wanted else not folders[False]
         if not folders[denoised]:
@@ -262,13 +264,12 @@ def keep_one_rhythm(plan: CorpusPlan) -> None:
         plan.excluded["no rhythm, or several, among the codes"] = before - plan.num_items
 
 
-def _is_denoised(path: Path) -> bool:
+def _is_denoised(path: Path, root: Path) -> bool:
     """By the name of the folder, or else because denoised files have no line of lead names."""
     if path.parent.name.lower() in ("ecgdata", "ecgdatadenoised"):
         return path.parent.name.lower() == "ecgdatadenoised"
-    with path.open("rb") as file:
-        first = file.readline(4096)
-    return not any(65 <= byte <= 90 or 97 <= byte <= 122 for byte in first.replace(b"e", b"").replace(b"E", b""))
+    first = first_bytes(path, root).split(b"\n", 1)[0].replace(b"e", b"").replace(b"E", b"")
+    return bool(first) and not any(65 <= byte <= 90 or 97 <= byte <= 122 for byte in first)
 
 
 def _kind(task: str | None) -> str:

@@ -298,7 +298,10 @@ class CODE15Corpus(Corpus):
             notes.append("no exams.csv beside the records: they carry no labels but Chagas (metadata['chagas'])")
         kind = "multilabel" if columns else "unlabelled"
         files = [table] if table is not None else []
-        return CorpusPlan(split_by_folds(items), columns, kind, files, skipped, dict(excluded), notes)
+        plan = CorpusPlan(split_by_folds(items), columns, kind, files, skipped, dict(excluded), notes)
+        if strange := excluded["exams that are not in exams.csv"]:
+            plan.warnings.append(f"{strange:,} exams here are not in exams.csv and were left alone")
+        return plan
 
     def _unit_note(self) -> str:
         scale = self.options.millivolts_per_unit

@@ -25,7 +25,7 @@ from ecg_transformers.data.corpora.shared.search import by_name, find_file, walk
 from ecg_transformers.data.errors import DuplicateRecordError, LabelError, OptionError, RecordNotFoundError
 from ecg_transformers.data.options import check_choice
 from ecg_transformers.data.readers import read_digital
-from ecg_transformers.data.tables import first_cells, read_table
+from ecg_transformers.data.tables import first_bytes, first_cells, read_table
 
 _NAME = re.compile(r"A\d{4}\Z")
 _LABEL_COLUMNS = ("First_label", "Second_label", "Third_label")
@@ -94,7 +94,7 @@ class CPSC2018Corpus(ChallengeCorpus):
         labels = {} if reference is None else self._reference(reference)
         header = next((path for path in walk_files(self.data_dir, ".hea") if _NAME.match(path.stem)), None)
         structs = [path for path in walk_files(self.data_dir, ".mat") if _is_original(path)]
-        original = next((path for path in structs if header is None or _is_matlab_5(path)), None)
+        original = next((path for path in structs if header is None or _is_matlab_5(path, self.data_dir)), None)
         form = chosen_form(self.options.form, original, header, self.data_dir)
         if form == "challenge":
             self._numbers = labels
@@ -210,7 +210,6 @@ def _is_original(path: Path) -> bool:
     return _NAME.match(path.stem) is not None and not path.with_suffix(".hea").exists()
 
 
-def _is_matlab_5(path: Path) -> bool:
+def _is_matlab_5(path: Path, root: Path) -> bool:
     """The original's files; a signal file of the Challenge (MATLAB 4) may have lost its header."""
-    with path.open("rb") as file:
-        return file.read(8) == b"MATLAB 5"
+    return first_bytes(path, root).startswith(b"MATLAB 5")

@@ -27,7 +27,14 @@ from ecg_transformers.data.corpora.shared.columns import (
 from ecg_transformers.data.corpora.shared.finishing import compare_counts, finished_row, note_of_count
 from ecg_transformers.data.corpora.shared.headers import age_in_years, sex_of
 from ecg_transformers.data.corpora.shared.packaged import packaged_table
-from ecg_transformers.data.corpora.shared.search import MAX_DEPTH, by_name, find_file, subfolders, walk_files
+from ecg_transformers.data.corpora.shared.search import (
+    MAX_DEPTH,
+    by_name,
+    find_file,
+    subfolders,
+    walk_files,
+    with_columns,
+)
 from ecg_transformers.data.errors import DuplicateRecordError, RecordNotFoundError, TableError
 from ecg_transformers.data.options import check_choice
 from ecg_transformers.data.readers import read_digital
@@ -47,9 +54,10 @@ _MEASURED = (
     "qrs_axis",
     "t_axis",
 )
+_PEOPLE = ("subject_id", "gender", "anchor_age", "anchor_year")
 _REPORT_LINES = [f"report_{number}" for number in range(18)]
 _STUDY = re.compile(r"\d{5,12}\Z")
-_PATIENTS_FOLDER = re.compile(r"p(\d{4}|\d{8})\Z")
+_GROUP, _PATIENT = re.compile(r"p\d{4}\Z"), re.compile(r"p\d{8}\Z")
 _SUBJECT = re.compile(r"#\s*(\d{8})\b")
 _FULL, _DEMO, _OTHER = 0, 1, 2
 
@@ -118,11 +126,11 @@ class MIMICIVECGCorpus(Corpus):
         self._paths: dict[int, str] = {}
         folder = _folder_of_patients(self.data_dir, None if table is None else table.parent)
         self._base, self._nested = folder or self.data_dir, folder is not None
-        studies, absent = self._walked() if table is None else self._listed(table)
+        studies, absent, strangers = self._walked() if table is None else self._listed(table)
         notes = [note_of_count(len(studies.study), RECORDS, "mimic_iv_ecg")]
         self._measurements = None
         reports = find_file(self.data_dir, ["machine_measurements.csv"])
-        warnings: list[str] = []
+        warnings = [f"{strangers:,} patients' folders are named by no row of record_list.csv"] if strangers else []
         if self.options.task is not None and reports is not None:
             self._measurements = reports
             notes.append("labels by the rules of mimic_report_rules (version 1) on the machine reports")
@@ -160,8 +168,10 @@ class MIMICIVECGCorpus(Corpus):
     def label_names(self) -> list[str]:
         return [] if self.options.task is None else [row["label"] for row in packaged_table("mimic_report_rules")]
 
-    def _listed(self, table: Path) -> tuple[Studies, int]:
-        """The records of the list whose patient (or, in an unusual place, whose header) is here."""
+    def _listed(self, table: Path) -> tuple[Studies, int, int]:
+        """The records of the list whose patient (or, in an unusual place, whose header) is here; how many are not, and how
+        many patients are here that it does not name.
+        """
         rows: list[tuple[int, int, int, int]] = []
         absent = 0
         present = _Presence(self._base)
@@ -187,13 +197,13 @@ class MIMICIVECGCorpus(Corpus):
             rows.append((subject, study, int(year) if year.isdigit() else 0, layout))
         if not rows:
             raise RecordNotFoundError(f"none of the {absent} records of the list is here.", path=table)
-        return _studies(rows, table), absent
+        return _studies(rows, table), absent, present.strangers() if self._nested else 0
 
     def _headers_by_study(self) -> dict[str, Path]:
         """Where the headers of a copy lie that has other folders than the publisher's, or none."""
         return by_name(path for path in walk_files(self.data_dir, ".hea") if _STUDY.match(path.stem))
 
-    def _walked(self) -> tuple[Studies, int]:
+    def _walked(self) -> tuple[Studies, int, int]:
         """Without a list: headers below `p<subject>/s<study>/`, and others whose comment names the subject."""
         rows: list[tuple[int, int, int, int]] = []
         for path in walk_files(self.data_dir, ".hea"):
@@ -209,7 +219,7 @@ class MIMICIVECGCorpus(Corpus):
             raise RecordNotFoundError(
                 f"no record of MIMIC-IV-ECG here; expected is {self.facts.layout}.", path=self.data_dir
             )
-        return _studies(rows, self.data_dir), 0
+        return _studies(rows, self.data_dir), 0, 0
 
     def _subject_in(self, path: Path) -> str:
         """The subject that the comment of a header names; empty where it names none, as in other corpora."""
@@ -232,7 +242,7 @@ class MIMICIVECGCorpus(Corpus):
 
     def _patients_table(self) -> Path | None:
         if self.options.patients is None:
-            return find_file(self.data_dir, ["patients.csv"])
+            return find_file(self.data_dir, ["patients.csv"], fits=with_columns(self.data_dir, _PEOPLE))
         if not Path(self.options.patients).exists():
             raise RecordNotFoundError("there is no such table of patients.", path=self.options.patients)
         return Path(self.options.patients)
@@ -241,9 +251,7 @@ class MIMICIVECGCorpus(Corpus):
         if path is None:
             return {}, "no patients.csv of MIMIC-IV here: no age, no sex"
         people: dict[int, tuple[int, int, str]] = {}
-        for line in iterate_table(
-            path, ["subject_id", "gender", "anchor_age", "anchor_year"], path.parent, self.limits
-        ):
+        for line in iterate_table(path, _PEOPLE, path.parent, self.limits):
             values = [integer(line[name], name, path) or 0 for name in ("subject_id", "anchor_age", "anchor_year")]
             people[values[0]] = (values[1], values[2], line["gender"])
         return people, f"age and sex from {path.name} of MIMIC-IV"
@@ -296,15 +304,26 @@ class _Presence:
     def __init__(self, base: Path) -> None:
         self.base = os.fspath(base)
         self.listed: dict[str, set[str]] = {}
+        self.asked: dict[str, set[str]] = {}
 
     def __call__(self, usual: str) -> bool:
         folder, _, name = usual.rsplit("/", 2)[0].rpartition("/")
+        self.asked.setdefault(folder, set()).add(name)
+        return name in self._names_in(folder)
+
+    def _names_in(self, folder: str) -> set[str]:
         if folder not in self.listed:
             try:
                 self.listed[folder] = set(os.listdir(f"{self.base}/{folder}"))
             except OSError:
                 self.listed[folder] = set()
-        return name in self.listed[folder]
+        return self.listed[folder]
+
+    def strangers(self) -> int:
+        """Patients whose folders are here and were not asked for."""
+        groups = ["", *(name for name in self._names_in("") if _GROUP.match(name))]
+        unasked = (self._names_in(group) - self.asked.get(group, set()) for group in groups)
+        return sum(1 for names in unasked for name in names if _PATIENT.match(name))
 
 
 def _folder_of_patients(root: Path, beside: Path | None) -> Path | None:
@@ -326,7 +345,7 @@ def _folder_of_patients(root: Path, beside: Path | None) -> Path | None:
 
 
 def _holds_patients(folder: Path) -> bool:
-    return any(_PATIENTS_FOLDER.match(below.name) for below in subfolders(folder))
+    return any(_GROUP.match(below.name) or _PATIENT.match(below.name) for below in subfolders(folder))
 
 
 def _without_suffix(path: Path, base: Path) -> str:

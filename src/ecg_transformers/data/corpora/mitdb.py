@@ -98,7 +98,7 @@ class MITDBCorpus(Corpus):
         notes=("201 (DS1) and 202 (DS2) are the same person; strict=True leaves 202 out.",),
     )
     options_class = MITDBOptions
-    marker = tuple(f"{record}.hea" for record in (*DS1, *DS2))
+    marker = tuple(f"{record}.atr" for record in (*DS1, *DS2))  # LUDB has headers of these names, too
 
     def plan(self) -> CorpusPlan:
         options: MITDBOptions = self.options

@@ -21,6 +21,7 @@ from ecg_transformers.data.errors import (
 from ecg_transformers.data.readers.clinical.kinds import EMPTY, ISHNE_ANNOTATIONS
 from ecg_transformers.data.readers.recognition import CLINICAL_SUFFIXES, clinical_kind
 from ecg_transformers.data.readers.wfdb.header import read_header
+from ecg_transformers.data.tables import first_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -228,11 +229,7 @@ def _is_companion(path: Path, stems: set[Path]) -> bool:
 
 def _is_text(path: Path) -> bool:
     """Whether a file may be a licence or a list, as archives put them beside records under names in capitals."""
-    try:
-        with path.open("rb") as stream:
-            return b"\0" not in stream.read(_HEAD_BYTES)
-    except OSError:
-        return True
+    return b"\0" not in first_bytes(path, size=_HEAD_BYTES)
 
 
 def is_called_otherwise(path: Path, folder: Path, masters: list[Path]) -> bool:
@@ -241,10 +238,8 @@ def is_called_otherwise(path: Path, folder: Path, masters: list[Path]) -> bool:
     Of headers, which may be many, one look at the beginning tells; those that name segments go to `masters`.
     """
     if path.suffix.lower() == ".hea":
-        try:
-            with path.open("rb") as stream:
-                head = stream.read(_HEAD_BYTES)
-        except OSError:  # said when the record itself is read
+        head = first_bytes(path, size=_HEAD_BYTES)
+        if not head:  # what cannot be read is said when the record itself is
             return False
         line = next((line for line in head.splitlines() if line.strip() and not line.startswith(b"#")), b"")
         if _MASTER.match(line.strip()):

@@ -7,6 +7,7 @@ Here a corpus keeps numpy columns, and `LazyItems` makes the item of a position.
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -17,7 +18,7 @@ from ecg_transformers.data.corpora.base import Item
 from ecg_transformers.data.corpora.shared.folds import DEALT
 from ecg_transformers.data.errors import LimitError, RecordNotFoundError, TableError, brief
 from ecg_transformers.data.readers.limits import Limits, checked_file, refuse_foreign_text
-from ecg_transformers.data.tables import MAX_FIELD
+from ecg_transformers.data.tables import MAX_FIELD, cut_off
 
 MAX_ROWS = 10_000_000
 
@@ -49,7 +50,7 @@ def iterate_table(path: Path, required: Sequence[str], root: Path, limits: Limit
     """The rows of a CSV file one by one, cells stripped; memory does not grow with the table.
 
     Raises:
-        TableError: missing columns, too many cells.
+        TableError: missing columns, too many cells, a last row that was cut off.
     """
     if not path.exists():
         raise RecordNotFoundError("there is no such table.", path=path)
@@ -59,6 +60,7 @@ def iterate_table(path: Path, required: Sequence[str], root: Path, limits: Limit
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)
             next(reader, None)
+            row: list[str] = names
             for number, row in enumerate(reader, start=2):
                 if len(row) > len(names):
                     raise TableError(f"row {number} has {len(row)} cells for {len(names)} columns.", path=path)
@@ -66,6 +68,8 @@ def iterate_table(path: Path, required: Sequence[str], root: Path, limits: Limit
                     raise LimitError(f"the table has more than {MAX_ROWS} rows.", path=path)
                 if any(row):
                     yield dict(zip(names, [cell.strip() for cell in row] + [""] * (len(names) - len(row))))
+            if 0 < len(row) < len(names) and not _ends_with_a_line(path):
+                raise cut_off(path, len(row), len(names))
     except (UnicodeDecodeError, csv.Error) as error:
         raise TableError(f"the table cannot be read ({brief(error)}).", path=path) from error
 
@@ -115,6 +119,12 @@ def _names_of(line: bytes) -> list[str]:
     return [name.strip() for name in next(csv.reader([line.decode("utf-8-sig", errors="replace")]), [])]
 
 
+def _ends_with_a_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) in b"\r\n"
+
+
 def _cells(line: bytes, names: list[str], path: Path) -> dict[str, str]:
     try:
         row = next(csv.reader([line.decode("utf-8", errors="replace")], strict=False), [])
@@ -122,6 +132,8 @@ def _cells(line: bytes, names: list[str], path: Path) -> dict[str, str]:
         raise TableError(f"a row cannot be split into cells ({error}).", path=path) from error
     if len(row) > len(names):
         raise TableError(f"a row has {len(row)} cells for {len(names)} columns.", path=path)
+    if len(row) < len(names) and not line.endswith((b"\n", b"\r")):
+        raise cut_off(path, len(row), len(names))
     return dict(zip(names, [cell.strip() for cell in row] + [""] * (len(names) - len(row))))
 
 

@@ -99,8 +99,12 @@ def by_name(paths: Iterable[Path]) -> dict[str, Path]:
 
 def find_table(root: Path, name: str, columns: Sequence[str]) -> Path | None:
     """The first table of a name that has these columns, or else of the name: its reader says what is missing."""
-    whole = find_file(root, [name], fits=lambda path: set(columns) <= set(first_cells(path, root)))
-    return whole or find_file(root, [name])
+    return find_file(root, [name], fits=with_columns(root, columns)) or find_file(root, [name])
+
+
+def with_columns(root: Path, columns: Sequence[str]) -> Fits:
+    """Whether a table has all of some columns."""
+    return lambda path: set(columns) <= set(first_cells(path, root))
 
 
 def need_file(root: Path, names: Sequence[str], layout: str, columns: Sequence[str] = ()) -> Path:
