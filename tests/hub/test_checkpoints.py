@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub.errors import EntryNotFoundError
 from safetensors.torch import save, save_file
 
 import ecg_transformers as ecg
+from ecg_transformers.hub.official import fetch
 from ecg_transformers.hub.official.cache import cache_size, check_sizes, clear_converted, converted_root
 from ecg_transformers.hub.official.fetch import official_root
 from tests.support.xecg_files import published_layout, small_model
@@ -117,6 +119,21 @@ def test_what_is_nowhere_is_told_with_the_file_and_its_place():
         ecg.load_checkpoint("ecgfounder-1lead")
     with pytest.raises(ValueError, match="did you mean 'xecg'"):
         ecg.load_checkpoint("xecgg")
+
+
+def test_a_repository_may_hold_its_weights_as_a_pickle(tmp_path, monkeypatch):
+    asked = []
+
+    def download(repo_id, filename, **options):
+        asked.append(filename)
+        if filename == "model.safetensors":
+            raise EntryNotFoundError(filename)
+        torch.save({}, tmp_path / filename)
+        return str(tmp_path / filename)
+
+    monkeypatch.setattr(fetch, "hf_hub_download", download)
+    assert fetch.checkpoint_file(ecg.get_checkpoint("hubert-ecg-sft-base")).name == "pytorch_model.bin"
+    assert asked == ["model.safetensors", "pytorch_model.bin"]
 
 
 def test_a_folder_gives_the_class_it_names_and_its_own_preprocessing(tmp_path):
