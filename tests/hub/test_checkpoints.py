@@ -15,6 +15,7 @@ import ecg_transformers as ecg
 from ecg_transformers.hub.official import fetch
 from ecg_transformers.hub.official.cache import cache_size, check_sizes, clear_converted, converted_root
 from ecg_transformers.hub.official.fetch import official_root
+from ecg_transformers.models.shared.state_dicts import CheckpointError
 from tests.support.xecg_files import published_layout, small_model
 
 _spec = util.spec_from_file_location("loopback_hub", Path(__file__).with_name("loopback_hub.py"))
@@ -134,6 +135,15 @@ def test_a_repository_may_hold_its_weights_as_a_pickle(tmp_path, monkeypatch):
     monkeypatch.setattr(fetch, "hf_hub_download", download)
     assert fetch.checkpoint_file(ecg.get_checkpoint("hubert-ecg-sft-base")).name == "pytorch_model.bin"
     assert asked == ["model.safetensors", "pytorch_model.bin"]
+
+
+def test_a_repository_of_the_table_without_a_config_is_told_by_its_name(monkeypatch):
+    def unrecognised(name, **options):
+        raise ValueError(f"Unrecognized model in {name}.")
+
+    monkeypatch.setattr("transformers.AutoConfig.from_pretrained", unrecognised)
+    with pytest.raises(CheckpointError, match="by its name, ecg-fm"):
+        ecg.load_checkpoint("wanglab/ecg-fm")
 
 
 def test_a_folder_gives_the_class_it_names_and_its_own_preprocessing(tmp_path):
