@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub.errors import EntryNotFoundError
 from safetensors.torch import save, save_file
 
 import ecg_transformers as ecg
+from ecg_transformers.hub.official import fetch
 from ecg_transformers.hub.official.cache import cache_size, check_sizes, converted_root
 from ecg_transformers.hub.official.fetch import official_root
+from ecg_transformers.models.shared.state_dicts import CheckpointError
 from tests.support.xecg_files import published_layout, small_model
 
 _spec = util.spec_from_file_location("loopback_hub", Path(__file__).with_name("loopback_hub.py"))
@@ -118,6 +121,30 @@ def test_what_is_nowhere_is_told_with_the_file_and_its_place():
         ecg.load_checkpoint("ecgfounder-1lead")
     with pytest.raises(ValueError, match="did you mean 'xecg'"):
         ecg.load_checkpoint("xecgg")
+
+
+def test_a_repository_may_hold_its_weights_as_a_pickle(tmp_path, monkeypatch):
+    asked = []
+
+    def download(repo_id, filename, **options):
+        asked.append(filename)
+        if filename == "model.safetensors":
+            raise EntryNotFoundError(filename)
+        torch.save({}, tmp_path / filename)
+        return str(tmp_path / filename)
+
+    monkeypatch.setattr(fetch, "hf_hub_download", download)
+    assert fetch.checkpoint_file(ecg.get_checkpoint("hubert-ecg-sft-base")).name == "pytorch_model.bin"
+    assert asked == ["model.safetensors", "pytorch_model.bin"]
+
+
+def test_a_repository_of_the_table_without_a_config_is_told_by_its_name(monkeypatch):
+    def unrecognised(name, **options):
+        raise ValueError(f"Unrecognized model in {name}.")
+
+    monkeypatch.setattr("transformers.AutoConfig.from_pretrained", unrecognised)
+    with pytest.raises(CheckpointError, match="by its name, ecg-fm"):
+        ecg.load_checkpoint("wanglab/ecg-fm")
 
 
 def test_a_folder_gives_the_class_it_names_and_its_own_preprocessing(tmp_path):

@@ -12,6 +12,7 @@ import ecg_transformers as ecg
 from ecg_transformers.hub.official import conversion
 from ecg_transformers.hub.official.cache import check_sizes, converted_root
 from ecg_transformers.hub.official.conversion import DEPTHS, check_depth
+from ecg_transformers.hub.official.fetch import official_root
 from ecg_transformers.models.registry import get_method
 from ecg_transformers.models.shared.state_dicts import CheckpointError
 from tests.support.released_files import bring, fairseq_keys, network
@@ -64,6 +65,36 @@ def test_a_network_as_wide_as_the_released_one_and_less_deep_is_refused_with_the
     check_depth(config, dict.fromkeys(DEPTHS), "a file")  # whoever states the depth means it
     with pytest.raises(CheckpointError, match="another network"):
         check_sizes(row, config)
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("merl-resnet18", "merl-vit-tiny"),
+        ("merl-vit-tiny", "merl-resnet18"),
+        ("ecg-cpc", "ecg-s4-jepa"),
+        ("ecg-s4-dinosr", "ecg-cpc"),
+        ("hubert-ecg-base", "hubert-ecg-small"),
+        ("ecgfounder", "ecgfounder-1lead"),
+    ],
+)
+def test_the_network_of_another_name_of_the_method_is_refused(name, other):
+    row, released = ecg.get_checkpoint(name), ecg.get_checkpoint(other).released_config
+    with pytest.raises(CheckpointError, match=f"another network, that of {other}"):
+        check_sizes(row, ecg.get_method(row.method).config_class(**released))
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "sentence"),
+    [
+        ("hubert-ecg-small", "hubert-ecg-sft-small", r"164 labels \(released: 0\)"),
+        ("hubert-ecg-sft-small", "hubert-ecg-small", r"0 labels \(released: 164\)"),
+    ],
+)
+def test_a_classifier_is_no_encoder_and_an_encoder_no_classifier(name, other, sentence):
+    bring(other).parent.rename(official_root() / name)
+    with pytest.raises(CheckpointError, match=sentence):
+        ecg.load_checkpoint(name)
 
 
 def test_a_file_that_lost_its_last_layer_is_no_smaller_network():

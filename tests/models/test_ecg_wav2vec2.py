@@ -220,6 +220,20 @@ def test_label_lists_are_complete():
     assert set(LABELS_BY_MAXIMUM) < set(ECG_FM_LABELS)
 
 
+@pytest.mark.parametrize(
+    ("variant", "names", "joined"), [("ecg_fm", ECG_FM_LABELS, "ecg_fm"), ("deepecg_ssl", DEEPECG_SSL_LABELS, "mean")]
+)
+def test_a_published_head_has_the_published_names(variant, names, joined):
+    def head(outputs):
+        state = {f"encoder.{key}": value for key, value in fairseq_keys(tiny(num_attention_heads=2)).items()}
+        state |= {"proj.weight": torch.zeros(outputs, 32), "proj.bias": torch.zeros(outputs)}
+        return ecg.convert_checkpoint("ecg_wav2vec2", state, variant=variant, num_attention_heads=2).config
+
+    assert list(head(len(names)).id2label.values()) == names
+    assert head(len(names)).crop_aggregation == joined
+    assert head(3).id2label[0] == "LABEL_0"
+
+
 @torch.no_grad()
 def test_ecg_fm_takes_the_maximum_for_five_labels_and_the_mean_for_the_others():
     names = dict(enumerate(ECG_FM_LABELS))

@@ -134,6 +134,10 @@ def test_a_hub_directory_of_either_generation_loads_without_its_code(tmp_path, g
         assert torch.equal(again.eval()(x).last_hidden_state, model(x).last_hidden_state)
     assert "CC BY-NC" in again.config.weights_licence
     again.save_pretrained(tmp_path / "ours")
+    config = json.loads((folder / "config.json").read_text())
+    del config["auto_map"]  # as the authors' package writes it
+    (folder / "config.json").write_text(json.dumps(config))
+    assert transformers.AutoConfig.from_pretrained(folder).weights_licence == again.config.weights_licence
     assert set(load_file(tmp_path / "ours" / "model.safetensors")) == set(model.state_dict())
     assert "CC BY-NC" in (tmp_path / "ours" / "README.md").read_text()
 

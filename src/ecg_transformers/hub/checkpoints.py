@@ -144,7 +144,9 @@ def model_class_of(config: "PreTrainedConfig") -> "type[ECGPreTrainedModel]":
 def _load_repository(name: str, token: Any, overrides: dict[str, Any]) -> "tuple[ECGPreTrainedModel, Any]":
     try:
         return _load_folder(name, overrides, token=token)
-    except OSError as error:
+    except CheckpointError:
+        raise
+    except (OSError, ValueError) as error:  # no config, or none that says what the model is
         rows = [row.name for row in CHECKPOINTS.values() if row.source.repository == name]
         if rows:
             raise CheckpointError(

@@ -87,6 +87,11 @@ class Checkpoint:
             return False
         return stages is None or config.stage_dims == stages[: len(config.stage_dims)]
 
+    def is_network_of(self, config: PreTrainedConfig) -> bool:
+        """Whether a network has the released sizes, those that follow from its width included."""
+        sizes = {**self.sizes, **_WITH_THE_FILE.get(self.name, {})}
+        return bool(sizes) and all(getattr(config, name, None) == value for name, value in sizes.items())
+
     @property
     def access(self) -> str:
         """Where the file comes from, in a word: "Hub", "Hub, gated", or "bring" (the user has to)."""
@@ -177,7 +182,7 @@ def _s4_sibling(name: str, title: str, file: str) -> Checkpoint:
         Source(file=file, page=_STRATEGIES_PAGE),
         "not known: the repository names none",
         preprocessing={"variant": "s4"},
-        sizes=_S4_SIZES,
+        sizes={**_S4_SIZES, "s4_bidirectional": True},
         embedding_size=512,
     )
 
@@ -258,9 +263,19 @@ _ROWS = (
     *(_hubert(size) for size in ("small", "base", "large")),
     *(_hubert_tuned(size) for size in ("small", "base", "large")),
     _merl(
-        "resnet18", "MERL, ResNet-18 encoder", "res18_best_encoder.pth", {"stem_dim": 64, "depths": [2, 2, 2, 2]}, 512
+        "resnet18",
+        "MERL, ResNet-18 encoder",
+        "res18_best_encoder.pth",
+        {"stem_dim": 64, "depths": [2, 2, 2, 2], "backbone": "resnet"},
+        512,
     ),
-    _merl("vit-tiny", "MERL, ViT-Tiny encoder", "vit_tiny_best_encoder.pth", _transformer(192, 12), 192),
+    _merl(
+        "vit-tiny",
+        "MERL, ViT-Tiny encoder",
+        "vit_tiny_best_encoder.pth",
+        {**_transformer(192, 12), "backbone": "vit"},
+        192,
+    ),
     Checkpoint(
         "ked",
         "KED (ECGFM-KED), ECG encoder",
@@ -291,7 +306,7 @@ _ROWS = (
         Source(page="https://figshare.com/articles/30192604 (ECG-CPC_Checkpoint.zip: the .ckpt in it)"),
         "CC BY 4.0 (by its page)",
         preprocessing={"variant": "s4"},
-        sizes=_S4_SIZES,
+        sizes={**_S4_SIZES, "s4_bidirectional": False},
         embedding_size=512,
         notes=(_UNSEEN_FILE,),
     ),
@@ -339,8 +354,6 @@ _ROWS = (
 _WITH_THE_FILE: dict[str, dict[str, Any]] = {
     "hubert-ecg-small": {"num_attention_heads": 8, "intermediate_size": 2048},
     "hubert-ecg-large": {"num_attention_heads": 12, "intermediate_size": 3840},
-    "merl-resnet18": {"backbone": "resnet"},
-    "merl-vit-tiny": {"backbone": "vit"},
 }
 _S4_NETWORK = {
     "num_leads": 12,
@@ -356,9 +369,9 @@ _S4_NETWORK |= {
     "conv_strides": [2, 1, 1, 1],
     "s4_max_length": 300,
 }
-_WITH_THE_FILE["ecg-cpc"] = _S4_NETWORK | {"s4_bidirectional": False, "seq_len": 2400, "s4_max_length": 1200}
+_WITH_THE_FILE["ecg-cpc"] = _S4_NETWORK | {"seq_len": 2400, "s4_max_length": 1200}
 for _sibling in ("jepa", "data2vec", "dinosr", "sk-kmeans"):
-    _WITH_THE_FILE[f"ecg-s4-{_sibling}"] = _S4_NETWORK | {"s4_bidirectional": True}
+    _WITH_THE_FILE[f"ecg-s4-{_sibling}"] = _S4_NETWORK
 for _size in ("small", "large"):
     _WITH_THE_FILE[f"hubert-ecg-sft-{_size}"] = _WITH_THE_FILE[f"hubert-ecg-{_size}"]
 CHECKPOINTS: dict[str, Checkpoint] = {row.name: row for row in _ROWS}

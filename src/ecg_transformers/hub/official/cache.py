@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ecg_transformers._version import __version__
 from ecg_transformers.data.cache import cache_root
 from ecg_transformers.files import json_sha256, temporary_folder
-from ecg_transformers.models.checkpoints import Checkpoint
+from ecg_transformers.models.checkpoints import CHECKPOINTS, Checkpoint
 from ecg_transformers.models.registry import get_method
 from ecg_transformers.models.shared.state_dicts import CheckpointError
 
@@ -44,7 +44,8 @@ def converted(row: Checkpoint, file: Path, overrides: Mapping[str, Any]) -> Path
     model = convert_checkpoint(row.method, file, **overrides)
     check_sizes(row, model.config)
     names = row.label_names
-    if names and getattr(model.config, "num_labels", None) == len(names):
+    check_outputs(row, model)
+    if names:
         model.config.id2label = dict(enumerate(names))
         model.config.label2id = {name: index for index, name in enumerate(names)}
     model.config.converted_from = f"{row.source.repository or row.name}: {file.name}"
@@ -66,9 +67,10 @@ def keep(model: PreTrainedModel, extractor: ECGFeatureExtractor, folder: Path) -
 
 
 def check_sizes(row: Checkpoint, config: "PreTrainedConfig") -> None:
-    """Refuse a network of the released width and another depth: half a file can look like a smaller network.
+    """Refuse another row's network, one of another kind, and one of the released width and another depth.
 
-    Another width is another network, such as a small one for a trial; it is loaded, and said.
+    Half a file can look like a smaller network. Another width that no row has is a network of the user's, such as a small
+    one for a trial; it is loaded, and said.
 
     Raises:
         CheckpointError: with the size that differs.
@@ -77,10 +79,27 @@ def check_sizes(row: Checkpoint, config: "PreTrainedConfig") -> None:
     if not differing:
         return
     shown = ", ".join(f"{name} {getattr(config, name, None)} (released: {value})" for name, value in differing.items())
-    if not row.is_as_wide(config):
+    rows = (other for other in CHECKPOINTS.values() if other is not row and other.method == row.method)
+    twin = next((other.name for other in rows if other.is_network_of(config)), None)
+    is_another_kind = any(isinstance(row.sizes[name], str | bool) for name in differing)
+    if not (twin or is_another_kind or row.is_as_wide(config)):
         logger.warning("The file that is loaded as %s has other sizes than the released one: %s.", row.name, shown)
         return
-    raise CheckpointError(f"it describes another network: {shown}.")
+    raise CheckpointError(f"it describes another network{f', that of {twin}' if twin else ''}: {shown}.")
+
+
+def check_outputs(row: Checkpoint, model: PreTrainedModel) -> None:
+    """Refuse an encoder where the released file is a classifier, the reverse, and another number of labels.
+
+    Raises:
+        CheckpointError: with both numbers of labels.
+    """
+    head = get_method(row.method).model_classes.get("classification", ())
+    found, released = model.config.num_labels if isinstance(model, head) else 0, len(row.label_names)
+    if row.sizes and found != released:
+        raise CheckpointError(
+            f"it is a model with {found} labels (released: {released}); another file is loaded by its path."
+        )
 
 
 def published_extractor(row: Checkpoint) -> "ECGFeatureExtractor":

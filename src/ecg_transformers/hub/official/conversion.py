@@ -68,7 +68,7 @@ def convert_checkpoint(
     try:
         tensors = state_dict_of(content, containers)
         model: PreTrainedModel = convert_unwrapped(tensors, lambda candidate: convert(candidate, **config_overrides))
-    except CheckpointError as error:
+    except ValueError as error:  # tensors that do not fit, or sizes from them that the config refuses
         raise CheckpointError(f"{source}: {error}") from error
     except StrictDataclassError as error:  # not a ValueError; its text has several lines
         raise ValueError(f"{source}, {entry.title}: {' '.join(str(error).split())}") from error

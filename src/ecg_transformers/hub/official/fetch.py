@@ -1,6 +1,7 @@
 """The file of a published checkpoint: brought by the user, or fetched from the Hub once."""
 
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import (
@@ -13,9 +14,10 @@ from huggingface_hub.errors import (
 )
 
 from ecg_transformers.data.cache import cache_root
-from ecg_transformers.models.checkpoints import Checkpoint
+from ecg_transformers.models.checkpoints import Checkpoint, Source
 from ecg_transformers.models.shared.state_dicts import CheckpointError
 
+SAFE_WEIGHTS, PICKLED_WEIGHTS = "model.safetensors", "pytorch_model.bin"
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 
 
@@ -65,12 +67,22 @@ def where_to_put(row: Checkpoint) -> str:
     return f"download {what} from {source.page} and put it into {official_root() / row.name}."
 
 
-def _from_hub(row: Checkpoint, token: str | bool | None) -> Path:
-    source = row.source
+def _download(source: Source, token: str | bool | None) -> Path:
     assert source.repository is not None
     assert source.file is not None
+    where: dict[str, Any] = {"repo_id": source.repository, "revision": source.revision, "token": token}
     try:
-        path = hf_hub_download(source.repository, source.file, revision=source.revision, token=token)
+        return Path(hf_hub_download(filename=source.file, **where))
+    except EntryNotFoundError:  # of some repositories it is not known whether they hold safetensors or a pickle
+        if source.file != SAFE_WEIGHTS:
+            raise
+        return Path(hf_hub_download(filename=PICKLED_WEIGHTS, **where))
+
+
+def _from_hub(row: Checkpoint, token: str | bool | None) -> Path:
+    source = row.source
+    try:
+        return _download(source, token)
     except GatedRepoError as error:
         raise CheckpointError(
             f"{row.name} is gated: accept the conditions on {source.page}, then give your token (set HF_TOKEN, run "
@@ -88,4 +100,3 @@ def _from_hub(row: Checkpoint, token: str | bool | None) -> Path:
         raise CheckpointError(
             f"{row.name} could not be fetched ({str(error).splitlines()[0]}): {where_to_put(row)}"
         ) from error
-    return Path(path)

@@ -15,6 +15,7 @@ from ecg_transformers.models.ecg_wav2vec2.keys_ecg_wav2vec2 import (
     matches,
     our_name,
 )
+from ecg_transformers.models.ecg_wav2vec2.labels_ecg_wav2vec2 import DEEPECG_SSL_LABELS, ECG_FM_LABELS
 from ecg_transformers.models.ecg_wav2vec2.modeling_ecg_wav2vec2 import (
     ECGWav2Vec2ForSequenceClassification,
     ECGWav2Vec2Model,
@@ -102,10 +103,19 @@ def _fine_tuned(tensors: dict[str, Tensor], overrides: dict[str, Any]) -> ECGWav
     encoder = {key: tensor for key, tensor in renamed.items() if not matches(key, PRETRAINING_KEYS)}
     sizes = _core_sizes(encoder, overrides) | {"problem_type": "multi_label_classification"}
     if "id2label" not in overrides:
-        sizes["num_labels"] = _shape(head, "proj.weight", 2)[0]
+        sizes |= _labels(_shape(head, "proj.weight", 2)[0], overrides.get("variant", "ecg_fm"))
     model = ECGWav2Vec2ForSequenceClassification(ECGWav2Vec2Config(**{**sizes, **overrides}))
     classifier = {key.replace("proj.", "classifier."): tensor for key, tensor in head.items()}
     return load_converted(model, classifier | _below_prefix(encoder))
+
+
+def _labels(outputs: int, variant: str) -> dict[str, Any]:
+    """The published names of as many outputs, and how ECG-FM's authors join the segments of a record."""
+    names = {"ecg_fm": ECG_FM_LABELS, "deepecg_ssl": DEEPECG_SSL_LABELS}.get(variant, [])
+    if outputs != len(names):
+        return {"num_labels": outputs}
+    joined = {"crop_aggregation": "ecg_fm"} if variant == "ecg_fm" else {}
+    return {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}, **joined}
 
 
 def _melp(tensors: dict[str, Tensor], overrides: dict[str, Any]) -> ECGWav2Vec2PreTrainedModel:

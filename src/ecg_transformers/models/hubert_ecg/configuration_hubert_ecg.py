@@ -104,7 +104,8 @@ class HubertECGConfig(ECGConfig):
         Raises:
             ValueError: a published config with an option that no released model has.
         """
-        published = "auto_map" in config_dict and "hubert_ecg." in str(config_dict["auto_map"])
+        # fields that a config of this class does not write; one that the authors' package wrote has no `auto_map`
+        published = not FIXED.keys().isdisjoint(config_dict) or "hubert_ecg." in str(config_dict.get("auto_map"))
         if published or config_dict.get("model_type") == "hubert_ecg_classification":
             config_dict = from_published(config_dict)
         return super().from_dict(config_dict, **kwargs)
