@@ -50,6 +50,14 @@ def test_every_verb_has_help_at_any_width(verb, columns, capsys, monkeypatch):
     assert verb in training.VERBS or not unknown  # their options are parsed by dataclasses
 
 
+@pytest.mark.parametrize("verb", ["info", "plot", "check", "convert-record", "predict", "embed"])
+def test_verbs_that_read_files_tell_what_a_file_must_hold(verb, capsys):
+    with pytest.raises(SystemExit):
+        main([verb, "--help"])
+    told = capsys.readouterr().out.partition("must hold")[2]
+    assert all(f"\n  {ending}" in told for ending in (".hea", ".npz", ".mat", ".csv", ".edf", "labels.csv"))
+
+
 def test_methods_lists_the_registry(capsys):
     assert main(["methods"]) == 0
     assert [json.loads(line)["name"] for line in capsys.readouterr().out.splitlines()] == list_methods()

@@ -89,6 +89,11 @@ def test_a_recipe_of_short_crops_takes_what_the_published_one_does_not(tmp_path)
         ecg.check(tmp_path / "r.npz", recipe="tiny")
 
 
+def test_a_file_without_content_is_unreadable_and_not_a_missing_label(tmp_path):
+    (tmp_path / "r.csv").write_text("")
+    assert found(ecg.check(tmp_path / "r.csv"), "error") == {"unreadable"}
+
+
 def test_what_depends_on_a_method_is_a_note_without_one(tmp_path):
     signal, leads = record(seconds=2)
     save(tmp_path / "r.npz", signal[:, :2], leads[:2])

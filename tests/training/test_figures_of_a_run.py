@@ -122,6 +122,9 @@ def test_the_record_of_a_run_holds_what_was_used(finished: Path) -> None:
     used = {"batch_size": 4, "max_steps": 3, "num_crops": 3, "lr": 1e-3, "warmup_steps": pytest.approx(0.3)}
     assert {name: summary["recipe"][name] for name in used} == used
     assert "epochs" not in summary["recipe"]
+    card = (finished / "README.md").read_text()
+    assert "- Spent, over all seeds: 24 records seen" in card
+    assert f"| macro_auroc | {summary['metrics']['test']['macro_auroc']['mean']:.3f} |" in card
 
 
 def answers(folder: Path, records: list[Any], doors: str, tmp_path: Path, capsys: Any) -> list[dict[str, float]]:

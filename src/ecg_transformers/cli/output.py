@@ -14,6 +14,18 @@ from ecg_transformers.words import in_options
 
 NOT_A_DEVICE = "Scores are for research. This is not a medical device."
 
+LAYOUTS = """
+what a file must hold (docs/file_layouts.md has an example of each):
+  .hea        a WFDB header; its .dat or .mat beside it
+  .npz        signal (samples x leads); sampling_rate, lead_names, units
+  .npy        samples x leads; the rest by the options above
+  .mat        val (leads x samples), or ECG as in CPSC 2018
+  .csv .txt   a row a sample, a column a lead; names and units on top
+  .edf .bdf   signals of one rate, or name the leads
+  others      DICOM, HL7 aECG, Philips, MUSE, SCP-ECG, ISHNE
+  labels.csv  file; label, labels (a;b) or 0/1 columns; patient_id;
+              split or fold; sampling_rate"""
+
 Verbs = Any  # argparse keeps the type of `add_subparsers()` to itself
 
 
@@ -39,7 +51,8 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 
 def add_signal_hints(parser: argparse.ArgumentParser) -> None:
-    """What a file may not say of itself."""
+    """What a file may not say of itself, and below the help what it may say."""
+    parser.epilog = f"{parser.epilog}\n{LAYOUTS}"
     parser.add_argument("--sampling_rate", type=float, metavar="HZ", help="of files that do not state it")
     parser.add_argument("--leads", metavar="I,II,…", help="lead names of files that do not state them")
     parser.add_argument("--units", choices=("mV", "uV", "V", "nV"), help="unit of files that do not state it")

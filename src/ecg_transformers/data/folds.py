@@ -16,6 +16,7 @@ import numpy as np
 
 from ecg_transformers.data.corpora.base import CorpusPlan, Item
 from ecg_transformers.data.corpora.shared.search import some_of
+from ecg_transformers.data.corpora.splits import FOLD_COLUMNS
 from ecg_transformers.data.errors import OptionError, TableError
 from ecg_transformers.data.tables import integer, read_table
 
@@ -23,7 +24,6 @@ RECORD_COLUMNS = (
     *("record_id", "record", "file", "filename", "file_name", "path", "id", "ecg_id", "filename_lr", "filename_hr"),
     *("exam_id", "study_id", "recording", "record_name", "ecg_key", "name"),
 )
-FOLD_COLUMNS = ("fold", "strat_fold")
 _SUFFIXES = (".hea", ".dat", ".mat", ".npy", ".npz", ".csv", ".edf", ".h5")
 
 

@@ -112,8 +112,11 @@ class CheckReport:
 
 def kind_of(error: str, reason: str) -> str:
     """The kind of a record that could not be read, from the name of the error class and its sentence."""
-    known = None if "no readable" in reason else KINDS.get(error)  # a known format, damaged
-    return known or next((kind for text, kind in KINDS_OF_ROWS.items() if text in reason), "unreadable")
+    if error not in ("", "Listed"):  # the file itself
+        return (
+            KINDS.get(error, "unreadable") if "no readable" not in reason else "unreadable"
+        )  # a known format, damaged
+    return next((kind for text, kind in KINDS_OF_ROWS.items() if text in reason), "unreadable")
 
 
 def _by_kind(problems: Sequence[Problem], severity: str) -> dict[str, list[Problem]]:

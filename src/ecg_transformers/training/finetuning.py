@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from ecg_transformers.hub.cards import write_card
 from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.training.arguments import FinetuningArguments
 from ecg_transformers.training.checkpoints.folder import Checkpoint
@@ -48,10 +47,9 @@ from ecg_transformers.training.samples.views import build_augmentation
 
 
 def main(args: FinetuningArguments) -> None:
-    """The command: train, evaluate, write the card, say what was saved."""
+    """The command: train, evaluate, say what was saved."""
     summary = finetune(args)
     if summary.is_main_process:
-        write_card(args.output_dir)
         test = summary.metrics["test"]
         name, figure = ("AUROC", test["macro_auroc"]) if "macro_auroc" in test else ("F1", test["macro_f1"])
         bounds = " to ".join("?" if bound is None else f"{bound:.3f}" for bound in figure["ci95"] or ())

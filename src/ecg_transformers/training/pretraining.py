@@ -10,7 +10,6 @@ from accelerate import Accelerator
 from ecg_transformers.data.overlap import FINGERPRINTS
 from ecg_transformers.features.protocol import Extractor
 from ecg_transformers.files import as_json
-from ecg_transformers.hub.cards import write_card
 from ecg_transformers.hub.checkpoints import checkpoint_folder
 from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.models.registry import get_method
@@ -56,10 +55,9 @@ from ecg_transformers.training.samples.views import build_augmentation, build_vi
 
 
 def main(args: PretrainingArguments) -> None:
-    """The command: pre-train, write the card, say what was saved."""
+    """The command: pre-train, say what was saved."""
     summary = pretrain(args)
     if summary.is_main_process:
-        write_card(args.output_dir)
         loss = summary.final["loss"]
         print(f"saved {summary.model_class} to {args.output_dir}; loss {loss:.4f} after {summary.steps} steps")
 

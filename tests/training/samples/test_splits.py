@@ -8,7 +8,6 @@ import pytest
 import scipy.signal
 from support.small_runs import small_pretraining
 
-from ecg_transformers.hub.cards import write_card
 from ecg_transformers.signal.leads import STANDARD_LEADS
 from ecg_transformers.training.arguments import FinetuningArguments
 from ecg_transformers.training.errors import UsageError
@@ -108,5 +107,4 @@ def test_a_run_says_which_test_records_it_was_trained_on(own_records: Path, tmp_
     (flag,) = summary.dataset["overlap"]
     assert (flag["records"], flag["found"]) == (3, 2)
     assert flag["sentence"] in capsys.readouterr().err
-    write_card(tmp_path / "run")
     assert f"- {flag['sentence']}\n" in (tmp_path / "run" / "README.md").read_text(encoding="utf-8")

@@ -14,6 +14,7 @@ _NAMES = {
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test", "testing"),
 }
+FOLD_COLUMNS = ("fold", "strat_fold", "folds", "cv_fold", "kfold", "k_fold")
 _GOLDEN = 0.6180339887498949
 
 

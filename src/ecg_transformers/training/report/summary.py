@@ -12,6 +12,7 @@ from typing import Any
 
 from ecg_transformers._version import __version__
 from ecg_transformers.files import file_sha256, plain, write_text
+from ecg_transformers.hub.cards import write_card
 from ecg_transformers.training.errors import write_errors
 from ecg_transformers.training.process.lock import TRAIN_LOG
 from ecg_transformers.training.report.log import cpu_seconds, read_log, save_loss_curve
@@ -78,13 +79,14 @@ class RunSummary:
         return values
 
     def finish(self, output_dir: Path) -> None:
-        """Take the last row of the log, write `run.json`, and draw the loss curve."""
+        """Take the last row of the log, write `run.json` and the card, and draw the loss curve."""
         self.final = read_log(output_dir / TRAIN_LOG)[-1]
         self.cpu_seconds = cpu_seconds(output_dir)
         save_loss_curve(output_dir)
         weights = output_dir / "model.safetensors"
         self.weights_sha256 = file_sha256(weights) if weights.is_file() else None
         write_result(output_dir / "run.json", self.to_dict())
+        write_card(output_dir)
 
 
 def _without_folders(value: Any) -> Any:

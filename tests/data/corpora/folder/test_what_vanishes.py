@@ -1,6 +1,7 @@
 """What a folder or a table holds is read as a person means it, or named: nothing vanishes."""
 
 import csv
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -189,6 +190,14 @@ def test_a_split_whose_records_all_fail_is_an_error_whatever_may_be_skipped(fold
         load(folder, max_skipped=1)
 
 
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_an_umlaut_is_found_however_it_is_written(folder, forms):
+    on_disk, in_table = (unicodedata.normalize(form, "Übung.npz") for form in forms)
+    (folder / name(3)).rename(folder / on_disk)
+    table(folder, file=lambda n: in_table if n == 3 else name(n), label=lambda n: ["AF", "normal"][n % 2])
+    assert sum(map(len, load(folder).values())) == 12
+
+
 def test_backslashes_mean_folders(folder):
     (folder / "sub").mkdir()
     (folder / name(3)).rename(folder / "sub" / name(3))
@@ -240,8 +249,9 @@ def test_files_that_are_not_read_are_counted_and_named(folder, caplog):
     (folder / "z.dat").write_bytes(bytes(200))
     (folder / "diagnoses.xlsx").write_bytes(b"PK")
     (folder / "README.md").write_text("about")
+    (folder / "labels.json").write_text("{}")
     load(folder)
-    for left in ("x.csv", "y.foo", "z.dat", "diagnoses.xlsx"):
+    for left in ("x.csv", "y.foo", "z.dat", "diagnoses.xlsx", "labels.json"):
         assert left in caplog.text
     assert "README" not in caplog.text
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ecg_transformers.data.corpora.splits import split_called
+from ecg_transformers.data.corpora.splits import FOLD_COLUMNS, split_called
 from ecg_transformers.data.errors import TableError
 from ecg_transformers.words import did_you_mean
 
@@ -16,7 +16,6 @@ PATIENT_COLUMNS = (
     *("patient_id", "subject_id", "patient", "subject", "PatientID", "pid", "pat_id", "patient_no", "patient_nr"),
     *("patient_number", "subject_no", "participant_id", "participant", "person_id", "mrn"),
 )
-FOLD_COLUMNS = ("fold", "strat_fold", "folds", "cv_fold", "kfold")
 SPLIT_COLUMNS = ("split",)  # or a column of another name that holds nothing but names of parts
 DESCRIPTION_COLUMNS = ("sampling_rate", "age", "sex", "site", "device", "source", "label", "labels")
 

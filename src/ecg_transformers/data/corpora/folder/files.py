@@ -6,8 +6,10 @@ import contextlib
 import logging
 import os
 import re
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PureWindowsPath
 
 from ecg_transformers.data.errors import (
@@ -110,6 +112,11 @@ class FileIndex:
         self.names[path] = key
         self.by_stem.setdefault(Path(key).name, []).append(key)
 
+    @cached_property
+    def composed(self) -> dict[str, Path]:
+        """The records by the composed form of their names: file systems and spreadsheets write an umlaut in two ways."""
+        return {unicodedata.normalize("NFC", key): path for key, path in self.paths.items()}
+
     def name_of(self, path: Path) -> str:
         """The name of a record below the folder, without the suffix where that is not needed."""
         return self.names.get(path) or record_name(path.relative_to(self.folder))
@@ -122,16 +129,16 @@ class FileIndex:
             by_kind.setdefault("tables or copies beside records of other formats", []).append(self._below(path))
         stems = {path.with_suffix("") for path in self.names}
         for path in self.others:
-            name = self._below(path)
-            if name in known or path in self.unread or _is_companion(path, stems):
+            name, is_table = self._below(path), path.stem.lower() == "labels"
+            if name in known or path in self.unread or (_is_companion(path, stems) and not is_table):
                 continue
             kind = (
                 "signals without a header .hea of their name"
                 if path.suffix.lower() == ".dat"
                 else f"no record: {path.suffix or 'no suffix'}"
             )
-            if path.suffix.lower() in (".xlsx", ".xls", ".ods"):
-                kind = "a spreadsheet; labels=… names the table, which is CSV or .xlsx"
+            if path.suffix.lower() in (".xlsx", ".xls", ".ods") or is_table:
+                kind = "a table of another format; labels=… names the table, which is CSV or .xlsx"
             by_kind.setdefault(kind, []).append(name)
         sentences = [
             _left_alone(names, f"of a kind that is not read ({title})") for title, names in sorted(by_kind.items())
@@ -175,6 +182,9 @@ class FileIndex:
             )
         if candidates:
             return self.paths[candidates[0]]
+        composed = None if key.isascii() else self.composed.get(unicodedata.normalize("NFC", key))
+        if composed is not None:
+            return composed
         return exact if exact.is_file() else None  # of a kind that is not read: the reader says which
 
     def why_not(self, name: str) -> str:
