@@ -1,5 +1,8 @@
 """Rate, PR, QRS and QT of a record from its waves."""
 
+import time
+
+import numpy as np
 import pytest
 
 from ecg_transformers.signal.wave_intervals import in_words, wave_intervals
@@ -51,6 +54,23 @@ def test_a_beat_that_one_of_three_leads_shows_is_none():
     found = wave_intervals({"I": beats(), "II": beats(), "V1": extra})
     assert found.values["rate"].median == pytest.approx(75)
     assert found.values["QRS"].beats == 8
+
+
+def test_leads_that_disagree_about_every_beat_give_no_interval():
+    noise = {lead: beats(shift=shift) for lead, shift in zip("abcde", np.arange(5) * 0.13)}
+    noise |= {lead: [*waves[3:6], *beats(1)] if lead in "abc" else waves for lead, waves in noise.items()}
+    found = wave_intervals({lead: sorted(waves, key=lambda wave: wave.onset_s) for lead, waves in noise.items()})
+    assert not found.values
+    assert found.refused[0].startswith("The leads do not agree where the beats are")
+
+
+def test_hours_of_beats_take_seconds():
+    many = beats(8_000)
+    started = time.process_time()
+    found = wave_intervals({"II": many})
+    assert time.process_time() - started < 5  # a pass over all waves for each beat took a minute
+    assert found.values["PR"].beats == 8_000
+    assert found.values["QT"].median == pytest.approx(380)
 
 
 def test_one_lead_that_is_early_does_not_cut_the_beat_of_the_others_in_two():

@@ -1,5 +1,7 @@
 """Waves of one lead: from marks to classes and back, overlapping windows, peaks."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -68,6 +70,33 @@ def test_a_hole_is_bridged_and_a_flicker_is_no_wave():
     labels[300:304] = CLASSES.index("QRS")
     found = find_waves(probabilities(labels), RATE)
     assert [wave.wave for wave in found] == ["P", "QRS", "T", "P"]
+
+
+def test_what_the_ends_of_the_record_cut_or_padding_holds_is_no_wave():
+    labels = wave_classes(BEAT, RATE, 0.0, 500)
+    assert [wave.wave for wave in find_waves(probabilities(labels[110:360]), RATE)] == ["QRS", "T"]
+    padded = probabilities(wave_classes(BEAT, RATE, 40.0, 500))  # 40 places of padding stand in front
+    assert [wave.wave for wave in find_waves(padded, RATE, 40.0, last_s=0.95)] == ["P", "QRS"]
+    before = probabilities(wave_classes(BEAT, RATE, -103.0, 500))  # its first sample lies behind the first P's onset
+    assert [wave.wave for wave in find_waves(before, RATE, 0.0, last_s=1.9)] == ["QRS", "T", "P"]
+
+
+def test_waves_of_a_lead_do_not_overlap():
+    labels = np.zeros(100, dtype=int)
+    labels[20:60] = [
+        CLASSES.index(wave) for wave in ["T"] * 4 + ["QRS"] * 4
+    ] * 5  # flickers faster than a bridge is long
+    labels[30:50] = CLASSES.index("QRS")
+    found = find_waves(probabilities(labels), RATE)
+    assert found
+    assert all(one.offset_s < other.onset_s for one, other in pairwise(found))
+
+
+def test_a_lead_that_does_not_move_has_no_waves():
+    labels = probabilities(wave_classes(BEAT, RATE, 0.0, 500))
+    signals = np.stack([np.sin(np.arange(500)), np.zeros(500)])
+    leads, _ = delineate(np.stack([labels, labels])[None], signals[None], [0], 500, RATE)
+    assert [len(lead) for lead in leads] == [4, 0]
 
 
 def test_a_patch_has_the_class_of_most_of_its_judged_samples():

@@ -18,9 +18,7 @@ from ecg_transformers.cli.output import (
     only_prepared,
     print_json,
     print_table,
-    progress,
     record_files,
-    signal_hints,
     tell_failure,
     write_table,
 )
@@ -139,8 +137,6 @@ def _predict(options: argparse.Namespace) -> int:
 
 def _results(options: argparse.Namespace, words: list[str], given: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Name and result of every file, or of every record of a prepared corpus."""
-    from ecg_transformers.data.prepared import is_prepared
-
     if options.engine == "ray":
         from ecg_transformers.pipelines.on_ray import predict_on_ray
 
@@ -152,19 +148,10 @@ def _results(options: argparse.Namespace, words: list[str], given: dict[str, Any
             device=options.device,
             **given,
         )
-    from ecg_transformers.cli.waves import model_pipeline
+    from ecg_transformers.cli.waves import model_pipeline, run_all
 
     classify = model_pipeline("ecg-classification", options.model, options.device)
-    if len(words) != 1 or not is_prepared(words[0]):
-        results: Iterator[tuple[str, Any]] = classify.run_many(
-            progress(words), options.batch_size, **signal_hints(options), **given
-        )
-        return results
-    from ecg_transformers.data.loading import load_ecg_dataset
-
-    splits = load_ecg_dataset(words[0], streaming=True)
-    rows = (row for split in splits.values() for row in split)
-    return ((row["record_id"], result) for row, result in classify.run_many(rows, options.batch_size, **given))
+    return run_all(classify, options, words, **given)
 
 
 def _answer(result: list[dict[str, Any]]) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,12 +35,13 @@ def predict_waves(options: argparse.Namespace) -> int:
         raise ValueError(
             f"--{given[0]} has no meaning with --waves: windows that overlap always cover the whole record."
         )
+    if options.engine != "local" or options.num_proc is not None:
+        raise ValueError("--waves runs here, in one process: leave out --engine and --num_proc.")
     pipeline = model_pipeline("ecg-delineation", options.model, options.device)
     print(NOT_A_DEVICE, file=sys.stderr)
     people = for_people(options) and not options.output
     rows, failed = [], 0
-    files = progress(record_files(options.files))
-    for path, result in pipeline.run_many(files, options.batch_size, **signal_hints(options)):
+    for path, result in run_all(pipeline, options, record_files(options.files)):
         if isinstance(result, Exception):
             failed += 1
             tell_failure(options, path, result)
@@ -60,6 +61,23 @@ def predict_waves(options: argparse.Namespace) -> int:
         print_table(rows, ["file", *UNITS])
         print("Median ± SD over beats. QTcB: Bazett, QTcF: Fridericia.")
     return 1 if failed else 0
+
+
+def run_all(
+    pipeline: ECGPipeline, options: argparse.Namespace, words: list[str], **given: Any
+) -> Iterator[tuple[str, Any]]:
+    """Name and result of every file, or of every record of a prepared corpus."""
+    from ecg_transformers.data.prepared import is_prepared
+
+    if len(words) != 1 or not is_prepared(words[0]):
+        yield from pipeline.run_many(progress(words), options.batch_size, **signal_hints(options), **given)
+        return
+    from ecg_transformers.data.loading import load_ecg_dataset
+
+    splits = load_ecg_dataset(words[0], streaming=True)
+    rows = (row for split in splits.values() for row in split)
+    for row, result in pipeline.run_many(rows, options.batch_size, **given):
+        yield row["record_id"], result
 
 
 def table_row(intervals: WaveIntervals) -> dict[str, Any]:

@@ -18,7 +18,8 @@ class ECGDelineationPipeline(ECGPipeline):
     A record is seen through windows that overlap by half; for every sample their probabilities are averaged, each
     weighted by the distance from its window's ends. A record of some of the model's leads, or of one, is delineated in
     these. Times are in seconds from the start of the record; a peak is where the model's input is farthest
-    from the line between onset and offset. Not a medical device: the waves are for research.
+    from the line between onset and offset. A wave that the record's start or end cuts is left
+    out. Not a medical device: the waves are for research.
 
     Example:
         >>> find_waves = pipeline("ecg-delineation", model="path/to/checkpoint")  # doctest: +SKIP
@@ -51,7 +52,7 @@ class ECGDelineationPipeline(ECGPipeline):
         units: str | None = None,
         num_crops: int | None = None,
         windows: bool = False,
-        max_crops: int = 10_000,
+        max_crops: int = 100_000,
     ) -> Iterator[Chunk]:
         """One chunk `(1, L, seq_len)` per window."""
         if num_crops is not None or windows:
@@ -64,14 +65,16 @@ class ECGDelineationPipeline(ECGPipeline):
         if len(starts) > max_crops:
             raise ValueError(f"The record needs {len(starts)} windows, more than max_crops={max_crops}.")
         indices = extractor.lead_indices(extractor.last_leads) or list(range(prepared.shape[0]))
-        places = sample_map(extractor, _num_samples(signal), rate)
+        num_samples = _num_samples(signal)
+        places = sample_map(extractor, num_samples, rate)
+        where = [places.scale * rate, places.shift, places.length, (num_samples - 1) / rate]
         crops_of_record = extractor.finish(prepared, crop_start=starts, lead_names=extractor.last_leads)
         for start, crop in zip(starts, crops_of_record, strict=True):
             yield {
                 "input_values": torch.from_numpy(crop)[None],
                 "lead_indices": torch.tensor([indices]),
                 "start": torch.tensor([start]),
-                "map": torch.tensor([[places.scale * rate, places.shift, places.length]], dtype=torch.float64),
+                "map": torch.tensor([where], dtype=torch.float64),
                 "is_last": start == starts[-1],
             }
 
@@ -99,8 +102,8 @@ class ECGDelineationPipeline(ECGPipeline):
         probabilities = self.numbers(model_outputs, "probabilities").numpy()
         signals = torch.cat([chunk["signal"] for chunk in model_outputs]).float().cpu().numpy()
         starts = [int(chunk["start"][0]) for chunk in model_outputs]
-        per_second, shift, length = model_outputs[0]["map"][0].tolist()
-        leads, _ = delineate(probabilities, signals, starts, int(length), per_second, shift)
+        per_second, shift, length, last_s = model_outputs[0]["map"][0].tolist()
+        leads, _ = delineate(probabilities, signals, starts, int(length), per_second, shift, last_s)
         return dict(zip(self._names(model_outputs[0]["leads"][0].tolist()), leads, strict=True))
 
 

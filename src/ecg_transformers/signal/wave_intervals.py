@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 
 import numpy as np
 
@@ -54,8 +56,9 @@ def shown(value: Interval, name: str) -> str:
 
 @dataclass
 class _Beat:
-    """One beat over the leads that show it: QRS onset, and intervals in seconds where they are known."""
+    """One beat over the leads that show it: how many, QRS onset, and intervals in seconds where they are known."""
 
+    leads: int
     onset: float
     qrs: float | None
     pr: float | None
@@ -68,15 +71,23 @@ def wave_intervals(waves: Mapping[str, Sequence[Wave]]) -> WaveIntervals:
     A beat is a QRS that at least half of the leads show; its intervals are medians over these leads. PR runs from the
     onset of the P to that of the QRS, QT from the onset of the QRS to the offset of the T, both within one lead. QTc takes
     the RR interval before the beat: Bazett `QT / √RR`, Fridericia `QT / ∛RR`, RR in seconds. An interval is refused
-    where less than half of the beats show its waves, as PR is in atrial fibrillation.
+    where less than half of the beats show its waves, as PR is in atrial fibrillation; all are where most QRS complexes
+    belong to no beat, as in noise.
 
     Args:
         waves: of the leads, each in the order of time.
     """
     beats = _beats(waves)
     result = WaveIntervals()
-    if not beats:
+    found, shared = sum(wave.wave == "QRS" for lead in waves.values() for wave in lead), sum(b.leads for b in beats)
+    if not found:
         result.refused.append("No QRS complex was found, so there is no interval to give.")
+        return result
+    if shared < LEAST_SHARE * found:
+        result.refused.append(
+            f"The leads do not agree where the beats are (of {found} QRS complexes {shared} belong to one that half of the "
+            "leads show), so there is no interval to give."
+        )
         return result
     onsets = np.array([beat.onset for beat in beats])
     rr = [None, *np.diff(onsets).tolist()]
@@ -127,7 +138,8 @@ def _beats(waves: Mapping[str, Sequence[Wave]]) -> list[_Beat]:
             groups.append([beat])
     return [
         _Beat(
-            float(np.median([beat.onset for beat in group])),
+            len(group),
+            median(beat.onset for beat in group),
             *(_median([getattr(beat, name) for beat in group], leads) for name in ("qrs", "pr", "qt")),
         )
         for group in groups
@@ -138,26 +150,27 @@ def _beats(waves: Mapping[str, Sequence[Wave]]) -> list[_Beat]:
 def _median(values: Sequence[float | None], leads: int) -> float | None:
     """None where less than half of the leads show the interval."""
     known = [value for value in values if value is not None]
-    return float(np.median(known)) if known and len(known) >= LEAST_SHARE * leads else None
+    return median(known) if known and len(known) >= LEAST_SHARE * leads else None
 
 
 def _beats_of_lead(waves: Sequence[Wave]) -> list[_Beat]:
     complexes = [wave for wave in waves if wave.wave == "QRS" and wave.onset_s is not None]
+    p = sorted(wave.onset_s for wave in waves if wave.wave == "P" and wave.onset_s is not None)
+    t = sorted(wave.offset_s for wave in waves if wave.wave == "T" and wave.offset_s is not None)
     beats = []
-    for number, qrs in enumerate(complexes):
+    for place, qrs in enumerate(complexes):
         onset = qrs.times[0]
-        before = complexes[number - 1].times[-1] if number else -np.inf
-        after = complexes[number + 1].times[0] if number + 1 < len(complexes) else np.inf
-        p = [wave.onset_s for wave in waves if wave.wave == "P" and wave.onset_s is not None]
-        t = [wave.offset_s for wave in waves if wave.wave == "T" and wave.offset_s is not None]
-        p_onset = max((time for time in p if max(before, onset - LONGEST_PR_S) < time < onset), default=None)
-        t_offset = min((time for time in t if onset < time <= min(after, onset + LONGEST_QT_S)), default=None)
+        before = complexes[place - 1].times[-1] if place else -np.inf
+        after = complexes[place + 1].times[0] if place + 1 < len(complexes) else np.inf
+        p_onset = p[number - 1] if (number := bisect_left(p, onset)) else -np.inf
+        t_offset = t[number] if (number := bisect_right(t, onset)) < len(t) else np.inf
         beats.append(
             _Beat(
+                1,
                 onset,
                 None if qrs.offset_s is None else qrs.offset_s - onset,
-                None if p_onset is None else onset - p_onset,
-                None if t_offset is None else t_offset - onset,
+                onset - p_onset if p_onset > max(before, onset - LONGEST_PR_S) else None,
+                t_offset - onset if t_offset <= min(after, onset + LONGEST_QT_S) else None,
             )
         )
     return beats

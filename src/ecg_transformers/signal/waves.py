@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from math import ceil, floor
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -95,8 +96,11 @@ def delineate(
     length: int,
     places_per_second: float,
     shift: float = 0.0,
+    last_s: float | None = None,
 ) -> tuple[list[list[Wave]], Float]:
     """The waves of every lead from overlapping windows of a record, and the voted probabilities `(L, length, C)`.
+
+    Where a lead does not move at all there is no wave.
 
     Args:
         probabilities: of the places of k windows, `(k, L, w, C)`.
@@ -104,11 +108,12 @@ def delineate(
         starts: the place at which each window starts.
         length: places of the whole record.
         places_per_second, shift: a time t lies at place `places_per_second · t + shift`.
+        last_s: time of the record's last sample, see `find_waves`.
     """
     voted = vote(probabilities, starts, length)
     signal = vote(np.asarray(signals)[..., None], starts, length)[..., 0]
     leads = [
-        place_peaks(find_waves(of_lead, places_per_second, shift), values, places_per_second, shift)
+        place_peaks(find_waves(of_lead, places_per_second, shift, last_s), values, places_per_second, shift)
         for of_lead, values in zip(voted, signal, strict=True)
     ]
     return leads, voted
@@ -120,7 +125,7 @@ def vote(windows: ArrayLike, starts: Sequence[int], length: int) -> Float:
     A window's vote counts by the distance from its ends, where it sees one side only. Places that no window reaches
     are 0.
     """
-    values = np.asarray(windows, dtype=np.float64)
+    values = np.asarray(windows)
     width = values.shape[2]
     weight = np.minimum(np.arange(1, width + 1), np.arange(width, 0, -1))[:, None]
     total = np.zeros((values.shape[1], length, values.shape[3]))
@@ -132,42 +137,50 @@ def vote(windows: ArrayLike, starts: Sequence[int], length: int) -> Float:
     return total / np.maximum(seen, 1)
 
 
-def find_waves(probabilities: ArrayLike, places_per_second: float, shift: float = 0.0) -> list[Wave]:
+def find_waves(
+    probabilities: ArrayLike, places_per_second: float, shift: float = 0.0, last_s: float | None = None
+) -> list[Wave]:
     """The waves of one lead from the class probabilities `(T, C)` of its places, peaks not yet placed.
 
     The most probable class of every place; gaps of up to `BRIDGED_S` within a wave are bridged, and what is then shorter
-    than `SHORTEST_S` is no wave.
+    than `SHORTEST_S` is no wave. Nor is what the start or the end of the record cuts, whose border nobody can see.
+
+    Args:
+        last_s: time of the record's last sample, where places before its first or after its last are padding.
     """
     classes = np.asarray(probabilities).argmax(axis=-1)
+    start, stop = 0, len(classes)
+    if last_s is not None:
+        start, stop = max(0, ceil(shift - 1e-6)), min(stop, floor(places_per_second * last_s + shift + 1e-6) + 1)
+    classes = classes[start:stop]
+    for index in range(1, len(CLASSES)):
+        places = np.flatnonzero(classes == index)
+        gaps = np.diff(places)
+        for gap in np.flatnonzero((gaps > 1) & (gaps - 1 <= round(BRIDGED_S * places_per_second))):
+            classes[places[gap] : places[gap + 1]] = index
+    edges = np.flatnonzero(np.diff(classes)) + 1  # what touches the first or the last place is cut
     found = []
-    for index, wave in enumerate(WAVES, 1):
-        for first, last in _runs(classes == index, round(BRIDGED_S * places_per_second)):
-            onset, offset = ((place - shift) / places_per_second for place in (first, last))
-            if (last - first + 1) / places_per_second >= SHORTEST_S[wave]:
-                found.append(Wave(wave, onset, None, offset))
-    return sorted(found, key=lambda wave: wave.times[0])
-
-
-def _runs(here: NDArray[np.bool_], bridge: int) -> list[tuple[int, int]]:
-    """First and last places of the runs of True, those at most `bridge` places apart joined."""
-    edges = np.flatnonzero(np.diff(here.astype(np.int8), prepend=0, append=0))
-    runs: list[tuple[int, int]] = []
-    for first, stop in edges.reshape(-1, 2).tolist():
-        if runs and first - runs[-1][1] - 1 <= bridge:
-            runs[-1] = (runs[-1][0], stop - 1)
-        else:
-            runs.append((first, stop - 1))
-    return runs
+    for first, after in zip(edges[:-1].tolist(), edges[1:].tolist()):
+        wave = CLASSES[classes[first]]
+        if wave in WAVES and (after - first) / places_per_second >= SHORTEST_S[wave]:
+            onset, offset = ((place + start - shift) / places_per_second for place in (first, after - 1))
+            found.append(Wave(wave, onset, None, offset))
+    return found
 
 
 def place_peaks(waves: Iterable[Wave], signal: ArrayLike, places_per_second: float, shift: float = 0.0) -> list[Wave]:
-    """The waves with their peaks: where `signal (T,)` is farthest from the line between a wave's onset and offset."""
+    """The waves with their peaks: where `signal (T,)` is farthest from the line between a wave's onset and offset.
+
+    Without those in which it does not move at all: a lead that was not connected has no waves.
+    """
     values = np.asarray(signal, dtype=np.float64)
     placed = []
     for wave in waves:
         ends = (round(time * places_per_second + shift) for time in (wave.times[0], wave.times[-1]))
         first, last = (min(max(end, 0), len(values) - 1) for end in ends)
         part = values[first : last + 1]
+        if (part == part[0]).all():
+            continue
         height = np.nan_to_num(np.abs(part - np.linspace(part[0], part[-1], len(part))))
         placed.append(replace(wave, peak_s=(first + int(height.argmax()) - shift) / places_per_second))
     return placed

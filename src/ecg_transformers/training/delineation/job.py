@@ -124,7 +124,8 @@ class DelineationJob(Job):
             record, prepared = evaluator.split.records[index], evaluator.prepared(index)
             rate = float(record.sampling_rate)
             places = sample_map(view.crops, record.num_samples, rate)
-            where = (view.starts(prepared), places.length, places.scale * rate, places.shift)
+            last_s = (record.num_samples - 1) / rate
+            where = (view.starts(prepared), places.length, places.scale * rate, places.shift, last_s)
             waves, voted = delineate(rows[..., :-1], rows[..., -1], *where)
             found.append(dict(zip(view.crops.lead_names or (), waves, strict=True)))
             classes = np.maximum(prepared.labels, 0).astype(np.int64)[..., None]
