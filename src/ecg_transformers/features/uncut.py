@@ -1,7 +1,7 @@
 """Crops that a device cuts: the host checks records and draws where crops start, the device gets int16 and does the rest."""
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -99,8 +99,7 @@ class UncutCrops:
             group.run([self.starts[index] for index in group.members], self.is_single, device, non_blocking)
             for group in self.groups
         ]
-        values: torch.Tensor = in_order(self.groups, results)
-        return values
+        return cast("torch.Tensor", in_order(self.groups, results))
 
 
 def _pinned(tensor: Any) -> Any:
