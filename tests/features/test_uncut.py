@@ -137,6 +137,13 @@ def test_what_is_said_of_a_record_is_the_same_on_a_device(fault: Any, leads: Any
     assert host is None or (host - there).abs().max() < 1e-5
 
 
+@pytest.mark.parametrize("options", [{}, {"return_tensors": "pt", "device": "cpu"}])
+def test_a_rate_that_cannot_be_meant_is_refused_by_hosts_and_devices(options: Any) -> None:
+    fast = ECGFeatureExtractor.for_method("st_mem", fast=True, pad="zero")
+    with pytest.raises(ValueError, match=r"the record \(r0\): resampling from 50000 to 250 Hz"):
+        fast(digital(rate=50_000), **options)
+
+
 def test_uncut_crops_come_through_a_worker_and_fit_several_crops() -> None:
     fast = ECGFeatureExtractor.for_method("ecg_jepa", fast=True)
     uncut, records = UncutExtractor(fast), [digital(0), digital(1, 7000)]

@@ -234,7 +234,7 @@ def in_order(groups: Sequence[Group], results: Sequence[Signals]) -> Signals:
     if len(groups) == 1:
         return results[0]
     rows = dict(pair for group, values in zip(groups, results) for pair in zip(group.members, values))
-    ordered = [rows[index] for index in range(len(rows))]
+    ordered: list[Any] = [rows[index] for index in range(len(rows))]
     shapes = sorted({tuple(value.shape) for value in ordered})
     if len(shapes) > 1:
         raise ValueError(

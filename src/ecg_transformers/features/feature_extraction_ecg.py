@@ -365,7 +365,8 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
             scale = np.stack(
                 [np.broadcast_to(part, len(names or ()))[columns] for part in (stored.gain, stored.offset)]
             )
-        state.report.padded_samples = chain.padded_samples(array.shape[-1], rate)
+        with naming(state.where):
+            state.report.padded_samples = chain.padded_samples(array.shape[-1], rate)
         return Item(array, rate, state.where, leads, chain, scale)
 
     def _note(self, given: Sequence[Given]) -> None:

@@ -38,8 +38,11 @@ def resampled_length(length: int, from_rate: float, to_rate: float, rounding: st
     one sample less.
 
     Raises:
-        ValueError: another rule.
+        ValueError: another rule, an absurd rate, or a factor over 100.
     """
+    source, target = check_rate(from_rate, "from_rate"), check_rate(to_rate, "to_rate")
+    if max(source / target, target / source) > MAX_FACTOR:
+        raise ValueError(f"resampling from {source:g} to {target:g} Hz changes the rate by more than {MAX_FACTOR:g}.")
     if rounding == "truncate":
         return int(length * to_rate / from_rate)
     if rounding == "round":
@@ -72,8 +75,6 @@ def resample(
     (2500, 12)
     """
     source, target = check_rate(from_rate, "from_rate"), check_rate(to_rate, "to_rate")
-    if max(source / target, target / source) > MAX_FACTOR:
-        raise ValueError(f"resampling from {source:g} to {target:g} Hz changes the rate by more than {MAX_FACTOR:g}.")
     if method not in RESAMPLE_METHODS:
         raise ValueError(f"resample method must be one of {', '.join(RESAMPLE_METHODS)}, got {method!r}.")
     if source == target:

@@ -100,10 +100,10 @@ class _Selection:
         return self.records[self.indices[index]]
 
     def stored(self, index: int) -> Any:
-        return _stored(self.records, self.indices[index])
+        return _stored_record(self.records, self.indices[index])
 
 
-def _stored(records: Records, index: int) -> Any:
+def _stored_record(records: Records, index: int) -> Any:
     """A record as it is stored, int16, where the records can tell it so."""
     stored = getattr(records, "stored", None)
     return records[index] if stored is None else stored(index)
@@ -119,7 +119,7 @@ class StoredRecords:
         return len(self.records)
 
     def __getitem__(self, index: int) -> Any:
-        return _stored(self.records, index)
+        return _stored_record(self.records, index)
 
 
 def longest_record(split: Split) -> float | None:
