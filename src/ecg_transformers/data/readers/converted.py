@@ -148,7 +148,7 @@ def with_facts(
     texts = {key: value for key, value in facts.items() if key not in (MARK, "patient_id", "annotations", *_LAYOUT)}
     if not (facts[MARK] or hints.keep_identity):
         texts.pop("identity", None)
-        plain = {key: texts.pop(key) for key in ("acquired", "age", "sex", "flags") if key in texts}
+        plain: dict[str, Any] = {key: texts.pop(key) for key in ("acquired", "age", "sex", "flags") if key in texts}
         texts, shortened = bounded(texts)
         texts = {**plain, **dict(zip(texts, patient.hide_in(list(texts.values()))))}
         record.metadata.setdefault("flags", []).extend(["texts_shortened"] * shortened)
