@@ -329,3 +329,20 @@ def test_the_verb_names_what_it_wrote_and_what_it_could_not_read(hospital, tmp_p
     out, err = capsys.readouterr()
     assert json.loads(out)["written"] == str(tmp_path / "out" / "a.csv")
     assert "bad.xml" in err
+
+
+@pytest.mark.parametrize("to", SUFFIXES)
+def test_texts_without_end_beside_a_record_are_cut_and_none_is_left_unhidden(hospital, tmp_path, to):
+    (tmp_path / "g.edf").write_bytes(hospital.long_files(200)[1][1])
+    written = convert_record(tmp_path / "g.edf", tmp_path / "out", to, keep_identity=True)
+    facts = {f"measurement {number}": f"told of {hospital.LAST}" for number in range(2500)}
+    if to == "wfdb":
+        with written.open("a") as stream:
+            stream.writelines(f"# {key}: {value}\n" for key, value in facts.items())
+    else:
+        beside = written.with_name(f"{written.name}.json")
+        beside.write_text(json.dumps({**json.loads(beside.read_text()), **facts}))
+    metadata = read_record(written).metadata
+    assert "texts_shortened" in metadata["flags"]
+    assert metadata["measurement 5"] == "told of [hidden]"
+    assert hospital.LAST not in json.dumps(metadata)

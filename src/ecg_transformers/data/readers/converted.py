@@ -148,9 +148,9 @@ def with_facts(
     texts = {key: value for key, value in facts.items() if key not in (MARK, "patient_id", "annotations", *_LAYOUT)}
     if not (facts[MARK] or hints.keep_identity):
         texts.pop("identity", None)
-        free = {key: value for key, value in texts.items() if key not in ("acquired", "age", "sex", "flags")}
-        free, shortened = bounded(free)
-        texts |= dict(zip(free, patient.hide_in(list(free.values()))))
+        plain: dict[str, Any] = {key: texts.pop(key) for key in ("acquired", "age", "sex", "flags") if key in texts}
+        texts, shortened = bounded(texts)
+        texts = {**plain, **dict(zip(texts, patient.hide_in(list(texts.values()))))}
         record.metadata.setdefault("flags", []).extend(["texts_shortened"] * shortened)
     flags = [*texts.pop("flags", []), *record.metadata.get("flags", [])]
     record.metadata = {**({"comments": list(comments)} if comments else {}), **texts}
