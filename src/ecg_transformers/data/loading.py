@@ -283,7 +283,9 @@ def folder_of(name: str, position: int, data_dir: DataDir, names: Sequence[str])
             )
         return data_dir[needing.index(name)] if name in needing else None
     if data_dir is not None and sum(map(_needs_folder, names)) > 1:
-        raise OptionError("several corpora need a folder each: data_dir as a mapping from corpus name to folder, or a list.")
+        raise OptionError(
+            "several corpora need a folder each: data_dir as a mapping from corpus name to folder, or a list."
+        )
     return data_dir if _needs_folder(name) else None
 
 
