@@ -126,9 +126,10 @@ def mimic_iv_ecg(root: Path, layouts: ModuleType) -> None:
 
 
 def brugada_huca(root: Path, layouts: ModuleType) -> None:
-    for patient in (1, 2, 3):
+    people = (188981, 251972, 267630)
+    for patient in people:
         layouts.write_wfdb16(root / f"files/{patient}/{patient}", layouts.microvolts(patient, 1200), rate=100)
-    rows = [{"patient_id": p, "basal_pattern": 0, "sudden_death": 0, "brugada": p % 2} for p in (1, 2, 3)]
+    rows = [{"patient_id": p, "basal_pattern": 0, "sudden_death": 0, "brugada": p % 2} for p in people]
     layouts.write_table(root / "metadata.csv", rows)
 
 

@@ -65,8 +65,11 @@ class BrugadaHUCACorpus(Corpus):
         columns = ["patient_id", "basal_pattern", "sudden_death", "brugada"]
         table = need_file(self.data_dir, ["metadata.csv"], self.facts.layout, columns)
         rows = read_table(table, columns, root=self.data_dir, limits=self.limits)
-        beside = list(walk_files(table.parent, ".hea"))  # a folder of many corpora holds headers of others
-        paths = by_name(beside or walk_files(self.data_dir, ".hea"))
+        headers = list(walk_files(self.data_dir, ".hea"))
+        beside = [path for path in headers if path.is_relative_to(table.parent)]
+        listed = {row["patient_id"].removesuffix(".0") for row in rows}
+        elsewhere = [path for path in headers if path.stem in listed]  # a folder of many corpora holds those of others
+        paths = by_name(dict.fromkeys([*beside, *elsewhere] if beside else headers))
         items: list[Item] = []
         absent: list[str] = []
         atypical = 0
