@@ -86,7 +86,8 @@ class RunSummary:
         weights = output_dir / "model.safetensors"
         self.weights_sha256 = file_sha256(weights) if weights.is_file() else None
         write_result(output_dir / "run.json", self.to_dict())
-        write_card(output_dir)
+        with write_errors("the card", output_dir / "README.md"):
+            write_card(output_dir)
 
 
 def _without_folders(value: Any) -> Any:
