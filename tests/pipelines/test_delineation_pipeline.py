@@ -11,6 +11,7 @@ from transformers import pipeline
 import ecg_transformers as ecg
 from ecg_transformers.cli import main
 from ecg_transformers.cli.waves import table_row
+from ecg_transformers.data.building.build import build_corpus
 from ecg_transformers.models.registry import get_method, list_methods
 from ecg_transformers.signal.leads import STANDARD_LEADS
 from ecg_transformers.signal.wave_intervals import Interval, WaveIntervals
@@ -122,6 +123,12 @@ def test_predict_and_plot_show_the_waves(model, tmp_path, capsys):
     assert {"file", "PR_ms", "PR_ms_sd", "PR_beats", "QTcF_ms", "rate_per_min", "refused"} <= set(table)
     assert main(["predict", record, "--model", model, "--waves", "--top_k", "1"]) == 2
     assert "--top_k has no meaning" in capsys.readouterr().err
+    for option in (["--engine", "ray"], ["--num_proc", "2"]):
+        assert main(["predict", record, "--model", model, "--waves", *option]) == 2
+        assert "leave out --engine and --num_proc" in capsys.readouterr().err
+    build_corpus("synthetic", None, tmp_path / "prepared", num_records=12, records_per_shard=4)
+    assert main(["predict", str(tmp_path / "prepared"), "--model", model, "--waves"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 12
     assert main(["plot", record, "-o", str(tmp_path / "waves.png"), "--waves", model]) == 0
     assert (tmp_path / "waves.png").stat().st_size > 20_000
     assert ecg.read_record(record).num_leads == 12

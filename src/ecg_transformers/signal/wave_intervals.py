@@ -79,7 +79,8 @@ def wave_intervals(waves: Mapping[str, Sequence[Wave]]) -> WaveIntervals:
     """
     beats = _beats(waves)
     result = WaveIntervals()
-    found, shared = sum(wave.wave == "QRS" for lead in waves.values() for wave in lead), sum(b.leads for b in beats)
+    found = sum(wave.wave == "QRS" and wave.onset_s is not None for lead in waves.values() for wave in lead)
+    shared = sum(beat.leads for beat in beats)
     if not found:
         result.refused.append("No QRS complex was found, so there is no interval to give.")
         return result
