@@ -155,6 +155,9 @@ def test_a_folder_gives_the_class_it_names_and_its_own_preprocessing(tmp_path):
     model, extractor = ecg.load_checkpoint(tmp_path / "model")
     assert type(model) is type(classifier)
     assert extractor.seq_len == 1250
+    of_file, extractor = ecg.load_checkpoint(tmp_path / "model" / "model.safetensors")
+    assert type(of_file) is type(classifier)
+    assert extractor.seq_len == 1250
 
 
 def test_a_file_alone_is_loaded_by_the_only_layout_that_it_has(tmp_path):

@@ -1,5 +1,6 @@
 """`load_checkpoint`: a model and its preprocessing from a name of the table, a folder, a Hub repository or a file."""
 
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,7 @@ def load_checkpoint(
     name = os.fspath(checkpoint)
     if name in CHECKPOINTS:
         return _load_folder(checkpoint_folder(name, token, **config_overrides), {})
+    name = _folder_of_weights(name)
     path = Path(name)
     if path.is_dir():
         return _load_folder(name, config_overrides)
@@ -69,6 +71,7 @@ def checkpoint_folder(
         ValueError: as `load_checkpoint`; also where a model's folder of that name lies here, so that both could be meant.
     """
     if name not in CHECKPOINTS:
+        name = _folder_of_weights(name)
         path = Path(name)
         if path.is_file() and path.suffix != ".json":  # a config alone is for transformers
             return str(_folder_of_file(path, method, config_overrides))
@@ -89,6 +92,19 @@ def checkpoint_folder(
         return str(converted(row, file, {**row.overrides, **config_overrides}))
     except CheckpointError as error:
         raise CheckpointError(f"{file} is not what {row.name} should be: {error}") from error
+
+
+def _folder_of_weights(name: str) -> str:
+    """The folder that `save_pretrained` wrote, where its weights file is named; any other name as it is."""
+    path = Path(name)
+    if path.name != "model.safetensors" or not path.with_name("config.json").is_file():
+        return name
+    try:
+        content = json.loads(path.with_name("config.json").read_text(encoding="utf-8"))
+    except ValueError:
+        return name
+    ours = isinstance(content, dict) and content.get("model_type") in known_model_types()
+    return str(path.absolute().parent) if ours else name
 
 
 def _may_be_repository(name: str) -> bool:

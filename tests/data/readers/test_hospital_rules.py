@@ -527,10 +527,10 @@ def test_edf_with_an_inverted_range_is_read_and_told(hospital, read):
     assert record.metadata["flags"] == ["inverted_gain"]
 
 
-@pytest.mark.parametrize("width", [2, 3])
-def test_gaps_of_discontinuous_files_are_no_value(width, hospital, tmp_path):
+@pytest.mark.parametrize(("width", "kind"), [(2, "EDF+D"), (3, "BDF+D"), (2, "EDF+C"), (3, "BDF+C")])
+def test_gaps_of_discontinuous_files_are_no_value(width, kind, hospital, tmp_path):
+    """Also of those that call themselves continuous while the times of their data records leave seconds out."""
     counts = hospital.ecg_counts(300, ["II", "V5"])
-    kind = "EDF+D" if width == 2 else "BDF+D"
     path = tmp_path / "d.edf"
     path.write_bytes(hospital.edf(counts, width=width, kind=kind, onsets=[0, 1, 4], physical=(-32768, 32767)))
     record = read_record(path)
@@ -547,6 +547,14 @@ def test_gaps_of_discontinuous_files_are_no_value(width, hospital, tmp_path):
     assert [len(one.samples) for one in parts] == [200, 100]
     assert [one.metadata["start_seconds"] for one in parts] == [0, 4]
     np.testing.assert_allclose(parts[1].to_record().signal, record.signal[400:], atol=1e-4)
+
+
+@pytest.mark.parametrize("onsets", [[0, 1.001, 2.002], [0, 0, 0], [0, 3, 2.6], [0, 0.1, 5]])
+def test_drifting_or_impossible_times_of_continuous_files_make_no_gaps(onsets, hospital, read):
+    counts = hospital.ecg_counts(300, ["II", "V5"])
+    record = read(hospital.edf(counts, kind="EDF+C", onsets=onsets))
+    assert record.num_samples == 300
+    assert "gaps" not in record.metadata
 
 
 def test_who_it_is_is_hidden_once_for_all_parts(hospital, tmp_path, monkeypatch):

@@ -27,6 +27,7 @@ from ecg_transformers.data.readers.edf_format import (
     Header,
     Identity,
     Signal,
+    hides_gaps,
     number,
     onsets,
     read_header,
@@ -93,6 +94,7 @@ class _Reading:
         self.header = read_header(descriptor, size, path, of_all, allow_truncated=hints.allow_truncated, flags=flags)
         if not self.header.seconds:
             raise HeaderError("a data record lasts 0 s: the file holds annotations, no signals.", path=path)
+        self.has_gaps = self.header.is_discontinuous or hides_gaps(descriptor, self.header, path)
         self.signals, self.names = choose_signals(self.header, self.sheet.patient, hints, path, flags)
         self.rate = self.signals[0].samples / self.header.seconds
         self.gain, self.offset = scale_of(self.signals, hints.units, path)
@@ -112,11 +114,11 @@ class _Reading:
     def length(self) -> int:
         """Samples a lead, those of gaps too."""
         samples = self.signals[0].samples
-        return int(self._starts[-1]) + samples if self.header.is_discontinuous else self.header.records * samples
+        return int(self._starts[-1]) + samples if self.has_gaps else self.header.records * samples
 
     def _between(self, start: int, stop: int) -> DigitalRecord:
         samples = self.signals[0].samples
-        if not self.header.is_discontinuous:
+        if not self.has_gaps:
             self.limits.check_shape(stop - start, len(self.signals), path=self.path, way_out=IN_PARTS)
             first, last = start // samples, -(-stop // samples)
             digital = read_records(self.descriptor, self.header, self.signals, first, last)
@@ -166,7 +168,7 @@ class _Reading:
         return record
 
     def parts(self) -> Iterator[DigitalRecord]:
-        if not self.header.is_discontinuous:
+        if not self.has_gaps:
             yield self.record()
             return
         starts = self._starts

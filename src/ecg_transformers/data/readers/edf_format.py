@@ -207,20 +207,48 @@ def onsets(descriptor: int, header: Header, path: Path) -> np.ndarray:
     Raises:
         HeaderError: a discontinuous file without times, or with times that go back.
     """
-    times = next((signal for signal in header.signals if signal.is_annotation), None)
-    if times is None:
+    if _times(header) is None:
         raise HeaderError("the file is discontinuous and has no annotations that say when its parts begin.", path=path)
     result = np.empty(header.records)
     for record in range(header.records):
-        at = header.start + record * header.record_bytes + times.offset
-        text = os.pread(descriptor, min(64, header.width * times.samples), at)
-        match = re.match(rb"([+-]\d{1,12}(?:\.\d{0,12})?)\x14", text)
-        if match is None:
+        seconds = _onset(descriptor, header, record)
+        if seconds is None:
             raise HeaderError(f"data record {record + 1} of the discontinuous file states no time.", path=path)
-        result[record] = float(match.group(1))
+        result[record] = seconds
     if (np.diff(result) <= 0).any():
         raise HeaderError("the data records of the discontinuous file go back in time.", path=path)
     return result
+
+
+def hides_gaps(descriptor: int, header: Header, path: Path) -> bool:
+    """Whether a file that calls itself continuous (EDF+C, BDF+C) leaves time out between its data records.
+
+    Only then are the times of all records read; a clock that merely drifts, or times that cannot be, make no gaps.
+    """
+    if not header.kind.startswith(("EDF+C", "BDF+C")) or _times(header) is None or header.records < 2:
+        return False
+    first, last = (_onset(descriptor, header, record) for record in (0, header.records - 1))
+    if first is None or last is None or last - first < (header.records - 0.5) * header.seconds:
+        return False
+    try:
+        steps = np.diff(onsets(descriptor, header, path))
+    except HeaderError:
+        return False
+    return bool(steps.max() >= 1.5 * header.seconds and steps.min() > 0.99 * header.seconds)
+
+
+def _times(header: Header) -> Signal | None:
+    return next((signal for signal in header.signals if signal.is_annotation), None)
+
+
+def _onset(descriptor: int, header: Header, record: int) -> float | None:
+    times = _times(header)
+    if times is None:
+        return None
+    at = header.start + record * header.record_bytes + times.offset
+    text = os.pread(descriptor, min(64, header.width * times.samples), at)
+    match = re.match(rb"([+-]\d{1,12}(?:\.\d{0,12})?)\x14", text)
+    return None if match is None else float(match.group(1))
 
 
 def number(text: str, what: str, path: Path, lead: str | None = None) -> float:
