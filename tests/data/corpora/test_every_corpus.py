@@ -189,7 +189,7 @@ def test_a_record_that_lies_here_twice_is_an_error_that_names_both_places(layout
         ("code15", "code15.RECORDS"),
         ("brugada_huca", "brugada_huca.RECORDS"),
         ("ptb_xl", "ptb_xl.RECORDS"),
-        ("mimic_iv_ecg", "mimic_iv_ecg.RECORDS"),
+        ("mimic_iv_ecg", "mimic_iv_ecg.corpus.RECORDS"),
     ],
 )
 def test_a_complete_copy_is_compared_with_what_is_published(name, constant, smallest, monkeypatch):
