@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from ecg_transformers.data.building.build import plan_of
+from ecg_transformers.data.building.plan import plan_of
 from ecg_transformers.data.corpora import CORPORA, make_corpus
 from ecg_transformers.data.corpora.base import CorpusPlan
 from ecg_transformers.data.corpora.folder.corpus import FolderOptions
