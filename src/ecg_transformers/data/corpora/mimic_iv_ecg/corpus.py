@@ -139,7 +139,7 @@ class MIMICIVECGCorpus(Corpus):
         notes.append(note)
         studies.folds = fold_column(studies.subject, studies.labels, self.options.seed)
         self._studies = studies
-        names = self.label_names() if self._measurements is not None else []
+        names: list[str] = self.label_names() if self._measurements is not None else []
         self._names = tuple(names)
         files = [path for path in (table, self._measurements, patients) if path is not None]
         excluded = {"records of record_list.csv whose folder is not here": absent} if absent else {}
