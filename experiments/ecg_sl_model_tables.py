@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -115,9 +116,10 @@ def attention_table(options: argparse.Namespace) -> str:
                 for name in present:
                     pair = (classes == name) | (classes == "N")
                     ratios[name].append(abnormal_weight_ratio(weights[pair], classes[pair] == name))
-        shown = [f"{np.mean(found):.2f} ({len(found)})" if found else "–" for found in ratios.values()]
-        rows.append([folder.name, f"{np.nanmean(entropies):.3f}", *shown])
-    return markdown(["run", "entropy / log n", *(f"{name} over N (windows)" for name in ABNORMAL)], rows)
+        shown = [(f"{np.mean(found):.2f}" if found else "–", len(found)) for found in ratios.values()]
+        rows.append([folder.name, f"{np.nanmean(entropies):.3f}", *chain.from_iterable(shown)])
+    head = chain.from_iterable((f"{name} over N", f"windows with {name}") for name in ABNORMAL)
+    return markdown(["run", "entropy / log n", *head], rows)
 
 
 def _test_records(options: argparse.Namespace, corpus: str, **settings: Any) -> tuple[RecordTable, list[str]]:

@@ -29,6 +29,7 @@ import pandas as pd
 from ecg_sl_model_tables import attention_table, cost_table, lead_text, markdown, waves_table
 
 from ecg_transformers.benchmark.figures import pretraining_facts
+from ecg_transformers.benchmark.page import fold
 from ecg_transformers.evaluation.metrics import hard_predictions
 from ecg_transformers.evaluation.statistics import compare_models
 from ecg_transformers.training.errors import UsageError, run_command
@@ -62,16 +63,14 @@ def fill(card: Path, name: str, text: str) -> None:
 
 
 def runs_table(options: argparse.Namespace) -> str:
-    """One row a run: what was trained, and the figures on the held-out records."""
+    """One row a run: what was trained, and the figures on the held-out records; spread, intervals and classes folded away."""
     head = ["run", "pre-training", "leads", "labels", "beats to record", "seeds", "macro F1", "macro AUROC", "accuracy"]
-    head += ["sensitivity", "specificity", "F1 per class"]
-    rows = []
+    rows, spread, classes = [], [], []
     for folder, metrics in _metrics(options.folders):
         test, variant = metrics["test"], metrics.get("ecg_sl", {})
-        classes = ", ".join(f"{name} {entry['f1']['mean']:.2f}" for name, entry in test["per_class"].items())
         leads = variant.get("leads", metrics.get("leads", []))
         level = "(each beat)" if variant.get("task") == "mitdb_beats" else variant.get("aggregation", "–")
-        names = ("macro_sensitivity", "macro_specificity")
+        shown = ("macro_f1", "macro_auroc", "accuracy", "macro_sensitivity", "macro_specificity")
         rows.append(
             [
                 folder.name,
@@ -80,14 +79,19 @@ def runs_table(options: argparse.Namespace) -> str:
                 f"{metrics.get('label_fraction', 1.0):.0%}",
                 level,
                 len(test["macro_f1"]["per_seed"]),
-                _interval(test["macro_f1"]),
-                _interval(test["macro_auroc"]),
-                f"{test['accuracy']['mean']:.3f}",
-                *(f"{test[name]['mean']:.3f}" for name in names),
-                classes,
+                *(f"{test[name]['mean']:.3f}" for name in shown),
             ]
         )
-    return markdown(head, rows)
+        spread.append([folder.name, *_spread(test["macro_f1"]), *_spread(test["macro_auroc"])])
+        classes.append({"run": folder.name} | {n: f"{e['f1']['mean']:.2f}" for n, e in test["per_class"].items()})
+    names = list(dict.fromkeys(name for row in classes for name in row))
+    about = [f"{metric}, {figure}" for metric in ("macro F1", "macro AUROC") for figure in ("SD", "low", "high")]
+    tables = [
+        markdown([*head, "sensitivity", "specificity"], rows),
+        fold("SD over the seeds, 95 % interval of the mean", markdown(["run", *about], spread)),
+        fold("F1 of each class", markdown(names, [[row.get(name, "") for name in names] for row in classes])),
+    ]
+    return "\n\n".join(table.strip() for table in tables)
 
 
 def segmentation_table(options: argparse.Namespace) -> str:
@@ -110,7 +114,8 @@ def differences_table(options: argparse.Namespace) -> str:
     (base, base_metrics), *others = _metrics(options.folders)
     if not others:
         raise UsageError("differences needs a base and at least one run to compare with it.")
-    rows = []
+    head, rows = ["difference", "metric", "mean", "low", "high"], []
+    head += [f"seed {seed}" for seed in sorted(_predictions(base, base_metrics, "macro_auroc")[2])]
     for folder, metrics in others:
         for metric in ("macro_f1", "macro_auroc"):
             target, people, first = _predictions(base, base_metrics, metric)
@@ -123,16 +128,10 @@ def differences_table(options: argparse.Namespace) -> str:
                 metric=metric,
                 n_boot=options.n_boot,
             )
-            low, high = found["ci95"]
-            rows.append(
-                [
-                    f"{folder.name} − {base.name}",
-                    metric.replace("_f1", " F1").replace("_auroc", " AUROC"),
-                    f"{found['difference']:+.3f} [{low:+.3f}, {high:+.3f}]",
-                    ", ".join(f"{value:+.3f}" for value in found["per_seed"]),
-                ]
-            )
-    return markdown(["difference", "metric", "mean [95 % interval]", "per seed"], rows)
+            figures = [found["difference"], *found["ci95"], *found["per_seed"]]
+            name = metric.replace("_f1", " F1").replace("_auroc", " AUROC")
+            rows.append([f"{folder.name} − {base.name}", name, *(f"{value:+.3f}" for value in figures)])
+    return markdown(head, rows)
 
 
 def _predictions(
@@ -178,13 +177,10 @@ def pretraining_table(options: argparse.Namespace) -> str:
     return markdown(["leads", "run", "stage", "seed", "updates", "loss, first", "loss, mean of the last 50"], rows)
 
 
-def _interval(entry: dict[str, Any]) -> str:
-    """Mean over seeds, their spread, and the interval over patients."""
-    text = f"{entry['mean']:.3f}"
-    if entry.get("sd") is not None:
-        text += f" ± {entry['sd']:.3f}"
-    low, high = entry.get("ci95") or (None, None)
-    return text if low is None or high is None else f"{text} [{low:.3f}, {high:.3f}]"
+def _spread(entry: dict[str, Any]) -> list[str]:
+    """SD over the seeds, and the interval of their mean over patients."""
+    figures = [entry.get("sd"), *(entry.get("ci95") or (None, None))]
+    return ["" if value is None else f"{value:.3f}" for value in figures]
 
 
 def _metrics(folders: Sequence[str]) -> list[tuple[Path, dict[str, Any]]]:

@@ -47,6 +47,7 @@ CELLS: dict[str, tuple[str, str]] = {  # name: config overrides, recipe override
 }
 MONITORED = ("loss", "content", "token_effective_rank", "mean_pairwise_cosine")
 SCORES = "scores.npz"
+NO_DIFFERENCE = "– | – | –"  # mean, low, high
 BATCH = 32
 LAST_STEPS = 20  # the monitor's figures are means over so many steps at the end of the log
 
@@ -246,9 +247,9 @@ def _classes(train: Any, validation: Any, chosen: np.ndarray) -> tuple[np.ndarra
 def write_table(folder: Path) -> str:
     """A Markdown table of all finished cells in `folder`, written to `table.md`."""
     lines = [
-        "| cell | leads | readout | labels | probe | untrained | difference, 95 % interval | seeds above 0 "
-        "| against reference, same seeds | loss | content | token rank |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| cell | leads | readout | labels | probe | untrained | difference | low | high | seeds above 0 | seeds "
+        "| against reference, same seeds | against it, low | against it, high | loss | content | token rank |",
+        "|---" * 17 + "|",
     ]
     for cell in CELLS:
         path = folder / cell / "probes.json"
@@ -262,7 +263,7 @@ def write_table(folder: Path) -> str:
             lines.append(
                 f"| {cell} | {row['leads']} | {row['readout']} | {row['fraction']:.0%} "
                 f"| {_mean(row['pretrained']):.3f} | {_mean(row['untrained']):.3f} | {_difference(gain)} "
-                f"| {positive} of {len(gain['per_seed'])} | {against_reference(folder, cell, row)} "
+                f"| {positive} | {len(gain['per_seed'])} | {against_reference(folder, cell, row)} "
                 f"| {loss:.3f} | {content:.3f} | {rank:.1f} |"
             )
     text = "\n".join(lines) + "\n"
@@ -271,22 +272,22 @@ def write_table(folder: Path) -> str:
 
 
 def against_reference(folder: Path, cell: str, row: dict[str, Any]) -> str:
-    """Paired difference of a cell's probe to that of the reference cell, over the seeds that both have."""
+    """Paired difference of a cell's probe to that of the reference cell, over the seeds that both have, and its interval."""
     paths = [folder / name / SCORES for name in (cell, "reference")]
     if cell == "reference" or not paths[1].is_file():
-        return "–"
+        return NO_DIFFERENCE
     own, reference = (dict(np.load(path)) for path in paths)
     prefix = f"{row['leads']}/{row['readout']}/{row['fraction']}/"
     keys = [key for key in own if key.startswith(prefix) and key in reference]
     if not keys or not np.array_equal(own["labels"], reference["labels"]):
-        return "–"
+        return NO_DIFFERENCE
     scores = [[part[key] for key in keys] for part in (own, reference)]
     return _difference(compare_models(own["labels"], scores[0], scores[1], own["patients"].tolist()))
 
 
 def _difference(figures: dict[str, Any]) -> str:
     low, high = figures["ci95"]
-    return f"{figures['difference']:+.3f} [{low:+.3f}, {high:+.3f}]"
+    return f"{figures['difference']:+.3f} | {low:+.3f} | {high:+.3f}"
 
 
 def _mean(values: list[float]) -> float:

@@ -16,6 +16,8 @@ from ecg_transformers.training.arguments import FinetuningArguments, Pretraining
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "examples/README.md")]
 PAGES += sorted(path for folder in ("docs", "model_cards") for path in (ROOT / folder).rglob("*.md"))
+CARDS = [page for page in PAGES if "model_cards" in page.parts]
+TABLE = re.compile(r"^\|.*\|\n\|[-| :]+\|\n(?:\|.*\|\n?)+", re.MULTILINE)
 TRAINING = {"pretrain": PretrainingArguments, "finetune": FinetuningArguments}
 TRAINING |= {"examples/pretrain.py": PretrainingArguments, "examples/finetune_classification.py": FinetuningArguments}
 
@@ -86,3 +88,13 @@ def test_every_verb_and_every_extra_has_its_line() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert first_cells("command_line.md") == set(build_parser().get_default("verbs"))
     assert first_cells("installation.md") == set(project["optional-dependencies"])
+
+
+@pytest.mark.parametrize("page", CARDS, ids=named)
+def test_a_cell_of_a_card_holds_one_figure(page: Path) -> None:
+    """Means, intervals and the values of the seeds stand in columns of their own."""
+    tables = TABLE.findall(page.read_text(encoding="utf-8"))
+    cells = {cell.strip() for table in tables for row in table.splitlines()[2:] for cell in row.strip("|").split("|")}
+    figures = {cell for cell in cells if re.fullmatch(r"[-+\d.,%\s±→()\[\]/<]*\d[-+\d.,%\s±→()\[\]/<of]*", cell)}
+    assert tables
+    assert not [cell for cell in figures if len(re.findall(r"\d[\d.,]*", cell)) > 1]

@@ -56,7 +56,8 @@ def test_the_first_table_holds_one_thing_a_cell_and_differences_are_a_matrix():
     assert "| Frozen, pre-trained | 0.818 | 0.772 |" in text
     assert "| From scratch | 0.700 |  |" in text
     assert "| Frozen − Random | **+0.054** | -0.010 |" in text
-    assert "| Frozen, pre-trained | 10 % | 0.734 | 0.806 | 0.753 0.791 |" in text
+    assert "| method | labels | low | high | seed no. 1 | seed no. 2 |" in text
+    assert "| Frozen, pre-trained | 10 % | 0.734 | 0.806 | 0.753 | 0.791 |" in text
 
 
 def test_a_row_that_is_that_of_another_card_is_said(tmp_path):

@@ -9,15 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ecg_transformers.data.errors import DuplicateLeadError, ECGDataError, HeaderError, LabelError, SignalError
-from ecg_transformers.data.record import (
-    INVALID,
-    DigitalRecord,
-    ECGRecord,
-    quantize,
-    record_features,
-    standard_lead_name,
-    to_millivolt,
-)
+from ecg_transformers.data.millivolts import INVALID, quantize, to_millivolt
+from ecg_transformers.data.record import DigitalRecord, ECGRecord, record_features, standard_lead_name
 
 
 def a_record(**changes):

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ecg_transformers.data.record import INVALID, DigitalRecord
+from ecg_transformers.data.millivolts import INVALID
+from ecg_transformers.data.record import DigitalRecord
 from ecg_transformers.features.feature_extraction_ecg import ECGFeatureExtractor
 from ecg_transformers.features.uncut import UncutCrops, UncutExtractor
 from ecg_transformers.models.registry import get_method, list_methods

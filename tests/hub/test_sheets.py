@@ -1,5 +1,6 @@
 """Sheets and page of the published checkpoints: from the table and the extractors' own lists."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -30,9 +31,17 @@ def test_every_checkpoint_has_a_section_with_its_licence_and_every_step():
         sheet = checkpoint_sheet(name)
         assert f"(`{name}`)" in section.splitlines()[0]
         assert f"Licence of the weights: {sheet['licence']}." in section
-        listed = [line.split("`")[1] for line in section.splitlines() if line.startswith("  ")]
+        origin = re.search(r"- Preprocessing: that of `(.+)`\.", section)
+        steps = sections[origin[1]] if origin else section
+        listed = [line.split("`")[1] for line in steps.splitlines() if line.startswith("  ")]
         assert listed == [step["step"] for step in sheet["preprocessing"]]
-        assert all(note in section for note in sheet["notes"])
+        of_others = [sections[other] for other in re.findall(r"of `(\S+)` holds here", section)]
+        assert all(any(note in text for text in (section, *of_others)) for note in sheet["notes"])
+
+
+def test_what_is_long_stands_once_on_the_page():
+    notes = [line for line in checkpoints_page().splitlines() if len(line) > 200 and not line.startswith("- Network")]
+    assert len(notes) == len(set(notes))
 
 
 def test_the_released_s4_encoders_are_told_by_what_is_theirs():

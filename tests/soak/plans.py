@@ -62,7 +62,8 @@ def plan(root: Path) -> int:
 
 
 def key(root: Path) -> int:
-    from ecg_transformers.data.building.build import cache_key, plan_of
+    from ecg_transformers.data.building.build import cache_key
+    from ecg_transformers.data.building.plan import plan_of
     from ecg_transformers.data.corpora import make_corpus
 
     corpus = make_corpus("mimic_iv_ecg", root, {})

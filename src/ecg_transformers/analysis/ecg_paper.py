@@ -85,12 +85,7 @@ def plot_ecg(
     page = min(round(seconds * rate), len(signal) - start)
     if start < 0 or page < 2:
         raise ValueError(f"{start_s:g} s lies outside the record {name!r}, which lasts {len(signal) / rate:g} s.")
-    if layout == "auto":
-        layout = "standard" if set(STANDARD_LEADS) <= set(names) else "rows"
-    if layout == "standard":
-        strips = _standard_strips(names, start, page, rhythm_lead)
-    else:
-        strips = _row_strips(len(names), start, page, len(signal))
+    strips = _strips(layout, names, start, page, len(signal), rhythm_lead)
     centred = signal - _baseline(signal[start : start + page])
     label_heights = [_label_height(strip, centred, rate) for strip in strips]
     zero_lines, height_mm = _zero_lines(strips, centred, label_heights)
@@ -98,13 +93,10 @@ def plot_ecg(
     for zero_line in zero_lines:
         _draw_pulse(axes, zero_line)
     for strip, label_height in zip(strips, label_heights, strict=True):
-        values = centred[strip.start : strip.stop, strip.lead]
-        left, zero_line = strip.offset / rate * MM_PER_SECOND, zero_lines[strip.row]
-        _draw_strip(axes, values, left, rate, zero_line)
-        for wave in (waves or {}).get(names[strip.lead], ()):
-            _draw_wave(axes, wave, strip, values, left, rate, zero_line)
+        zero_line = zero_lines[strip.row]
+        _draw_lead(axes, strip, centred, rate, zero_line, (waves or {}).get(names[strip.lead], ()))
         label = names[strip.lead] if len(names) > 1 else f"{names[0]}  {strip.start / rate:g} s"
-        _write_label(axes, label, left, zero_line + label_height)
+        _write_label(axes, label, strip.offset / rate * MM_PER_SECOND, zero_line + label_height)
     shown = (min(strip.start for strip in strips) / rate, max(strip.stop for strip in strips) / rate)
     said = None if not predictions else _in_words(predictions)
     if waves is not None:
@@ -114,6 +106,14 @@ def plot_ecg(
         figure, name if title is None else title, said, shown, len(signal) / rate, rate, getattr(record, "units", "mV")
     )
     return figure
+
+
+def _draw_lead(axes: Axes, strip: _Strip, centred: Array, rate: float, zero_line: float, waves: Sequence[Wave]) -> None:
+    """The stretch of a lead, and its waves in colour."""
+    values, left = centred[strip.start : strip.stop, strip.lead], strip.offset / rate * MM_PER_SECOND
+    _draw_strip(axes, values, left, rate, zero_line)
+    for wave in waves:
+        _draw_wave(axes, wave, strip, values, left, rate, zero_line)
 
 
 def _unpack(
@@ -131,6 +131,13 @@ def _unpack(
     if len(names) != signal.shape[1]:
         raise ValueError(f"{len(names)} lead names do not fit a signal (samples, leads) of shape {signal.shape}.")
     return signal, float(sampling_rate), names, ""
+
+
+def _strips(layout: Layout, names: list[str], start: int, page: int, length: int, rhythm_lead: str) -> list[_Strip]:
+    standard = layout == "standard" or (layout == "auto" and set(STANDARD_LEADS) <= set(names))
+    return (
+        _standard_strips(names, start, page, rhythm_lead) if standard else _row_strips(len(names), start, page, length)
+    )
 
 
 def _standard_strips(names: list[str], start: int, page: int, rhythm_lead: str) -> list[_Strip]:

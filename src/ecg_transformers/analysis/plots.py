@@ -163,13 +163,7 @@ def plot_loss_curve(
                 *zip(*points, strict=True), "o-", color=COLOURS[1], markersize=4, linewidth=1.0, label="validation"
             )
     _limit_to_bulk(top, np.array([float(row["loss"]) for row in known]))
-    top.set_ylabel("Loss", fontsize=9, color=INK)
-    if len(top.get_lines()) > 1:
-        top.legend(frameon=False, fontsize=8, labelcolor=INK)
-    bottom.set_ylabel("Learning\nrate", fontsize=8, color=INK)
-    bottom.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
-    bottom.yaxis.get_offset_text().set(fontsize=7, color=MUTED)
-    bottom.set_xlabel("Step" if len(by_seed) == 1 else "Step of each seed", fontsize=9, color=INK)
+    _label_losses(top, bottom, "Step" if len(by_seed) == 1 else "Step of each seed")
     for axes in (top, bottom):
         tidy(axes)
     figure.subplots_adjust(left=0.11, right=0.98, top=0.9, bottom=0.12)
@@ -177,6 +171,16 @@ def plot_loss_curve(
     if path is not None:
         save_figure(figure, path)
     return figure
+
+
+def _label_losses(top: Axes, bottom: Axes, steps: str) -> None:
+    top.set_ylabel("Loss", fontsize=9, color=INK)
+    if len(top.get_lines()) > 1:
+        top.legend(frameon=False, fontsize=8, labelcolor=INK)
+    bottom.set_ylabel("Learning\nrate", fontsize=8, color=INK)
+    bottom.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
+    bottom.yaxis.get_offset_text().set(fontsize=7, color=MUTED)
+    bottom.set_xlabel(steps, fontsize=9, color=INK)
 
 
 def _draw_losses(axes: Axes, rows: Sequence[Mapping[str, Any]], colour: str, before: float, name: str | None) -> None:
@@ -216,6 +220,23 @@ def plot_roc_curves(
     figure = new_figure(6.4, 4.6)
     axes = figure.add_axes((0.09, 0.13, 0.565, 0.76))
     axes.plot([0, 1], [0, 1], color=HAIRLINE, linewidth=1.0)
+    _draw_curves(axes, curves)
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+    axes.set_xlabel("1 − specificity", fontsize=9, color=INK)
+    axes.set_ylabel("Sensitivity", fontsize=9, color=INK)
+    tidy(axes, grid="both")
+    if curves:
+        mean = np.mean([curve[0] for curve in curves])
+        _legend_of_areas(axes, f"AUROC, mean {mean:.3f} ({len(curves)} of {len(label_names)} classes)")
+    figure.text(0.01, 0.012, NOT_A_MEDICAL_DEVICE, fontsize=7, color=MUTED)
+    set_title(figure, title)
+    if path is not None:
+        save_figure(figure, path)
+    return figure
+
+
+def _draw_curves(axes: Axes, curves: Sequence[tuple[float, str, Array, Array, int]]) -> None:
+    """The first twelve with names and colours, the others thin and grey."""
     for position, (area, name, false_positive, true_positive, positives) in enumerate(curves):
         named = position < 12
         colour = COLOURS[position % len(COLOURS)] if named else HAIRLINE
@@ -228,22 +249,13 @@ def plot_roc_curves(
             label=f"{name}  {area:.3f}  (n = {positives})" if named else None,
             zorder=3 if named else 2,
         )
-    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
-    axes.set_xlabel("1 − specificity", fontsize=9, color=INK)
-    axes.set_ylabel("Sensitivity", fontsize=9, color=INK)
-    tidy(axes, grid="both")
-    if curves:
-        mean = np.mean([curve[0] for curve in curves])
-        heading = f"AUROC, mean {mean:.3f} ({len(curves)} of {len(label_names)} classes)"
-        legend = axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), frameon=False, fontsize=8, labelcolor=INK)
-        legend.set_title(heading)
-        legend.get_title().set_fontsize(8)
-        legend.set_alignment("left")
-    figure.text(0.01, 0.012, NOT_A_MEDICAL_DEVICE, fontsize=7, color=MUTED)
-    set_title(figure, title)
-    if path is not None:
-        save_figure(figure, path)
-    return figure
+
+
+def _legend_of_areas(axes: Axes, heading: str) -> None:
+    legend = axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), frameon=False, fontsize=8, labelcolor=INK)
+    legend.set_title(heading)
+    legend.get_title().set_fontsize(8)
+    legend.set_alignment("left")
 
 
 def _curves(target: Array, score: Array, label_names: Sequence[str]) -> list[tuple[float, str, Array, Array, int]]:

@@ -3,7 +3,7 @@
     python -m ecg_transformers.benchmark.index model_cards
 
 Writes `model_cards/README.md`. A card of the benchmark gives its first readout (pre-trained and random), fine-tuning and
-training from scratch; the baselines stand once, below. Other files are linked.
+training from scratch; the baselines stand once, below. Other cards, and reports, are linked.
 """
 
 from __future__ import annotations
@@ -27,6 +27,19 @@ no row is a ranking of the methods: the recipes differ in size and budget. Comma
 each card.
 
 **Not a medical device.** For research only; nothing here may guide the care of a patient.
+
+## Words
+
+- Macro AUROC: how well a model tells records with a class from those without, averaged over the classes. 0.5 is guessing,
+  1 is perfect.
+- Frozen: the network stays as it was, and a simple classifier reads what it gives out. Pooled feature: one vector for a record.
+  Mean token of each lead: a vector for each lead. Attention probe: a small network that weighs the parts of a record.
+- Pre-trained: it first learnt from records without labels. Random initialisation: the same network before that, as a control.
+- Fine-tuned: the whole pre-trained network learns on from labels. From scratch: it learns from labels alone.
+- 10 % labels: only a tenth of the training patients keep their labels. Seed: the number that all random draws of a run
+  follow from.
+- Interval: 95 % of resamples of the test patients give a mean inside it.
+- Classes of PTB-XL: CD conduction disturbance, HYP hypertrophy, MI myocardial infarction, NORM normal, STTC change of ST or T.
 """
 
 
@@ -65,10 +78,10 @@ def index(folder: Path) -> str:
     for dataset in sorted({card.dataset for card in cards}):
         parts.append(_table(dataset, [card for card in cards if card.dataset == dataset]))
     others = [path for path in paths if path not in {card.path for card in cards}]
-    others += sorted((folder / "reports").glob("*.md"))
-    if others:
-        parts.append("## Further cards\n")
-        parts.append("\n".join(f"- [{_first_title(path)}]({path.relative_to(folder)})" for path in others) + "\n")
+    for title, files in (("Further cards", others), ("Reports", sorted((folder / "reports").glob("*.md")))):
+        if files:
+            links = [f"- [{_first_title(path)}]({path.relative_to(folder).as_posix()})" for path in files]
+            parts.append(f"## {title}\n\n" + "\n".join(links) + "\n")
     return "\n".join(parts)
 
 

@@ -41,7 +41,7 @@ def page(report: str, method: str) -> str:
         matrix, details = _differences(parts["Paired differences"])
         body += ["## Paired differences\n", matrix]
         folded += details
-    folded += [_fold(title, text.strip()) for title, text in parts.items() if title.startswith(FOLDED)]
+    folded += [fold(title, text.strip()) for title, text in parts.items() if title.startswith(FOLDED)]
     text = "\n".join([*body, "## Details\n", *folded])
     changed = Counter(FIGURE.findall(report))
     changed.subtract(FIGURE.findall(text))
@@ -55,19 +55,20 @@ def _results(section: str) -> tuple[str, list[str]]:
     lines = [line for line in section.splitlines() if line.startswith("|")]
     columns, rows = _cells(lines[0])[1:], [_cells(line) for line in lines[2:]]
     table = [f"| method | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
-    details = ["| method | labels | low | high | values of the seeds |", "|---|---|---|---|---|"]
+    details: list[list[str]] = []
     for name, *values in rows:
         cells = [CELL.fullmatch(value) for value in values]
         table.append(f"| {name} | {' | '.join(cell['mean'] if cell else '' for cell in cells)} |")
         for column, cell in zip(columns, cells, strict=True):
             if cell:
                 share = column.removesuffix(" labels")
-                details.append(f"| {name} | {share} | {cell['low']} | {cell['high']} | {cell['seeds']} |")
+                details.append([name, share, cell["low"], cell["high"], *cell["seeds"].split()])
     intro = section.partition("|")[0].strip()
     ahead = [line for line in section.splitlines() if line.startswith("- ")]
-    shown = "Macro AUROC on the test split, mean over seeds. A guess scores one half, a perfect model one.\n\n"
+    shown = "Macro AUROC on the test split, mean over seeds. A guess scores one half, a perfect model one. "
+    shown += "[What the words mean](README.md).\n\n"
     return shown + "\n".join(table) + "\n\n" + "\n".join(ahead) + "\n", [
-        _fold("Intervals and seeds", f"{intro}\n\n" + "\n".join(details))
+        fold("Intervals and seeds", f"{intro}\n\n{_detail_table('method', details)}")
     ]
 
 
@@ -76,26 +77,35 @@ def _differences(section: str) -> tuple[str, list[str]]:
     rows = [_cells(line) for line in section.splitlines() if line.startswith("|")][2:]
     shares = list(dict.fromkeys(row[1] for row in rows))
     means: dict[str, dict[str, str]] = {}
-    details = ["| difference | labels | low | high | values of the seeds |", "|---|---|---|---|---|"]
+    details: list[list[str]] = []
     for name, share, value, seeds in rows:
         cell = CELL.fullmatch(value)
         if cell is None:
             raise ValueError(f"the difference {value!r} has no mean with an interval.")
         clear = float(cell["low"]) > 0 or float(cell["high"]) < 0
         means.setdefault(name, {})[share] = f"**{cell['mean']}**" if clear else cell["mean"]
-        details.append(f"| {name} | {share} | {cell['low']} | {cell['high']} | {seeds} |")
+        details.append([name, share, cell["low"], cell["high"], *seeds.split()])
     table = [f"| difference | {' | '.join(f'{share} labels' for share in shares)} |", "|---" * (len(shares) + 1) + "|"]
     table += [f"| {name} | {' | '.join(values.get(share, '') for share in shares)} |" for name, values in means.items()]
     intro = section.partition("|")[0].strip()
     text = "Bold: the interval does not hold zero.\n\n" + "\n".join(table) + "\n"
-    return text, [_fold("Intervals and seeds of the differences", f"{intro}\n\n" + "\n".join(details))]
+    return text, [fold("Intervals and seeds of the differences", f"{intro}\n\n{_detail_table('difference', details)}")]
+
+
+def _detail_table(first: str, rows: list[list[str]]) -> str:
+    """Interval and the value of each seed, one figure a cell."""
+    seeds = max((len(row) for row in rows), default=4) - 4
+    head = [first, "labels", "low", "high", *(f"seed no. {number + 1}" for number in range(seeds))]
+    filled = [row + [""] * (len(head) - len(row)) for row in rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *filled])
 
 
 def _cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.strip().strip("|").split("|")]
 
 
-def _fold(title: str, text: str) -> str:
+def fold(title: str, text: str) -> str:
+    """A part of a page that opens when asked for."""
     return f"<details><summary>{title}</summary>\n\n{text}\n\n</details>\n"
 
 
@@ -149,7 +159,7 @@ def card_of_report(report: str, link: str, method: str, section: str) -> str:
         table.append(f"| {' | '.join(cells)} |")
     task = before.rpartition("\n## ")[2].partition("\n")[0]
     about = f"{task}. Leads: {values['leads']}. Means over {values['seeds']} seeds, measured on a CPU. "
-    about += "For macro AUROC a guess scores one half, a perfect model one."
+    about += "For macro AUROC a guess scores one half, a perfect model one. [What the words mean](README.md)."
     body = f"{head}\n\n## Results\n\n{about}\n\n" + "\n".join(table)
     body += f"\n\nIntervals, seeds, ablations, other tasks, pictures and limits: [the report]({link}).\n"
     return _front_matter(method, title["title"]) + _with_snippet(body, method, title["recipe"])

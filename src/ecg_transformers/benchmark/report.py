@@ -87,13 +87,14 @@ def _training_section(results: Mapping[str, Any]) -> str:
         f"- Hyper-parameters: `{json.dumps(hyper)}`",
     ]
     names = list(first["monitors"])
-    head = "".join(f" {name.replace('_', ' ')}, first → last {LAST_STEPS} |" for name in names)
+    titles = [name.replace("_", " ") for name in names]
+    head = "".join(f" {title}, first {LAST_STEPS} | {title}, last {LAST_STEPS} |" for title in titles)
     lines += [
         f"\n| seed | loss at the start | loss, mean of the last {LAST_STEPS} updates |{head}",
-        "|---|---|---|" + "---|" * len(names),
+        "|---|---|---|" + "---|---|" * len(names),
     ]
     for run in runs:
-        figures = "".join(f" {_number(run['monitors'][n][0])} → {_number(run['monitors'][n][1])} |" for n in names)
+        figures = "".join(f" {_number(value)} |" for n in names for value in run["monitors"][n])
         lines.append(f"| {run['seed']} | {run['first_loss']:.3f} | {run['last_loss']:.3f} |{figures}")
     return "\n".join(lines) + "\n"
 

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ecg_transformers.data.errors import ECGDataError, LimitError, OptionError, brief
+from ecg_transformers.data.millivolts import to_millivolt
 from ecg_transformers.data.options import check_choice
 from ecg_transformers.data.readers.converted import (
     TIME_COLUMN,
@@ -36,7 +37,7 @@ from ecg_transformers.data.readers.converted import (
 from ecg_transformers.data.readers.csv_text import column_title
 from ecg_transformers.data.readers.limits import DEFAULT_LIMITS, MOST_EMPTY
 from ecg_transformers.data.readers.reading import read_stored_parts, read_stored_runs
-from ecg_transformers.data.record import DigitalRecord, ECGRecord, to_millivolt
+from ecg_transformers.data.record import DigitalRecord, ECGRecord
 from ecg_transformers.files import replacing, temporary_folder
 
 TARGETS = ("wfdb", "npz", "csv")

@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from ecg_transformers.data.rows import RecordTable
+
 if TYPE_CHECKING:
     import datasets
 
@@ -29,8 +31,6 @@ def dataset_fingerprint(dataset: datasets.Dataset | Mapping[str, datasets.Datase
     if isinstance(dataset, Mapping):
         parts = {name: dataset_fingerprint(part) for name, part in sorted(dataset.items())}
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
-    from ecg_transformers.data.rows import RecordTable
-
     table = RecordTable(dataset)
     light = dataset.with_format(None).remove_columns([name for name in _NOT_HASHED if name in dataset.column_names])
     digests = []

@@ -13,7 +13,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ecg_transformers.data.building.build import MANIFEST_NAME, MAX_SKIPPED, plan_of, prepare, say_once
+from ecg_transformers.data.building.build import MANIFEST_NAME, MAX_SKIPPED, prepare
+from ecg_transformers.data.building.plan import plan_of, say_once
 from ecg_transformers.data.building.report import BuildReport, check_skipped, split_files
 from ecg_transformers.data.cache import cache_root, root_of_streams
 from ecg_transformers.data.corpora import CORPORA, corpus_class, make_corpus

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ecg_transformers.data.building.build import plan_of
+from ecg_transformers.data.building.plan import plan_of
 from ecg_transformers.data.building.report import REPORT_NAME, BuildReport, split_files
 from ecg_transformers.data.content import NUM_BITS, ContentFingerprints, content_fingerprints, joined
 from ecg_transformers.data.corpora import CORPORA, corpus_class, make_corpus

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ecg_transformers.data.record import ANNOTATION_COLUMNS, INVALID, DigitalRecord, ECGRecord, to_millivolt
+from ecg_transformers.data.millivolts import INVALID, to_millivolt
+from ecg_transformers.data.record import ANNOTATION_COLUMNS, DigitalRecord, ECGRecord
 
 if TYPE_CHECKING:
     import datasets

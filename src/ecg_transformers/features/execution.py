@@ -182,7 +182,7 @@ class Group:
             return self.chain.finish(self.chain.prepare(signals, self.rate, device), starts, squeeze, device)
 
     def _on(self, device: Device, non_blocking: bool) -> Signals:
-        """The signals on a device in float32 millivolts, to the bit what `data.record.to_millivolt` gives."""
+        """The signals on a device in float32 millivolts, to the bit what `data.millivolts.to_millivolt` gives."""
         import torch
 
         signals = torch.as_tensor(self.signals).to(device, non_blocking=non_blocking)

@@ -172,7 +172,7 @@ def _read_input(
 
 def _as_stored(record: "DigitalRecord") -> "DigitalRecord | None":
     """A record that a device can scale: int16 in millivolts, without gaps."""
-    from ecg_transformers.data.record import INVALID
+    from ecg_transformers.data.millivolts import INVALID
 
     if record.samples.dtype != np.int16 or record.samples.min() == INVALID:
         return None

@@ -5,7 +5,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ecg_transformers.hub.official.fetch import SUFFIXES
+from ecg_transformers.hub.official.cache import conversion_key, converted, converted_root, keep
+from ecg_transformers.hub.official.fetch import SUFFIXES, checkpoint_file
 from ecg_transformers.models.checkpoints import CHECKPOINTS, get_checkpoint
 from ecg_transformers.models.registry import get_method, list_methods, method_of, resolve
 from ecg_transformers.models.shared.state_dicts import CheckpointError
@@ -78,9 +79,6 @@ def checkpoint_folder(
         if path.suffix in SUFFIXES and not _may_be_repository(name):
             raise _not_there(name)
         return name
-    from ecg_transformers.hub.official.cache import converted
-    from ecg_transformers.hub.official.fetch import checkpoint_file
-
     if (Path(name) / "config.json").is_file():
         raise CheckpointError(
             f"{name} is the name of a published checkpoint, and of a folder with a model here: write {os.path.join('.', name)} "
@@ -125,7 +123,6 @@ def _load_folder(name: str, overrides: dict[str, Any], **options: Any) -> "tuple
 
     from ecg_transformers.hub.folders import extractor_for
     from ecg_transformers.hub.official.conversion import check_overrides
-    from ecg_transformers.models.registry import method_of
 
     config = AutoConfig.from_pretrained(name, **options)
     if getattr(config, "model_type", None) not in known_model_types():
@@ -175,8 +172,6 @@ def _load_repository(name: str, token: Any, overrides: dict[str, Any]) -> "tuple
 
 def _folder_of_file(path: Path, method: str | None, overrides: dict[str, Any]) -> Path:
     """The folder in the cache that a file of the authors becomes."""
-    from ecg_transformers.hub.official.cache import conversion_key, converted_root, keep
-
     folder = converted_root() / "files" / conversion_key(path, {"method": method, **overrides})
     if not (folder / "config.json").is_file():
         keep(*_load_file(path, overrides, method), folder)

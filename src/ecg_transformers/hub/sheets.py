@@ -9,6 +9,7 @@ from ecg_transformers.models.checkpoints import RESTING_ECG_SECONDS, Checkpoint,
 from ecg_transformers.models.registry import ECGMethod, get_method
 
 CACHE = "the cache folder, which `ecg-transformers doctor` names"
+STEPS = "- Preprocessing, in order:"
 MISSING_LEADS = {
     "derive": "limb leads are derived from two others, any other missing lead is an error",
     "zero": "limb leads are derived where they can be, other missing leads are zeros",
@@ -96,21 +97,31 @@ def sheet_lines(row: Checkpoint, place: str) -> list[str]:
     length = f"{eats['seconds']:g} s ({eats['samples']:,} samples at {eats['sampling_rate']:g} Hz)"
     fed = CROPS[eats["crop"]].format(length)
     longer = f"; a record over {RESTING_ECG_SECONDS:g} s is cut into such windows, which are averaged"
-    size = f"{row.embedding_size:,} numbers" if row.embedding_size else "numbers, how many is not known,"
+    size = (
+        f"an embedding of {row.embedding_size:,} numbers"
+        if row.embedding_size
+        else "an embedding, its width not known,"
+    )
     lines = [
-        f"- Network: {method.title}, method `{row.method}`. Paper: {method.paper}.",
+        f"- Network: {method.title}, method {_called(row)}. Paper: {method.paper}.",
         f"- Licence of the weights: {row.licence}.",
         f"- How to get it: {how_to_get(row, place)}",
         f"- It eats: {', '.join(eats['lead_names'])} in millivolts; {fed}{'' if eats['crop'] == 'sliding' else longer}.",
         f"- Leads that are not there: {MISSING_LEADS[eats['missing_leads']]}.",
-        f"- It gives: an embedding of {size} a record ({_readout(row)}).",
+        f"- It gives: {size} for a record ({_readout(row)}).",
     ]
     if row.label_names:
         some = ", ".join(row.label_names[:5])
         lines.append(f"- Its classifier has {len(row.label_names)} labels: {some}, …")
     lines += [f"- {note}" for note in (*row.notes, *([method.notes] if method.notes else []))]
-    lines += ["- Preprocessing, in order:", *(f"  {line}" for line in step_lines(published_extractor(row).steps))]
+    lines += [STEPS, *(f"  {line}" for line in step_lines(published_extractor(row).steps))]
     return lines
+
+
+def _called(row: Checkpoint) -> str:
+    """The method by its name, and by that of the published model where it is a form of another's network."""
+    own = get_method(row.method).name
+    return f"`{own}`" if own == row.method else f"`{row.method}`, a form of `{own}`"
 
 
 def _readout(row: Checkpoint) -> str:
@@ -130,9 +141,32 @@ def checkpoints_page() -> str:
         "`ecg-transformers embed … --model NAME`, `predict … --model NAME` and `finetune --model_name_or_path NAME`.",
         "A file is read without executing anything in it, converted once, and kept as safetensors in the cache.",
         "The weights belong to their authors; none are shipped here. None is a medical device.",
+        "",
+        "An embedding is a vector that stands for a record. What would stand in two sections stands in the first.",
+        "",
+        "| name | what it is | method | numbers | labels |",
+        "|---|---|---|---|---|",
+        *map(_table_row, map(get_checkpoint, list_checkpoints())),
     ]
+    said: dict[str, str] = {}
     for name in list_checkpoints():
         row = get_checkpoint(name)
-        place = f"`official/{name}` in {CACHE}"
-        parts += ["", f"## {row.title} (`{name}`)", "", *sheet_lines(row, place)]
+        lines = sheet_lines(row, f"`official/{name}` in {CACHE}")
+        parts += ["", f"## {row.title} (`{name}`)", "", *_said_once(name, lines, said)]
     return "\n".join(parts) + "\n"
+
+
+def _table_row(row: Checkpoint) -> str:
+    size = f"{row.embedding_size:,}" if row.embedding_size else "–"
+    return f"| `{row.name}` | {row.title} | `{get_method(row.method).name}` | {size} | {len(row.label_names) or '–'} |"
+
+
+def _said_once(name: str, lines: list[str], said: dict[str, str]) -> list[str]:
+    """Long notes and preprocessing that stand in an earlier section give way to its name; `said` keeps where."""
+    kept, steps = lines[:1], lines.index(STEPS)
+    for line in lines[1:steps]:
+        first = said.setdefault(line, name) if len(line) > 200 else name
+        start = " ".join(line.split()[1:6])
+        kept.append(line if first == name else f'- The note "{start} …" of `{first}` holds here, too.')
+    first = said.setdefault("\n".join(lines[steps:]), name)
+    return [*kept, *lines[steps:]] if first == name else [*kept, f"- Preprocessing: that of `{first}`."]

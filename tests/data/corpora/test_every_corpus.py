@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from ecg_transformers.data.building.build import plan_of
+from ecg_transformers.data.building.plan import plan_of
 from ecg_transformers.data.corpora import CORPORA, make_corpus
 from ecg_transformers.data.corpora.base import CorpusPlan
 from ecg_transformers.data.corpora.folder.corpus import FolderOptions
@@ -189,7 +189,7 @@ def test_a_record_that_lies_here_twice_is_an_error_that_names_both_places(layout
         ("code15", "code15.RECORDS"),
         ("brugada_huca", "brugada_huca.RECORDS"),
         ("ptb_xl", "ptb_xl.RECORDS"),
-        ("mimic_iv_ecg", "mimic_iv_ecg.RECORDS"),
+        ("mimic_iv_ecg", "mimic_iv_ecg.corpus.RECORDS"),
     ],
 )
 def test_a_complete_copy_is_compared_with_what_is_published(name, constant, smallest, monkeypatch):

@@ -8,9 +8,9 @@ import sys
 import numpy as np
 import pytest
 
-from ecg_transformers.data.building.build import plan_of
+from ecg_transformers.data.building.plan import plan_of
 from ecg_transformers.data.corpora import make_corpus
-from ecg_transformers.data.corpora.mimic_iv_ecg import joined_report, label_bits, measured
+from ecg_transformers.data.corpora.mimic_iv_ecg.reports import joined_report, label_bits, measured
 from ecg_transformers.data.corpora.shared.packaged import packaged_table
 from ecg_transformers.data.errors import DuplicateRecordError, ECGDataError
 from ecg_transformers.data.folds import Folds

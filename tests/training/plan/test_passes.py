@@ -128,7 +128,8 @@ def test_a_record_alone_is_refused_before_anything_is_trained(tmp_path: Path, me
     assert not (tmp_path / "run").exists()
 
 
-def test_a_pass_over_one_patient_is_named_and_the_steps_before_it_are_kept(tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize("method", ["cmsc", "ecg_wav2vec2"])
+def test_a_pass_over_one_patient_is_named_and_the_steps_before_it_are_kept(tmp_path: Path, monkeypatch, method) -> None:
     from ecg_transformers.training import pretraining
 
     original = pretraining.load_split
@@ -141,7 +142,7 @@ def test_a_pass_over_one_patient_is_named_and_the_steps_before_it_are_kept(tmp_p
 
     monkeypatch.setattr(pretraining, "load_split", third_batch_of_one_patient)
     with pytest.raises(UsageError, match=r"loss of step 3 has nothing to contrast.*one patient.*records: ") as caught:
-        pretrain(small_pretraining(tmp_path, "cmsc", max_steps=5))
+        pretrain(small_pretraining(tmp_path, method, max_steps=5))
     assert caught.value.is_shared
     assert len(str(caught.value).split("records: ")[1].split(", ")) == 4
     assert [row["step"] for row in read_log(tmp_path / "train_log.jsonl")] == [1, 2]

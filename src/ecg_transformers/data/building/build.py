@@ -1,4 +1,4 @@
-"""From a corpus to files: plan, cache key, build, parquet shards.
+"""From a corpus to files: a cache of Arrow files, or parquet shards.
 
 A build is a number of shards (`data.building.shards`), each written whole by one worker. It is finished when its report
 is there (`build_report.json`: what was read, left out and skipped, and why), beside the manifest of the shards; one that
@@ -18,24 +18,22 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ecg_transformers.data.building.engines import Engine, run_jobs, start_ray
+from ecg_transformers.data.building.identity import check_identity, finished_shards, identity_of, key_in_store
+from ecg_transformers.data.building.plan import plan_of
 from ecg_transformers.data.building.report import REPORT_NAME, BuildReport, check_skipped, check_splits, make_report
 from ecg_transformers.data.building.shards import (
     FACTS,
-    SCHEMA_VERSION,
     CannotWriteError,
     Shard,
     ShardFacts,
     build_head,
-    facts_name,
     items_key,
     job_of,
-    read_facts,
-    shard_key,
     shards_of,
     write_shard,
 )
@@ -43,69 +41,15 @@ from ecg_transformers.data.building.store import Store
 from ecg_transformers.data.cache import cache_root
 from ecg_transformers.data.corpora import corpus_class, make_corpus
 from ecg_transformers.data.corpora.base import Corpus, CorpusPlan
-from ecg_transformers.data.corpora.shared.search import without_records
-from ecg_transformers.data.errors import (
-    DuplicateRecordError,
-    ECGDataError,
-    OptionError,
-    RecordNotFoundError,
-    SkippedRecordsError,
-)
-from ecg_transformers.data.folds import Folds, apply_folds, take_folds
-from ecg_transformers.files import as_json
+from ecg_transformers.data.errors import ECGDataError, OptionError, SkippedRecordsError
+from ecg_transformers.data.folds import Folds, take_folds
+from ecg_transformers.data.record import record_features
 from ecg_transformers.locks import FolderInUseError, FolderLock
 
 logger = logging.getLogger(__name__)
 
 MAX_SKIPPED = 0.01
 MANIFEST_NAME = "manifest.json"
-_IDENTITY = f"{FACTS}/build.json"  # what an unfinished build is of
-
-
-def plan_of(corpus: Corpus, folds: Folds | None = None) -> CorpusPlan:
-    """The plan of a corpus, with unique record ids and at least one record, in its own parts or those of `folds`."""
-    try:
-        plan = corpus.plan()
-    except RecordNotFoundError as error:
-        raise without_records(error, corpus.data_dir) from error
-    counts = Counter(item.record_id for item in plan.each_item())
-    repeated = [name for name, count in counts.items() if count > 1]
-    if repeated:
-        raise _repeated_error(corpus, plan, repeated)
-    if not plan.num_items:
-        reasons = [f"{count} left out: {reason}" for reason, count in plan.excluded.items()]
-        reasons += [f"{len(plan.skipped)} unusable, the first {': '.join(plan.skipped[0])}"] if plan.skipped else []
-        if getattr(corpus.options, "bad_records", "keep") != "keep" and plan.excluded:
-            reasons.append("bad_records='keep' keeps what is known as bad")
-        detail = "; ".join(reasons)
-        raise ECGDataError(
-            f"no record of {corpus.facts.name!r} is left{f' ({detail})' if detail else ''}.",
-            path=corpus.data_dir if corpus.needs_data_dir else None,
-        )
-    for sentence in plan.warnings:
-        say_once(corpus.facts.name, str(corpus.data_dir), sentence)
-    return plan if folds is None else apply_folds(plan, folds)
-
-
-def _repeated_error(corpus: Corpus, plan: CorpusPlan, repeated: list[str]) -> DuplicateRecordError:
-    """The error of ids that occur more than once, with the folders that hold the copies."""
-    paths = [item.path for item in plan.each_item() if item.record_id == repeated[0] and item.path is not None]
-    where = ""
-    if len(set(paths)) > 1 and all(path.is_relative_to(corpus.data_dir) for path in paths):
-        below = [path.relative_to(corpus.data_dir).parts for path in paths[:2]]
-        level = next(k for k, (one, other) in enumerate(zip(*below)) if one != other)
-        folders = [corpus.data_dir.joinpath(*parts[: level + 1]) for parts in below]
-        where = f"; they lie in {folders[0]} and in {folders[1]}: give one of the two as data_dir"
-    return DuplicateRecordError(
-        f"{len(repeated)} record id(s) of {corpus.facts.name!r} occur more than once, for example {repeated[:3]}{where}.",
-        path=corpus.data_dir if corpus.needs_data_dir else None,
-    )
-
-
-@functools.cache
-def say_once(name: str, data_dir: str, sentence: str) -> None:
-    """Log a sentence about a corpus; a program that plans it for each of its splits says it once."""
-    logger.warning("%s: %s", name, sentence)
 
 
 def cache_key(corpus: Corpus, plan: CorpusPlan, max_skipped: float) -> str:
@@ -201,8 +145,8 @@ def build_into(
     head = build_head(corpus, plan)
     shards = shards_of(plan, corpus.facts.name, ending, records_per_shard)
     own = shards[part[0] :: part[1]]
-    _check_identity(store, _identity(corpus, plan, shards))
-    done = _finished(store, own, functools.partial(_key_of, corpus, plan, store, head))
+    check_identity(store, identity_of(corpus, plan, shards))
+    done = finished_shards(store, own, functools.partial(key_in_store, corpus, plan, store, head))
     missing = [shard for shard in own if shard.file not in done]
     if done:
         kept = sum(facts.records for facts in done.values())
@@ -212,7 +156,7 @@ def build_into(
         for facts in run_jobs(write_shard, jobs, engine=engine, num_proc=num_proc):
             done[facts.file] = facts
             bar.update(facts.records)
-    done |= _finished(store, [shard for shard in shards if shard.file not in done])
+    done |= finished_shards(store, [shard for shard in shards if shard.file not in done])
     present = [done[shard.file] for shard in shards if shard.file in done]
     if len(present) < len(shards):
         report = make_report(corpus, plan, [done[shard.file] for shard in own], store.address, whole=False)
@@ -221,69 +165,6 @@ def build_into(
         )
         return report
     return _finish(corpus, plan, store, present, max_skipped)
-
-
-def _identity(corpus: Corpus, plan: CorpusPlan, shards: Sequence[Shard]) -> dict[str, Any]:
-    """What a build is of, in plain data."""
-    identity = {
-        "corpus": corpus.facts.name,
-        "version": [SCHEMA_VERSION, corpus.code_version, corpus.facts.version],
-        "options": dataclasses.asdict(corpus.options),
-        "label_names": plan.label_names,
-        "task_kind": plan.task_kind,
-        "shards": [dataclasses.asdict(shard) for shard in shards],
-    }
-    return as_json(identity)
-
-
-def _check_identity(store: Store, identity: dict[str, Any]) -> None:
-    """Begin a build in an empty folder, or go on with the same one.
-
-    Raises:
-        ECGDataError: the folder holds something else.
-    """
-    text = store.read_text(_IDENTITY)
-    if text is None:
-        if store.sizes() or (store.local is not None and any(store.local.glob("[!.]*"))):
-            raise ECGDataError("the output folder is not empty; give a new one.", path=store.address)
-        try:
-            store.write_text(_IDENTITY, json.dumps(identity, ensure_ascii=False))
-        except OSError as error:
-            raise CannotWriteError(
-                f"the build cannot be written here ({error.strerror or error}).", path=store.address
-            ) from error
-        return
-    before = json.loads(text)
-    differing = sorted(key for key in identity if identity[key] != before.get(key))
-    if differing:
-        raise ECGDataError(
-            f"the folder holds an unfinished build that differs in its {' and '.join(differing)}: delete it, or give a new "
-            "one.",
-            path=store.address,
-        )
-
-
-def _key_of(corpus: Corpus, plan: CorpusPlan, store: Store, head: str, shard: Shard) -> str:
-    return shard_key(job_of(corpus, plan, shard, store, head))
-
-
-def _finished(
-    store: Store, shards: Sequence[Shard], key_of: Callable[[Shard], str] | None = None
-) -> dict[str, ShardFacts]:
-    """The shards that are finished, and whose records have not changed since where `key_of` is given."""
-    there = store.sizes(FACTS) if shards else {}
-    sizes = store.sizes() if there else {}
-    found = {}
-    for shard in shards:
-        facts = read_facts(store, shard.file) if Path(facts_name(shard.file)).name in there else None
-        if facts is None:
-            continue
-        if sizes.get(shard.file) == facts.size and (key_of is None or key_of(shard) == facts.key):
-            found[shard.file] = facts
-        else:
-            logger.warning("%s: its records or the file itself have changed; it is built again.", store.url(shard.file))
-            store.remove(facts_name(shard.file))
-    return found
 
 
 @contextlib.contextmanager
@@ -318,7 +199,7 @@ def _finish(
     for name in ("labels", "flags"):
         for one in light:
             del one[name]
-    manifest = {**_identity(corpus, plan, []), "shards": light}
+    manifest = {**identity_of(corpus, plan, []), "shards": light}
     try:
         store.write_text(MANIFEST_NAME, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
         _describe(corpus, plan, store, facts)
@@ -334,8 +215,6 @@ def _finish(
 def _describe(corpus: Corpus, plan: CorpusPlan, store: Store, facts: Sequence[ShardFacts]) -> None:
     """`dataset_info.json`, as `datasets` writes it."""
     import datasets
-
-    from ecg_transformers.data.record import record_features
 
     rows = Counter({one.split: 0 for one in facts})
     sizes = Counter(rows)
@@ -415,15 +294,7 @@ def build_corpus(
     plan = plan_of(corpus, folds)
     if store.read_text(REPORT_NAME) is not None:
         return _built_before(corpus, plan, store, records_per_shard)
-    with contextlib.ExitStack() as held:
-        if store.local is not None:
-            suffix = "" if shard is None else f"-{index}-of-{count}"
-            lock = FolderLock(store.local / FACTS, f".lock{suffix}")
-            held.enter_context(_own_turn(lock, "give another folder", wait=False))
-            for other in lock.folder.glob(".lock*"):  # the parts of one division do not meet, all others do
-                if other != lock.path and (shard is None or not other.name.endswith(f"-of-{count}")):
-                    with _own_turn(FolderLock(lock.folder, other.name), "give another folder", wait=False):
-                        pass
+    with _own_part(store, shard):
         return build_into(
             corpus,
             plan,
@@ -437,6 +308,21 @@ def build_corpus(
         )
 
 
+@contextlib.contextmanager
+def _own_part(store: Store, part: tuple[int, int] | None) -> Iterator[None]:
+    """Hold a folder, or its part: the parts of one division do not meet, all other builds do. Addresses have no locks."""
+    with contextlib.ExitStack() as held:
+        if store.local is not None:
+            suffix = "" if part is None else f"-{part[0]}-of-{part[1]}"
+            lock = FolderLock(store.local / FACTS, f".lock{suffix}")
+            held.enter_context(_own_turn(lock, "give another folder", wait=False))
+            for other in lock.folder.glob(".lock*"):
+                if other != lock.path and (part is None or not other.name.endswith(f"-of-{part[1]}")):
+                    with _own_turn(FolderLock(lock.folder, other.name), "give another folder", wait=False):
+                        pass
+        yield
+
+
 def _built_before(corpus: Corpus, plan: CorpusPlan, store: Store, records_per_shard: int | None) -> BuildReport:
     """The report of a finished build, where it is the one that is asked for.
 
@@ -445,10 +331,10 @@ def _built_before(corpus: Corpus, plan: CorpusPlan, store: Store, records_per_sh
     """
     report = BuildReport.load(store)
     manifest = json.loads(store.read_text(MANIFEST_NAME) or "{}")
-    identity = _identity(corpus, plan, [])
+    identity = identity_of(corpus, plan, [])
     differing = sorted(key for key in identity if key != "shards" and identity[key] != manifest.get(key))
     shards = shards_of(plan, corpus.facts.name, "parquet", records_per_shard)
-    key_of = functools.partial(_key_of, corpus, plan, store, build_head(corpus, plan))
+    key_of = functools.partial(key_in_store, corpus, plan, store, build_head(corpus, plan))
     if not differing and [one["key"] for one in manifest["shards"]] != [key_of(shard) for shard in shards]:
         differing = ["state of its files"]
     if differing:

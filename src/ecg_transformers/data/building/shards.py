@@ -21,6 +21,7 @@ from ecg_transformers.data.building.store import Store
 from ecg_transformers.data.corpora.base import Corpus, CorpusPlan, Item
 from ecg_transformers.data.errors import ECGDataError
 from ecg_transformers.data.options import fitting_advice
+from ecg_transformers.data.record import record_features
 from ecg_transformers.files import QuietFile, file_sha256
 
 SCHEMA_VERSION = 1
@@ -114,8 +115,6 @@ def write_shard(job: ShardJob) -> ShardFacts:
     Raises:
         CannotWriteError: a full disk, mostly.
     """
-    from ecg_transformers.data.record import record_features
-
     features = record_features(job.plan.label_names)
     key = shard_key(job)  # before the files are read: a change in between shows
     labels: Counter[str] = Counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,8 +89,6 @@ class Store:
 
     def remove(self, name: str) -> None:
         """Remove a file or a folder below this one, if it is there."""
-        import shutil
-
         if self.local is not None:
             path = self.local / name
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)

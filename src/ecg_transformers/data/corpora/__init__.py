@@ -30,7 +30,7 @@ CORPORA = {
     "cpsc_extra": "cpsc_extra:CPSCExtraCorpus",
     "code15": "code15:CODE15Corpus",
     "sph": "sph:SPHCorpus",
-    "mimic_iv_ecg": "mimic_iv_ecg:MIMICIVECGCorpus",
+    "mimic_iv_ecg": "mimic_iv_ecg.corpus:MIMICIVECGCorpus",
     "brugada_huca": "brugada_huca:BrugadaHUCACorpus",
     "echonext": "echonext:EchoNextCorpus",
 }

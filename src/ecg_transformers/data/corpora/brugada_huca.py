@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ecg_transformers.data.corpora.base import Corpus, CorpusFacts, CorpusPlan, Item
@@ -70,6 +71,32 @@ class BrugadaHUCACorpus(Corpus):
         listed = {row["patient_id"].removesuffix(".0") for row in rows}
         elsewhere = [path for path in headers if path.stem in listed]  # a folder of many corpora holds those of others
         paths = by_name(dict.fromkeys([*beside, *elsewhere] if beside else headers))
+        items, absent, atypical = self._items(rows, paths, table)
+        if not items and not atypical:
+            raise RecordNotFoundError(f"none of its {len(rows)} people has a record here.", path=table)
+        skipped = [(name, "not in metadata.csv") for name in paths if name not in listed]
+        items = assign_folds(items, self.options.seed)
+        names = {"all": list(CLASSES.values()), "binary": list(CLASSES.values())[:2], None: []}[self.options.task]
+        plan = CorpusPlan(
+            split_by_folds(items),
+            names,
+            "multiclass" if names else "unlabelled",
+            [table],
+            skipped,
+            {"other or atypical, left out of the binary task": atypical} if atypical else {},
+            [note_of_count(len(items) + atypical, RECORDS, "brugada_huca")],
+        )
+        leave_out_absent(plan, absent, table)
+        if len(rows) == RECORDS:
+            published = {f"{r['column']} {r['value']}": int(r["records"]) for r in packaged_table("brugada_labels")}
+            cells = Counter(f"{name} {row[name].removesuffix('.0')}" for row in rows for name in columns[1:])
+            compare_counts(plan, cells, published, "brugada_huca")
+        return plan
+
+    def _items(
+        self, rows: list[dict[str, str]], paths: Mapping[str, Path], table: Path
+    ) -> tuple[list[Item], list[str], int]:
+        """The people of the table whose record is here, those whose is not, and how many are atypical and left out."""
         items: list[Item] = []
         absent: list[str] = []
         atypical = 0
@@ -90,26 +117,7 @@ class BrugadaHUCACorpus(Corpus):
                 labels = (CLASSES[value],) if self.options.task else ()
                 metadata = {key: row[key].removesuffix(".0") == "1" for key in ("basal_pattern", "sudden_death")}
                 items.append(Item(name, paths[name], name, labels, None, {**metadata, "brugada": int(value)}))
-        if not items and not atypical:
-            raise RecordNotFoundError(f"none of its {len(rows)} people has a record here.", path=table)
-        skipped = [(name, "not in metadata.csv") for name in paths if name not in seen]
-        items = assign_folds(items, self.options.seed)
-        names = {"all": list(CLASSES.values()), "binary": list(CLASSES.values())[:2], None: []}[self.options.task]
-        plan = CorpusPlan(
-            split_by_folds(items),
-            names,
-            "multiclass" if names else "unlabelled",
-            [table],
-            skipped,
-            {"other or atypical, left out of the binary task": atypical} if atypical else {},
-            [note_of_count(len(items) + atypical, RECORDS, "brugada_huca")],
-        )
-        leave_out_absent(plan, absent, table)
-        if len(rows) == RECORDS:
-            published = {f"{r['column']} {r['value']}": int(r["records"]) for r in packaged_table("brugada_labels")}
-            cells = Counter(f"{name} {row[name].removesuffix('.0')}" for row in rows for name in columns[1:])
-            compare_counts(plan, cells, published, "brugada_huca")
-        return plan
+        return items, absent, atypical
 
     def rows(self, item: Item, plan: CorpusPlan) -> Iterator[dict[str, Any]]:
         assert item.path is not None

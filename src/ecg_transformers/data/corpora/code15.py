@@ -261,12 +261,7 @@ class CODE15Corpus(Corpus):
     def _wfdb_plan(self, headers: list[Path], table: Path | None) -> CorpusPlan:
         """The form of the Challenge 2025: patient, age and sex in the header, the six labels in the table, if there."""
         columns = self.label_names()
-        listed: dict[str, tuple[str, ...]] = {}
-        if table is not None:
-            for line in iterate_table(table, ["exam_id", *columns], self.data_dir, self.limits):
-                if not line["exam_id"] or line["exam_id"] in listed:
-                    raise TableError("an exam_id is empty or stands twice.", path=table, record=line["exam_id"])
-                listed[line["exam_id"]] = tuple(name for name in columns if _is_true(line, name, table))
+        listed = {} if table is None else self._labels_by_exam(table, columns)
         items, skipped, excluded = [], [], Counter[str]()
         for path in headers:
             try:
@@ -302,6 +297,14 @@ class CODE15Corpus(Corpus):
         if strange := excluded["exams that are not in exams.csv"]:
             plan.warnings.append(f"{strange:,} exams here are not in exams.csv and were left alone")
         return plan
+
+    def _labels_by_exam(self, table: Path, columns: list[str]) -> dict[str, tuple[str, ...]]:
+        listed: dict[str, tuple[str, ...]] = {}
+        for line in iterate_table(table, ["exam_id", *columns], self.data_dir, self.limits):
+            if not line["exam_id"] or line["exam_id"] in listed:
+                raise TableError("an exam_id is empty or stands twice.", path=table, record=line["exam_id"])
+            listed[line["exam_id"]] = tuple(name for name in columns if _is_true(line, name, table))
+        return listed
 
     def _unit_note(self) -> str:
         scale = self.options.millivolts_per_unit

@@ -106,14 +106,7 @@ class EchoNextCorpus(Corpus):
         excluded: dict[str, int] = {}
         if counts["no_split"]:
             excluded["no_split: earlier records of people in val and test"] = counts["no_split"]
-        for part, path in self._arrays.items():
-            shape = map_npy(path, self.data_dir).shape
-            if len(shape) != 4 or shape[0] != counts[part] or shape[1] != 1 or shape[3] != len(STANDARD_LEADS):
-                raise SignalError(
-                    f"the array has the shape {shape}; the table has {counts[part]} rows of {part!r}, so "
-                    f"({counts[part]}, 1, 2500, 12) is expected.",
-                    path=path,
-                )
+        self._check_shapes(counts)
         absent = sum(counts[part] for part in _SPLIT_OF_PART if part not in self._arrays)
         if absent:
             excluded["records of a part whose array is not here"] = absent
@@ -138,6 +131,16 @@ class EchoNextCorpus(Corpus):
             found["patients"] = len(self._people)
             compare_counts(plan, found, {**published, "patients": PATIENTS}, "echonext")
         return plan
+
+    def _check_shapes(self, counts: Counter[str]) -> None:
+        for part, path in self._arrays.items():
+            shape = map_npy(path, self.data_dir).shape
+            if len(shape) != 4 or shape[0] != counts[part] or shape[1] != 1 or shape[3] != len(STANDARD_LEADS):
+                raise SignalError(
+                    f"the array has the shape {shape}; the table has {counts[part]} rows of {part!r}, so "
+                    f"({counts[part]}, 1, 2500, 12) is expected.",
+                    path=path,
+                )
 
     def _index(self) -> tuple[Counter[str], int]:
         """Where each row stands in table and array. Rows in which the flag of the task was not measured stay out."""

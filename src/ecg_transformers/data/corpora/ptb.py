@@ -99,20 +99,9 @@ class PTBCorpus(ChallengeCorpus):
         form = chosen_form(self.options.form, next(iter(paths), None), next(copies, None), self.data_dir)
         if form != "original":
             return self._only_labelled(self.challenge_plan())
-        items, skipped, unknown = [], [], Counter[str]()
         flat = not all(_PATIENT.match(path.parent.name) for path in paths)
         lists = find_files(self.data_dir, ["RECORDS"]) if flat else []
-        patients = self._listed_patients(lists)
-        for path in paths:
-            try:
-                comments = read_comments(path, self.data_dir, self.limits)
-            except ECGDataError as error:
-                skipped.append((path.stem, error.reason))
-                continue
-            reason = comments.other(_REASON)
-            if reason.lower() not in reasons() and reason.lower() not in ("", "n/a"):
-                unknown[reason] += 1
-            items.append(self._own_item(path, comments, patients.get(path.stem)))
+        items, skipped, unknown = self._read_headers(paths, self._listed_patients(lists))
         if not items:
             raise self._nothing({}, skipped)
         items = assign_folds(items, self.options.seed)
@@ -137,6 +126,23 @@ class PTBCorpus(ChallengeCorpus):
             compare_counts(plan, found, {**published, "patients": PATIENTS}, "ptb")
         plan.files = [*lists, *(item.path.with_suffix(".xyz") for item in items if item.path)]
         return self._only_labelled(plan)
+
+    def _read_headers(
+        self, paths: list[Path], patients: dict[str, str]
+    ) -> tuple[list[Item], list[tuple[str, str]], Counter[str]]:
+        """Records, headers that cannot be read, and reasons for admission that the table does not have."""
+        items, skipped, unknown = [], [], Counter[str]()
+        for path in paths:
+            try:
+                comments = read_comments(path, self.data_dir, self.limits)
+            except ECGDataError as error:
+                skipped.append((path.stem, error.reason))
+                continue
+            reason = comments.other(_REASON)
+            if reason.lower() not in reasons() and reason.lower() not in ("", "n/a"):
+                unknown[reason] += 1
+            items.append(self._own_item(path, comments, patients.get(path.stem)))
+        return items, skipped, unknown
 
     def _listed_patients(self, lists: list[Path]) -> dict[str, str]:
         """Patients by record, as the publisher's list of paths has them: a flat copy has lost the folders."""

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ecg_transformers.data.errors import ECGDataError, HeaderError, LimitError, SignalError, UnitError
+from ecg_transformers.data.millivolts import INVALID
 from ecg_transformers.data.readers.arrays import Hints, agreed_rate, pick
 from ecg_transformers.data.readers.clinical.identity import Patient, iso_date, iso_time, sex_of
 from ecg_transformers.data.readers.clinical.leads import distinct_names
@@ -36,7 +37,7 @@ from ecg_transformers.data.readers.edf_format import (
 )
 from ecg_transformers.data.readers.limits import IN_PARTS, Limits, open_file
 from ecg_transformers.data.readers.units import units_per_millivolt
-from ecg_transformers.data.record import INVALID, DigitalRecord, standard_lead_names
+from ecg_transformers.data.record import DigitalRecord, standard_lead_names
 
 _NO_DATE = "01.01.85"  # what EDF asks for where the date is not to be told
 _SCATTERED = 2**16

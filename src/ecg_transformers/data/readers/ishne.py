@@ -19,12 +19,13 @@ from ecg_transformers.data.errors import (
     UnitError,
     UnsupportedFormatError,
 )
+from ecg_transformers.data.millivolts import INVALID
 from ecg_transformers.data.readers.arrays import Hints
 from ecg_transformers.data.readers.clinical.identity import Patient, iso_date, iso_time
 from ecg_transformers.data.readers.clinical.record import Samples, Sheet, make_record, window
 from ecg_transformers.data.readers.clinical.scp_sections import crc
 from ecg_transformers.data.readers.limits import IN_PARTS, Limits, open_file, read_array, read_bytes
-from ecg_transformers.data.record import INVALID, DigitalRecord, ECGRecord
+from ecg_transformers.data.record import DigitalRecord, ECGRecord
 
 _FIXED = 522
 _MAGIC = (b"ISHNE1.0", b"ANN  1.0")

@@ -8,7 +8,8 @@ from typing import Any
 
 from ecg_transformers.data.corpora.base import CorpusPlan, Item
 from ecg_transformers.data.corpora.shared.search import some_of
-from ecg_transformers.data.record import INVALID, DigitalRecord
+from ecg_transformers.data.millivolts import INVALID
+from ecg_transformers.data.record import DigitalRecord
 
 
 def note_of_count(count: int, published: int, what: str) -> str:

@@ -10,12 +10,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from ecg_transformers.data.errors import ChecksumError, HeaderError, RecordNotFoundError, SignalError, UnitError
+from ecg_transformers.data.millivolts import INVALID
 from ecg_transformers.data.readers.arrays import Hints
 from ecg_transformers.data.readers.clinical.leads import distinct_names
 from ecg_transformers.data.readers.limits import open_file, read_array
 from ecg_transformers.data.readers.units import units_per_millivolt
 from ecg_transformers.data.readers.wfdb.header import Header, PathLike, Signal
-from ecg_transformers.data.record import INVALID, standard_lead_names
+from ecg_transformers.data.record import standard_lead_names
 
 ChecksumPolicy = Literal["error", "warn", "ignore"]
 INVALID_212 = -2048  # "no value" in 12 bits

@@ -1,22 +1,35 @@
 """MIMIC-IV-ECG: 800,035 records of an emergency and inpatient population, with the cart's machine reports.
 
-Labels are rules on the report (table `mimic_report_rules`): regular expressions on its lines in small letters. Tables
-are read line by line and kept as numpy columns, so a plan of the whole corpus stays small. Specification: corpora, 12.
+Tables are read line by line and kept as numpy columns, so a plan of the whole corpus stays small. Specification: corpora, 12.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ecg_transformers.data.corpora.base import Corpus, CorpusFacts, CorpusPlan, Item
+from ecg_transformers.data.corpora.mimic_iv_ecg.places import (
+    DEMO,
+    FULL,
+    OTHER,
+    Presence,
+    folder_of_patients,
+    path_below,
+    usual_path,
+)
+from ecg_transformers.data.corpora.mimic_iv_ecg.reports import (
+    REPORT_LINES,
+    joined_report,
+    label_bits,
+    labels_of_bits,
+    measured,
+)
 from ecg_transformers.data.corpora.shared.columns import (
     fold_column,
     iterate_table,
@@ -27,14 +40,7 @@ from ecg_transformers.data.corpora.shared.columns import (
 from ecg_transformers.data.corpora.shared.finishing import compare_counts, finished_row, note_of_count
 from ecg_transformers.data.corpora.shared.headers import age_in_years, sex_of
 from ecg_transformers.data.corpora.shared.packaged import packaged_table
-from ecg_transformers.data.corpora.shared.search import (
-    MAX_DEPTH,
-    by_name,
-    find_file,
-    subfolders,
-    walk_files,
-    with_columns,
-)
+from ecg_transformers.data.corpora.shared.search import by_name, find_file, walk_files, with_columns
 from ecg_transformers.data.errors import DuplicateRecordError, RecordNotFoundError, TableError
 from ecg_transformers.data.options import check_choice
 from ecg_transformers.data.readers import read_digital
@@ -42,7 +48,6 @@ from ecg_transformers.data.readers.limits import read_bytes
 from ecg_transformers.data.tables import integer
 
 RECORDS, PATIENTS = 800_035, 161_352
-_SENTINELS = {"29999", "32767", "-32768", "65535"}
 _MEASURED = (
     "rr_interval",
     "p_onset",
@@ -55,11 +60,8 @@ _MEASURED = (
     "t_axis",
 )
 _PEOPLE = ("subject_id", "gender", "anchor_age", "anchor_year")
-_REPORT_LINES = [f"report_{number}" for number in range(18)]
 _STUDY = re.compile(r"\d{5,12}\Z")
-_GROUP, _PATIENT = re.compile(r"p\d{4}\Z"), re.compile(r"p\d{8}\Z")
 _SUBJECT = re.compile(r"#\s*(\d{8})\b")
-_FULL, _DEMO, _OTHER = 0, 1, 2
 
 
 @dataclass(frozen=True)
@@ -124,29 +126,20 @@ class MIMICIVECGCorpus(Corpus):
     def plan(self) -> CorpusPlan:
         table = find_file(self.data_dir, ["record_list.csv"])
         self._paths: dict[int, str] = {}
-        folder = _folder_of_patients(self.data_dir, None if table is None else table.parent)
+        folder = folder_of_patients(self.data_dir, None if table is None else table.parent)
         self._base, self._nested = folder or self.data_dir, folder is not None
         studies, absent, strangers = self._walked() if table is None else self._listed(table)
         notes = [note_of_count(len(studies.study), RECORDS, "mimic_iv_ecg")]
-        self._measurements = None
-        reports = find_file(self.data_dir, ["machine_measurements.csv"])
+        self._measurements: Path | None = None
         warnings = [f"{strangers:,} patients' folders are named by no row of record_list.csv"] if strangers else []
-        if self.options.task is not None and reports is not None:
-            self._measurements = reports
-            notes.append("labels by the rules of mimic_report_rules (version 1) on the machine reports")
-            if missing := self._label(studies, reports):
-                warnings.append(
-                    f"{missing:,} of {len(studies.study):,} records have no row in {reports.name}: no label is set, which a "
-                    "classifier takes for none of them"
-                )
-        elif self.options.task is not None:
-            warnings.append("no machine_measurements.csv here (as in the demo): no labels")
+        if self.options.task is not None:
+            self._label_by_reports(studies, notes, warnings)
         patients = self._patients_table()
         self._people, note = self._demographics(patients)
         notes.append(note)
         studies.folds = fold_column(studies.subject, studies.labels, self.options.seed)
         self._studies = studies
-        names = self.label_names() if self._measurements is not None else []
+        names: list[str] = self.label_names() if self._measurements is not None else []
         self._names = tuple(names)
         files = [path for path in (table, self._measurements, patients) if path is not None]
         excluded = {"records of record_list.csv whose folder is not here": absent} if absent else {}
@@ -174,7 +167,7 @@ class MIMICIVECGCorpus(Corpus):
         """
         rows: list[tuple[int, int, int, int]] = []
         absent = 0
-        present = _Presence(self._base)
+        present = Presence(self._base)
         elsewhere = {} if self._nested else self._headers_by_study()
         for line in iterate_table(table, ["subject_id", "study_id", "path"], self.data_dir, self.limits):
             subject = integer(line["subject_id"], "subject_id", table)
@@ -182,17 +175,17 @@ class MIMICIVECGCorpus(Corpus):
             if subject is None or study is None:
                 raise TableError("a row has no subject_id or no study_id.", path=table)
             listed = f"/{line['path'].removesuffix('.hea').removesuffix('.dat')}"
-            usual = [kind for kind in (_FULL, _DEMO) if listed.endswith(f"/{usual_path(subject, study, kind)}")]
+            usual = [kind for kind in (FULL, DEMO) if listed.endswith(f"/{usual_path(subject, study, kind)}")]
             own = None if usual else table.parent / f"{listed[1:]}.hea"
             path = own if own is not None and own.exists() else None
-            kinds = (*usual, _FULL, _DEMO) if path is None else ()
-            layout = next((kind for kind in kinds if present(usual_path(subject, study, kind))), _OTHER)
-            if layout == _OTHER:
+            kinds = (*usual, FULL, DEMO) if path is None else ()
+            layout = next((kind for kind in kinds if present(usual_path(subject, study, kind))), OTHER)
+            if layout == OTHER:
                 path = path or elsewhere.get(str(study))
                 if path is None:
                     absent += 1
                     continue
-                self._paths[len(rows)] = _without_suffix(path, self._base)
+                self._paths[len(rows)] = path_below(path, self._base)
             year = line.get("ecg_time", "")[:4]
             rows.append((subject, study, int(year) if year.isdigit() else 0, layout))
         if not rows:
@@ -213,8 +206,8 @@ class MIMICIVECGCorpus(Corpus):
             if not (subject.isdigit() and path.parent.name == f"s{path.stem}"):
                 subject = self._subject_in(path)
             if subject:
-                self._paths[len(rows)] = _without_suffix(path, self._base)
-                rows.append((int(subject), int(path.stem), 0, _OTHER))
+                self._paths[len(rows)] = path_below(path, self._base)
+                rows.append((int(subject), int(path.stem), 0, OTHER))
         if not rows:
             raise RecordNotFoundError(
                 f"no record of MIMIC-IV-ECG here; expected is {self.facts.layout}.", path=self.data_dir
@@ -227,11 +220,24 @@ class MIMICIVECGCorpus(Corpus):
         found = next(filter(None, map(_SUBJECT.match, text.splitlines())), None)
         return "" if found is None else found[1]
 
+    def _label_by_reports(self, studies: Studies, notes: list[str], warnings: list[str]) -> None:
+        """Labels where the table of the reports is here; what is said of them goes to notes and warnings."""
+        self._measurements = find_file(self.data_dir, ["machine_measurements.csv"])
+        if self._measurements is None:
+            warnings.append("no machine_measurements.csv here (as in the demo): no labels")
+            return
+        notes.append("labels by the rules of mimic_report_rules (version 1) on the machine reports")
+        if missing := self._label(studies, self._measurements):
+            warnings.append(
+                f"{missing:,} of {len(studies.study):,} records have no row in {self._measurements.name}: no label is set, "
+                "which a classifier takes for none of them"
+            )
+
     def _label(self, studies: Studies, table: Path) -> int:
         """Labels of each record by its report, and where its row stands in the table; the number without a row."""
         index_of = {study: index for index, study in enumerate(studies.study.tolist())}
         found = 0
-        for offset, line in iterate_with_offsets(table, ["study_id", *_REPORT_LINES[:1]], self.data_dir, self.limits):
+        for offset, line in iterate_with_offsets(table, ["study_id", *REPORT_LINES[:1]], self.data_dir, self.limits):
             index = index_of.get(integer(line["study_id"], "study_id", table) or 0)
             if index is None:
                 continue
@@ -264,7 +270,7 @@ class MIMICIVECGCorpus(Corpus):
 
     def _item(self, index: int) -> Item:
         studies = self._studies
-        labels = _labels_of_bits(self._names, int(studies.labels[index]))
+        labels = labels_of_bits(self._names, int(studies.labels[index]))
         subject = int(studies.subject[index])
         return Item(
             str(int(studies.study[index])),
@@ -289,125 +295,11 @@ class MIMICIVECGCorpus(Corpus):
         offset = int(self._studies.offset[index])
         if self._measurements is not None and offset >= 0:
             line = row_at(self._measurements, offset)
-            metadata["report"] = [line[name] for name in _REPORT_LINES if line.get(name)]
+            metadata["report"] = [line[name] for name in REPORT_LINES if line.get(name)]
             metadata["measurements"] = {name: measured(line.get(name, "")) for name in _MEASURED}
             metadata |= {name: line[name] for name in ("bandwidth", "filtering") if line.get(name)}
         full = Item(item.record_id, item.path, item.patient_id, item.labels, item.fold, metadata)
         yield finished_row(digital, full, plan, "mimic_iv_ecg")
-
-
-class _Presence:
-    """Whether the folder of a patient is here, from one listing for a thousand of them: partial copies are the rule,
-    and asking for each of 800,000 files would take longer than all the rest.
-    """
-
-    def __init__(self, base: Path) -> None:
-        self.base = os.fspath(base)
-        self.listed: dict[str, set[str]] = {}
-        self.asked: dict[str, set[str]] = {}
-
-    def __call__(self, usual: str) -> bool:
-        folder, _, name = usual.rsplit("/", 2)[0].rpartition("/")
-        self.asked.setdefault(folder, set()).add(name)
-        return name in self._names_in(folder)
-
-    def _names_in(self, folder: str) -> set[str]:
-        if folder not in self.listed:
-            try:
-                self.listed[folder] = set(os.listdir(f"{self.base}/{folder}"))
-            except OSError:
-                self.listed[folder] = set()
-        return self.listed[folder]
-
-    def strangers(self) -> int:
-        """Patients whose folders are here and were not asked for."""
-        groups = ["", *(name for name in self._names_in("") if _GROUP.match(name))]
-        unasked = (self._names_in(group) - self.asked.get(group, set()) for group in groups)
-        return sum(1 for names in unasked for name in names if _PATIENT.match(name))
-
-
-def _folder_of_patients(root: Path, beside: Path | None) -> Path | None:
-    """The folder in which p1000 … (or p10000032 … of the demo) lie: `files` beside the list, or one of any name."""
-    if beside is not None and _holds_patients(beside / "files"):
-        return beside / "files"
-    level = [root]
-    for _ in range(MAX_DEPTH + 1):
-        found = [folder for folder in level if _holds_patients(folder)]
-        if len(found) > 1:
-            raise DuplicateRecordError(
-                f"patients' folders lie in {' and in '.join(map(str, found[:2]))}: give one of them as data_dir.",
-                path=root,
-            )
-        if found:
-            return found[0]
-        level = [below for folder in level for below in subfolders(folder)]
-    return None
-
-
-def _holds_patients(folder: Path) -> bool:
-    return any(_GROUP.match(below.name) or _PATIENT.match(below.name) for below in subfolders(folder))
-
-
-def _without_suffix(path: Path, base: Path) -> str:
-    return Path(os.path.relpath(path, base)).with_suffix("").as_posix()
-
-
-def usual_path(subject: int, study: int, kind: int) -> str:
-    """Where a record lies below `files/` in the full corpus, or in the demo, which lacks a level."""
-    level = f"p{str(subject)[:4]}/" if kind == _FULL else ""
-    return f"{level}p{subject}/s{study}/{study}"
-
-
-def measured(text: str) -> float | None:
-    """A measurement of the cart; None for what it could not measure (29999, 32767, -32768, 65535)."""
-    if text.removesuffix(".0") in _SENTINELS:
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        return None
-
-
-def joined_report(line: dict[str, str]) -> str:
-    """The lines of a report that are not blank, in small letters without trailing dots, dashes and stars."""
-    return "\n".join(filter(None, [_cleaned(line.get(name, "")) for name in _REPORT_LINES]))
-
-
-@lru_cache(maxsize=100_000)
-def _cleaned(text: str) -> str:
-    return " ".join(text.lower().split()).strip(" .-*")
-
-
-def label_bits(report: str) -> int:
-    """The labels of a report as bits, in the order of the rules: included, and not excluded, anywhere in it."""
-    included = excluded = 0
-    for line in report.split("\n"):
-        more, less = _bits_of_line(line)
-        included, excluded = included | more, excluded | less
-    return included & ~excluded
-
-
-@lru_cache(maxsize=100_000)
-def _bits_of_line(line: str) -> tuple[int, int]:
-    """Rules that include and that exclude; no rule reaches over a line, and few lines are not seen again and again."""
-    included = excluded = 0
-    for position, (include, exclude) in enumerate(_rules()):
-        included |= bool(include.search(line)) << position
-        excluded |= bool(exclude is not None and exclude.search(line)) << position
-    return included, excluded
-
-
-@lru_cache(maxsize=100_000)
-def _labels_of_bits(names: tuple[str, ...], bits: int) -> tuple[str, ...]:
-    return tuple(sorted(name for position, name in enumerate(names) if bits >> position & 1))
-
-
-@lru_cache(maxsize=1)
-def _rules() -> list[tuple[re.Pattern[str], re.Pattern[str] | None]]:
-    return [
-        (re.compile(row["include"]), re.compile(row["exclude"]) if row["exclude"] else None)
-        for row in packaged_table("mimic_report_rules")
-    ]
 
 
 def _studies(rows: list[tuple[int, int, int, int]], where: Path) -> Studies:
