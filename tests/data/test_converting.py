@@ -11,7 +11,7 @@ import pytest
 from ecg_transformers.data import converting
 from ecg_transformers.data.converting import convert_record, convert_records
 from ecg_transformers.data.errors import ECGDataError, LimitError, OptionError
-from ecg_transformers.data.readers import Limits, patient_in_file, read_digital, read_record, reading
+from ecg_transformers.data.readers import Limits, describe_record, patient_in_file, read_digital, read_record, reading
 from ecg_transformers.data.readers.reading import read_stored
 
 SUFFIXES = {"wfdb": ".hea", "npz": ".npz", "csv": ".csv"}
@@ -292,6 +292,26 @@ def test_strips_a_day_apart_are_written_as_a_record_each(hospital, tmp_path):
         ["13:45:01", "22/08/2019"],
         ["13:45:01", "23/08/2019"],
     ]
+
+
+@pytest.mark.parametrize("to", SUFFIXES)
+def test_a_recording_with_a_gap_behind_each_second_is_one_record_all_the_same(to, hospital, tmp_path, capsys):
+    """A header has no room for the places of so many gaps; the samples tell them."""
+    from ecg_transformers.cli.records import print_sheet
+
+    number = 17_000
+    counts, times = np.arange(number * 2).reshape(-1, 1) % 100 - 50, range(0, 2 * number, 2)
+    (tmp_path / "d.edf").write_bytes(hospital.edf(counts, ["II"], kind="EDF+D", onsets=times, rate=2, per_record=2))
+    before = read_record(tmp_path / "d.edf")
+    written = convert_record(tmp_path / "d.edf", tmp_path / "out", to)
+    after = read_record(written)
+    np.testing.assert_allclose(after.signal, before.signal, rtol=0, atol=2e-8)
+    listed = before.metadata["gaps"] if to != "wfdb" else None
+    assert (after.metadata.get("gaps"), "gaps_not_listed" in after.metadata["flags"]) == (listed, to == "wfdb")
+    print_sheet(describe_record(tmp_path / "d.edf"))
+    said = capsys.readouterr().out
+    assert "16,999 in all" in said
+    assert len(said) < 5000
 
 
 def test_a_description_out_of_proportion_is_refused_before_it_is_parsed(hospital, tmp_path):

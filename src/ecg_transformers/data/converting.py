@@ -277,7 +277,7 @@ def _write_wfdb(recording: _Recording, folder: Path, name: str) -> Path:
     acquired = _acquired(record)
     each: dict[str, Any] = {"file_name": f"{name}.dat", "fmt": str(8 * width), "units": "mV"}
     each |= {"adc_res": 8 * width, "adc_zero": 0, "block_size": 0}
-    names, facts = wfdb_names(record.lead_names), recording.facts
+    names, facts = wfdb_names(record.lead_names), _for_a_header(recording.facts)
     if names != record.lead_names:
         facts["lead_names"] = record.lead_names
     head = wfdb.Record(
@@ -308,6 +308,17 @@ def _write_wfdb(recording: _Recording, folder: Path, name: str) -> Path:
         places = np.asarray(beats["beat_samples"])
         wfdb.wrann(name, "atr", places, symbol=symbols, aux_note=notes, fs=record.sampling_rate, write_dir=str(folder))
     return folder / f"{name}.hea"
+
+
+_MOST_GAPS = 2**14
+
+
+def _for_a_header(facts: dict[str, Any]) -> dict[str, Any]:
+    """Facts that fit a header: where there are so many gaps, the samples alone tell of them (a day may have 86,400)."""
+    if len(facts.get("gaps", ())) <= _MOST_GAPS:
+        return facts
+    others = {key: value for key, value in facts.items() if key != "gaps"}
+    return {**others, "flags": [*facts.get("flags", []), "gaps_not_listed"]}
 
 
 _WFDB_BEATS = {"N": "N", "V": "V", "S": "S", "P": "/", "B": "B", "X": "|", "U": "Q"}

@@ -557,6 +557,51 @@ def test_drifting_or_impossible_times_of_continuous_files_make_no_gaps(onsets, h
     assert "gaps" not in record.metadata
 
 
+@pytest.mark.parametrize("kind", ["EDF+D", "EDF+C"])
+@pytest.mark.parametrize("step", [1.001, 0.999, 1.0004, 1])
+def test_a_clock_that_drifts_makes_no_holes_between_the_gaps(kind, step, hospital, tmp_path):
+    counts, times = hospital.ecg_counts(3000, ["II", "V5"]), [step * n for n in range(15)]
+    path = tmp_path / "d.edf"
+    path.write_bytes(hospital.edf(counts, kind=kind, onsets=[*times, *(60 + time for time in times)]))
+    record = read_record(path)
+    assert record.metadata["gaps"] == [[1500, 6000]]
+    np.testing.assert_allclose(record.signal[:1500], counts[:1500] * 1e-4, atol=1e-6)
+    np.testing.assert_allclose(record.signal[6000:], counts[1500:] * 1e-4, atol=1e-6)
+    assert [len(part.samples) for part in read_parts(path)] == [1500, 1500]
+
+
+def test_a_slow_clock_hides_no_gap(hospital, tmp_path):
+    """A thousand data records later it is ten seconds late, longer than the gap."""
+    times = [0.99 * n + 5 * (n >= 1000) for n in range(1010)]
+    path = tmp_path / "d.edf"
+    path.write_bytes(
+        hospital.edf(np.zeros((10_100, 1), int), ["II"], kind="EDF+D", onsets=times, rate=10, per_record=10)
+    )
+    assert [len(part.samples) for part in read_parts(path)] == [10_000, 100]
+    (gap,) = read_record(path).metadata["gaps"]
+    assert gap[0] == 10_000
+    assert 48 <= gap[1] - gap[0] <= 51
+
+
+@pytest.mark.parametrize(
+    ("per_record", "rate", "onsets", "length"),
+    [
+        (6000, 100, [0, 60, 145], 20_500),  # a gap of less than half a data record
+        (1000, 1000, [0, 0.995, 62], 63_000),  # times that jitter by more than a sample
+        (1000, 1000, [0, 0.9, 62], 3000),  # times that cannot be
+        (6050, 100, [0, 60, 121], 18_150),  # times in whole seconds
+    ],
+)
+def test_seconds_that_a_continuous_file_leaves_out_are_found_by_its_times(
+    per_record, rate, onsets, length, hospital, read
+):
+    counts = hospital.ecg_counts(3 * per_record, ["II"])
+    record = read(hospital.edf(counts, ["II"], kind="EDF+C", onsets=onsets, rate=rate, per_record=per_record))
+    assert record.num_samples == length
+    assert ("gaps" in record.metadata) == (length > 3 * per_record)
+    assert np.isfinite(record.signal).sum() == 3 * per_record
+
+
 def test_who_it_is_is_hidden_once_for_all_parts(hospital, tmp_path, monkeypatch):
     """A day may have a gap behind each second, and 86,400 parts."""
     counts, asked = hospital.ecg_counts(300, ["II", "V5"]), []

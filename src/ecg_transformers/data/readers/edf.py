@@ -30,6 +30,7 @@ from ecg_transformers.data.readers.edf_format import (
     hides_gaps,
     number,
     onsets,
+    placed,
     read_header,
     read_identity,
     read_records,
@@ -137,14 +138,7 @@ class _Reading:
         times = onsets(self.descriptor, self.header, self.path)
         if (times[-1] - times[0]) * self.rate > 2**53:
             raise LimitError("the data records lie too far apart in time.", path=self.path)
-        starts = np.rint((times - times[0]) * self.rate).astype(np.int64)
-        samples = self.signals[0].samples
-        close = np.diff(starts) < samples
-        if (np.diff(starts) < samples - 1).any():
-            raise HeaderError("the data records of the discontinuous file overlap in time.", path=self.path)
-        for record in np.flatnonzero(close) + 1:  # a time that was rounded: one sample is no overlap
-            starts[record] = starts[record - 1] + samples
-        return starts
+        return placed(times - times[0], self.header.seconds, self.signals[0].samples, self.path)
 
     def _with_gaps(self, start: int, stop: int) -> DigitalRecord:
         starts, samples = self._starts, self.signals[0].samples
