@@ -54,6 +54,19 @@ def test_the_identity_is_left_out_unless_asked_for(hospital, tmp_path):
     assert json.loads((tmp_path / "kept" / "d.npz.json").read_text())["patient_id"] == hospital.ID
 
 
+@pytest.mark.parametrize("to", SUFFIXES)
+def test_a_lead_that_is_called_as_the_patient_is_hidden_again(to, hospital, tmp_path):
+    content = hospital.edf(hospital.ecg_counts(200, ["II", "V5", "V6"]), ("II", "V5", "V6"))
+    for name, other in (("V5", hospital.LAST), ("V6", hospital.FIRST)):
+        content = content.replace(f"ECG {name}".encode().ljust(16), other.encode().ljust(16), 1)
+    (tmp_path / "g.edf").write_bytes(content)
+    written = convert_record(tmp_path / "g.edf", tmp_path / "out", to, keep_identity=True)
+    assert read_record(written, keep_identity=True).lead_names == ["II", hospital.LAST, hospital.FIRST]
+    hidden = read_record(written)
+    assert hidden.lead_names == read_record(tmp_path / "g.edf").lead_names == ["II", "[hidden]", "[hidden] 2"]
+    assert "lead_names_numbered" in hidden.metadata["flags"]
+
+
 @pytest.mark.parametrize("keep", [False, True])
 def test_a_converted_folder_tells_all_that_the_originals_told(keep, hospital, tmp_path):
     """Patient, age, sex, time, statements (umlauts among them), measurements and beats; hidden and kept identities."""
