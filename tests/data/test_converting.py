@@ -54,6 +54,23 @@ def test_the_identity_is_left_out_unless_asked_for(hospital, tmp_path):
     assert json.loads((tmp_path / "kept" / "d.npz.json").read_text())["patient_id"] == hospital.ID
 
 
+def test_files_that_an_archive_names_by_numbers_are_records_of_their_own(hospital, tmp_path):
+    """`1.2.840.5` and `1.2.840.6` differ in what looks like a suffix."""
+    names = ["1.2.840.113619.5", "1.2.840.113619.6", "EKG.2024", "EKG.2025", "x.v2.dcm"]
+    for number, name in enumerate(names):
+        content = (
+            hospital.edf(hospital.ecg_counts(100))
+            if "EKG" in name
+            else hospital.dicom(hospital.ecg_counts(100, seed=number))
+        )
+        (tmp_path / name).write_bytes(content)
+    assert [read_record(tmp_path / name).record_id for name in names] == [*names[:4], "x.v2"]
+    results = list(convert_records([tmp_path / name for name in names], tmp_path / "out"))
+    assert [result.problem for result in results] == [""] * 5
+    for name, result in zip(names, results):
+        np.testing.assert_array_equal(read_record(result.written).signal, read_record(tmp_path / name).signal)
+
+
 @pytest.mark.parametrize("to", SUFFIXES)
 def test_a_lead_that_is_called_as_the_patient_is_hidden_again(to, hospital, tmp_path):
     content = hospital.edf(hospital.ecg_counts(200, ["II", "V5", "V6"]), ("II", "V5", "V6"))

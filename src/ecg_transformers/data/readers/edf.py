@@ -21,6 +21,7 @@ import numpy as np
 from ecg_transformers.data.errors import ECGDataError, HeaderError, LimitError, SignalError, UnitError
 from ecg_transformers.data.readers.arrays import Hints, agreed_rate, pick
 from ecg_transformers.data.readers.clinical.identity import Patient, iso_date, iso_time, sex_of
+from ecg_transformers.data.readers.clinical.kinds import name_of
 from ecg_transformers.data.readers.clinical.leads import distinct_names
 from ecg_transformers.data.readers.clinical.record import Sheet, metadata_of, names_without_identity, window
 from ecg_transformers.data.readers.edf_format import (
@@ -186,7 +187,7 @@ class _Reading:
         if missing is not None:
             digital[missing] = np.iinfo(digital.dtype).min
         return DigitalRecord(
-            digital, self.gain, self.offset, rate, list(self.names), self.path.stem, patient_id,
+            digital, self.gain, self.offset, rate, list(self.names), name_of(self.path), patient_id,
             source=str(self.path), metadata=metadata,
         )  # fmt: skip
 
@@ -211,7 +212,7 @@ def choose_signals(
     labels = standard_lead_names([signal.label for signal in signals])
     names = distinct_names(names_without_identity(labels, patient, hints.keep_identity), flags)
     if hints.lead_names:
-        chosen = pick(names, hints.lead_names, path, path.stem)
+        chosen = pick(names, hints.lead_names, path, name_of(path))
         signals, names = [signals[index] for index in chosen], [names[index] for index in chosen]
     rates = sorted({signal.samples / header.seconds for signal in signals})
     if len(rates) > 1:

@@ -21,13 +21,12 @@ from ecg_transformers.data.errors import (
     UnsupportedFormatError,
 )
 from ecg_transformers.data.readers.arrays import Hints, agreed_rate
-from ecg_transformers.data.readers.clinical.kinds import EMPTY
+from ecg_transformers.data.readers.clinical.kinds import CLINICAL_SUFFIXES, EMPTY
 from ecg_transformers.data.readers.clinical.record import Sheet, cut
 from ecg_transformers.data.readers.converted import patient_beside, with_wfdb_facts
 from ecg_transformers.data.readers.edf import read_edf_parts
 from ecg_transformers.data.readers.limits import DEFAULT_LIMITS, Limits
 from ecg_transformers.data.readers.recognition import (
-    CLINICAL_SUFFIXES,
     PARTIAL,
     TITLES,
     Reader,

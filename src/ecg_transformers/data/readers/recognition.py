@@ -58,7 +58,6 @@ _NAMES = {
 PARTIAL = frozenset({"dicom", "ishne", "bdf", "edf"})
 """Formats whose readers take `start` and `stop` themselves, in bounded memory."""
 
-CLINICAL_SUFFIXES = (".dcm", ".xml", ".scp", ".ecg", ".bdf", ".ann", ".dicom", ".aecg")
 _SAID_BY_SUFFIX = {
     ".dcm": "DICOM file",
     ".dicom": "DICOM file",

@@ -15,6 +15,8 @@ from pathlib import Path
 from ecg_transformers.data.readers.clinical.encoding import decoded
 from ecg_transformers.data.readers.limits import open_file
 
+CLINICAL_SUFFIXES = (".dcm", ".xml", ".scp", ".ecg", ".bdf", ".ann", ".dicom", ".aecg")
+FORMAT_SUFFIXES = (".hea", ".mat", ".npy", ".npz", ".csv", ".tsv", *CLINICAL_SUFFIXES, ".edf", ".dat", ".txt")
 HEAD_BYTES = 4096
 XML_HEAD_BYTES = 2**20
 """A long comment or DTD may stand before the root element; no file of ours needs more than this."""
@@ -69,6 +71,11 @@ _KARDIA_KEYS = re.compile(
 )
 _ANNOTATION_MAGIC = b"ANN  1.0"
 _VALUE_TYPES = (b"AE AS AT CS DA DS DT FD FL IS LO LT OB OD OF OL OW PN SH SL SQ SS ST TM UC UI UL UN UR US UT").split()
+
+
+def name_of(path: Path) -> str:
+    """The name of the record in a file: without a suffix of a format, which archives' `1.2.840.5` does not have."""
+    return path.stem if path.suffix.lower() in FORMAT_SUFFIXES else path.name
 
 
 def recognise(
