@@ -71,6 +71,22 @@ def test_files_that_an_archive_names_by_numbers_are_records_of_their_own(hospita
         np.testing.assert_array_equal(read_record(result.written).signal, read_record(tmp_path / name).signal)
 
 
+@pytest.mark.parametrize("gaps", ["nan", "split"])
+def test_files_of_one_name_in_several_folders_are_records_of_their_own(gaps, hospital, tmp_path):
+    """`PAT1/IM0001`, `PAT2/IM0001`: so archives write, and a second run overwrites nothing."""
+    files = [tmp_path / folder / "IM0001" for folder in ("a", "b", "c")] + [tmp_path / "a" / "IM0001.scp"]
+    for number, path in enumerate(files):
+        path.parent.mkdir(exist_ok=True)
+        counts = hospital.ecg_counts(100, seed=number)
+        path.write_bytes(hospital.scp(counts) if path.suffix else hospital.dicom(counts))
+    written = [result.written for result in convert_records(files, tmp_path / "out", gaps=gaps)]
+    assert [path.name for path in written] == ["IM0001.hea", "IM0001_2.hea", "IM0001_3.hea", "IM0001_4.hea"]
+    for path, made in zip(files, written):
+        np.testing.assert_array_equal(read_record(made).signal, read_record(path).signal)
+    again = list(convert_records(files, tmp_path / "out", gaps=gaps))
+    assert all("already" in result.problem for result in again)
+
+
 @pytest.mark.parametrize("to", SUFFIXES)
 def test_a_lead_that_is_called_as_the_patient_is_hidden_again(to, hospital, tmp_path):
     content = hospital.edf(hospital.ecg_counts(200, ["II", "V5", "V6"]), ("II", "V5", "V6"))

@@ -13,6 +13,7 @@ import csv
 import itertools
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -58,6 +59,8 @@ def convert_records(
 ) -> Iterator[Converted]:
     """Write several records into a folder, one by one; a file that cannot be read is told and ends nothing.
 
+    Files of one name (`A/IM0001`, `B/IM0001`) become `IM0001`, `IM0001_2` … in their order.
+
     Args:
         paths: files of any readable format.
         output_dir: a folder, made when absent. Nothing in it is overwritten.
@@ -73,14 +76,18 @@ def convert_records(
     check_choice("convert-record: gaps", gaps, GAPS)
     if gaps == "split" and not (hints.get("start") is hints.get("stop") is None):
         raise OptionError("gaps='split' writes all parts of a recording: leave start and stop out.")
+    names: Counter[str] = Counter()
     for path in paths:
         try:
             if gaps == "nan":
-                yield Converted(str(path), convert_record(path, output_dir, to, **hints), "")
+                recording = _survey(Path(path), partial(read_stored_parts, path, **hints), hints)
+                recording.record.record_id = _numbered(recording.record.record_id, names)
+                yield Converted(str(path), _written(recording, Path(path), Path(output_dir), to), "")
                 continue
+            own = ""
             for number, run in enumerate(read_stored_runs(path, **hints), 1):
-                if "start_seconds" in run.metadata:
-                    run.record_id = f"{run.record_id}_{number}"
+                own = own or _numbered(run.record_id, names)
+                run.record_id = f"{own}_{number}" if "start_seconds" in run.metadata else own
                 recording = _survey(Path(path), partial(iter, [run]), hints)
                 yield Converted(str(path), _written(recording, Path(path), Path(output_dir), to), "")
         except ECGDataError as error:
@@ -104,8 +111,20 @@ def convert_record(path: str | Path, output_dir: str | Path, to: str = "wfdb", *
     return _written(recording, Path(path), Path(output_dir), to)
 
 
+def _file_name(record_id: str) -> str:
+    """What WFDB allows in a name."""
+    return re.sub(r"[^A-Za-z0-9_\-]", "_", record_id) or "record"
+
+
+def _numbered(record_id: str, names: Counter[str]) -> str:
+    """The name of a record, with a number behind it where files before it had the same."""
+    name = _file_name(record_id)
+    names[name] += 1
+    return name if names[name] == 1 else f"{name}_{names[name]}"
+
+
 def _written(recording: _Recording, path: Path, folder: Path, to: str) -> Path:
-    name = re.sub(r"[^A-Za-z0-9_\-]", "_", recording.record.record_id) or "record"  # what WFDB allows in a name
+    name = _file_name(recording.record.record_id)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with temporary_folder(folder) as beside:
