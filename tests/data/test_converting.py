@@ -11,7 +11,15 @@ import pytest
 from ecg_transformers.data import converting
 from ecg_transformers.data.converting import convert_record, convert_records
 from ecg_transformers.data.errors import ECGDataError, LimitError, OptionError
-from ecg_transformers.data.readers import Limits, describe_record, patient_in_file, read_digital, read_record, reading
+from ecg_transformers.data.readers import (
+    Limits,
+    describe_record,
+    patient_in_file,
+    read_digital,
+    read_parts,
+    read_record,
+    reading,
+)
 from ecg_transformers.data.readers.reading import read_stored
 
 SUFFIXES = {"wfdb": ".hea", "npz": ".npz", "csv": ".csv"}
@@ -324,6 +332,20 @@ def test_what_read_record_would_refuse_is_not_written(to, hospital, tmp_path, mo
     assert list((tmp_path / "out").iterdir()) == []
     monkeypatch.undo()
     assert read_record(convert_record(tmp_path / "g.edf", tmp_path / "out", to, start=50, stop=100)).num_samples == 50
+
+
+@pytest.mark.parametrize("to", SUFFIXES)
+def test_parts_of_a_converted_recording_are_those_of_the_original(to, hospital, tmp_path):
+    counts = hospital.ecg_counts(400, ["II", "V5"])
+    (tmp_path / "s.edf").write_bytes(hospital.edf(counts, kind="EDF+D", onsets=[0, 1, 5, 9]))
+    before = list(read_parts(tmp_path / "s.edf"))
+    after = list(read_parts(convert_record(tmp_path / "s.edf", tmp_path / "out", to)))
+    for one, two in zip(before, after, strict=True):
+        np.testing.assert_allclose(two.to_record().signal, one.to_record().signal, rtol=0, atol=1e-5)
+        flags = two.metadata.pop("flags", [])
+        assert (two.metadata, two.patient_id) == (one.metadata, one.patient_id)
+        assert "gaps" not in flags
+    assert [part.metadata["start_seconds"] for part in after] == [0, 5, 9]
 
 
 def test_strips_a_day_apart_are_written_as_a_record_each(hospital, tmp_path):
