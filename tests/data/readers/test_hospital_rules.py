@@ -309,6 +309,8 @@ def test_entities_depth_and_encodings(hospital, read):
     for declared in bombs:
         with pytest.raises(HeaderError, match="of its own"):
             read(text.replace('SYSTEM "restecg.dtd"', f"[{declared}]"))
+    with pytest.raises(HeaderError, match=r"undefined entity: line"):
+        read(text.replace("Sinus rhythm", f"&{hospital.LAST};"))
     with pytest.raises(LimitError, match="200"):
         read(text.replace("<Diagnosis>", "<Diagnosis>" + "<a>" * 300 + "</a>" * 300))
     said = text.replace("Sinus rhythm", "Größe")
@@ -400,6 +402,7 @@ def test_philips_that_is_not_known_is_named(hospital, read):
         ('"Base64"', '"Hex"', "Hex"),
         ("numberofleads=", 'signaloffset="2048" numberofleads=', "signaloffset"),
         ('numberofleads="12"', 'numberofleads="16"', "16 leads"),
+        ("I II III aVR aVL aVF", "aVL I II aVF III aVR", "what is left of others"),
     ):
         with pytest.raises(UnsupportedFormatError, match=word):
             read(text.replace(old, new).encode("utf-16"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import warnings
 from itertools import islice
 from pathlib import Path
@@ -59,9 +60,10 @@ def read_xml(path: Path, kind: Kind, hints: Hints, limits: Limits) -> tuple[Elem
             "the XML declares or uses entities of its own (DTD); such a file is not read.", path=path
         ) from error
     except ParseError as error:
+        said = re.sub(r" &[^;]*;", "", str(error))  # the name of an entity is a text of the file
         if error.code in _ENDED:
-            raise TruncatedError(f"the XML ends in the middle ({error}).", path=path) from error
-        raise HeaderError(f"this is no well-formed XML ({error}).", path=path) from error
+            raise TruncatedError(f"the XML ends in the middle ({said}).", path=path) from error
+        raise HeaderError(f"this is no well-formed XML ({said}).", path=path) from error
     except (ValueError, RecursionError, UnicodeError, AssertionError) as error:
         if isinstance(error, (HeaderError, LimitError)):
             raise
