@@ -1360,6 +1360,7 @@ def test_edf_texts_ranges_and_rates_that_are_odd(hospital, read):
     anonymous = content.replace(patient, b"X F X X".ljust(80), 1)
     assert read(anonymous).patient_id is None
     assert read(anonymous).metadata["sex"] == "F"
+    assert read(content.replace(patient, b"X M X".ljust(80), 1)).patient_id is None
     comma = content.replace(b"-3276.8 ", b"-3276,8 ").replace(b"3276.7  ", b"3276,7  ")
     np.testing.assert_array_equal(read(comma).signal, read(content).signal)
     for old, new, error in (
@@ -1393,7 +1394,7 @@ def test_edf_data_records_that_overlap_are_refused(hospital, read):
 
 
 def test_ids_that_are_none_and_rates_that_contradict(hospital, read):
-    for nobody in ("", "---", "Unknown", "  ", "anonymous"):
+    for nobody in ("", "---", "Unknown", "  ", "N/A", "00000000", "XXXX", "anonymous"):
         text = (
             hospital.muse(hospital.ecg_counts(40, ["I"]), leads=("I",)).decode("latin-1").replace(hospital.ID, nobody)
         )

@@ -252,8 +252,8 @@ def identity_of(header: Identity) -> tuple[Patient, str]:
     """Patient and time. EDF+ has id, sex, birth date and name in one text; of another text all may be the id."""
     parts = header.patient.split()
     patient = Patient(id=header.patient, names=[header.patient])
-    if len(parts) >= 4 and parts[1] in ("M", "F", "X") and (parts[2] == "X" or _day_month_year(parts[2])):
-        names = [name for name in parts[3].split("_") if name and name != "X"]
+    if len(parts) >= 3 and parts[1] in ("M", "F", "X") and (parts[2] == "X" or _day_month_year(parts[2])):
+        names = [name for name in "_".join(parts[3:4]).split("_") if name and name != "X"]
         patient = Patient(parts[0], names, _day_month_year(parts[2]), sex=sex_of(parts[1]))
     if header.recording:
         patient.places = {"recording": header.recording}
