@@ -908,7 +908,7 @@ def test_dicom_without_a_waveform_and_companded_samples_are_named(hospital, read
     def companded(data):
         data.WaveformSequence[0].WaveformSampleInterpretation = "MB"
 
-    for change, word in ((image, r"modality CT\) holds no waveform"), (companded, r"G\.711")):
+    for change, word in ((image, "of modality CT without a waveform"), (companded, r"G\.711")):
         with pytest.raises(UnsupportedFormatError, match=word):
             read(dicom_with(hospital, change, counts, ["I"]))
 
