@@ -141,6 +141,12 @@ def test_dicom_groups_at_other_times_stand_in_their_time(hospital, read):
     assert record.num_samples == 700
     assert np.isnan(record.signal[200:500]).all()
     assert "leads_at_different_times" in record.metadata["flags"]
+    slow = read(
+        hospital.dicom(
+            counts, leads=["I", "II"], rate=250, label="RHYTHM 2", groups=[("RHYTHM 1", counts)], offsets=offsets
+        )
+    )
+    assert slow.num_samples == 450
 
 
 def test_a_lead_name_of_any_length_takes_no_time():
@@ -800,6 +806,8 @@ def test_dicom_padding_at_the_edge_of_the_stored_bits_is_no_value(kind, bits, pa
     counts = hospital.ecg_counts(100, ["I"])
     stored = counts + (2048 if kind == "US" else 0)
     stored[7], stored[9] = padding, padding
+    stored[20], stored[21] = (2, 4090) if kind == "US" else (-2040, 2040)  # so that the edges are not far away
+    counts[20:22] = stored[20:22] - (2048 if kind == "US" else 0)
 
     def change(data):
         data.WaveformSequence[0].ChannelDefinitionSequence[0].WaveformBitsStored = bits
