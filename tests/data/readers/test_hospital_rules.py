@@ -309,6 +309,15 @@ def test_aecg_patient_id_where_mindray_puts_it(hospital, read):
 # XML
 
 
+@pytest.mark.parametrize("kind", ["muse", "aecg", "philips"])
+def test_what_writers_put_around_the_xml_does_no_harm(kind, hospital, read):
+    content = getattr(hospital, kind)(hospital.ecg_counts(40, hospital.LEADS))
+    encoding = "utf-16" if kind == "philips" else "utf-8"
+    text, whole = content.decode(encoding), read(content).signal
+    for before, behind in (("\r\n \n", ""), ("", "\0" * 20), ("", "\n\x1a"), ("\ufeff\n", "\n\n")):
+        np.testing.assert_array_equal(read((before + text + behind).encode(encoding)).signal, whole)
+
+
 def test_entities_depth_and_encodings(hospital, read):
     text = hospital.muse(hospital.ecg_counts(40, hospital.LEADS[:8])).decode("latin-1")
     bombs = ('<!ENTITY a "b">', '<!ENTITY % a SYSTEM "file:///etc/hostname">%a;', '<!ATTLIST q x CDATA "AAAA">')

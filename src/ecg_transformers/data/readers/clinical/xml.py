@@ -23,6 +23,8 @@ from ecg_transformers.data.readers.limits import Limits, read_bytes
 MAX_XML_BYTES = 2**25
 MAX_DEPTH = 200
 MAX_NODES = 100_000
+_AROUND = "\ufeff \t\r\n\0\x1a"
+"""What some writers put before the declaration, or behind the end to fill a block."""
 _ENDED = (3, 5, 20)  # expat: no element found, unclosed token, unclosed CDATA section
 
 
@@ -53,7 +55,7 @@ def read_xml(path: Path, kind: Kind, hints: Hints, limits: Limits) -> tuple[Elem
 
     parser.parser.AttlistDeclHandler = refuse_attributes
     try:
-        parser.feed(text)
+        parser.feed(text.strip(_AROUND))
         root = parser.close()
     except DefusedXmlException as error:
         raise HeaderError(
