@@ -93,6 +93,8 @@ def test_files_of_one_name_in_several_folders_are_records_of_their_own(gaps, hos
         np.testing.assert_array_equal(read_record(made).signal, read_record(path).signal)
     again = list(convert_records(files, tmp_path / "out", gaps=gaps))
     assert all("already" in result.problem for result in again)
+    twice = list(convert_records([files[0], files[0]], tmp_path / "twice", gaps=gaps))
+    assert ["already" in result.problem for result in twice] == [False, True]
 
 
 @pytest.mark.parametrize("to", SUFFIXES)

@@ -13,7 +13,6 @@ import csv
 import itertools
 import re
 import zipfile
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -76,17 +75,17 @@ def convert_records(
     check_choice("convert-record: gaps", gaps, GAPS)
     if gaps == "split" and not (hints.get("start") is hints.get("stop") is None):
         raise OptionError("gaps='split' writes all parts of a recording: leave start and stop out.")
-    names: Counter[str] = Counter()
+    names: dict[str, dict[Path, int]] = {}
     for path in paths:
         try:
             if gaps == "nan":
                 recording = _survey(Path(path), partial(read_stored_parts, path, **hints), hints)
-                recording.record.record_id = _numbered(recording.record.record_id, names)
+                recording.record.record_id = _numbered(recording.record.record_id, Path(path), names)
                 yield Converted(str(path), _written(recording, Path(path), Path(output_dir), to), "")
                 continue
             own = ""
             for number, run in enumerate(read_stored_runs(path, **hints), 1):
-                own = own or _numbered(run.record_id, names)
+                own = own or _numbered(run.record_id, Path(path), names)
                 run.record_id = f"{own}_{number}" if "start_seconds" in run.metadata else own
                 recording = _survey(Path(path), partial(iter, [run]), hints)
                 yield Converted(str(path), _written(recording, Path(path), Path(output_dir), to), "")
@@ -116,11 +115,12 @@ def _file_name(record_id: str) -> str:
     return re.sub(r"[^A-Za-z0-9_\-]", "_", record_id) or "record"
 
 
-def _numbered(record_id: str, names: Counter[str]) -> str:
-    """The name of a record, with a number behind it where files before it had the same."""
+def _numbered(record_id: str, path: Path, names: dict[str, dict[Path, int]]) -> str:
+    """The name of a record, with a number behind it where other files before it had the same."""
     name = _file_name(record_id)
-    names[name] += 1
-    return name if names[name] == 1 else f"{name}_{names[name]}"
+    known = names.setdefault(name, {})
+    number = known.setdefault(path.resolve(), len(known) + 1)
+    return name if number == 1 else f"{name}_{number}"
 
 
 def _written(recording: _Recording, path: Path, folder: Path, to: str) -> Path:
