@@ -147,8 +147,9 @@ def test_images_and_the_directory_of_a_disc_are_left_alone_beside_its_ecgs(synta
     said = " ".join(FileIndex.scan(tmp_path).left_alone())
     assert "(DICOM file of modality OT without a waveform): IM0003" in said
     assert "(DICOM file without a waveform): DICOMDIR" in said
-    with pytest.raises(UnsupportedFormatError, match="modality OT without a waveform"):
-        read_record(tmp_path / "IM0003")
+    (tmp_path / "IM0003").rename(tmp_path / "i.dcm")
+    with pytest.raises(UnsupportedFormatError, match=r"modality OT without a waveform\.$"):
+        read_record(tmp_path / "i.dcm")
 
 
 def test_a_table_names_files_of_hospital_formats(files, tmp_path, own_cache):

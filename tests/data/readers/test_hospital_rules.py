@@ -834,6 +834,7 @@ def test_dicom_samples_of_every_width(kind, hospital, read):
     np.testing.assert_allclose(record.signal, counts * 0.005, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")
 @pytest.mark.parametrize(
     ("times", "acquired"),
     [
@@ -844,6 +845,7 @@ def test_dicom_samples_of_every_width(kind, hospital, read):
         ({"ContentDate": "20200102", "ContentTime": "0304", "StudyDate": "19990101"}, "2020-01-02T03:04:00"),
         ({"StudyDate": "20200102", "StudyTime": "03"}, "2020-01-02T03:00:00"),
         ({"StudyDate": "20200102"}, "2020-01-02"),
+        ({"StudyDate": "2020.01.02", "StudyTime": "03:04:05"}, "2020-01-02T03:04:05"),  # as old files have them
         ({}, None),
     ],
 )
