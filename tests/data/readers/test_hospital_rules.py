@@ -1069,6 +1069,7 @@ def test_philips_ids_empty_fields_and_statements(hospital, read):
     assert metadata["statements"] == ["AF (no P)", "QT ***"]
     assert (metadata["severity"], metadata["measurements"]) == ("abnormal", {"meanqtint": "410"})
     assert "age" not in metadata
+    assert "age" not in read(text.replace("<years>---</years>", "").encode("utf-16")).metadata
     assert read(text.replace("---</years>", "61</years>").encode("utf-16")).metadata["age"] == 61
 
 
