@@ -11,7 +11,15 @@ import pytest
 from ecg_transformers.data import converting
 from ecg_transformers.data.converting import convert_record, convert_records
 from ecg_transformers.data.errors import ECGDataError, LimitError, OptionError
-from ecg_transformers.data.readers import Limits, patient_in_file, read_digital, read_record, reading
+from ecg_transformers.data.readers import (
+    Limits,
+    describe_record,
+    patient_in_file,
+    read_digital,
+    read_parts,
+    read_record,
+    reading,
+)
 from ecg_transformers.data.readers.reading import read_stored
 
 SUFFIXES = {"wfdb": ".hea", "npz": ".npz", "csv": ".csv"}
@@ -52,6 +60,54 @@ def test_the_identity_is_left_out_unless_asked_for(hospital, tmp_path):
     assert [word for word in hospital.IDENTIFYING if word.encode() in hidden] == []
     assert hospital.LAST in (tmp_path / "kept" / "a.hea").read_text()
     assert json.loads((tmp_path / "kept" / "d.npz.json").read_text())["patient_id"] == hospital.ID
+
+
+def test_files_that_an_archive_names_by_numbers_are_records_of_their_own(hospital, tmp_path):
+    """`1.2.840.5` and `1.2.840.6` differ in what looks like a suffix."""
+    names = ["1.2.840.113619.5", "1.2.840.113619.6", "EKG.2024", "EKG.2025", "x.v2.dcm"]
+    for number, name in enumerate(names):
+        content = (
+            hospital.edf(hospital.ecg_counts(100))
+            if "EKG" in name
+            else hospital.dicom(hospital.ecg_counts(100, seed=number))
+        )
+        (tmp_path / name).write_bytes(content)
+    assert [read_record(tmp_path / name).record_id for name in names] == [*names[:4], "x.v2"]
+    results = list(convert_records([tmp_path / name for name in names], tmp_path / "out"))
+    assert [result.problem for result in results] == [""] * 5
+    for name, result in zip(names, results):
+        np.testing.assert_array_equal(read_record(result.written).signal, read_record(tmp_path / name).signal)
+
+
+@pytest.mark.parametrize("gaps", ["nan", "split"])
+def test_files_of_one_name_in_several_folders_are_records_of_their_own(gaps, hospital, tmp_path):
+    """`PAT1/IM0001`, `PAT2/IM0001`: so archives write, and a second run overwrites nothing."""
+    files = [tmp_path / folder / "IM0001" for folder in ("a", "b", "c")] + [tmp_path / "a" / "IM0001.scp"]
+    for number, path in enumerate(files):
+        path.parent.mkdir(exist_ok=True)
+        counts = hospital.ecg_counts(100, seed=number)
+        path.write_bytes(hospital.scp(counts) if path.suffix else hospital.dicom(counts))
+    written = [result.written for result in convert_records(files, tmp_path / "out", gaps=gaps)]
+    assert [path.name for path in written] == ["IM0001.hea", "IM0001_2.hea", "IM0001_3.hea", "IM0001_4.hea"]
+    for path, made in zip(files, written):
+        np.testing.assert_array_equal(read_record(made).signal, read_record(path).signal)
+    again = list(convert_records(files, tmp_path / "out", gaps=gaps))
+    assert all("already" in result.problem for result in again)
+    twice = list(convert_records([files[0], files[0]], tmp_path / "twice", gaps=gaps))
+    assert ["already" in result.problem for result in twice] == [False, True]
+
+
+@pytest.mark.parametrize("to", SUFFIXES)
+def test_a_lead_that_is_called_as_the_patient_is_hidden_again(to, hospital, tmp_path):
+    content = hospital.edf(hospital.ecg_counts(200, ["II", "V5", "V6"]), ("II", "V5", "V6"))
+    for name, other in (("V5", hospital.LAST), ("V6", hospital.FIRST)):
+        content = content.replace(f"ECG {name}".encode().ljust(16), other.encode().ljust(16), 1)
+    (tmp_path / "g.edf").write_bytes(content)
+    written = convert_record(tmp_path / "g.edf", tmp_path / "out", to, keep_identity=True)
+    assert read_record(written, keep_identity=True).lead_names == ["II", hospital.LAST, hospital.FIRST]
+    hidden = read_record(written)
+    assert hidden.lead_names == read_record(tmp_path / "g.edf").lead_names == ["II", "[hidden]", "[hidden] 2"]
+    assert "lead_names_numbered" in hidden.metadata["flags"]
 
 
 @pytest.mark.parametrize("keep", [False, True])
@@ -280,6 +336,20 @@ def test_what_read_record_would_refuse_is_not_written(to, hospital, tmp_path, mo
     assert read_record(convert_record(tmp_path / "g.edf", tmp_path / "out", to, start=50, stop=100)).num_samples == 50
 
 
+@pytest.mark.parametrize("to", SUFFIXES)
+def test_parts_of_a_converted_recording_are_those_of_the_original(to, hospital, tmp_path):
+    counts = hospital.ecg_counts(400, ["II", "V5"])
+    (tmp_path / "s.edf").write_bytes(hospital.edf(counts, kind="EDF+D", onsets=[0, 1, 5, 9]))
+    before = list(read_parts(tmp_path / "s.edf"))
+    after = list(read_parts(convert_record(tmp_path / "s.edf", tmp_path / "out", to)))
+    for one, two in zip(before, after, strict=True):
+        np.testing.assert_allclose(two.to_record().signal, one.to_record().signal, rtol=0, atol=1e-5)
+        flags = two.metadata.pop("flags", [])
+        assert (two.metadata, two.patient_id) == (one.metadata, one.patient_id)
+        assert "gaps" not in flags
+    assert [part.metadata["start_seconds"] for part in after] == [0, 5, 9]
+
+
 def test_strips_a_day_apart_are_written_as_a_record_each(hospital, tmp_path):
     counts = hospital.ecg_counts(400, ["II", "V5"])
     (tmp_path / "s.edf").write_bytes(hospital.edf(counts, kind="EDF+D", onsets=[0, 1, 86400, 86401]))
@@ -292,6 +362,26 @@ def test_strips_a_day_apart_are_written_as_a_record_each(hospital, tmp_path):
         ["13:45:01", "22/08/2019"],
         ["13:45:01", "23/08/2019"],
     ]
+
+
+@pytest.mark.parametrize("to", SUFFIXES)
+def test_a_recording_with_a_gap_behind_each_second_is_one_record_all_the_same(to, hospital, tmp_path, capsys):
+    """A header has no room for the places of so many gaps; the samples tell them."""
+    from ecg_transformers.cli.records import print_sheet
+
+    number = 17_000
+    counts, times = np.arange(number * 2).reshape(-1, 1) % 100 - 50, range(0, 2 * number, 2)
+    (tmp_path / "d.edf").write_bytes(hospital.edf(counts, ["II"], kind="EDF+D", onsets=times, rate=2, per_record=2))
+    before = read_record(tmp_path / "d.edf")
+    written = convert_record(tmp_path / "d.edf", tmp_path / "out", to)
+    after = read_record(written)
+    np.testing.assert_allclose(after.signal, before.signal, rtol=0, atol=2e-8)
+    listed = before.metadata["gaps"] if to != "wfdb" else None
+    assert (after.metadata.get("gaps"), "gaps_not_listed" in after.metadata["flags"]) == (listed, to == "wfdb")
+    print_sheet(describe_record(tmp_path / "d.edf"))
+    said = capsys.readouterr().out
+    assert "16,999 in all" in said
+    assert len(said) < 5000
 
 
 def test_a_description_out_of_proportion_is_refused_before_it_is_parsed(hospital, tmp_path):

@@ -173,3 +173,17 @@ def test_checking_loads_neither_torch_nor_transformers(tmp_path):
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=200)
     assert result.stdout.strip() == "True set()", result.stderr[-1000:]
+
+
+@pytest.mark.parametrize("flags", [[], ["gaps"]])
+def test_a_discontinuous_recording_is_to_be_read_in_its_parts(flags, tmp_path):
+    """Where its gaps are no value, `check` and the extractor say which way out there is; of other gaps there is none."""
+    signal, leads = with_gap(*record())
+    discontinuous = ecg.ECGRecord(signal, 250, leads, "r", metadata={"flags": flags})
+    with pytest.raises(ValueError, match="300 NaN samples") as caught:
+        ecg.ECGFeatureExtractor()(discontinuous)
+    assert ("--gaps split" in str(caught.value)) == bool(flags)
+    save(tmp_path / "r.npz", signal, leads)
+    facts = {"identity_hidden": True, "sampling_rate": 250, "lead_names": leads, "units": "mV", "flags": flags}
+    (tmp_path / "r.npz.json").write_text(json.dumps(facts))
+    assert ("--gaps split" in str(ecg.check(tmp_path / "r.npz"))) == bool(flags)

@@ -23,6 +23,8 @@ from ecg_transformers.cli.output import (
 )
 from ecg_transformers.words import key_value
 
+_MOST_SHOWN = 100
+
 
 def add_verbs(verbs: Verbs) -> None:
     _add_check(verbs)
@@ -115,9 +117,15 @@ def print_sheet(sheet: dict[str, Any]) -> None:
     print_table(sheet["leads"])
     for name, value in sheet["metadata"].items():
         if value not in (None, "", [], {}):
-            print(f"{name}: {'; '.join(map(str, value)) if isinstance(value, list) else value}")
+            print(f"{name}: {_in_short(value) if isinstance(value, list) else value}")
     if sheet["flags"]:
         print(f"what the reader noticed: {', '.join(sheet['flags'])}")
+
+
+def _in_short(values: list[Any]) -> str:
+    """The first values of a list, and how many there are: a recording may have a gap behind each second of a day."""
+    rest = f"; … ({len(values):,} in all)" if len(values) > _MOST_SHOWN else ""
+    return "; ".join(map(str, values[:_MOST_SHOWN])) + rest
 
 
 def _plot(options: argparse.Namespace) -> int:

@@ -59,6 +59,8 @@ def convert_records(
 ) -> Iterator[Converted]:
     """Write several records into a folder, one by one; a file that cannot be read is told and ends nothing.
 
+    Files of one name (`A/IM0001`, `B/IM0001`) become `IM0001`, `IM0001_2` … in their order.
+
     Args:
         paths: files of any readable format.
         output_dir: a folder, made when absent. Nothing in it is overwritten.
@@ -74,14 +76,18 @@ def convert_records(
     check_choice("convert-record: gaps", gaps, GAPS)
     if gaps == "split" and not (hints.get("start") is hints.get("stop") is None):
         raise OptionError("gaps='split' writes all parts of a recording: leave start and stop out.")
+    names: dict[str, dict[Path, int]] = {}
     for path in paths:
         try:
             if gaps == "nan":
-                yield Converted(str(path), convert_record(path, output_dir, to, **hints), "")
+                recording = _survey(Path(path), partial(read_stored_parts, path, **hints), hints)
+                recording.record.record_id = _numbered(recording.record.record_id, Path(path), names)
+                yield Converted(str(path), _written(recording, Path(path), Path(output_dir), to), "")
                 continue
+            own = ""
             for number, run in enumerate(read_stored_runs(path, **hints), 1):
-                if "start_seconds" in run.metadata:
-                    run.record_id = f"{run.record_id}_{number}"
+                own = own or _numbered(run.record_id, Path(path), names)
+                run.record_id = f"{own}_{number}" if "start_seconds" in run.metadata else own
                 recording = _survey(Path(path), partial(iter, [run]), hints)
                 yield Converted(str(path), _written(recording, Path(path), Path(output_dir), to), "")
         except ECGDataError as error:
@@ -105,8 +111,21 @@ def convert_record(path: str | Path, output_dir: str | Path, to: str = "wfdb", *
     return _written(recording, Path(path), Path(output_dir), to)
 
 
+def _file_name(record_id: str) -> str:
+    """What WFDB allows in a name."""
+    return re.sub(r"[^A-Za-z0-9_\-]", "_", record_id) or "record"
+
+
+def _numbered(record_id: str, path: Path, names: dict[str, dict[Path, int]]) -> str:
+    """The name of a record, with a number behind it where other files before it had the same."""
+    name = _file_name(record_id)
+    known = names.setdefault(name, {})
+    number = known.setdefault(path.resolve(), len(known) + 1)
+    return name if number == 1 else f"{name}_{number}"
+
+
 def _written(recording: _Recording, path: Path, folder: Path, to: str) -> Path:
-    name = re.sub(r"[^A-Za-z0-9_\-]", "_", recording.record.record_id) or "record"  # what WFDB allows in a name
+    name = _file_name(recording.record.record_id)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with temporary_folder(folder) as beside:
@@ -278,7 +297,7 @@ def _write_wfdb(recording: _Recording, folder: Path, name: str) -> Path:
     acquired = _acquired(record)
     each: dict[str, Any] = {"file_name": f"{name}.dat", "fmt": str(8 * width), "units": "mV"}
     each |= {"adc_res": 8 * width, "adc_zero": 0, "block_size": 0}
-    names, facts = wfdb_names(record.lead_names), recording.facts
+    names, facts = wfdb_names(record.lead_names), _for_a_header(recording.facts)
     if names != record.lead_names:
         facts["lead_names"] = record.lead_names
     head = wfdb.Record(
@@ -309,6 +328,17 @@ def _write_wfdb(recording: _Recording, folder: Path, name: str) -> Path:
         places = np.asarray(beats["beat_samples"])
         wfdb.wrann(name, "atr", places, symbol=symbols, aux_note=notes, fs=record.sampling_rate, write_dir=str(folder))
     return folder / f"{name}.hea"
+
+
+_MOST_GAPS = 2**14
+
+
+def _for_a_header(facts: dict[str, Any]) -> dict[str, Any]:
+    """Facts that fit a header: where there are so many gaps, the samples alone tell of them (a day may have 86,400)."""
+    if len(facts.get("gaps", ())) <= _MOST_GAPS:
+        return facts
+    others = {key: value for key, value in facts.items() if key != "gaps"}
+    return {**others, "flags": [*facts.get("flags", []), "gaps_not_listed"]}
 
 
 _WFDB_BEATS = {"N": "N", "V": "V", "S": "S", "P": "/", "B": "B", "X": "|", "U": "Q"}

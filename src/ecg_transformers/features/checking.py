@@ -23,6 +23,7 @@ from ecg_transformers.data.readers import read_record
 from ecg_transformers.data.record import ECGRecord
 from ecg_transformers.models.registry import get_method
 from ecg_transformers.signal import leads as lead_tools
+from ecg_transformers.signal import quality
 from ecg_transformers.signal.units import unit_suspicion
 from ecg_transformers.words import did_you_mean
 
@@ -278,7 +279,8 @@ def _check_record(record: ECGRecord, report: CheckReport, needs: Needs | None, f
     for count in np.unique(missing[partly]):  # a gap mostly goes through all leads: it is told once
         found = names[partly & (missing == count)]
         text = f"{'lead' if len(found) == 1 else 'leads'} {', '.join(found)} {'has' if len(found) == 1 else 'have'} no value"
-        text += f" at {count} of {len(signal)} samples: cut the record there, or mend it."
+        way_out = quality.BY_PARTS if "gaps" in record.metadata.get("flags", ()) else "cut the record there, or mend it"
+        text += f" at {count} of {len(signal)} samples: {way_out}."
         report.add("error", "gaps", text, **where, lead=str(found[0]) if len(found) == 1 else None)
     if np.isinf(signal).any():
         lead = record.lead_names[int(np.flatnonzero(np.isinf(signal).any(axis=0))[0])]

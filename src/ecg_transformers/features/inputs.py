@@ -199,7 +199,9 @@ def _read_record(record: Any, sampling_rate: Any, lead_names: Any, units: Any, w
     rate = _agree(record.sampling_rate, sampling_rate, where)
     names = _agree_leads(record.lead_names, lead_names, where)
     given = _given(record.signal, rate, names, _agree_units("mV", units, where), where)
-    if "z_scores" in (getattr(record, "metadata", None) or {}).get("flags", ()):
+    flags = (getattr(record, "metadata", None) or {}).get("flags", ())
+    given.state.discontinuous = "gaps" in flags
+    if "z_scores" in flags:
         given.state.report.suspicions.append("the samples are z-scores of each lead, no millivolts.")
     return given
 

@@ -2,6 +2,9 @@
 
 import numpy as np
 
+BY_PARTS = "convert-record --gaps split writes a record of each of its parts"
+"""What to do with a discontinuous recording (EDF+D) where missing samples are not taken."""
+
 
 def nan_gaps(lead: np.ndarray) -> list[tuple[int, int]]:
     """The gaps of a lead `(T,)`: (first NaN sample, number of NaN samples), in order."""

@@ -1,5 +1,6 @@
 """What all readers of hospital formats do alike: right numbers, identity hidden, content before suffix, parts."""
 
+import io
 import json
 import logging
 import shutil
@@ -124,6 +125,31 @@ def test_a_folder_of_mixed_formats_is_one_dataset(files, hospital, tmp_path, own
     everything = json.dumps(rows.remove_columns(["signal"]).to_list(), default=str) + str(report)
     assert [word for word in hospital.IDENTIFYING if word in everything] == []
     assert len(set(rows["patient_id"])) == 1
+
+
+@pytest.mark.parametrize("syntax", ["explicit", "implicit", "big"])
+def test_images_and_the_directory_of_a_disc_are_left_alone_beside_its_ecgs(syntax, hospital, tmp_path, own_cache):
+    """What holds a waveform is read, whatever its class says; what does not hold one is named and no broken record."""
+    pydicom = pytest.importorskip("pydicom")
+    data = pydicom.dcmread(io.BytesIO(hospital.dicom(hospital.ecg_counts(600), syntax=syntax)))
+    for name, modality, of_class in (
+        ("IM0001", "ECG", "1.2.840.10008.5.1.4.1.1.9.1.1"),
+        ("IM0002", "OT", "1.2.840.10008.5.1.4.1.1.7"),
+        ("IM0003", "OT", "1.2.840.10008.5.1.4.1.1.7"),
+        ("DICOMDIR", "", "1.2.840.10008.1.3.10"),
+    ):
+        data.SOPClassUID, data.file_meta.MediaStorageSOPClassUID, data.Modality = of_class, of_class, modality
+        if name == "IM0003":
+            del data.WaveformSequence
+        data.save_as(tmp_path / name, enforce_file_format=True)
+    rows = load_ecg_dataset("folder", str(tmp_path), split="train")
+    assert sorted(rows["record_id"]) == ["IM0001", "IM0002"]
+    said = " ".join(FileIndex.scan(tmp_path).left_alone())
+    assert "(DICOM file of modality OT without a waveform): IM0003" in said
+    assert "(DICOM file without a waveform): DICOMDIR" in said
+    (tmp_path / "IM0003").rename(tmp_path / "i.dcm")
+    with pytest.raises(UnsupportedFormatError, match=r"modality OT without a waveform\.$"):
+        read_record(tmp_path / "i.dcm")
 
 
 def test_a_table_names_files_of_hospital_formats(files, tmp_path, own_cache):

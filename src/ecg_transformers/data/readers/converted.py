@@ -17,7 +17,7 @@ from ecg_transformers.data.errors import AnnotationError, HeaderError, LimitErro
 from ecg_transformers.data.readers.arrays import Hints
 from ecg_transformers.data.readers.clinical.identity import Patient
 from ecg_transformers.data.readers.clinical.leads import distinct_names
-from ecg_transformers.data.readers.clinical.record import beats_within, bounded
+from ecg_transformers.data.readers.clinical.record import beats_within, bounded, names_without_identity
 from ecg_transformers.data.readers.csv_text import column_title
 from ecg_transformers.data.readers.limits import Limits, open_file, read_array
 from ecg_transformers.data.readers.units import units_per_millivolt
@@ -152,6 +152,8 @@ def with_facts(
         texts, shortened = bounded(texts)
         texts = {**plain, **dict(zip(texts, patient.hide_in(list(texts.values()))))}
         record.metadata.setdefault("flags", []).extend(["texts_shortened"] * shortened)
+        names = names_without_identity(record.lead_names, patient, keep_identity=False)
+        record.lead_names = distinct_names(names, record.metadata["flags"])
     flags = [*texts.pop("flags", []), *record.metadata.get("flags", [])]
     record.metadata = {**({"comments": list(comments)} if comments else {}), **texts}
     if flags:

@@ -22,6 +22,7 @@ from ecg_transformers.data.errors import ECGDataError, HeaderError, LimitError, 
 from ecg_transformers.data.millivolts import INVALID
 from ecg_transformers.data.readers.arrays import Hints, agreed_rate, pick
 from ecg_transformers.data.readers.clinical.identity import Patient, iso_date, iso_time, sex_of
+from ecg_transformers.data.readers.clinical.kinds import name_of
 from ecg_transformers.data.readers.clinical.leads import distinct_names
 from ecg_transformers.data.readers.clinical.record import Sheet, metadata_of, names_without_identity, window
 from ecg_transformers.data.readers.edf_format import (
@@ -31,6 +32,7 @@ from ecg_transformers.data.readers.edf_format import (
     hides_gaps,
     number,
     onsets,
+    placed,
     read_header,
     read_identity,
     read_records,
@@ -138,14 +140,7 @@ class _Reading:
         times = onsets(self.descriptor, self.header, self.path)
         if (times[-1] - times[0]) * self.rate > 2**53:
             raise LimitError("the data records lie too far apart in time.", path=self.path)
-        starts = np.rint((times - times[0]) * self.rate).astype(np.int64)
-        samples = self.signals[0].samples
-        close = np.diff(starts) < samples
-        if (np.diff(starts) < samples - 1).any():
-            raise HeaderError("the data records of the discontinuous file overlap in time.", path=self.path)
-        for record in np.flatnonzero(close) + 1:  # a time that was rounded: one sample is no overlap
-            starts[record] = starts[record - 1] + samples
-        return starts
+        return placed(times - times[0], self.header.seconds, self.signals[0].samples, self.path)
 
     def _with_gaps(self, start: int, stop: int) -> DigitalRecord:
         starts, samples = self._starts, self.signals[0].samples
@@ -193,7 +188,7 @@ class _Reading:
         if missing is not None:
             digital[missing] = np.iinfo(digital.dtype).min
         return DigitalRecord(
-            digital, self.gain, self.offset, rate, list(self.names), self.path.stem, patient_id,
+            digital, self.gain, self.offset, rate, list(self.names), name_of(self.path), patient_id,
             source=str(self.path), metadata=metadata,
         )  # fmt: skip
 
@@ -218,7 +213,7 @@ def choose_signals(
     labels = standard_lead_names([signal.label for signal in signals])
     names = distinct_names(names_without_identity(labels, patient, hints.keep_identity), flags)
     if hints.lead_names:
-        chosen = pick(names, hints.lead_names, path, path.stem)
+        chosen = pick(names, hints.lead_names, path, name_of(path))
         signals, names = [signals[index] for index in chosen], [names[index] for index in chosen]
     rates = sorted({signal.samples / header.seconds for signal in signals})
     if len(rates) > 1:
@@ -258,8 +253,8 @@ def identity_of(header: Identity) -> tuple[Patient, str]:
     """Patient and time. EDF+ has id, sex, birth date and name in one text; of another text all may be the id."""
     parts = header.patient.split()
     patient = Patient(id=header.patient, names=[header.patient])
-    if len(parts) >= 4 and parts[1] in ("M", "F", "X") and (parts[2] == "X" or _day_month_year(parts[2])):
-        names = [name for name in parts[3].split("_") if name and name != "X"]
+    if len(parts) >= 3 and parts[1] in ("M", "F", "X") and (parts[2] == "X" or _day_month_year(parts[2])):
+        names = [name for name in "_".join(parts[3:4]).split("_") if name and name != "X"]
         patient = Patient(parts[0], names, _day_month_year(parts[2]), sex=sex_of(parts[1]))
     if header.recording:
         patient.places = {"recording": header.recording}

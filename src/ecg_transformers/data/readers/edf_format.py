@@ -220,21 +220,50 @@ def onsets(descriptor: int, header: Header, path: Path) -> np.ndarray:
     return result
 
 
+def placed(times: np.ndarray, seconds: float, samples: int, path: Path) -> np.ndarray:
+    """The first sample of each data record of `seconds`, by its time behind the first one.
+
+    What follows so closely that its clock may merely drift, or its time be rounded, follows without a gap: samples that
+    are "no value" between all data records would be holes that the recording does not have.
+
+    Raises:
+        HeaderError: data records overlap.
+    """
+    exact = np.rint(times * samples / seconds).astype(np.int64)
+    steps = np.rint(np.diff(times) * samples / seconds).astype(np.int64)
+    allowed = max(1, round(_drift(seconds) * samples / seconds))
+    if (steps < samples - allowed).any():
+        raise HeaderError("the data records of the discontinuous file overlap in time.", path=path)
+    later, late = np.zeros(len(times), dtype=np.int64), 0
+    for record in (np.flatnonzero(steps > samples + allowed) + 1).tolist():
+        gap, own = int(steps[record - 1]) - samples, int(exact[record]) - record * samples - late
+        later[record] = own if 2 * own >= gap else gap  # no gap is lost to a clock that was slow before
+        late += int(later[record])
+    return np.arange(len(times)) * samples + np.cumsum(later)
+
+
+def _drift(seconds: float) -> float:
+    """Seconds by which the distance of two data records may differ from their length without a gap between them."""
+    return min(max(0.01 * seconds, 0.002), 0.02)
+
+
 def hides_gaps(descriptor: int, header: Header, path: Path) -> bool:
     """Whether a file that calls itself continuous (EDF+C, BDF+C) leaves time out between its data records.
 
-    Only then are the times of all records read; a clock that merely drifts, or times that cannot be, make no gaps.
+    Only then are the times of all records read; a clock that merely drifts, times that are rounded to whole seconds, or
+    times that cannot be, make no gaps.
     """
     if not header.kind.startswith(("EDF+C", "BDF+C")) or _times(header) is None or header.records < 2:
         return False
+    gap = min(0.5 * header.seconds, 0.999)
     first, last = (_onset(descriptor, header, record) for record in (0, header.records - 1))
-    if first is None or last is None or last - first < (header.records - 0.5) * header.seconds:
+    if first is None or last is None or last - first < (header.records - 1) * header.seconds + gap:
         return False
     try:
         steps = np.diff(onsets(descriptor, header, path))
     except HeaderError:
         return False
-    return bool(steps.max() >= 1.5 * header.seconds and steps.min() > 0.99 * header.seconds)
+    return bool(steps.max() >= header.seconds + gap and steps.min() >= header.seconds - _drift(header.seconds))
 
 
 def _times(header: Header) -> Signal | None:

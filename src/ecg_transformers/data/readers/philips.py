@@ -60,6 +60,11 @@ class _Layout:
     coding: str
     compressed: bool
 
+    @property
+    def restored(self) -> bool:
+        """Whether four of the leads are stored as what is left of them."""
+        return self.compressed and tuple(self.names[:6]) == LIMB_LEADS
+
 
 def read_philips(path: Path, hints: Hints, limits: Limits, sheet: Sheet) -> DigitalRecord | ECGRecord:
     """The parsed waveforms; limb leads stored as residuals are restored, the calibration pulse behind them is cut.
@@ -79,7 +84,7 @@ def read_philips(path: Path, hints: Hints, limits: Limits, sheet: Sheet) -> Digi
     text = text_of(root, "waveforms/parsedwaveforms")
     limits.check_growth(layout.length, len(layout.names), len(text), path=path)
     counts, missing = _counts(text, layout, hints, path, flags)
-    if layout.compressed and tuple(layout.names[:6]) == LIMB_LEADS:
+    if layout.restored:
         counts = restore_limb_leads(counts)
         flags.append("limb_leads_restored")
     counts, missing = _without_pulse(counts, missing, layout.resolution, path, flags)
@@ -118,7 +123,7 @@ def _layout(root: Element, hints: Hints, path: Path) -> _Layout:
     step = number_of(resolution, "the resolution (microvolts a count)", path)
     if step <= 0:
         raise HeaderError(f"the resolution is {step:g} microvolts a count.", path=path)
-    return _Layout(
+    layout = _Layout(
         names=_names(node, signal, hints, path),
         rate=rate,
         length=int(length),
@@ -126,6 +131,13 @@ def _layout(root: Element, hints: Hints, path: Path) -> _Layout:
         coding=(node.get("dataencoding") or "").strip(),
         compressed=_compressed(node, path),
     )
+    if layout.compressed and not layout.restored and set(layout.names) & set(LIMB_LEADS[2:]):
+        raise UnsupportedFormatError(
+            "the leads are compressed by XLI, but do not begin with I, II, III, aVR, aVL, aVF: which of them are stored as "
+            "what is left of others is not established.",
+            path=path,
+        )
+    return layout
 
 
 def _compressed(node: Element, path: Path) -> bool:

@@ -21,13 +21,12 @@ from ecg_transformers.data.errors import (
     UnsupportedFormatError,
 )
 from ecg_transformers.data.readers.arrays import Hints, agreed_rate
-from ecg_transformers.data.readers.clinical.kinds import EMPTY
+from ecg_transformers.data.readers.clinical.kinds import CLINICAL_SUFFIXES, EMPTY
 from ecg_transformers.data.readers.clinical.record import Sheet, cut
 from ecg_transformers.data.readers.converted import patient_beside, with_wfdb_facts
 from ecg_transformers.data.readers.edf import read_edf_parts
 from ecg_transformers.data.readers.limits import DEFAULT_LIMITS, Limits
 from ecg_transformers.data.readers.recognition import (
-    CLINICAL_SUFFIXES,
     PARTIAL,
     TITLES,
     Reader,
@@ -93,7 +92,8 @@ def read_digital(path: str | Path, *, limits: Limits | None = None, **hints: Any
 
 
 def read_parts(path: str | Path, *, limits: Limits | None = None, **hints: Any) -> Iterator[DigitalRecord]:
-    """The contiguous parts of a discontinuous recording (EDF+D, BDF+D) one by one; any other file is one part.
+    """The contiguous parts of a discontinuous recording (EDF+D, BDF+D, or one that was converted) one by one; any other
+    file is one part.
 
     `metadata["start_seconds"]` says when a part begins.
     """
@@ -108,8 +108,28 @@ def read_stored_runs(
     kind = format_of(path, hints.get("root"), follow_links=bool(hints.get("follow_links")))
     if kind in ("edf", "bdf"):
         yield from _edf_parts(path, kind, limits, hints)
+        return
+    record = read_stored(path, limits=limits, **hints)
+    if "gaps" in record.metadata.get("flags", ()):
+        yield from _between_gaps(record, Path(path))
     else:
-        yield read_stored(path, limits=limits, **hints)
+        yield record
+
+
+def _between_gaps(record: DigitalRecord | ECGRecord, path: Path) -> Iterator[DigitalRecord | ECGRecord]:
+    """What lies between the gaps of a discontinuous recording that was converted (`data.converting`)."""
+    if isinstance(record, DigitalRecord):
+        missing = (record.samples == np.iinfo(record.samples.dtype).min).all(axis=1)
+    else:
+        missing = np.isnan(record.signal).all(axis=1)
+    edges = np.flatnonzero(np.diff(np.concatenate([[True], missing, [True]]).astype(np.int8)))
+    others = {key: value for key, value in record.metadata.items() if key not in ("gaps", "flags")}
+    flags = [flag for flag in record.metadata["flags"] if flag not in ("gaps", "gaps_not_listed")]
+    for start, stop in edges.reshape(-1, 2).tolist():
+        part = cut(record, Hints(start=start, stop=stop), path)
+        part.metadata = {**others, **({"flags": flags} if flags else {})}
+        part.metadata["start_seconds"] = round(start / record.sampling_rate, 6)
+        yield part
 
 
 def read_stored_parts(

@@ -58,7 +58,6 @@ _NAMES = {
 PARTIAL = frozenset({"dicom", "ishne", "bdf", "edf"})
 """Formats whose readers take `start` and `stop` themselves, in bounded memory."""
 
-CLINICAL_SUFFIXES = (".dcm", ".xml", ".scp", ".ecg", ".bdf", ".ann", ".dicom", ".aecg")
 _SAID_BY_SUFFIX = {
     ".dcm": "DICOM file",
     ".dicom": "DICOM file",
@@ -138,7 +137,8 @@ def refuse(path: Path, kind: Kind | None) -> None:
     """
     said = _SAID_BY_SUFFIX.get(path.suffix.lower())
     if kind is not None and kind.key is None:
-        instead = f", not the {said} that its suffix says" if said and said != "XML file" else ""
+        is_other = said and said != "XML file" and not kind.title.startswith(said)
+        instead = f", not the {said} that its suffix says" if is_other else ""
         raise UnsupportedFormatError(f"this is an unreadable kind of file: {kind.title}{instead}.", path=path)
     if said is None or kind is not None:
         return

@@ -58,6 +58,7 @@ class RecordState:
     units: str | Sequence[str]
     sampling_rate: float
     report: RecordReport
+    discontinuous: bool = False
 
     def lead(self, column: int) -> str:
         return self.lead_names[column] if self.lead_names else str(column)

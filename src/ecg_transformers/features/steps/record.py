@@ -136,8 +136,9 @@ class CheckSignal(RecordStep):
                     allowed = (
                         f"longer than max_gap={self.max_gap:g} s" if limit else 'nan="interpolate" fills short gaps'
                     )
+                    parts = f"; {quality.BY_PARTS}" if state.discontinuous else ""
                     raise ValueError(
-                        f"lead {state.lead(int(column))} has {size} NaN samples from sample {start} on: {allowed}."
+                        f"lead {state.lead(int(column))} has {size} NaN samples from sample {start} on: {allowed}{parts}."
                     )
         repaired, filled = quality.interpolate_gaps(signal, limit)
         state.report.interpolated_samples = {state.lead(i): count for i, count in enumerate(filled) if count}

@@ -532,6 +532,36 @@ def test_a_record_is_the_same_however_its_path_is_spelt(tmp_path, monkeypatch):
             read_record(spelling)
 
 
+@pytest.mark.parametrize(("per_frame", "skew"), [(1, 0), (2, 0), (1, 7), (4, 3)])
+def test_a_part_of_a_flac_file_is_the_whole_cut(per_frame, skew, tmp_path):
+    soundfile = pytest.importorskip("soundfile")
+    values = np.random.default_rng(0).integers(-500, 500, (20_000, 2)).astype("<i2")
+    soundfile.write(tmp_path / "r.flac", values, 250, format="FLAC", subtype="PCM_16")
+    (tmp_path / "r.flac").rename(tmp_path / "r.dat")
+    sums = (values.sum(axis=0, dtype=int) % 65536).tolist()
+    lines = [f"r.dat 516x{per_frame}:{skew * k} 200 16 0 0 {sums[k]} 0 {lead}\n" for k, lead in enumerate(("II", "V5"))]
+    (tmp_path / "r.hea").write_text(f"r 2 {250 / per_frame:g} {20_000 // per_frame}\n{''.join(lines)}")
+    whole = read_record(tmp_path / "r.hea")
+    for start, stop in ((0, 10), (5, 19_999), (101, 333), (19_990, None)):
+        part = read_record(tmp_path / "r.hea", start=start, stop=stop, lead_names=["V5"])
+        np.testing.assert_array_equal(part.signal, whole.signal[start:stop, 1:])
+        assert part.metadata["flags"] == ["checksum_not_compared"]
+
+
+def test_a_flat_day_in_flac_is_read_in_parts(tmp_path):
+    """Packed to a few kilobytes it is out of all proportion as a whole, and the sentence says what to do."""
+    soundfile = pytest.importorskip("soundfile")
+    length = 2**24
+    with soundfile.SoundFile(tmp_path / "z.flac", "w", 250, 1, "PCM_16", format="FLAC") as stream:
+        for _ in range(16):
+            stream.write(np.zeros(length // 16, "<i2"))
+    (tmp_path / "z.flac").rename(tmp_path / "z.dat")
+    (tmp_path / "z.hea").write_text(f"z 1 250 {length}\nz.dat 516 200 16 0 0 0 0 II\n")
+    with pytest.raises(LimitError, match="start=… and stop=… read a part"):
+        read_record(tmp_path / "z.hea")
+    assert not read_record(tmp_path / "z.hea", start=length // 2, stop=length // 2 + 500).signal.any()
+
+
 def test_a_flac_file_that_ends_early_gives_its_whole_blocks(tmp_path):
     soundfile = pytest.importorskip("soundfile")
     values = np.random.default_rng(0).integers(-500, 500, 20_000).astype("<i2")
@@ -549,3 +579,5 @@ def test_a_flac_file_that_ends_early_gives_its_whole_blocks(tmp_path):
     for allowed in (False, True):  # nothing is left: no way out is named
         with pytest.raises(TruncatedError, match=r"holds 0\."):
             read_record(tmp_path / "r.hea", allow_truncated=allowed)
+    with pytest.raises(TruncatedError, match=r"10 frames from 12000 on .* holds 0\."):
+        read_record(tmp_path / "r.hea", start=12_000, stop=12_010)

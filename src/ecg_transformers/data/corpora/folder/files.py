@@ -20,8 +20,14 @@ from ecg_transformers.data.errors import (
     TableError,
     UnsafePathError,
 )
-from ecg_transformers.data.readers.clinical.kinds import EMPTY, ISHNE_ANNOTATIONS
-from ecg_transformers.data.readers.recognition import CLINICAL_SUFFIXES, clinical_kind
+from ecg_transformers.data.readers.clinical.kinds import (
+    CLINICAL_SUFFIXES,
+    EMPTY,
+    FORMAT_SUFFIXES,
+    ISHNE_ANNOTATIONS,
+    name_of,
+)
+from ecg_transformers.data.readers.recognition import clinical_kind
 from ecg_transformers.data.readers.wfdb.header import read_header
 from ecg_transformers.data.tables import first_bytes
 
@@ -30,7 +36,6 @@ logger = logging.getLogger(__name__)
 # In the order of preference when files share a name: a header describes the others.
 _SUFFIXES = (".hea", ".mat", ".npy", ".npz")
 _TEXT_SUFFIXES = (".csv", ".tsv")
-_ENDINGS = (*_SUFFIXES, *_TEXT_SUFFIXES, *CLINICAL_SUFFIXES, ".edf", ".dat", ".txt")
 _DOCUMENTS = (".md", ".json", ".yaml", ".yml", ".html", ".py", ".log", ".rst", ".toml", ".png", ".svg")
 _HEAD_BYTES = 512
 _NO_HEADER = re.compile(rb"(?:\xef\xbb\xbf)?\s*<|0 {7}|[^\0]*\0")
@@ -167,7 +172,7 @@ class FileIndex:
         exact = self.folder / given
         if exact in self.names:
             return exact
-        if given.suffix.lower() in _ENDINGS:
+        if given.suffix.lower() in FORMAT_SUFFIXES:
             key = record_name(given)
             if given.suffix.lower() != ".dat" and exact.is_file():
                 return exact
@@ -275,7 +280,7 @@ def segment_keys(found: dict[str, dict[str, Path]], masters: list[Path], folder:
 
 def record_name(relative: Path) -> str:
     """The name of a record: its path without a suffix of a format (`1.2.840.5` keeps its last number)."""
-    return (relative.with_suffix("") if relative.suffix.lower() in _ENDINGS else relative).as_posix()
+    return relative.with_name(name_of(relative)).as_posix()
 
 
 def is_clinical_record(path: Path, folder: Path, foreign: dict[str, list[str]]) -> bool:

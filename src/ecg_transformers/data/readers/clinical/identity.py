@@ -29,6 +29,10 @@ _LETTERS = str.maketrans(
     "0123456789abcdef", "bcdfghjklmnpqrst"
 )  # no digits: a stand-in never looks like an id or a date
 
+_NO_ID = NO_IDENTITY | {"anon", "anonymised", "n/a", "na", "null", "no id", "removed"}
+_SAYS_NOTHING = re.compile(r"[\sXx0?*.\-_]*")
+"""Ids such as `000000` and `XXXX`: all who have one would be the same patient."""
+
 
 @dataclass
 class Patient:
@@ -54,10 +58,14 @@ class Patient:
 
     def patient_id(self, keep: bool) -> str | None:
         """The id as asked for: the file's own, or its stand-in; None where there is none."""
+        own = self._own_id
+        return None if not own else own if keep else stand_in(own)
+
+    @property
+    def _own_id(self) -> str:
+        """The id, "" for one that only says that there is none."""
         own = clean(self.id)
-        if own.lower() in NO_IDENTITY:
-            return None
-        return own if keep else stand_in(own)
+        return "" if own.lower() in _NO_ID or _SAYS_NOTHING.fullmatch(own) else own
 
     def metadata(self, keep: bool, acquired: str = "") -> dict[str, Any]:
         """Age, sex, and the identity where it is asked for; the age follows from the birth date where it is missing."""
@@ -83,7 +91,7 @@ class Patient:
         hiding = Hiding(
             names=[clean(" ".join(self.names))],
             others=[text for text in others if not _has_digits(text)],
-            codes=[clean(self.id), *filter(_has_digits, others)],
+            codes=[self._own_id, *filter(_has_digits, others)],
             places=[clean(text) for text in self.places.values()],
             dates=[self.birth_date],
             may_be_cut=may_be_cut,

@@ -6,6 +6,7 @@ of kinds that are known but not read are named too: a file that nobody names van
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 import struct
@@ -15,6 +16,8 @@ from pathlib import Path
 from ecg_transformers.data.readers.clinical.encoding import decoded
 from ecg_transformers.data.readers.limits import open_file
 
+CLINICAL_SUFFIXES = (".dcm", ".xml", ".scp", ".ecg", ".bdf", ".ann", ".dicom", ".aecg")
+FORMAT_SUFFIXES = (".hea", ".mat", ".npy", ".npz", ".csv", ".tsv", *CLINICAL_SUFFIXES, ".edf", ".dat", ".txt")
 HEAD_BYTES = 4096
 XML_HEAD_BYTES = 2**20
 """A long comment or DTD may stand before the root element; no file of ours needs more than this."""
@@ -68,7 +71,18 @@ _KARDIA_KEYS = re.compile(
     rb'"(recordedAt|algorithmDetermination|amplitudeResolution|mainsFrequency|data12L|leadI|heartRate|deviceInfo)"\s*:'
 )
 _ANNOTATION_MAGIC = b"ANN  1.0"
+_CLASS = re.compile(rb"1\.2\.840\.10008\.(?:1\.3\.10|5\.1\.4\.1\.1\.\d[\d.]*)")
+_WAVEFORM_CLASS, _DEFLATED = b"1.2.840.10008.5.1.4.1.1.9.", b"1.2.840.10008.1.2.1.99"
+_WAVEFORM_SEQUENCE = (b"\x00\x54\x00\x01", b"\x54\x00\x01\x00")
+_MODALITY = re.compile(
+    rb"(?:\x08\0\x60\0|\0\x08\0\x60)(?:CS)?(?:[\x02-\x04]\0|\0[\x02-\x04])(?:\0\0)?([A-Z]{2,4})(?![A-Z])"
+)
 _VALUE_TYPES = (b"AE AS AT CS DA DS DT FD FL IS LO LT OB OD OF OL OW PN SH SL SQ SS ST TM UC UI UL UN UR US UT").split()
+
+
+def name_of(path: Path) -> str:
+    """The name of the record in a file: without a suffix of a format, which archives' `1.2.840.5` does not have."""
+    return path.stem if path.suffix.lower() in FORMAT_SUFFIXES else path.name
 
 
 def recognise(
@@ -85,9 +99,28 @@ def recognise(
         if len(head) == HEAD_BYTES and looks_like_xml(head) and root_element(head) == "":
             while len(head) < XML_HEAD_BYTES and (more := os.read(descriptor, XML_HEAD_BYTES - len(head))):
                 head += more
+        kind = kind_of(head, size, Path(path).suffix.lower())
+        return _without_waveform(descriptor, head) or kind if kind is DICOM else kind
     finally:
         os.close(descriptor)
-    return kind_of(head, size, Path(path).suffix.lower())
+
+
+def _without_waveform(descriptor: int, head: bytes) -> Kind | None:
+    """The kind of a DICOM file that is of another class and holds no waveform: images, reports and the directory lie
+    beside the ECGs on the discs and in the exports of archives. The class alone decides nothing.
+    """
+    stated = _CLASS.search(head)
+    if stated is None or stated.group().startswith(_WAVEFORM_CLASS) or _DEFLATED in head:
+        return None
+    try:
+        with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as content:
+            if any(content.find(tag) >= 0 for tag in _WAVEFORM_SEQUENCE):
+                return None
+    except (OSError, ValueError):
+        return None
+    modality = _MODALITY.search(head)
+    of = f" of modality {modality.group(1).decode('ascii')}" if modality else ""
+    return Kind(None, f"DICOM file{of} without a waveform")
 
 
 def kind_of(head: bytes, size: int, suffix: str = "") -> Kind | None:

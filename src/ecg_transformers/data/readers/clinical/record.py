@@ -12,6 +12,7 @@ import numpy as np
 from ecg_transformers.data.errors import HeaderError, OptionError, SignalError
 from ecg_transformers.data.readers.arrays import Hints, agreed_rate, pick
 from ecg_transformers.data.readers.clinical.identity import Patient
+from ecg_transformers.data.readers.clinical.kinds import name_of
 from ecg_transformers.data.readers.clinical.leads import distinct_names
 from ecg_transformers.data.readers.limits import Limits
 from ecg_transformers.data.record import DigitalRecord, ECGRecord
@@ -74,14 +75,14 @@ def make_record(path: Path, hints: Hints, limits: Limits, samples: Samples, shee
         sheet.flags.append("inverted_gain")
     names = names_without_identity(samples.names, sheet.patient, hints.keep_identity)
     names = distinct_names(names, sheet.flags)
-    chosen = pick(names, hints.lead_names, path, path.stem) if hints.lead_names else None
+    chosen = pick(names, hints.lead_names, path, name_of(path)) if hints.lead_names else None
     if chosen is not None:
         samples = _some_leads(samples, chosen)
         names = [names[index] for index in chosen]
     common: dict[str, Any] = {
         "sampling_rate": agreed_rate(hints, samples.rate, path) or samples.rate,
         "lead_names": names,
-        "record_id": path.stem,
+        "record_id": name_of(path),
         "patient_id": sheet.patient.patient_id(hints.keep_identity),
         "source": str(path),
         "annotations": sheet.annotations,

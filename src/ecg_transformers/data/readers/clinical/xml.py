@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import warnings
 from itertools import islice
 from pathlib import Path
@@ -22,6 +23,8 @@ from ecg_transformers.data.readers.limits import Limits, read_bytes
 MAX_XML_BYTES = 2**25
 MAX_DEPTH = 200
 MAX_NODES = 100_000
+_AROUND = "\ufeff \t\r\n\0\x1a"
+"""What some writers put before the declaration, or behind the end to fill a block."""
 _ENDED = (3, 5, 20)  # expat: no element found, unclosed token, unclosed CDATA section
 
 
@@ -52,16 +55,17 @@ def read_xml(path: Path, kind: Kind, hints: Hints, limits: Limits) -> tuple[Elem
 
     parser.parser.AttlistDeclHandler = refuse_attributes
     try:
-        parser.feed(text)
+        parser.feed(text.strip(_AROUND))
         root = parser.close()
     except DefusedXmlException as error:
         raise HeaderError(
             "the XML declares or uses entities of its own (DTD); such a file is not read.", path=path
         ) from error
     except ParseError as error:
+        said = re.sub(r" &[^;]*;", "", str(error))  # the name of an entity is a text of the file
         if error.code in _ENDED:
-            raise TruncatedError(f"the XML ends in the middle ({error}).", path=path) from error
-        raise HeaderError(f"this is no well-formed XML ({error}).", path=path) from error
+            raise TruncatedError(f"the XML ends in the middle ({said}).", path=path) from error
+        raise HeaderError(f"this is no well-formed XML ({said}).", path=path) from error
     except (ValueError, RecursionError, UnicodeError, AssertionError) as error:
         if isinstance(error, (HeaderError, LimitError)):
             raise

@@ -77,8 +77,8 @@ def _signed(values: np.ndarray, bits: int) -> np.ndarray:
 _FLAC_STEP = 64
 
 
-def decode_flac(path: Path, fmt: str, num_channels: int, stop: int, *, may_be_cut: bool) -> np.ndarray:
-    """The first `stop` values of each channel of a FLAC file, int64 `(T, channels)`.
+def decode_flac(path: Path, fmt: str, num_channels: int, start: int, count: int, *, may_be_cut: bool) -> np.ndarray:
+    """`count` values of each channel of a FLAC file from the value `start` on, int64 `(T, channels)`.
 
     With `may_be_cut` a file that ends early gives fewer, those of its whole blocks.
 
@@ -92,11 +92,12 @@ def decode_flac(path: Path, fmt: str, num_channels: int, stop: int, *, may_be_cu
             if stream.format != "FLAC" or stream.channels != num_channels:
                 raise ValueError(f"a {stream.format} file of {stream.channels} channels instead of {num_channels}")
             try:
-                values = stream.read(stop, dtype="int32", always_2d=True)
+                stream.seek(min(start, stream.frames))
+                values = stream.read(count, dtype="int32", always_2d=True)
             except RuntimeError:
                 if not may_be_cut:
                     raise
-                values = _whole_blocks(path, stop)
+                values = _whole_blocks(path, start + count)[start:]
     except RuntimeError as error:  # what the library raises for damaged files
         raise ValueError(str(error)) from error
     return values.astype(np.int64) >> 32 - FLAC_BITS[fmt]

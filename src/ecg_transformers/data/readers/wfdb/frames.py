@@ -23,8 +23,9 @@ from ecg_transformers.data.errors import (
     UnsupportedFormatError,
     brief,
 )
-from ecg_transformers.data.readers.arrays import pick
-from ecg_transformers.data.readers.limits import Limits
+from ecg_transformers.data.readers.arrays import Hints, pick
+from ecg_transformers.data.readers.clinical.record import cut, window
+from ecg_transformers.data.readers.limits import IN_PARTS, Limits
 from ecg_transformers.data.readers.wfdb.formats import (
     FLAC_BITS,
     INVALID_VALUE,
@@ -48,7 +49,8 @@ from ecg_transformers.data.record import DigitalRecord, ECGRecord
 def read_frames(
     header: Header, path: Path, folder: Path, request: Request, limits: Limits, flags: list[str]
 ) -> DigitalRecord | ECGRecord:
-    """The record as int16 where its samples fit, else as int32 (or float32 millivolt, should that be too narrow).
+    """The record, or the part that is asked for, as int16 where its samples fit, else as int32 (or float32 millivolt,
+    should that be too narrow).
 
     Raises:
         SignalError: the leads have several rates, and none were chosen.
@@ -58,7 +60,9 @@ def read_frames(
     if request.lead_names is not None:
         chosen = pick(names, request.lead_names, path, header.record_name)
     rate = _one_rate(header, chosen, names, path)
-    columns = _columns(header, chosen, path, folder, request, limits, flags)
+    header, first, part = _asked(header, chosen, request, path)
+    limits.check_shape(header.num_samples or 0, len(names), path=path, record=header.record_name, way_out=IN_PARTS)
+    columns = _columns(header, first, chosen, path, folder, request, limits, flags)
     gain, offset = scale_of(chosen, header.signals, request.units, path, header.record_name, request.strict, flags)
     samples = np.column_stack([columns[index] for index in chosen])
     invalid = np.column_stack([columns[i] == INVALID_VALUE.get(header.signals[i].fmt, _NEVER) for i in chosen])
@@ -77,10 +81,27 @@ def read_frames(
     for dtype in (np.int16, np.int32):
         lowest = np.iinfo(dtype).min
         if low > lowest and high <= np.iinfo(dtype).max:
-            return DigitalRecord(np.where(invalid, lowest, samples).astype(dtype), gain, offset, **common)
+            digital = DigitalRecord(np.where(invalid, lowest, samples).astype(dtype), gain, offset, **common)
+            return digital if part is None else cut(digital, part, path)
     signal = (samples.astype(np.float64) - offset) / gain
     signal[invalid] = np.nan
-    return ECGRecord(signal.astype(np.float32), **common)
+    record = ECGRecord(signal.astype(np.float32), **common)
+    return record if part is None else cut(record, part, path)
+
+
+def _asked(header: Header, chosen: list[int], request: Request, path: Path) -> tuple[Header, int | None, Hints | None]:
+    """The header of the frames to read, the first of them (None for all), and what is to be cut out of those.
+
+    Only FLAC files are read in part: a long one may be small, and as a whole out of all proportion to its file.
+    """
+    part, formats = request.part, {header.signals[index].fmt for index in chosen}
+    if part is None or not header.num_samples or request.allow_truncated or not formats <= set(FLAC_BITS):
+        return header, None, part
+    count = header.signals[chosen[0]].samples_per_frame
+    start, stop = window(part, header.num_samples * count, path)
+    first, end = start // count, -(-stop // count)
+    rest = Hints(start=start - first * count, stop=stop - first * count)
+    return header._replace(num_samples=end - first), first, rest
 
 
 _NEVER = np.iinfo(np.int64).min
@@ -106,6 +127,7 @@ def _one_rate(header: Header, chosen: list[int], names: list[str], path: Path) -
 
 def _columns(
     header: Header,
+    first: int | None,
     chosen: list[int],
     path: Path,
     folder: Path,
@@ -113,18 +135,21 @@ def _columns(
     limits: Limits,
     flags: list[str],
 ) -> dict[int, np.ndarray]:
-    """The samples as stored, int64, of every signal that shares a file with a chosen one; checksums verified.
+    """The samples as stored, int64, of every signal that shares a file with a chosen one; checksums verified, where all
+    of the record is read.
 
     Files of other signals need not be there: the twelve leads of PTB are read without its Frank leads.
     """
     columns: dict[int, np.ndarray] = {}
     for places in _groups_by_file(header, chosen, path):
         group = [header.signals[index] for index in places]
-        columns |= zip(places, _read_group(group, header, path, folder, request, limits, flags))
+        columns |= zip(places, _read_group(group, first, header, path, folder, request, limits, flags))
     frames = min(len(column) // header.signals[index].samples_per_frame for index, column in columns.items())
     for index, column in columns.items():  # files of several lengths, where one is cut or the header promises none
         columns[index] = column[: frames * header.signals[index].samples_per_frame]
-    if request.checksum != "ignore" and not {"truncated", "length_inferred"} & set(flags):
+    if first is not None:
+        flags += ["checksum_not_compared"] if any(header.signals[index].checksum for index in columns) else []
+    elif request.checksum != "ignore" and not {"truncated", "length_inferred"} & set(flags):
         straight = [index for index in columns if not header.signals[index].skew]
         sums = np.array([columns[index].sum() for index in straight], dtype=np.int64)
         signals = tuple(header.signals[index] for index in straight)
@@ -159,6 +184,7 @@ def _groups_by_file(header: Header, chosen: list[int], path: Path) -> Iterator[l
 
 def _read_group(
     group: list[Signal],
+    first: int | None,
     header: Header,
     path: Path,
     folder: Path,
@@ -172,15 +198,15 @@ def _read_group(
     frames = header.num_samples or 0
     limits.check_shape(frames * max(counts), len(header.signals), path=path, record=header.record_name)
     if group[0].fmt in FLAC_BITS:
-        stored = _flac_frames(group, frames + longest_skew, header, path, folder, request, limits)
+        stored = _flac_frames(group, first, frames + longest_skew, header, path, folder, request, limits)
     else:
         stored = _plain_frames(group, frames + longest_skew, header, path, folder, request, limits, flags)
     found = len(stored)
     if frames > found:
         if not request.allow_truncated or not found:
+            which = f"the header promises {frames} frames" if first is None else f"{frames} frames from {first} on"
             raise TruncatedError(
-                f"the header promises {frames} frames of {len(group)} signals, the file {group[0].file_name!r} holds "
-                f"{found}{rest_is_read(found)}",
+                f"{which} of {len(group)} signals, the file {group[0].file_name!r} holds {found}{rest_is_read(found)}",
                 path=path,
                 record=header.record_name,
             )
@@ -253,9 +279,16 @@ def _read(descriptor: int, start: int, size: int) -> bytes:
 
 
 def _flac_frames(
-    group: list[Signal], wanted: int, header: Header, path: Path, folder: Path, request: Request, limits: Limits
+    group: list[Signal],
+    first: int | None,
+    wanted: int,
+    header: Header,
+    path: Path,
+    folder: Path,
+    request: Request,
+    limits: Limits,
 ) -> np.ndarray:
-    """Values of a FLAC file, `(frames, values a frame)`: each channel holds one signal."""
+    """Values of a FLAC file, `(frames, values a frame)`: each channel holds one signal; from a frame on, or all."""
     counts = {signal.samples_per_frame for signal in group}
     if len(counts) > 1:
         raise UnsupportedFormatError("the signals of a FLAC file have different numbers of samples a frame.", path=path)
@@ -264,15 +297,18 @@ def _flac_frames(
     os.close(open_signal_file(path, group[0].file_name, folder, header.record_name, request.follow_links)[0])
     size = file.stat().st_size
     stop = wanted * count if header.num_samples else min(limits.max_samples, limits.room(size) // len(group)) + 1
-    limits.check_growth(stop if header.num_samples else 0, len(group), size, path=path, record=header.record_name)
+    told: dict[str, Any] = {"path": path, "record": header.record_name, "way_out": IN_PARTS}
+    limits.check_growth(stop if header.num_samples else 0, len(group), size, **told)
     try:
-        values = decode_flac(file, group[0].fmt, len(group), stop, may_be_cut=bool(header.num_samples))
+        values = decode_flac(
+            file, group[0].fmt, len(group), (first or 0) * count, stop, may_be_cut=bool(header.num_samples)
+        )
     except ValueError as error:
         raise UnsupportedFormatError(
             f"this is no readable FLAC file ({brief(error)}).", path=file, record=header.record_name
         ) from error
     limits.check_shape(len(values), len(group), path=path, record=header.record_name)
-    limits.check_growth(len(values), len(group), size, path=path, record=header.record_name)
+    limits.check_growth(len(values), len(group), size, **told)
     frames = len(values) // count
     return (
         values[: frames * count]

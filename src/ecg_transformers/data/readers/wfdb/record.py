@@ -17,7 +17,7 @@ import numpy as np
 
 from ecg_transformers.data.errors import HeaderError, LimitError, SignalError, TruncatedError, UnsafePathError, brief
 from ecg_transformers.data.readers.arrays import Hints, pick
-from ecg_transformers.data.readers.clinical.record import cut, window
+from ecg_transformers.data.readers.clinical.record import window
 from ecg_transformers.data.readers.limits import DEFAULT_LIMITS, Limits, read_array
 from ecg_transformers.data.readers.mat_format import load_mat
 from ecg_transformers.data.readers.wfdb.frames import read_frames
@@ -64,8 +64,9 @@ def read_wfdb(
         allow_truncated: return what is there when the signal file is too short, with a flag.
         strict: refuse headers without a gain instead of taking WFDB's default of 200 per millivolt.
         follow_links: accept links that lead out of `root`.
-        start, stop: read these samples only. Of one signal file of format 16 or 212, and of segments of that kind,
-            nothing else is read, so that a recording may be longer than `limits` allow; its checksums cannot be compared.
+        start, stop: read these samples only. Of one signal file of format 16 or 212, of FLAC files, and of segments of
+            those kinds, nothing else is read, so that a recording may be longer than `limits` allow; its checksums cannot
+            be compared.
 
     Returns:
         `DigitalRecord` where the samples are 16-bit integers, `ECGRecord` otherwise.
@@ -134,9 +135,7 @@ def _read_unusual(
     folder = path.parent if root is None else Path(root)
     if header.segments:
         return read_segments(header, path, folder, request, limits, flags, read=read_wfdb)
-    limits.check_shape(header.num_samples or 0, len(header.signals), path=path, record=header.record_name)
-    record = read_frames(header, path, folder, request, limits, flags)
-    return record if request.part is None else cut(record, request.part, path)
+    return read_frames(header, path, folder, request, limits, flags)
 
 
 def _read_simple(
