@@ -69,7 +69,7 @@ def test_an_archive_can_say_everything_itself(tmp_path):
 def test_units_of_each_lead_hold_for_that_lead(tmp_path):
     stored = {"sampling_rate": 250, "lead_names": ["I", "II", "PLETH"]}
     np.savez(tmp_path / "r.npz", signal=SIGNAL * [1, 1000, 1], units=["mV", "uV", "NU"], **stored)
-    with pytest.raises(UnitError, match="PLETH.*'NU' is not a voltage"):
+    with pytest.raises(UnitError, match=r"PLETH.*'NU' is not a voltage"):
         read_record(tmp_path / "r.npz")
     np.testing.assert_allclose(read_record(tmp_path / "r.npz", lead_names=["II"]).signal, SIGNAL[:, 1:2], rtol=1e-5)
     np.savez(tmp_path / "r.npz", signal=SIGNAL, units=["mV", "uV"], **stored)

@@ -83,7 +83,8 @@ def record_from_array(
         signal = signal[:, None]
     if signal.ndim == 3 and (signal.shape[0] == 1 or (signal.shape[2] == 1 and signal.shape[1] <= limits.max_leads)):
         raise SignalError(
-            f"the array of shape {signal.shape} has an axis of length 1 too many; save it as (samples, leads).", path=path
+            f"the array of shape {signal.shape} has an axis of length 1 too many; save it as (samples, leads).",
+            path=path,
         )
     if signal.ndim == 3:
         raise SignalError(

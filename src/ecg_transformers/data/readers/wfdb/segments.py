@@ -70,8 +70,8 @@ def read_segments(
         if leads:
             part = _read_segment(name, size, (begin, end), leads, header, path, folder, request, limits, read)
             for column, lead in enumerate(part.lead_names):
-                first = position + begin  # a file that ends early has nothing for the rest
-                signal[first : first + part.num_samples, wanted.index(lead)] = part.signal[:, column]
+                place = position + begin  # a file that ends early has nothing for the rest
+                signal[place : place + part.num_samples, wanted.index(lead)] = part.signal[:, column]
             flags += part.metadata.get("flags", [])
         position += size
     metadata: dict[str, Any] = {"comments": list(header.comments), "flags": sorted({*flags, "segments"})}
