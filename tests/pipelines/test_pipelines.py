@@ -175,6 +175,20 @@ def test_help_imports_none_of_the_heavy_packages():
     assert "predict" in result.stdout
 
 
+@pytest.mark.parametrize("words", [["finetune", "--help"], ["pretrain", "--no_such_option"]])
+def test_a_program_that_asked_for_help_knows_the_classes_all_the_same(words):
+    script = (
+        "import contextlib\nfrom ecg_transformers.cli import main\n"
+        f"with contextlib.suppress(SystemExit):\n    main({words})\n"
+        "from transformers import AutoConfig\nfrom transformers.pipelines import PIPELINE_REGISTRY\n"
+        "from ecg_transformers import STMEMConfig\n"
+        "known = type(AutoConfig.for_model('st_mem')) is STMEMConfig\n"
+        "print(known, 'ecg-classification' in PIPELINE_REGISTRY.get_supported_tasks())"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=200)
+    assert result.stdout.splitlines()[-1] == "True True", result.stderr[-1000:]
+
+
 def test_a_checkpoint_is_applied_as_it_was_evaluated(tmp_path):
     model = checkpoint(tmp_path, "st_mem", evaluation_crops=5, evaluation_seconds=10)
     classify = pipeline("ecg-classification", model=model)
