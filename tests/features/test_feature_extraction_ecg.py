@@ -602,6 +602,25 @@ def test_a_batch_of_columns_gives_what_its_rows_give(st_mem: ECGFeatureExtractor
     assert two(columns)["lead_indices"] == [[1, 6], [1, 6]]
 
 
+@pytest.mark.parametrize(("kind", "labels"), [("multilabel", [["b"], []]), ("multiclass", [["b"], ["a"]])])
+def test_a_batch_of_columns_has_the_labels_that_a_classifier_takes(
+    st_mem: ECGFeatureExtractor, kind: str, labels: list[list[str]]
+) -> None:
+    rows = [
+        ECGRecord(synthetic_record(), 500, list(STANDARD_LEADS), "r", labels=own).to_row(["a", "b"], kind)
+        for own in labels
+    ]
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    assert st_mem(columns)["labels"] == ([1, 0] if kind == "multiclass" else [[0.0, 1.0], [0.0, 0.0]])
+    assert "labels" not in st_mem(rows)
+    assert "labels" not in st_mem({**columns, "task_kind": ["unlabelled"] * 2})
+
+
+def test_columns_that_trainer_took_out_are_told(st_mem: ECGFeatureExtractor) -> None:
+    with pytest.raises(ValueError, match=r"TrainingArguments\(remove_unused_columns=False\)"):
+        st_mem({"labels": [["AF"]], "label_ids": [[0]]})
+
+
 def test_an_unknown_argument_is_refused_with_the_nearest(st_mem: ECGFeatureExtractor) -> None:
     with pytest.raises(ValueError, match="'sampling_rte'; did you mean 'sampling_rate'"):
         st_mem(twelve_leads(), sampling_rte=500)

@@ -14,6 +14,7 @@ from ecg_transformers import (
     STMEMForSequenceClassification,
     get_method,
     list_methods,
+    load_ecg_dataset,
 )
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "num_labels": 3}
@@ -79,6 +80,44 @@ def test_trainer_hands_logits_to_compute_metrics(tmp_path):
     with torch.no_grad():
         logits = model(torch.stack([row["input_values"] for row in rows])).logits
     np.testing.assert_allclose(seen[0], logits.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["st_mem", "ecg_sl", "ecg_resnet"])
+@pytest.mark.parametrize("way", ["transformed", "mapped"])
+def test_trainer_learns_and_predicts_from_a_dataset_that_an_extractor_reads(name, way, tmp_path, monkeypatch):
+    from transformers import Trainer, TrainingArguments
+
+    monkeypatch.setenv("ECG_CACHE_DIR", str(tmp_path / "cache"))
+    parts, method = load_ecg_dataset("synthetic", num_records=12), get_method(name)
+    labels = parts["train"].features["label_ids"].feature.names
+    config = method.config_class(
+        **method.tiny_config, num_labels=len(labels), problem_type="multi_label_classification"
+    )
+    extractor = method.make_extractor(**({"seq_len": config.seq_len} if "seq_len" in method.preprocessing else {}))
+    if way == "mapped":
+        parts = parts.map(extractor, batched=True, batch_size=3, remove_columns=parts["train"].column_names)
+    else:
+        parts = parts.with_transform(extractor)
+    arguments = TrainingArguments(
+        output_dir=str(tmp_path),
+        report_to=[],
+        use_cpu=True,
+        max_steps=1,
+        per_device_train_batch_size=4,
+        save_strategy="no",
+        remove_unused_columns=way == "mapped",
+    )
+    trainer = Trainer(
+        model=method.model_classes["classification"](config),
+        args=arguments,
+        train_dataset=parts["train"],
+        eval_dataset=parts["test"],
+        compute_metrics=lambda pair: {"right": ((pair[0] > 0) == pair[1]).mean()},
+    )
+    trainer.train()
+    predicted = trainer.predict(parts["test"])
+    assert predicted.predictions.shape == predicted.label_ids.shape == (len(parts["test"]), len(labels))
+    assert 0 <= predicted.metrics["test_right"] <= 1
 
 
 @pytest.mark.parametrize("role", ["classification", "token_classification"])

@@ -95,6 +95,18 @@ def as_rows(signal: Signal) -> tuple[Signal, bool]:
     return rows if stored else [{**row, "signal": np.asarray(row["signal"])} for row in rows], True
 
 
+def labels_of(rows: Sequence[Mapping[str, Any]]) -> list[Any] | None:
+    """The labels of dataset rows as a classifier takes them: a class each, or 0.0 and 1.0 for every label; None where a row
+    has none of either kind.
+    """
+    kinds = {row.get("task_kind") for row in rows}
+    if kinds == {"multiclass"} and all(len(row.get("label_ids") or ()) == 1 for row in rows):
+        return [int(row["label_ids"][0]) for row in rows]
+    if kinds == {"multilabel"} and all(row.get("label_vector") for row in rows):
+        return [[float(value) for value in row["label_vector"]] for row in rows]
+    return None
+
+
 def _as_batch(signal: Any) -> Sequence[Any] | None:
     """The records of a list, tuple or `(B, T, L)` array; None for a single record."""
     if isinstance(signal, list | tuple):
@@ -183,6 +195,11 @@ def _as_stored(record: "DigitalRecord") -> "DigitalRecord | None":
 def _check_holds_a_signal(item: Mapping[Any, Any], where: str) -> None:
     if "signal" not in item:
         keys = ", ".join(map(str, list(item)[:5]))
+        if item and set(item) <= {"label", "labels", "label_ids", "lead_indices"}:
+            raise ValueError(
+                f"{where} has nothing but {keys}: Trainer takes out the columns that the model does not name before a transform "
+                "sees them; pass TrainingArguments(remove_unused_columns=False)."
+            )
         raise ValueError(
             f"{where} is a dictionary without a signal (it has {keys or 'nothing'}): give a record or a dataset row, or of a "
             "dataset one of its splits."
