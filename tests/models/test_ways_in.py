@@ -93,7 +93,8 @@ def test_trainer_learns_and_predicts_from_a_dataset_that_an_extractor_reads(name
     config = method.config_class(
         **method.tiny_config, num_labels=len(labels), problem_type="multi_label_classification"
     )
-    extractor = method.make_extractor(**({"seq_len": config.seq_len} if "seq_len" in method.preprocessing else {}))
+    size = "seq_len" if "seq_len" in method.preprocessing else "beat_len"
+    extractor = method.make_extractor(**{size: getattr(config, size)})
     if way == "mapped":
         parts = parts.map(extractor, batched=True, batch_size=3, remove_columns=parts["train"].column_names)
     else:
@@ -129,3 +130,15 @@ def test_trainer_sees_the_logits_of_every_classifier_and_nothing_else(name, role
     output = get_type_hints(method.model_classes[role].forward)["return"]
     ignored = {"loss", *method.config_class.keys_to_ignore_at_inference}
     assert [field.name for field in fields(output) if field.name not in ignored] == ["logits"]
+
+
+@pytest.mark.parametrize("name", ["st_mem", "ecg_sl"])
+def test_a_loader_puts_the_rows_of_a_transformed_dataset_together(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("ECG_CACHE_DIR", str(tmp_path / "cache"))
+    rows, method = load_ecg_dataset("synthetic", num_records=8, split="train"), get_method(name)
+    config = method.config_class(**method.tiny_config, num_labels=8, problem_type="multi_label_classification")
+    size = "seq_len" if "seq_len" in method.preprocessing else "beat_len"
+    extractor = method.make_extractor(**{size: getattr(config, size)}, lead_names=["II"])
+    model = method.model_classes["classification"](config)
+    for batch in torch.utils.data.DataLoader(rows.with_transform(extractor), batch_size=3):
+        assert torch.isfinite(model(**batch).loss)

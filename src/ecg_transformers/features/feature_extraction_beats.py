@@ -202,7 +202,7 @@ class ECGSLFeatureExtractor(SavedFeatureExtractor):
             indices = np.asarray([self.lead_table.index(lead) for lead in self.lead_names])
             data["lead_indices"] = np.tile(indices, (len(given), 1)) if is_columns else indices
         if is_columns and "labels" not in data and (found := labels_of(signal)) is not None:
-            data["labels"] = np.asarray(found)
+            data["labels"] = found
         return BatchFeature(data, tensor_type=return_tensors)
 
     def prepare(self, record: Signal, rpeaks: ArrayLike | None = None) -> PreparedBeats:

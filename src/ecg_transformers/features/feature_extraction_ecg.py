@@ -240,8 +240,9 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
         rows = [self.lead_indices(item.leads) for item in items]
         if self.lead_table and any(row is not None for row in rows):
             rows = [list(range(len(self.lead_table))) if row is None else row for row in rows]
-            is_shared = not is_columns and all(row == rows[0] for row in rows)
-            data["lead_indices"] = rows[0] if is_shared else rows
+            is_shared = all(row == rows[0] for row in rows)
+            # columns as arrays: a DataLoader takes lists apart
+            data["lead_indices"] = np.array(rows) if is_columns else rows[0] if is_shared else rows
         if is_columns and (labels := labels_of(signal)) is not None:
             data["labels"] = labels
         if return_report:

@@ -95,15 +95,15 @@ def as_rows(signal: Signal) -> tuple[Signal, bool]:
     return rows if stored else [{**row, "signal": np.asarray(row["signal"])} for row in rows], True
 
 
-def labels_of(rows: Sequence[Mapping[str, Any]]) -> list[Any] | None:
-    """The labels of dataset rows as a classifier takes them: a class each, or 0.0 and 1.0 for every label; None where a row
-    has none of either kind.
+def labels_of(rows: Sequence[Mapping[str, Any]]) -> np.ndarray | None:
+    """The labels of dataset rows as a classifier takes them: a class each `(B,)`, or 0.0 and 1.0 for every label `(B, C)`;
+    None where a row has none of either kind.
     """
     kinds = {row.get("task_kind") for row in rows}
     if kinds == {"multiclass"} and all(len(row.get("label_ids") or ()) == 1 for row in rows):
-        return [int(row["label_ids"][0]) for row in rows]
+        return np.array([row["label_ids"][0] for row in rows], dtype=np.int64)
     if kinds == {"multilabel"} and all(row.get("label_vector") for row in rows):
-        return [[float(value) for value in row["label_vector"]] for row in rows]
+        return np.array([row["label_vector"] for row in rows], dtype=np.float32)
     return None
 
 
