@@ -237,6 +237,33 @@ def test_a_dataset_is_a_stream(classify):
         same(result, classify(row))
 
 
+def test_data_frames_iterators_and_rows_by_column_are_taken(classify, st_mem):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(array(), columns=LEADS)
+    record = ecg.ECGRecord(array().astype(np.float32), 100, LEADS, "r")
+    expected = classify(array(), sampling_rate=100)
+    same(classify(frame[LEADS[::-1]], sampling_rate=100), expected)
+    for answer in classify(iter([record, record])):
+        same(answer, expected)
+    dataset = ecg.load_ecg_dataset("synthetic", num_records=12, split="train", seed=3)
+    for rows in (dataset[:2], dataset.select(range(2)).to_pandas(), dataset.select(range(2)).with_format("torch")):
+        answers = list(classify(rows))
+        assert len(answers) == 2
+        same(answers[1], classify(dataset[1]))
+
+
+def test_a_dataset_of_torch_is_embedded(st_mem):
+    class Records(torch.utils.data.Dataset):
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            return ecg.ECGRecord(array(seed=index).astype(np.float32), 100, LEADS, f"r{index}")
+
+    rows = Records()
+    np.testing.assert_array_equal(ecg.embed(rows, st_mem), ecg.embed([rows[0], rows[1], rows[2]], st_mem))
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_a_model_of_half_precision_answers(st_mem, classify, dtype):
     halves = pipeline("ecg-classification", model=st_mem, dtype=dtype)(array(), sampling_rate=100)
