@@ -22,6 +22,8 @@ HOLDS_CLASSES = re.compile(
     r"ecg_transformers\.(features\.(?!checking$)|hub\.|pipelines\."
     r"|models\.(auto$|base$|classification$|config$|leads$|outputs$|refusals$|\w+\.(?!method$)))"
 )
+# modules of transformers that are imported when one of its Auto classes or a pipeline is asked for
+ASKED_FOR_CLASSES = ("transformers.models.auto", "transformers.pipelines")
 
 
 def register_with_transformers() -> None:
@@ -34,14 +36,19 @@ def register_with_transformers() -> None:
 
 @contextmanager
 def postponed() -> Iterator[None]:
-    """Register when the block is left, though transformers is loaded inside; not after an error, which ends a command.
+    """Register when the block is left, though transformers is loaded inside; after an error, which mostly ends a command,
+    when a class is next asked for.
 
     So a command reads its options with transformers' parser, and answers `--help`, before torch is loaded.
     """
     finders = [finder for finder in sys.meta_path if isinstance(finder, _Registration)]
     for finder in finders:
         sys.meta_path.remove(finder)
-    yield
+    try:
+        yield
+    except BaseException:
+        sys.meta_path[:0] = finders
+        raise
     if finders:
         register_with_transformers()
 
@@ -70,15 +77,23 @@ class _Loaded(Loader):
 
 
 class _Registration(MetaPathFinder):
-    """Sees the first import of transformers, or of a module that needs it; finds nothing itself."""
+    """Sees the first import of transformers, or of a module that needs it; finds nothing itself.
+
+    Where transformers is there already (see `postponed`), it sees that of its Auto classes or pipelines.
+    """
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         if fullname == "transformers":
             return self._transformers()
-        if HOLDS_CLASSES.match(fullname):
-            import_module("transformers")
+        is_late = "transformers" in sys.modules
+        if HOLDS_CLASSES.match(fullname) or (is_late and fullname in ASKED_FOR_CLASSES):
+            if is_late:
+                sys.meta_path.remove(self)
+                _register()
+            else:
+                import_module("transformers")
             module = sys.modules.get(fullname)
             if module is not None:  # registering has loaded it: a second time would make other classes
                 spec = ModuleSpec(fullname, _Loaded(module))

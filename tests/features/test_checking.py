@@ -81,6 +81,17 @@ def test_each_fault_of_a_record_is_named(tmp_path, change, severity, kind):
     assert all(problem.file == str(tmp_path / "r.npz") for problem in report.problems)
 
 
+def test_a_lead_without_any_value_is_an_error_where_the_method_reads_it(tmp_path):
+    signal, leads = record()
+    signal[:, 4] = np.nan
+    save(tmp_path / "r.npz", signal, leads)
+    assert found(ecg.check(tmp_path / "r.npz", method="st_mem"), "error") == {"flat or dead leads"}
+    for method in (None, "ecg_sl", "ecg_net1d"):  # no method, one that reads lead II alone, one that takes zeros for it
+        report = ecg.check(tmp_path / "r.npz", method=method)
+        assert report.ok
+        assert "flat or dead leads" in found(report, "note")
+
+
 def test_a_recipe_of_short_crops_takes_what_the_published_one_does_not(tmp_path):
     save(tmp_path / "r.npz", *record(seconds=5))
     assert "too short" in found(ecg.check(tmp_path / "r.npz", method="st_mem"), "error")

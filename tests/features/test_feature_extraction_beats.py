@@ -187,6 +187,15 @@ def test_padding_to_the_longest_allowed_sequence(extractor, record):
     assert features["beats"].shape == (1, 64, 128)
 
 
+def test_rows_by_column_may_be_put_together_anew(extractor, record):
+    rows = [record.to_row(), ECGRecord(record.signal[:1500], 250, record.lead_names, "short").to_row()]
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    part = ECGSLFeatureExtractor(lead_names=["V1", "II"], lead_table=["I", "II", "V1"])(columns)
+    assert part["beats"].shape[:2] == (2, 64)
+    np.testing.assert_array_equal(part["lead_indices"], [[2, 1], [2, 1]])
+    assert extractor(columns, padding="longest")["beats"].shape[1] < 64
+
+
 def test_a_single_lead_recorder_may_name_its_lead_anything(extractor):
     unnamed = ECGRecord(lead()[:, None], 250, ["ECG"], "holter")
     assert extractor(unnamed)["beat_mask"].sum() > 8

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ecg_transformers.data.record import ECGRecord
+from ecg_transformers.data.record import DigitalRecord, ECGRecord, record_features
 from ecg_transformers.features.feature_extraction_beats import ECGSLFeatureExtractor
 from ecg_transformers.features.feature_extraction_ecg import ECGFeatureExtractor, ECGSignalWarning
 from ecg_transformers.signal.leads import STANDARD_LEADS
@@ -599,7 +599,46 @@ def test_a_batch_of_columns_gives_what_its_rows_give(st_mem: ECGFeatureExtractor
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     np.testing.assert_array_equal(st_mem(columns)["input_values"], st_mem(rows)["input_values"])
     two = ECGFeatureExtractor.for_method("st_mem", lead_names=["II", "V1"])
-    assert two(columns)["lead_indices"] == [[1, 6], [1, 6]]
+    np.testing.assert_array_equal(two(columns)["lead_indices"], [[1, 6], [1, 6]])
+
+
+@pytest.mark.parametrize(("kind", "labels"), [("multilabel", [["b"], []]), ("multiclass", [["b"], ["a"]])])
+def test_a_batch_of_columns_has_the_labels_that_a_classifier_takes(
+    st_mem: ECGFeatureExtractor, kind: str, labels: list[list[str]]
+) -> None:
+    rows = [
+        ECGRecord(synthetic_record(), 500, list(STANDARD_LEADS), "r", labels=own).to_row(["a", "b"], kind)
+        for own in labels
+    ]
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    np.testing.assert_array_equal(st_mem(columns)["labels"], [1, 0] if kind == "multiclass" else [[0, 1], [0, 0]])
+    assert "labels" not in st_mem(rows)
+    assert "labels" not in st_mem({**columns, "task_kind": ["unlabelled"] * 2})
+
+
+@pytest.mark.parametrize("form", ["torch", "numpy", "pandas"])
+def test_rows_in_another_format_of_datasets_are_the_same(st_mem: ECGFeatureExtractor, form: str) -> None:
+    datasets = pytest.importorskip("datasets")
+    signal = synthetic_record()
+    signal[4000:] = 0.0  # numpy drops zero bytes at the end
+    record = ECGRecord(signal, 500, list(STANDARD_LEADS), "r", labels=["b"])
+    row = DigitalRecord.from_record(record).with_(offset=np.zeros(12)).to_row(["a", "b"], "multilabel")
+    row["signal"] = row["signal"][: -2 * 12 * 1000] + bytes(2 * 12 * 1000)
+    dataset = datasets.Dataset.from_list([row, row], features=record_features(["a", "b"]))
+    formatted = dataset.with_format(form)
+    if form != "pandas":
+        again = ECGRecord.from_row(formatted[0])
+        assert (again.num_samples, again.labels, again.record_id) == (5000, ["b"], "r")
+    expected = st_mem(dataset[:2])
+    for batch in (formatted[:2], formatted.map(st_mem, batched=True).with_format("numpy")[:2]):
+        got = st_mem(batch) if "input_values" not in batch else batch
+        np.testing.assert_allclose(np.asarray(got["input_values"]), expected["input_values"], atol=1e-5)
+        np.testing.assert_array_equal(np.asarray(got["labels"]), [[0, 1], [0, 1]])
+
+
+def test_columns_that_trainer_took_out_are_told(st_mem: ECGFeatureExtractor) -> None:
+    with pytest.raises(ValueError, match=r"TrainingArguments\(remove_unused_columns=False\)"):
+        st_mem({"labels": [["AF"]], "label_ids": [[0]]})
 
 
 def test_an_unknown_argument_is_refused_with_the_nearest(st_mem: ECGFeatureExtractor) -> None:

@@ -14,6 +14,7 @@ from ecg_transformers import (
     STMEMForSequenceClassification,
     get_method,
     list_methods,
+    load_ecg_dataset,
 )
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "num_labels": 3}
@@ -81,6 +82,45 @@ def test_trainer_hands_logits_to_compute_metrics(tmp_path):
     np.testing.assert_allclose(seen[0], logits.numpy(), atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["st_mem", "ecg_sl", "ecg_resnet"])
+@pytest.mark.parametrize("way", ["transformed", "mapped"])
+def test_trainer_learns_and_predicts_from_a_dataset_that_an_extractor_reads(name, way, tmp_path, monkeypatch):
+    from transformers import Trainer, TrainingArguments
+
+    monkeypatch.setenv("ECG_CACHE_DIR", str(tmp_path / "cache"))
+    parts, method = load_ecg_dataset("synthetic", num_records=12), get_method(name)
+    labels = parts["train"].features["label_ids"].feature.names
+    config = method.config_class(
+        **method.tiny_config, num_labels=len(labels), problem_type="multi_label_classification"
+    )
+    size = "seq_len" if "seq_len" in method.preprocessing else "beat_len"
+    extractor = method.make_extractor(**{size: getattr(config, size)})
+    if way == "mapped":
+        parts = parts.map(extractor, batched=True, batch_size=3, remove_columns=parts["train"].column_names)
+    else:
+        parts = parts.with_transform(extractor)
+    arguments = TrainingArguments(
+        output_dir=str(tmp_path),
+        report_to=[],
+        use_cpu=True,
+        max_steps=1,
+        per_device_train_batch_size=4,
+        save_strategy="no",
+        remove_unused_columns=way == "mapped",
+    )
+    trainer = Trainer(
+        model=method.model_classes["classification"](config),
+        args=arguments,
+        train_dataset=parts["train"],
+        eval_dataset=parts["test"],
+        compute_metrics=lambda pair: {"right": ((pair[0] > 0) == pair[1]).mean()},
+    )
+    trainer.train()
+    predicted = trainer.predict(parts["test"])
+    assert predicted.predictions.shape == predicted.label_ids.shape == (len(parts["test"]), len(labels))
+    assert 0 <= predicted.metrics["test_right"] <= 1
+
+
 @pytest.mark.parametrize("role", ["classification", "token_classification"])
 @pytest.mark.parametrize("name", list_methods())
 def test_trainer_sees_the_logits_of_every_classifier_and_nothing_else(name, role):
@@ -90,3 +130,15 @@ def test_trainer_sees_the_logits_of_every_classifier_and_nothing_else(name, role
     output = get_type_hints(method.model_classes[role].forward)["return"]
     ignored = {"loss", *method.config_class.keys_to_ignore_at_inference}
     assert [field.name for field in fields(output) if field.name not in ignored] == ["logits"]
+
+
+@pytest.mark.parametrize("name", ["st_mem", "ecg_sl"])
+def test_a_loader_puts_the_rows_of_a_transformed_dataset_together(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("ECG_CACHE_DIR", str(tmp_path / "cache"))
+    rows, method = load_ecg_dataset("synthetic", num_records=8, split="train"), get_method(name)
+    config = method.config_class(**method.tiny_config, num_labels=8, problem_type="multi_label_classification")
+    size = "seq_len" if "seq_len" in method.preprocessing else "beat_len"
+    extractor = method.make_extractor(**{size: getattr(config, size)}, lead_names=["II"])
+    model = method.model_classes["classification"](config)
+    for batch in torch.utils.data.DataLoader(rows.with_transform(extractor), batch_size=3):
+        assert torch.isfinite(model(**batch).loss)

@@ -175,6 +175,20 @@ def test_help_imports_none_of_the_heavy_packages():
     assert "predict" in result.stdout
 
 
+@pytest.mark.parametrize("words", [["finetune", "--help"], ["pretrain", "--no_such_option"]])
+def test_a_program_that_asked_for_help_knows_the_classes_all_the_same(words):
+    script = (
+        "import contextlib\nfrom ecg_transformers.cli import main\n"
+        f"with contextlib.suppress(SystemExit):\n    main({words})\n"
+        "from transformers import AutoConfig\nfrom transformers.pipelines import PIPELINE_REGISTRY\n"
+        "from ecg_transformers import STMEMConfig\n"
+        "known = type(AutoConfig.for_model('st_mem')) is STMEMConfig\n"
+        "print(known, 'ecg-classification' in PIPELINE_REGISTRY.get_supported_tasks())"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=200)
+    assert result.stdout.splitlines()[-1] == "True True", result.stderr[-1000:]
+
+
 def test_a_checkpoint_is_applied_as_it_was_evaluated(tmp_path):
     model = checkpoint(tmp_path, "st_mem", evaluation_crops=5, evaluation_seconds=10)
     classify = pipeline("ecg-classification", model=model)
@@ -221,6 +235,33 @@ def test_a_dataset_is_a_stream(classify):
     assert not isinstance(results, list)
     for row, result in zip(dataset, results, strict=True):
         same(result, classify(row))
+
+
+def test_data_frames_iterators_and_rows_by_column_are_taken(classify, st_mem):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(array(), columns=LEADS)
+    record = ecg.ECGRecord(array().astype(np.float32), 100, LEADS, "r")
+    expected = classify(array(), sampling_rate=100)
+    same(classify(frame[LEADS[::-1]], sampling_rate=100), expected)
+    for answer in classify(iter([record, record])):
+        same(answer, expected)
+    dataset = ecg.load_ecg_dataset("synthetic", num_records=12, split="train", seed=3)
+    for rows in (dataset[:2], dataset.select(range(2)).to_pandas(), dataset.select(range(2)).with_format("torch")):
+        answers = list(classify(rows))
+        assert len(answers) == 2
+        same(answers[1], classify(dataset[1]))
+
+
+def test_a_dataset_of_torch_is_embedded(st_mem):
+    class Records(torch.utils.data.Dataset):
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            return ecg.ECGRecord(array(seed=index).astype(np.float32), 100, LEADS, f"r{index}")
+
+    rows = Records()
+    np.testing.assert_array_equal(ecg.embed(rows, st_mem), ecg.embed([rows[0], rows[1], rows[2]], st_mem))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

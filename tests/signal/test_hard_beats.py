@@ -102,6 +102,22 @@ def test_a_true_pause_holds_no_beat(rate, p_waves, sign):
 
 
 @pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("rail", [-5.0, 0.0, 1.5, 50.0])
+def test_an_electrode_that_is_off_for_a_while_has_no_beats(rate, rail):
+    times = np.arange(0.5, 29.5, 0.8)
+    lead = lead_of(times, NARROW + T_WAVE, rate, 30, noise=0.02)
+    lead[10 * rate : 202 * rate // 10] = rail
+    assert f1_within(times[(times < 10) | (times > 20.2)], detect_r_peaks(lead, rate), rate, 0.05) == 1.0
+
+
+@pytest.mark.parametrize("bpm", [20, 40])
+def test_a_coarse_recorder_that_rests_between_beats_keeps_them(bpm):
+    times = np.arange(0.5, 29.5, 60 / bpm)
+    lead = np.round(10 * lead_of(times, ((0.0, 1.0, 0.015),), 30, 30, noise=0)) / 10
+    assert f1_within(times, detect_r_peaks(lead, 30), 30, 0.05) == 1.0
+
+
+@pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("bpm", [24, 32, 40])
 @pytest.mark.parametrize("seconds", [10, 60])
 def test_a_slow_rhythm_with_p_waves_of_their_own_keeps_its_level(rate, bpm, seconds):

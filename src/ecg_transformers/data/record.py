@@ -219,7 +219,10 @@ class DigitalRecord:
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> DigitalRecord:
         names = [str(name) for name in row["lead_names"]]
-        samples = np.frombuffer(row["signal"], dtype="<i2")
+        content = bytes(row["signal"])
+        if row.get("num_samples") is not None:  # a dataset in the format of numpy or torch loses zero bytes at the end
+            content = content.ljust(2 * int(row["num_samples"]) * len(names), b"\0")
+        samples = np.frombuffer(content, dtype="<i2")
         if not names or samples.size % len(names):
             raise SignalError(
                 f"{samples.size} samples cannot be shared out over {len(names)} leads.", record=str(row["record_id"])
@@ -233,7 +236,9 @@ class DigitalRecord:
             lead_names=names,
             record_id=str(row["record_id"]),
             patient_id=row.get("patient_id"),
-            labels=None if row.get("task_kind") == "unlabelled" else list(row.get("labels") or []),
+            labels=None
+            if row.get("task_kind") == "unlabelled"
+            else [str(name) for name in _as_list(row.get("labels")) or []],
             source=row.get("source") or "",
             annotations={name: np.asarray(values) for name, values in present.items()} or None,
             metadata=json.loads(row.get("metadata") or "{}"),

@@ -136,6 +136,7 @@ class Needs:
     lead_names: tuple[str, ...] | None
     missing_leads: str
     seconds: float
+    nan: str = "error"
 
     @classmethod
     def of(cls, name: str, recipe: str = "published") -> Needs:
@@ -147,7 +148,13 @@ class Needs:
         seconds = 0.0 if length is None or pads else length / rate * method.crops_end_to_end
         names = preset.get("lead_names", lead_tools.STANDARD_LEADS)
         missing = str(preset.get("missing_leads", "derive"))
-        return cls(name, tuple(names) if names else None, "derive" if missing == "single" else missing, seconds)
+        missing = "derive" if missing == "single" else missing
+        return cls(name, tuple(names) if names else None, missing, seconds, preset.get("nan", "error"))
+
+    def refuses_without_values(self, lead: str) -> bool:
+        """Whether a lead that holds no value at all makes a record useless."""
+        is_used = self.lead_names is None or lead_tools.canonical_lead(lead) in self.lead_names
+        return is_used and self.nan not in ("zero", "zero_lead")
 
 
 def check(
@@ -274,7 +281,9 @@ def _check_record(record: ECGRecord, report: CheckReport, needs: Needs | None, f
     missing = np.isnan(signal).sum(axis=0)
     names = np.asarray(record.lead_names)
     for lead in names[missing == len(signal)]:
-        report.add("note", "flat or dead leads", f"lead {lead} holds no value at all.", **where, lead=str(lead))
+        refused = needs is not None and needs.refuses_without_values(str(lead))
+        text = f"lead {lead} holds no value at all{f'; {needs.method} needs it' if needs and refused else ''}."
+        report.add("error" if refused else "note", "flat or dead leads", text, **where, lead=str(lead))
     partly = (missing > 0) & (missing < len(signal))
     for count in np.unique(missing[partly]):  # a gap mostly goes through all leads: it is told once
         found = names[partly & (missing == count)]

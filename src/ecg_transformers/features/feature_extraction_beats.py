@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from transformers.feature_extraction_utils import BatchFeature
 
-from ecg_transformers.features.inputs import ECGSignalWarning, Given, Signal, as_rows, read_inputs
+from ecg_transformers.features.inputs import ECGSignalWarning, Given, Signal, as_rows, labels_of, read_inputs
 from ecg_transformers.features.saving import SavedFeatureExtractor, base_settings, refuse_unknown
 from ecg_transformers.features.steps import SelectLeads
 from ecg_transformers.features.steps.record import note_amplitudes
@@ -161,7 +161,7 @@ class ECGSLFeatureExtractor(SavedFeatureExtractor):
         crop_length: int | None = None,
         num_crops: int | None = None,
         generator: np.random.Generator | None = None,
-        padding: str = "longest",
+        padding: str | None = None,
         return_tensors: str | None = None,
         **kwargs: Any,
     ) -> BatchFeature:
@@ -176,11 +176,13 @@ class ECGSLFeatureExtractor(SavedFeatureExtractor):
             crop_length: its length in samples; to the end of the record when not given.
             num_crops: k runs of at most `max_beats` beats, evenly spread: `beats (B, k, N, L, beat_len)`.
             generator: keep a random run of `max_beats` beats instead of the first ones.
-            padding: "longest" (of the batch) or "max_length" (`max_beats`).
+            padding: "longest" (of the batch) or "max_length" (`max_beats`). By default that of the batch, and the greatest for
+                dataset rows by column (`dataset.map`), whose results are put together anew.
             return_tensors: "np" or "pt".
         """
         refuse_unknown(self, kwargs)
-        signal, _ = as_rows(signal)
+        signal, is_columns = as_rows(signal)
+        padding = padding or ("max_length" if is_columns else "longest")
         given = read_inputs(signal, sampling_rate, lead_names, units, self.units)
         items = _items(signal, len(given))
         peaks = _for_each(rpeaks, given, signal, "rpeaks")
@@ -197,7 +199,10 @@ class ECGSLFeatureExtractor(SavedFeatureExtractor):
         if num_crops is None:
             data = {name: values[:, 0] for name, values in data.items()}
         if self.lead_names is not None and self.lead_table is not None and self.lead_names != self.lead_table:
-            data["lead_indices"] = np.asarray([self.lead_table.index(lead) for lead in self.lead_names])
+            indices = np.asarray([self.lead_table.index(lead) for lead in self.lead_names])
+            data["lead_indices"] = np.tile(indices, (len(given), 1)) if is_columns else indices
+        if is_columns and "labels" not in data and (found := labels_of(signal)) is not None:
+            data["labels"] = found
         return BatchFeature(data, tensor_type=return_tensors)
 
     def prepare(self, record: Signal, rpeaks: ArrayLike | None = None) -> PreparedBeats:

@@ -9,7 +9,7 @@ import numpy as np
 from transformers.feature_extraction_utils import BatchFeature
 
 from ecg_transformers.features.execution import Chain, CropRequest, Device, Item, has_device_form, naming, run_groups
-from ecg_transformers.features.inputs import ECGSignalWarning, Given, Signal, as_rows, read_inputs
+from ecg_transformers.features.inputs import ECGSignalWarning, Given, Signal, as_rows, labels_of, read_inputs
 from ecg_transformers.features.saving import SavedFeatureExtractor, base_settings, refuse_unknown
 from ecg_transformers.features.settings import derive_steps, statistics_of
 from ecg_transformers.features.steps import Crop, Normalize, RecordStep, Step, step_from_dict
@@ -196,6 +196,9 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
     ) -> BatchFeature:
         """`input_values` float32 `(B, L, seq_len)`, or `(B, k, L, seq_len)` with `num_crops=k`.
 
+        Of a batch of dataset rows by column also their `labels` as a classifier takes them, so that `Trainer` can be given
+        `dataset.with_transform(extractor)` (with `remove_unused_columns=False`) or a mapped dataset.
+
         Args:
             signal: `(T, L)` array or data frame, ECGRecord, DigitalRecord, dataset row, path, or a list of these (lengths
                 and rates may differ), or a batch of dataset rows by column, as `dataset.map(extractor, batched=True)` gives it.
@@ -237,8 +240,11 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
         rows = [self.lead_indices(item.leads) for item in items]
         if self.lead_table and any(row is not None for row in rows):
             rows = [list(range(len(self.lead_table))) if row is None else row for row in rows]
-            is_shared = not is_columns and all(row == rows[0] for row in rows)
-            data["lead_indices"] = rows[0] if is_shared else rows
+            is_shared = all(row == rows[0] for row in rows)
+            # columns as arrays: a DataLoader takes lists apart
+            data["lead_indices"] = np.array(rows) if is_columns else rows[0] if is_shared else rows
+        if is_columns and (labels := labels_of(signal)) is not None:
+            data["labels"] = labels
         if return_report:
             data["report"] = self.last_report
         return BatchFeature(data)

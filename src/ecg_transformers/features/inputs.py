@@ -84,15 +84,38 @@ def read_inputs(
 
 
 def as_rows(signal: Signal) -> tuple[Signal, bool]:
-    """A batch of dataset rows by column, as `datasets` hands it to a function, as a list of rows; and whether it was one."""
-    if not isinstance(signal, Mapping) or not isinstance(signal.get("signal"), list):
+    """A batch of dataset rows by column, as `datasets` hands it to a function in any of its formats, as a list of rows; and
+    whether it was one.
+    """
+    if hasattr(signal, "to_dict") and {"signal", "lead_names"} <= set(getattr(signal, "columns", ())):  # a data frame
+        return signal.to_dict("records"), True
+    samples = signal.get("signal") if isinstance(signal, Mapping) else None
+    is_column = isinstance(samples, list) or (isinstance(samples, np.ndarray) and samples.dtype.kind in "SO")
+    if not isinstance(signal, Mapping) or samples is None or not is_column:
         return signal, False
-    lengths = {len(column) if isinstance(column, list) else -1 for column in signal.values()}
-    stored = all(isinstance(one, bytes) for one in signal["signal"]) and {"gain", "offset", "lead_names"} <= set(signal)
-    if len(lengths) != 1 or not (stored or all(np.ndim(one) == 2 for one in signal["signal"])):
+    lengths = {
+        -1 if isinstance(column, str) else len(column) for column in signal.values() if hasattr(column, "__len__")
+    }
+    stored = all(isinstance(one, bytes) for one in samples) and {"gain", "offset", "lead_names"} <= set(signal)
+    if len(lengths) != 1 or not (stored or all(np.ndim(one) == 2 for one in samples)):
         return signal, False
-    rows = [{name: column[index] for name, column in signal.items()} for index in range(len(signal["signal"]))]
+    rows = [{name: column[index] for name, column in signal.items()} for index in range(len(samples))]
     return rows if stored else [{**row, "signal": np.asarray(row["signal"])} for row in rows], True
+
+
+def labels_of(rows: Sequence[Mapping[str, Any]]) -> np.ndarray | None:
+    """The labels of dataset rows as a classifier takes them: a class each `(B,)`, or 0.0 and 1.0 for every label `(B, C)`;
+    None where a row has none of either kind.
+    """
+    kinds = {str(row.get("task_kind")) for row in rows}
+    column = {"multiclass": "label_ids", "multilabel": "label_vector"}.get(kinds.pop()) if len(kinds) == 1 else None
+    values = [np.asarray(row[column]) for row in rows if row.get(column) is not None] if column else []
+    sizes = {value.size for value in values}
+    if not values or len(values) < len(rows) or len(sizes) != 1 or 0 in sizes:
+        return None
+    if column == "label_vector":
+        return np.stack(values).astype(np.float32)
+    return np.concatenate(values).astype(np.int64) if sizes == {1} else None
 
 
 def _as_batch(signal: Any) -> Sequence[Any] | None:
@@ -110,7 +133,7 @@ def _as_batch(signal: Any) -> Sequence[Any] | None:
 
 
 def _is_array(value: Any) -> bool:
-    return hasattr(value, "shape") and hasattr(value, "__array__")
+    return hasattr(value, "shape") and hasattr(value, "__array__") and not isinstance(value, bytes)  # as numpy has them
 
 
 def _single(value: Any) -> Any:
@@ -183,6 +206,11 @@ def _as_stored(record: "DigitalRecord") -> "DigitalRecord | None":
 def _check_holds_a_signal(item: Mapping[Any, Any], where: str) -> None:
     if "signal" not in item:
         keys = ", ".join(map(str, list(item)[:5]))
+        if item and set(item) <= {"label", "labels", "label_ids", "lead_indices"}:
+            raise ValueError(
+                f"{where} has nothing but {keys}: Trainer takes out the columns that the model does not name before a transform "
+                "sees them; pass TrainingArguments(remove_unused_columns=False)."
+            )
         raise ValueError(
             f"{where} is a dictionary without a signal (it has {keys or 'nothing'}): give a record or a dataset row, or of a "
             "dataset one of its splits."

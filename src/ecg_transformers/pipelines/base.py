@@ -11,7 +11,7 @@ import torch
 from transformers.pipelines.base import ChunkPipeline
 from transformers.utils import ModelOutput
 
-from ecg_transformers.features.inputs import Signal
+from ecg_transformers.features.inputs import Signal, as_rows
 from ecg_transformers.words import did_you_mean
 
 # arguments that describe a raw array or a file that does not state them; records and rows carry their own
@@ -48,9 +48,12 @@ class ECGPipeline(ChunkPipeline):
 
     def __call__(self, inputs: Signal, *args: Any, **kwargs: Any) -> Any:
         """Results of a record, a list of them for a list, an iterator for a dataset or a generator."""
+        inputs, _ = as_rows(inputs)
         if not isinstance(inputs, (list, tuple, Mapping)) and hasattr(inputs, "__getitem__") and is_dataset(inputs):
             rows: Any = inputs
             return super().__call__((rows[index] for index in range(len(rows))), *args, **kwargs)
+        if isinstance(inputs, Iterator):  # transformers knows generators only
+            return super().__call__((item for item in inputs), *args, **kwargs)
         return super().__call__(list(inputs) if isinstance(inputs, tuple) else inputs, *args, **kwargs)
 
     def _signal_parameters(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -215,7 +218,8 @@ def _shapes(chunk: Chunk) -> dict[str, tuple[int, ...]]:
 
 def is_dataset(inputs: object) -> bool:
     """Whether an object is a series of rows: a `datasets.Dataset`, a table of records, a torch dataset."""
-    return hasattr(inputs, "__len__") and not isinstance(inputs, (str, bytes, os.PathLike, np.ndarray, torch.Tensor))
+    is_one = isinstance(inputs, (str, bytes, os.PathLike, np.ndarray, torch.Tensor)) or hasattr(inputs, "to_numpy")
+    return hasattr(inputs, "__len__") and not is_one
 
 
 def describe(inputs: Signal, hints: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:

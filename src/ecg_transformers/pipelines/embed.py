@@ -189,6 +189,9 @@ def _each(records: Any) -> Iterator[tuple[str, Any]]:
     single = isinstance(records, str | os.PathLike | Mapping) or hasattr(records, "lead_names")
     if single or (hasattr(records, "__array__") and np.ndim(records) < 3):
         records = [records]
+    elif not isinstance(records, Iterable) and hasattr(records, "__len__") and hasattr(records, "__getitem__"):
+        rows: Any = records  # a dataset of torch
+        records = (rows[index] for index in range(len(rows)))
     elif not isinstance(records, Iterable):
         raise ValueError(
             f"records must be records, or a list, dataset or generator of them; got a {type(records).__name__}."

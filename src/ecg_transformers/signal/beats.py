@@ -9,7 +9,7 @@ so an overnight record is processed in overlapping blocks with bounded memory.
 What was chosen on which records: band, thresholds and refinement on 8 records of MIT-BIH and 32 subjects of LUDB; the
 level in pauses, the search-back's comparison with its beats, the rules for pacing and those for small waves on both
 leads of these, on MIT-BIH 107 and 232, LUDB 34 and 95, and on synthetic leads;
-fast rhythms on synthetic leads only. No other annotated record was looked at.
+fast rhythms and rests on synthetic leads only. No other annotated record was looked at.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ Bool = NDArray[np.bool_]
 
 METHODS = ("zero_phase", "sleepecg", "neurokit")
 MIN_DURATION_S = 1.0
+REST_S = 1.0
 BLOCK_S, MARGIN_S = 1200.0, 60.0
 
 DETECTION_BAND_HZ = (5.0, 20.0)
@@ -138,6 +139,25 @@ def bridge_missing(signal: ArrayLike) -> Float:
     return x
 
 
+def _bridge_rests(lead: Float, sampling_rate: float) -> Float:
+    """The lead with a straight line where it holds one value for a second or longer, and nowhere else such values.
+
+    So long nothing of a patient rests: the electrode is off, and the steps to its value and back are no beats.
+    """
+    ends = np.flatnonzero(lead[1:] != lead[:-1])
+    bounds = np.concatenate(([-1], ends, [lead.size - 1]))  # a run is bounds[i] + 1 to bounds[i + 1]
+    long = np.flatnonzero(np.diff(bounds) > REST_S * sampling_rate)
+    if not long.size:
+        return lead
+    resting = np.zeros(lead.size, dtype=bool)
+    for run in long:
+        resting[bounds[run] + 1 : bounds[run + 1] + 1] = True
+    if resting.all():
+        return lead
+    low, high = np.percentile(lead[~resting], (1, 99))
+    return bridge_missing(np.where(resting & ((lead < low) | (lead > high)), np.nan, lead))
+
+
 def refine_r_peaks(filtered: Float, peaks: Int, sampling_rate: float, tolerance_s: float = 0.08) -> Int:
     """Each peak moved to the largest magnitude of the band-passed lead `filtered` within `tolerance_s` seconds.
 
@@ -157,7 +177,7 @@ def refine_r_peaks(filtered: Float, peaks: Int, sampling_rate: float, tolerance_
 def _detect_block(
     x: NDArray[Any], sampling_rate: float, method: str, finder: Callable[[Float, float], Any] | None
 ) -> Int:
-    lead = bridge_missing(x)
+    lead = _bridge_rests(bridge_missing(x), sampling_rate)
     lead -= np.median(lead)
     peaks, wide = _find_peaks(lead, sampling_rate, method, finder)
     sharp = sharpness(lead, sampling_rate)

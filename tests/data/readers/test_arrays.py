@@ -24,6 +24,13 @@ def test_an_array_of_several_records_is_told(tmp_path):
         read_record(tmp_path / "all.npy", sampling_rate=100, lead_names=["I", "II"])
 
 
+@pytest.mark.parametrize("shape", [(1, 1000, 2), (1000, 2, 1)])
+def test_an_axis_of_length_one_too_many_is_told(tmp_path, shape):
+    np.save(tmp_path / "a.npy", np.zeros(shape))
+    with pytest.raises(SignalError, match="an axis of length 1 too many"):
+        read_record(tmp_path / "a.npy", sampling_rate=100, lead_names=["I", "II"])
+
+
 def test_names_saved_as_python_objects_are_named(tmp_path):
     np.savez(tmp_path / "a.npz", signal=TWO, sampling_rate=100, lead_names=np.array(["I", "II"], dtype=object))
     with pytest.raises(ECGDataError, match=r"'lead_names'.*dtype=str"):

@@ -1,6 +1,7 @@
 """CSV records: one column a lead; what is no number is named."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from ecg_transformers.data.errors import ECGDataError, MissingHintError
@@ -84,6 +85,7 @@ def columns(first, name, extra=""):
         (np.round(np.arange(60) / 250, 4), "Elapsed time", "seconds,mV"),
         ([f"'0:{n / 250:06.3f}'" for n in range(60)], "'Elapsed time'", "'hh:mm:ss.mmm','mV'"),
         ([f"2020-01-01 10:00:0{n / 250:.3f}" for n in range(60)], "Date", ""),
+        ([f'"10:00:0{n / 250:.3f}"'.replace(".", ",") for n in range(60)], "Zeit", ""),
     ],
 )
 def test_a_column_of_times_gives_the_rate(tmp_path, first, name, extra):
@@ -132,6 +134,17 @@ def test_decimal_commas_are_read_where_the_separator_is_another(tmp_path, separa
     np.testing.assert_allclose(record.signal, SIGNAL, atol=1e-6)
 
 
+def test_decimal_commas_are_read_between_quotation_marks_and_before_a_tail_of_whole_numbers(tmp_path):
+    cells = [[f"{value:.4f}".replace(".", ",") for value in row] for row in SIGNAL]
+    (tmp_path / "q.csv").write_text("\n".join(["I,aVR", *('"{}","{}"'.format(*row) for row in cells)]))
+    (tmp_path / "w.csv").write_text("\n".join(["I;aVR", *map(";".join, cells), *["0;0"] * 5]))
+    (tmp_path / "m.csv").write_text("\n".join(["I|aVR", *map("|".join, cells)]).replace("-", "\u2212"), "utf-8")
+    for name in ("q.csv", "w.csv", "m.csv"):
+        record = read_record(tmp_path / name, sampling_rate=100)
+        np.testing.assert_allclose(record.signal[:40], SIGNAL, atol=1e-6)
+        assert not record.signal[40:].any()
+
+
 def test_decimal_commas_between_commas_are_named(tmp_path):
     (tmp_path / "r.csv").write_text("I,II\n0,12,0,25\n0,13,0,26\n")
     with pytest.raises(ECGDataError, match="decimal commas"):
@@ -157,6 +170,31 @@ def test_whole_numbers_need_a_unit(tmp_path):
     with pytest.raises(MissingHintError, match="units="):
         read_record(tmp_path / "r.csv", sampling_rate=100)
     assert read_record(tmp_path / "r.csv", sampling_rate=100, units="uV").signal[0, 0] == np.float32(0.512)
+
+
+@pytest.mark.parametrize("index", [False, True])
+@pytest.mark.parametrize("width", [1, 2, 12])
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_line_that_counts_the_columns_is_no_sample(tmp_path, index, width, whole):
+    signal = np.random.default_rng(0).normal(size=(30, width))
+    signal = (100 * signal).astype(int) if whole and width > 3 else signal
+    pd.DataFrame(signal).to_csv(tmp_path / "r.csv", index=index)
+    names = [f"L{n}" for n in range(width)]
+    record = read_record(tmp_path / "r.csv", sampling_rate=100, lead_names=names, units="mV")
+    np.testing.assert_allclose(record.signal, signal, rtol=1e-6)
+
+
+def test_whole_numbers_of_few_columns_that_begin_with_0_and_1_are_all_samples(tmp_path):
+    (tmp_path / "r.csv").write_text("0,1\n5,7\n6,8\n")
+    assert read_record(tmp_path / "r.csv", sampling_rate=100, lead_names=["I", "II"], units="uV").num_samples == 3
+
+
+def test_leads_that_lie_in_lines_are_told_to_be_transposed(tmp_path):
+    np.savetxt(tmp_path / "a.csv", np.random.default_rng(0).normal(size=(12, 1000)), delimiter=",")
+    (tmp_path / "b.csv").write_text("".join(f"{name},0.1,0.2,0.3,0.4\n" for name in ("I", "II", "III")))
+    for name in ("a.csv", "b.csv"):
+        with pytest.raises(ECGDataError, match="transpose"):
+            read_record(tmp_path / name, sampling_rate=100, lead_names=[f"L{n}" for n in range(12)])
 
 
 def test_lines_of_text_before_the_numbers_are_named(tmp_path):

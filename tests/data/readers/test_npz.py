@@ -16,9 +16,10 @@ from ecg_transformers.data.errors import (
     OptionError,
     SignalError,
     TruncatedError,
+    UnitError,
     UnsupportedFormatError,
 )
-from ecg_transformers.data.readers import npz, read_record
+from ecg_transformers.data.readers import npz, patient_in_file, read_record
 
 SIGNAL = np.random.default_rng(0).normal(size=(500, 3)).astype(np.float32)
 HINTS = {"sampling_rate": 250, "lead_names": ["I", "II", "III"]}
@@ -63,6 +64,37 @@ def test_an_archive_can_say_everything_itself(tmp_path):
     assert read_record(tmp_path / "r.npz", lead_names=["III"]).signal.shape == (500, 1)
     with pytest.raises(OptionError, match="states 250"):
         read_record(tmp_path / "r.npz", sampling_rate=500)
+
+
+def test_units_of_each_lead_hold_for_that_lead(tmp_path):
+    stored = {"sampling_rate": 250, "lead_names": ["I", "II", "PLETH"]}
+    np.savez(tmp_path / "r.npz", signal=SIGNAL * [1, 1000, 1], units=["mV", "uV", "NU"], **stored)
+    with pytest.raises(UnitError, match=r"PLETH.*'NU' is not a voltage"):
+        read_record(tmp_path / "r.npz")
+    np.testing.assert_allclose(read_record(tmp_path / "r.npz", lead_names=["II"]).signal, SIGNAL[:, 1:2], rtol=1e-5)
+    np.savez(tmp_path / "r.npz", signal=SIGNAL, units=["mV", "uV"], **stored)
+    with pytest.raises(SignalError, match="'units' has 2 texts"):
+        read_record(tmp_path / "r.npz")
+
+
+@pytest.mark.parametrize("name", ["patient_id", "subject_id", "patient", "subject", "PatientID", "pid"])
+@pytest.mark.parametrize(("own", "text"), [("P-17", "P-17"), (17, "17"), (17.0, "17"), (np.array([17]), "17")])
+def test_the_patient_of_an_archive_is_that_of_the_record(tmp_path, name, own, text):
+    np.savez(tmp_path / "r.npz", signal=SIGNAL, **HINTS, **{name: own})
+    hidden = read_record(tmp_path / "r.npz").patient_id
+    assert read_record(tmp_path / "r.npz", keep_identity=True).patient_id == text
+    assert hidden is not None
+    assert hidden != text
+    assert patient_in_file(tmp_path / "r.npz") == hidden
+    np.savez(tmp_path / "other.npz", signal=SIGNAL, **HINTS, **{name: "P-18"})
+    assert read_record(tmp_path / "other.npz").patient_id not in (None, hidden)
+
+
+@pytest.mark.parametrize("own", ["", np.zeros(3), 0.5, np.array("P", dtype=object)])
+def test_what_names_no_patient_is_passed_over(tmp_path, own):
+    np.savez(tmp_path / "r.npz", signal=SIGNAL, **HINTS, patient=own)
+    assert read_record(tmp_path / "r.npz").patient_id is None
+    assert patient_in_file(tmp_path / "r.npz") is None
 
 
 def test_objects_are_never_unpickled(tmp_path):

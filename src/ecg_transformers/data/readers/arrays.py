@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -81,7 +81,12 @@ def record_from_array(
     """
     if signal.ndim == 1:
         signal = signal[:, None]
-    if signal.ndim == 3 and signal.shape[0] > 1:
+    if signal.ndim == 3 and (signal.shape[0] == 1 or (signal.shape[2] == 1 and signal.shape[1] <= limits.max_leads)):
+        raise SignalError(
+            f"the array of shape {signal.shape} has an axis of length 1 too many; save it as (samples, leads).",
+            path=path,
+        )
+    if signal.ndim == 3:
         raise SignalError(
             f"the array of shape {signal.shape} holds {signal.shape[0]} records; save each in a file of its own, "
             "(samples, leads).",
@@ -93,12 +98,7 @@ def record_from_array(
         raise SignalError(f"the array of shape {signal.shape} holds no sample.", path=path)
     if signal.dtype.kind not in "iuf":
         raise SignalError(f"an array of type {signal.dtype} holds no samples.", path=path)
-    if signal.shape[1] > limits.max_leads >= signal.shape[0]:
-        raise SignalError(
-            f"the array of shape {signal.shape} looks like (leads, samples): transpose it to (samples, leads).",
-            path=path,
-        )
-    limits.check_shape(signal.shape[0], signal.shape[1], path=path)
+    check_layout(signal.shape[0], signal.shape[1], path, limits)
     names = own_names or hints.lead_names
     _ask_for_what_is_missing(signal, names, path, hints, counts or signal.dtype.kind in "iu")
     assert names is not None
@@ -128,6 +128,47 @@ def record_from_array(
         record.signal = np.ascontiguousarray(record.signal[:, chosen])
         record.lead_names = [record.lead_names[index] for index in chosen]
     return record
+
+
+def columns_in_millivolts(
+    values: np.ndarray, units: Sequence[str], names: Sequence[str] | None, path: Path, hints: Hints
+) -> tuple[np.ndarray, Hints]:
+    """Values `(T, L)` whose columns name their own units in millivolts, and the hints that go with them.
+
+    Raises:
+        UnitError: the unit of a lead that is asked for is no voltage.
+    """
+    wanted: Sequence[int] = range(values.shape[1])
+    if names is not None and hints.lead_names is not None:
+        wanted = pick(list(names), hints.lead_names, path, path.stem)
+    names = names or hints.lead_names or []
+    scaled = values.astype(np.float64)
+    for column in wanted:
+        unit = units[column] or "mV"
+        factor = units_per_millivolt(unit)
+        if factor is None:
+            raise UnitError(
+                f"the unit {unit!r} is not a voltage; pass lead_names=[…] to read only the ECG leads, or units='mV' if "
+                "it is one.",
+                path=path,
+                lead=names[column] if column < len(names) else None,
+            )
+        scaled[:, column] /= factor
+    return scaled, replace(hints, units="mV")
+
+
+def check_layout(num_samples: int, num_leads: int, path: Path, limits: Limits) -> None:
+    """Refuse what is too large for a record, and say so of one that lies the other way.
+
+    Raises:
+        SignalError: more columns than a record has leads, and few rows; LimitError: too many of either.
+    """
+    if num_leads > limits.max_leads >= num_samples:
+        raise SignalError(
+            f"the array of shape {(num_samples, num_leads)} looks like (leads, samples): transpose it to (samples, leads).",
+            path=path,
+        )
+    limits.check_shape(num_samples, num_leads, path=path)
 
 
 def _ask_for_what_is_missing(

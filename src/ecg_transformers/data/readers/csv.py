@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ecg_transformers.data.errors import MissingHintError, OptionError, SignalError, UnitError, UnsupportedFormatError
-from ecg_transformers.data.readers.arrays import Hints, agreed_rate, pick, record_from_array
+from ecg_transformers.data.errors import MissingHintError, OptionError, SignalError, UnsupportedFormatError
+from ecg_transformers.data.readers.arrays import (
+    Hints,
+    agreed_rate,
+    check_layout,
+    columns_in_millivolts,
+    record_from_array,
+)
 from ecg_transformers.data.readers.converted import TIME_COLUMN, layout_in, sidecar_facts, with_facts
 from ecg_transformers.data.readers.csv_text import (
     TextTable,
@@ -22,7 +27,6 @@ from ecg_transformers.data.readers.csv_text import (
     time_column,
 )
 from ecg_transformers.data.readers.limits import Limits, read_bytes
-from ecg_transformers.data.readers.units import units_per_millivolt
 from ecg_transformers.data.record import DigitalRecord, ECGRecord
 
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")
@@ -31,9 +35,9 @@ _RATE_TOLERANCE = 0.01
 
 
 def read_csv_record(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECGRecord:
-    """Columns separated by comma, semicolon, tab or blanks; a first line of names is used when there is one.
+    """Columns separated by comma, semicolon, tab, `|` or blanks; a first line of names is used when there is one.
 
-    Decimal commas are read where semicolons, tabs or blanks separate the cells. Empty cells are NaN. Columns of
+    Decimal commas are read where something else separates the cells, or quotation marks. Empty cells are NaN. Columns of
     times or of sample numbers are left out, and times give the sampling rate. Units in the names (`I (uV)`, `I_uV`)
     or in a second line are taken, lines that start with `#` or `%` are comments; values written as whole numbers need a
     unit. Without names `lead_names` must give them.
@@ -56,7 +60,7 @@ def read_csv_record(path: Path, hints: Hints, limits: Limits) -> DigitalRecord |
         table = read_text_table(text, path, [TIME_COLUMN, *names])
         table.units[0] = "s"
         hints = replace(hints, sampling_rate=agreed_rate(hints, rate, path), units=hints.units or unit)
-    limits.check_shape(len(table.rows), table.width, path=path)
+    check_layout(len(table.rows), table.width, path, limits)
     metadata: dict[str, Any] = {}
     table.bring_times_first()
     while (times := time_column(table, hints.lead_names, path)) is not None:  # sample numbers and times, perhaps
@@ -108,19 +112,4 @@ def _scaled(table: TextTable, hints: Hints, path: Path) -> tuple[np.ndarray, Hin
     values = numbers(table, path)
     if hints.units is not None or not any(table.units):
         return values, hints
-    names = table.names or hints.lead_names or []
-    wanted: Sequence[int] = range(table.width)
-    if table.names is not None and hints.lead_names is not None:
-        wanted = pick(table.names, hints.lead_names, path, path.stem)
-    for column in wanted:
-        unit = table.units[column] or "mV"
-        factor = units_per_millivolt(unit)
-        if factor is None:
-            raise UnitError(
-                f"the unit {unit!r} is not a voltage; pass lead_names=[…] to read only the ECG leads, or units='mV' if "
-                "it is one.",
-                path=path,
-                lead=names[column] if column < len(names) else None,
-            )
-        values[:, column] /= factor
-    return values, replace(hints, units="mV")
+    return columns_in_millivolts(values, table.units, table.names, path, hints)

@@ -19,7 +19,7 @@ from ecg_transformers.signal.leads import STANDARD_LEADS, canonical_lead
 
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\Z")
 _COMMA_NUMBER = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?\Z")
-_CLOCK = re.compile(r"(?:(\d{1,3}):)?(\d{1,3}):(\d{1,2}(?:\.\d+)?)\Z")
+_CLOCK = re.compile(r"(?:(\d{1,3}):)?(\d{1,3}):(\d{1,2}(?:[.,]\d+)?)\Z")
 _UNIT = re.compile(r"^(.*?)\s*[(\[]\s*([^()\[\]]+?)\s*[)\]]$")
 _SUFFIX_UNIT = re.compile(r"^(.*[^\s_/])[\s_/]+([uµμm]V|[a-zµμ]+)$")  # I_uV, II/mV, time_ms
 _COMMENT = ("#", "%")
@@ -93,20 +93,26 @@ def read_text_table(text: str, path: Path, columns: list[str] | None = None) -> 
         HeaderError: the first line does not fit `columns`.
         SignalError: no numbers, text before the numbers that is more than a line of names, lines of several widths.
     """
+    if columns is None:
+        text = text.replace("\u2212", "-")  # the minus sign of typesetters
     lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     separator = _separator([line for _, line in lines], path)
     cells = list(zip([number for number, _ in lines], _split([line for _, line in lines], separator, path)))
-    comma = separator != "," and any(_COMMA_NUMBER.match(cell) for _, row in cells[-3:] for cell in row)
+    comma = any("," in cell and _COMMA_NUMBER.match(cell) for _, row in cells for cell in row)
     if columns is not None:
         return _known_columns(cells, columns, separator, comma, path)
     start = next((i for i, (_, row) in enumerate(cells) if _is_numeric(row, comma) and not _is_blank(row)), len(cells))
     if start == len(cells):
         if len(cells) == 1:
             raise SignalError("the file has a line of names but no samples.", path=path)
+        if all(len(row) > 2 and _is_numeric(row[1:], comma) for _, row in cells):
+            raise SignalError("every line begins with a name: save it transposed, with one column a lead.", path=path)
         raise SignalError(
             f"line {cells[1][0]} holds a cell that is no number ({_first_bad(cells[1][1], comma)!r}).", path=path
         )
     start -= _take_comments_out([line for _, line in lines[:start]], cells, len(cells[start][1]))
+    if start == 0 and _numbers_columns([row for _, row in cells]):
+        del cells[0]
     names, units = _names(cells[:start], len(cells[start][1]), cells[start][0], path)
     rows = [row for _, row in cells[start:]]
     table = TextTable(rows, names, units or [""] * len(rows[0]), cells[start][0], comma)
@@ -152,7 +158,7 @@ def _separator(lines: list[str], path: Path) -> str:
     sample = lines[-3:]
     if all(len(line.split()) > 1 and all(_COMMA_NUMBER.match(cell) for cell in line.split()) for line in sample):
         return " "  # decimal commas between blanks
-    for separator in ("\t", ";", ","):
+    for separator in ("\t", ";", "|", ","):
         if all(separator in line for line in sample):
             return separator
     return " " if all(len(line.split()) > 1 for line in sample) else ","
@@ -189,6 +195,19 @@ def _is_numeric(row: list[str], comma: bool) -> bool:
     )
 
 
+def _numbers_columns(rows: list[list[str]]) -> bool:
+    """Whether the first line counts the columns, as pandas writes those of an array: `0,1,2`, or `,0,1,2` with an index.
+
+    Four columns of whole numbers hold no such line by chance, nor do fewer ones whose other cells are all decimals.
+    """
+    first, rest = rows[0], rows[1:]
+    skipped = int(bool(first) and not first[0])
+    numbered = first[skipped:]
+    if not rest or not numbered or numbered != [str(place) for place in range(len(numbered))]:
+        return False
+    return len(numbered) > 3 or not any(cell.lstrip("+-").isdigit() for row in rest for cell in row[skipped:])
+
+
 def _first_bad(row: list[str], comma: bool) -> str:
     return next((cell for cell in row if not _is_numeric([cell], comma)), "")[:40]
 
@@ -199,7 +218,7 @@ def clock_seconds(cell: str) -> float | None:
     if match is None:
         return None
     hours, minutes, seconds = match.groups()
-    return 3600.0 * float(hours or 0) + 60.0 * float(minutes) + float(seconds)
+    return 3600.0 * float(hours or 0) + 60.0 * float(minutes) + float(seconds.replace(",", "."))
 
 
 def _take_comments_out(head: list[str], cells: list[tuple[int, list[str]]], width: int) -> int:

@@ -6,6 +6,7 @@ import ast
 import math
 import zipfile
 import zlib
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -20,12 +21,20 @@ from ecg_transformers.data.errors import (
     UnsupportedFormatError,
     brief,
 )
-from ecg_transformers.data.readers.arrays import Hints, agreed_rate, record_from_array, refuse_facts_under_other_names
+from ecg_transformers.data.readers.arrays import (
+    Hints,
+    agreed_rate,
+    columns_in_millivolts,
+    record_from_array,
+    refuse_facts_under_other_names,
+)
+from ecg_transformers.data.readers.clinical.identity import Patient
 from ecg_transformers.data.readers.converted import sidecar_facts, with_facts
 from ecg_transformers.data.readers.limits import MOST_EMPTY, Limits, checked_file, read_bytes
 from ecg_transformers.data.record import DigitalRecord, ECGRecord
 
 _KEYS = ("signal", "sampling_rate", "lead_names", "units")
+_PATIENT = ("patient_id", "subject_id", "patient", "subject", "PatientID", "pid")
 _MAX_MEMBERS = 64
 _MAX_HEADER = 10_000
 _BLOCK = 2**20
@@ -38,13 +47,14 @@ def read_npy(path: Path, hints: Hints, limits: Limits) -> ECGRecord:
 
 
 def read_npz(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECGRecord:
-    """An archive with `signal` `(samples, leads)` and, if known, `sampling_rate`, `lead_names`, `units`.
+    """An archive with `signal` `(samples, leads)` and, if known, `sampling_rate`, `lead_names`, `units` (one, or one a
+    lead) and `patient_id` (or another of the usual names), hidden as that of any file unless `keep_identity` is set.
 
     An archive of one array needs no particular name for it. Other arrays are not looked at, but a rate, unit or leads
     under another name (`fs`) are refused where the caller does not say them.
     """
     resolved = checked_file(path, hints.root, follow_links=hints.follow_links)
-    members, size = _members(resolved, hints.variable, limits), resolved.stat().st_size
+    members, size = _members(resolved, (*_KEYS, *_PATIENT, hints.variable), limits), resolved.stat().st_size
     asked = next(iter(members)) if len(members) == 1 and not hints.variable else hints.variable or "signal"
     signal = _array(members, asked, path, limits)
     if signal is None:
@@ -58,12 +68,41 @@ def read_npz(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECGRec
         raise SignalError("'sampling_rate' is not one number.", path=path)
     names, units = (_texts(_array(members, name, path, limits), path) for name in ("lead_names", "units"))
     own_rate = None if rate is None else float(rate.reshape(-1)[0])
-    full = replace(
-        hints, sampling_rate=agreed_rate(hints, own_rate, path), units=hints.units or (units[0] if units else None)
-    )
+    full = replace(hints, sampling_rate=agreed_rate(hints, own_rate, path))
+    if hints.units is None and units:
+        if len(set(units)) == 1:
+            full = replace(full, units=units[0])
+        elif signal.ndim != 2 or len(units) != signal.shape[1]:
+            raise SignalError(f"'units' has {len(units)} texts for an array of shape {signal.shape}.", path=path)
+        else:
+            signal, full = columns_in_millivolts(signal, units, names, path, full)
     record = record_from_array(signal, path, full, limits, own_names=names)
+    record.patient_id = _patient(members, path, hints, limits)
     facts = sidecar_facts(path, hints)
     return record if facts is None else with_facts(record, facts, path, hints)
+
+
+def patient_in_npz(path: Path, hints: Hints, limits: Limits) -> str | None:
+    """The patient whom an archive names, as `read_npz` gives it, without its samples."""
+    members = _members(checked_file(path, hints.root, follow_links=hints.follow_links), _PATIENT, limits)
+    return _patient(members, path, hints, limits)
+
+
+def _patient(members: dict[str, bytearray | None], path: Path, hints: Hints, limits: Limits) -> str | None:
+    """The first of the usual names that holds one text or whole number; anything else under them names nobody."""
+    for name in _PATIENT:
+        content = members.get(name)
+        if content is None:
+            continue
+        try:
+            values = parse_npy(content, path, limits, text=True)
+        except UnsupportedFormatError:  # a Python object
+            continue
+        if values.size != 1 or (values.dtype.kind == "f" and not float(values.item()).is_integer()):
+            continue
+        own = int(values.item()) if values.dtype.kind == "f" else values.item()
+        return Patient(id=str(own)).patient_id(keep=hints.keep_identity)
+    return None
 
 
 def parse_npy(content: bytes | bytearray, path: Path, limits: Limits, *, text: bool = False) -> np.ndarray:
@@ -132,7 +171,7 @@ def _array(members: dict[str, bytearray | None], name: str, path: Path, limits: 
         raise type(error)(f"the member {name!r}: {error.reason}{hint}", path=path) from error
 
 
-def _members(path: Path, variable: str | None, limits: Limits) -> dict[str, bytearray | None]:
+def _members(path: Path, wanted: Collection[str | None], limits: Limits) -> dict[str, bytearray | None]:
     """The arrays of an archive by name, after its directory was found harmless; None for those nobody asks for."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -141,7 +180,7 @@ def _members(path: Path, variable: str | None, limits: Limits) -> dict[str, byte
             members: dict[str, bytearray | None] = {}
             for entry in entries:
                 name = entry.filename.removesuffix(".npy")
-                if len(entries) > 1 and name not in (*_KEYS, variable):
+                if name not in wanted and not (len(entries) == 1 and "signal" in wanted):
                     members[name] = None
                     continue
                 with archive.open(entry) as member:

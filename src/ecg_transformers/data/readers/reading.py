@@ -213,20 +213,28 @@ def _unreadable(path: str | Path, error: OSError) -> ECGDataError:
 
 
 def patient_in_file(path: str | Path, *, limits: Limits | None = None, **hints: Any) -> str | None:
-    """The patient whom a file of a cart, archive or recorder (or of `convert-record`) names, as `read_record` gives it;
-    None for other formats.
+    """The patient whom an NPZ file or one of a cart, archive or recorder (or of `convert-record`) names, as `read_record`
+    gives it; None for other formats.
 
     Of recorders' files one sample is read. A file that cannot be read names nobody here: who reads it says why.
     """
     try:
         kind = format_of(path, hints.get("root"), follow_links=bool(hints.get("follow_links")))
         if kind in ("wfdb", "npz", "csv"):  # those that `convert-record` wrote
-            return patient_beside(Path(path), kind, checked_hints(hints), limits or DEFAULT_LIMITS)
+            request = checked_hints(hints)
+            beside = patient_beside(Path(path), kind, request, limits or DEFAULT_LIMITS)
+            return _patient_inside(Path(path), request, limits) if beside is None and kind == "npz" else beside
         if kind not in TITLES:
             return None
         return read_stored(path, limits=limits, **hints, **({"stop": 1} if kind in PARTIAL else {})).patient_id
     except ECGDataError:
         return None
+
+
+def _patient_inside(path: Path, hints: Hints, limits: Limits | None) -> str | None:
+    from ecg_transformers.data.readers.npz import patient_in_npz
+
+    return patient_in_npz(path, hints, limits or DEFAULT_LIMITS)
 
 
 def checked_hints(hints: dict[str, Any]) -> Hints:

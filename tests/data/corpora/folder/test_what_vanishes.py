@@ -22,8 +22,9 @@ def folder(tmp_path, digital_ecg) -> Path:
     return root
 
 
-def save(root: Path, name: str, samples: np.ndarray) -> None:
-    np.savez(root / f"{name}.npz", signal=samples / 1000.0, sampling_rate=100, lead_names=np.array(LEAD_NAMES))
+def save(root: Path, name: str, samples: np.ndarray, **facts: str) -> None:
+    stored = {"sampling_rate": 100, "lead_names": np.array(LEAD_NAMES), **facts}
+    np.savez(root / f"{name}.npz", signal=samples / 1000.0, **stored)
 
 
 def table(folder: Path, **columns) -> None:
@@ -127,6 +128,28 @@ def test_a_comma_within_one_label_is_kept(folder):
     assert label_names(load(folder)) == [label, "normal"]
 
 
+@pytest.mark.parametrize("cell", ["['{}', 'PVC']", '["{}", "PVC"]', "[{}, PVC]", "[ '{}' ,'PVC' ]"])
+def test_a_list_in_a_cell_is_its_labels(folder, cell):
+    table(folder, file=name, labels=lambda n: "[]" if n == 3 else cell.format(["AF", "a, b"][n % 2 and "'" in cell]))
+    rows = {row["record_id"]: row["labels"] for part in load(folder).values() for row in part}
+    assert rows["r00"] == ["AF", "PVC"]
+    assert rows["r01"] == (["a, b", "PVC"] if "'" in cell else ["AF", "PVC"])
+    assert rows["r03"] == []
+
+
+def test_a_dictionary_in_a_cell_is_no_label(folder):
+    table(folder, file=name, labels=lambda n: f"{{'{['AF', 'normal'][n % 2]}': 100.0}}")
+    with pytest.raises(LabelError, match=r"row 2, column 'labels' holds a dictionary"):
+        load(folder)
+
+
+@pytest.mark.parametrize("other", ["atrial  fib", "atrial\u00a0fib", "atrial_fib", "atrial \ufb01b"])
+def test_one_label_in_two_spellings_is_not_two_classes(folder, other):
+    table(folder, file=name, label=lambda n: ["atrial fib", other, "normal"][n % 3])
+    with pytest.raises(LabelError, match="differ in blanks or the form of their letters only"):
+        load(folder)
+
+
 def test_empty_label_cells_are_counted(folder):
     table(folder, file=name, label=lambda n: "" if n < 3 else ["AF", "normal"][n % 2])
     assert "3 records without a label were left out" in notes(folder)
@@ -144,6 +167,21 @@ def test_patients_are_found_under_their_usual_names(folder, column):
     assert f"column {column!r}" in notes(folder)
 
 
+def test_an_empty_patient_column_gives_way_to_a_filled_one(folder):
+    given = {"patient_id": lambda n: "", "subject_id": lambda n: f"p{n // 2}"}
+    table(folder, file=name, label=lambda n: ["AF", "normal"][n % 2], **given)
+    patients = [set(part["patient_id"]) for part in load(folder).values()]
+    assert sum(map(len, patients)) == len(set.union(*patients)) == 6
+
+
+def test_patients_that_only_the_archives_name_stay_in_one_part(folder):
+    for number in range(12):
+        save(folder, f"r{number:02}", np.ones((200, 12)) * np.arange(200)[:, None], subject=f"p{number // 2}")
+    table(folder, file=name, label=lambda n: ["AF", "normal"][n % 2])
+    patients = [set(part["patient_id"]) for part in load(folder).values()]
+    assert sum(map(len, patients)) == len(set.union(*patients)) == 6
+
+
 def test_an_absent_patient_column_is_said(folder):
     table(folder, file=name, label=lambda n: ["AF", "normal"][n % 2])
     assert "no patient column" in notes(folder)
@@ -157,6 +195,14 @@ def test_a_column_of_parts_is_honoured_whatever_it_is_called(folder, column):
     table(folder, file=name, label=lambda n: ["AF", "normal"][n % 2], **{column: lambda n: parts[n % 3]})
     assert {part: len(rows) for part, rows in load(folder).items()} == {"train": 4, "validation": 4, "test": 4}
     assert f"parts as in the column {column!r}" in notes(folder)
+
+
+@pytest.mark.parametrize("column", ["is_train", "test", "Validation"])
+def test_a_column_of_0_and_1_that_says_the_parts_is_no_label(folder, column):
+    table(folder, file=name, AF=lambda n: n % 2, **{column: lambda n: int(n < 9)})
+    with pytest.raises(TableError, match=f"'{column}' seems to say the parts"):
+        load(folder)
+    assert label_names(load(folder, label_columns=["AF"])["train"]) == ["AF"]
 
 
 def test_a_column_of_parts_with_a_word_that_is_none_is_not_passed_over(folder):
@@ -250,8 +296,11 @@ def test_files_that_are_not_read_are_counted_and_named(folder, caplog):
     (folder / "diagnoses.xlsx").write_bytes(b"PK")
     (folder / "README.md").write_text("about")
     (folder / "labels.json").write_text("{}")
+    (folder / "record.json").write_text("{}")
+    (folder / f"{name(1)}.json").write_text("{}")
     load(folder)
-    for left in ("x.csv", "y.foo", "z.dat", "diagnoses.xlsx", "labels.json"):
+    assert name(1) not in caplog.text
+    for left in ("x.csv", "y.foo", "z.dat", "diagnoses.xlsx", "labels.json", "record.json"):
         assert left in caplog.text
     assert "README" not in caplog.text
 

@@ -414,6 +414,12 @@ def test_checksums_of_frames_are_verified(tmp_path):
         read_record(path)
 
 
+def test_checksums_of_a_shifted_lead_are_said_not_to_be_compared(tmp_path):
+    path = _frames(tmp_path, "r", 125, (1,), (np.arange(1000),), names=("II",))
+    path.write_text(path.read_text().replace("16x1", "16:3"))
+    assert "checksum_not_compared" in read_record(path).metadata["flags"]
+
+
 def test_segments_of_frames_have_the_rate_of_the_lead(tmp_path):
     ecg = np.arange(1000)
     _frames(tmp_path, "s1", 125, (2,), (ecg[:400],), names=("II",))
@@ -422,6 +428,25 @@ def test_segments_of_frames_have_the_rate_of_the_lead(tmp_path):
     record = read_record(tmp_path / "m.hea")
     assert record.sampling_rate == 250
     np.testing.assert_array_equal(record.signal[:, 0], (ecg / 200).astype(np.float32))
+
+
+@pytest.mark.parametrize("cut", ["s1", "s2"])
+def test_segments_that_end_early_are_read_on_request(tmp_path, write_wfdb, digital_ecg, cut):
+    samples = digital_ecg()[:, :2]
+    write_wfdb(tmp_path, "s1", samples[:400])
+    write_wfdb(tmp_path, "s2", samples[400:])
+    (tmp_path / "m.hea").write_text("m/2 2 100 1000\ns1 400\ns2 600\n")
+    os.truncate(tmp_path / f"{cut}.dat", 300 * 4)
+    with pytest.raises(TruncatedError, match="allow_truncated"):
+        read_record(tmp_path / "m")
+    record = read_record(tmp_path / "m", allow_truncated=True)
+    there = np.r_[0:300, 400:1000] if cut == "s1" else np.r_[0:700]
+    assert "truncated" in record.metadata["flags"]
+    np.testing.assert_array_equal(np.flatnonzero(np.isfinite(record.signal[:, 0])), there)
+    np.testing.assert_array_equal(record.signal[there], (samples[there] / 1000).astype(np.float32))
+    for start, stop in ((0, 1000), (200, 800), (320, 390), (750, 900)):
+        part = read_record(tmp_path / "m", allow_truncated=True, start=start, stop=stop)
+        np.testing.assert_array_equal(part.signal, record.signal[start:stop])
 
 
 def test_a_lead_that_only_one_segment_has_is_no_value_elsewhere(tmp_path, write_wfdb, digital_ecg):
@@ -456,6 +481,14 @@ def test_a_signal_file_in_another_letter_case_is_named(tmp_path, write_wfdb, dig
     header = write_wfdb(tmp_path, "a", digital_ecg()).with_suffix(".hea")
     header.write_text(header.read_text().replace("a.dat", "A.DAT"))
     with pytest.raises(RecordNotFoundError, match=r"'A\.DAT'.*there is a\.dat: letter case matters"):
+        read_record(header)
+
+
+def test_a_signal_file_in_a_folder_of_its_own_is_named(tmp_path, write_wfdb, digital_ecg):
+    header = write_wfdb(tmp_path, "a", digital_ecg())
+    (tmp_path / "beats").mkdir()
+    header.with_suffix(".dat").rename(tmp_path / "beats" / "a.dat")
+    with pytest.raises(RecordNotFoundError, match=r"there is beats/a\.dat in a folder: put it beside its header"):
         read_record(header)
 
 

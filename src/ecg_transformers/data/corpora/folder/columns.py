@@ -64,7 +64,8 @@ def find_columns(
             f"has {header}.",
             path=table,
         )
-    patient = patient_column or _first(header, PATIENT_COLUMNS, notes)
+    filled = [name for name in header if any(row[name] for row in rows)]  # an empty column says nothing
+    patient = patient_column or _first(filled, PATIENT_COLUMNS, notes) or _first(header, PATIENT_COLUMNS)
     split = _first(header, SPLIT_COLUMNS) or next((name for name in header if _says_parts(rows, name, table)), None)
     fold = _first(header, FOLD_COLUMNS, notes)
     if split and fold:

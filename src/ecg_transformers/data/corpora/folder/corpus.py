@@ -132,7 +132,7 @@ class FolderCorpus(Corpus):
         layout="your records, and labels.csv with a column 'file' and a column 'label' or 'labels'",
     )
     options_class = FolderOptions
-    code_version = 6
+    code_version = 7
 
     def plan(self) -> CorpusPlan:
         table = self._table_path()

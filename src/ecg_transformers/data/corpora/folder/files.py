@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 # In the order of preference when files share a name: a header describes the others.
 _SUFFIXES = (".hea", ".mat", ".npy", ".npz")
 _TEXT_SUFFIXES = (".csv", ".tsv")
-_DOCUMENTS = (".md", ".json", ".yaml", ".yml", ".html", ".py", ".log", ".rst", ".toml", ".png", ".svg")
+_DOCUMENTS = (".md", ".yaml", ".yml", ".html", ".py", ".log", ".rst", ".toml", ".png", ".svg")
 _HEAD_BYTES = 512
 _NO_HEADER = re.compile(rb"(?:\xef\xbb\xbf)?\s*<|0 {7}|[^\0]*\0")
 _MASTER = re.compile(rb"\S+/\d+\s")
@@ -239,7 +239,8 @@ def _is_companion(path: Path, stems: set[Path]) -> bool:
     name, suffix = path.name, path.suffix.lower()
     if name.startswith(".") or suffix in _DOCUMENTS or (not suffix and name.upper() == name and _is_text(path)):
         return True
-    return path.with_suffix("") in stems or suffix == ".hea" or path.with_suffix(".hea").exists()
+    bare = path.with_suffix("")  # `r.json` or `r.npz.json` of the record `r`
+    return bare in stems or bare.with_suffix("") in stems or suffix == ".hea" or path.with_suffix(".hea").exists()
 
 
 def _is_text(path: Path) -> bool:

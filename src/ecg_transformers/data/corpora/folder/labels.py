@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ecg_transformers.data.corpora.folder.columns import Columns, check_label_columns
+from ecg_transformers.data.corpora.splits import split_called
 from ecg_transformers.data.errors import LabelError, TableError
 from ecg_transformers.words import did_you_mean
 
@@ -19,6 +22,7 @@ _UNCERTAIN = {"-1", "-1.0", "0.5", "?", "nan", "na", "n/a", "unknown", "uncertai
 _PAIRS = (("t", "f"), ("y", "n"), ("pos", "neg"), ("positive", "negative"), ("x", ""), ("+", "-"))
 _NO_LABEL = {"nan", "na", "n/a", "<na>", "null", "?", "-", "--"}
 _OTHER_SEPARATORS = (",", "|", "/", "+", "&", ";")
+_QUOTED = re.compile(r"""'([^']*)'|"([^"]*)\"""")
 
 
 @dataclass(frozen=True)
@@ -63,10 +67,20 @@ class LabelRule:
                 )
         return found
 
+    def cell_of(self, row: dict[str, str]) -> str:
+        """The cell of the column of names; a list of Python or JSON in it (`['AF', 'PVC']`) as names and separators."""
+        assert self.column is not None
+        cell = row[self.column]
+        if cell[:1] + cell[-1:] != "[]":
+            return cell
+        quoted = [one or two for one, two in _QUOTED.findall(cell)]
+        is_list = quoted and not _QUOTED.sub("", cell).strip("[], ")
+        return self.separator.join(quoted if is_list else [part.strip() for part in cell[1:-1].split(",")])
+
     def raw_labels(self, row: dict[str, str], position: int, table: Path) -> tuple[str, ...] | None:
         """Labels of a row as written; None for one that is to be dropped."""
         if self.column is not None:
-            cell = row[self.column]
+            cell = self.cell_of(row)
             if self.kind == "multiclass":
                 return (cell,) if cell else ()
             return tuple(dict.fromkeys(part.strip() for part in cell.split(self.separator) if part.strip()))
@@ -139,10 +153,12 @@ def _several_in_a_cell(
 ) -> Iterator[tuple[int, str]]:
     """Rows whose cell holds several labels with another separator than the one in force."""
     assert rule.column is not None
-    cells = [row[rule.column] for row in rows]
+    cells = [rule.cell_of(row) for row in rows]
     whole = {part for cell in cells for part in (cell.split(rule.separator) if rule.kind == "multilabel" else [cell])}
     whole = {part.strip().casefold() for part in whole}
     for position, cell in enumerate(cells):
+        if rule.kind == "multilabel" and cell != rows[position][rule.column]:  # a list says itself where a label ends
+            continue
         for separator in _OTHER_SEPARATORS:
             parts = [part.strip(" []'\"") for part in cell.split(separator)]
             if len(parts) < 2 or cell in (known or ()) or (rule.kind == "multilabel" and separator == rule.separator):
@@ -172,10 +188,16 @@ def _several_in_a_cell(
 def _without_a_label(
     rows: list[dict[str, str]], rule: LabelRule, known: Sequence[str] | None
 ) -> Iterator[tuple[int, str]]:
-    """Rows whose cell says by a word that there is no label."""
+    """Rows whose cell says by a word that there is no label, or holds what is none."""
     assert rule.column is not None
     for position, row in enumerate(rows):
         cell = row[rule.column]
+        if cell[:1] + cell[-1:] == "{}" and cell not in (known or ()):
+            yield (
+                position,
+                f"row {position + 2}, column {rule.column!r} holds a dictionary ({cell[:40]}): write the names of the labels, "
+                f"separated by {rule.separator!r} (column 'labels'), or a 0/1 column for each.",
+            )
         if cell.casefold() in _NO_LABEL and cell not in (known or ()):
             yield (
                 position,
@@ -193,6 +215,13 @@ def _rule_of_columns(
     if not chosen:
         raise TableError(
             f"no labels: a column 'label' or 'labels', or 0/1 columns are needed (or task=None){_resembling(header)}.",
+            path=table,
+        )
+    parts = [name for name in chosen if split_called(name.lower().removeprefix("is_"))]
+    if parts and not asked:
+        raise TableError(
+            f"the 0/1 column {parts[0]!r} seems to say the parts: write a column 'split' with train, validation and test "
+            "(label_columns=[…] names the columns that are labels).",
             path=table,
         )
     names = tuple(options.label_names or chosen)
@@ -260,13 +289,17 @@ def check_spelling(counts: Counter[str], table: Path) -> dict[str, str]:
     """Labels that occur once and look like a common one, with the sentence about the typing error that they seem to be.
 
     Raises:
-        LabelError: two labels differ in case only.
+        LabelError: two labels differ in case, blanks or the form of their letters only.
     """
-    by_case: dict[str, str] = {}
+    spelt: dict[str, str] = {}
     for label in counts:
-        other = by_case.setdefault(label.casefold(), label)
+        plain = " ".join(unicodedata.normalize("NFKC", label).casefold().replace("_", " ").split())
+        other = spelt.setdefault(plain, label)
         if other != label:
-            raise LabelError(f"the labels {other!r} and {label!r} differ in case only; write them alike.", path=table)
+            shown, what = f"{other!r} and {label!r}", "case"
+            if other.lower() != label.lower():
+                shown, what = f"{other!a} and {label!a}", "blanks or the form of their letters"
+            raise LabelError(f"the labels {shown} differ in {what} only; write them alike.", path=table)
     bar = min(10, max(2, counts.total() // 4))  # a common label of this folder, however small it is
     common = [label for label, count in counts.items() if count >= bar]
     misspelt = {}

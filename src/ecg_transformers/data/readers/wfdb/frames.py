@@ -154,6 +154,10 @@ def _columns(
         sums = np.array([columns[index].sum() for index in straight], dtype=np.int64)
         signals = tuple(header.signals[index] for index in straight)
         compare_checksums(sums, signals, path, header.record_name, request.checksum, flags)
+        if any(header.signals[index].skew and header.signals[index].checksum for index in columns):
+            flags.append(
+                "checksum_not_compared"
+            )  # whether they count the samples before or behind the shift is not said
     return columns
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 from functools import lru_cache
+from glob import escape
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -163,6 +165,8 @@ def open_signal_file(
             meant = f"; there is {likely[0]}, {'which has to be unpacked' if packed else 'is it that?'}"
         elif alike := [own for own in os.listdir(os.path.dirname(path) or ".") if own.lower() == name.lower()]:
             meant = f"; there is {alike[0]}: letter case matters"
+        elif below := sorted(Path(path).parent.glob(f"*/{escape(name)}")):
+            meant = f"; there is {below[0].parent.name}/{name} in a folder: put it beside its header"
         raise RecordNotFoundError(
             f"the header {os.path.basename(header_path)} names the signal file {name!r}, which is not there{meant}; "
             "lead_names=[…] reads leads of other files alone.",

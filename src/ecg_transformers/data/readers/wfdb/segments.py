@@ -70,7 +70,8 @@ def read_segments(
         if leads:
             part = _read_segment(name, size, (begin, end), leads, header, path, folder, request, limits, read)
             for column, lead in enumerate(part.lead_names):
-                signal[position + begin : position + end, wanted.index(lead)] = part.signal[:, column]
+                place = position + begin  # a file that ends early has nothing for the rest
+                signal[place : place + part.num_samples, wanted.index(lead)] = part.signal[:, column]
             flags += part.metadata.get("flags", [])
         position += size
     metadata: dict[str, Any] = {"comments": list(header.comments), "flags": sorted({*flags, "segments"})}
@@ -143,6 +144,7 @@ def _read_segment(
 ) -> ECGRecord:
     """One segment or the part that is asked for, with those of the wanted leads that it has."""
     start, stop = (None, None) if asked == (0, size) else asked
+    before = start or 0 if request.allow_truncated else 0  # the part may lie behind the end of the file
     record = read(
         path.with_name(name + ".hea"),
         lead_names=leads,
@@ -151,12 +153,14 @@ def _read_segment(
         limits=limits,
         checksum=request.checksum,
         strict=request.strict,
+        allow_truncated=request.allow_truncated,
         follow_links=request.follow_links,
-        start=start,
+        start=0 if before else start,
         stop=stop,
     )
     record = record.to_record() if isinstance(record, DigitalRecord) else record
-    if record.num_samples != asked[1] - asked[0]:
+    record.signal = record.signal[before:]
+    if record.num_samples != asked[1] - asked[0] and "truncated" not in record.metadata.get("flags", ()):
         raise HeaderError(
             f"the segment {name!r} has {asked[0] + record.num_samples} samples, the record promises {size}.",
             path=path,
