@@ -15,13 +15,13 @@ LEAD = "V2"
 QRS = CLASSES.index("QRS")
 
 
-def marked_record(rate, seconds, at):
+def marked_record(rate, seconds, at, width=0.012):
     """A narrow bump in one lead at time `at`, and its mark; the other leads are noise."""
     count = round(seconds * rate)
     times = np.arange(count) / rate
     signal = 1e-3 * np.random.default_rng(0).standard_normal((count, 12))
     sample = round(at * rate)
-    signal[:, STANDARD_LEADS.index(LEAD)] += np.exp(-(((times - sample / rate) / 0.012) ** 2))
+    signal[:, STANDARD_LEADS.index(LEAD)] += np.exp(-(((times - sample / rate) / width) ** 2))
     marks = {
         "wave_leads": [LEAD] * 3,
         "wave_samples": [sample - round(0.04 * rate), sample, sample + round(0.04 * rate)],
@@ -66,6 +66,40 @@ def test_every_way_of_resampling_has_its_own_stretch(resample):
     extractor = ecg.ECGFeatureExtractor.for_method("st_mem", resample=resample, sampling_rate=100, seq_len=900)
     bump, mapped, _ = places_of(extractor, 360, *marked_record(360, 10.0, 8.1), 60)
     assert bump == mapped
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_mark_stays_with_its_sample_whatever_the_settings(seed):
+    """To a fraction of a sample in every window, by its own map and by that of the whole record."""
+    draw, seen = np.random.default_rng(seed), 0
+    for _ in range(8):
+        crop_rate = draw.choice([None, 360, 500]) if seed % 2 else None
+        resample = "fourier" if crop_rate else str(draw.choice(["fourier", "polyphase", "linear"]))
+        target, pad = float(draw.choice([100, 125, 250])), draw.choice([None, "zero", "edge", "both", "keep"])
+        changes = {"sampling_rate": target, "seq_len": int(3 * target), "resample": resample, "pad": pad}
+        changes |= {"crop_sampling_rate": crop_rate, "patch_size": 25 if pad == "keep" else None, "normalize": None}
+        changes["resample_rounding"] = draw.choice([None, "truncate", "round", "ratio_first"])
+        chosen = [LEAD, *draw.permutation(["I", "V1", "V5"])[: draw.integers(1, 4)]]
+        extractor = ecg.ECGFeatureExtractor.for_method("ecg_jepa", lead_names=draw.permutation(chosen), **changes)
+        rate = float(draw.choice([128, 250, 257, 333.3, 1000]))
+        seconds = draw.uniform(1.5 if pad else 3.5, 12.0)
+        signal, _, sample = marked_record(rate, seconds, draw.uniform(0.3, seconds - 0.3), width=0.03)
+        prepared = extractor.prepare(signal, sampling_rate=rate, lead_names=STANDARD_LEADS)
+        starts = extractor.sliding_crop_starts(prepared, stride=extractor.seq_len // 2)
+        whole, row = sample_map(extractor, len(signal), rate), extractor.lead_names.index(LEAD)
+        for start, crop in zip(starts, extractor.finish(prepared, crop_start=starts), strict=True):
+            places = sample_map(extractor, len(signal), rate, start)
+            assert places.length == crop.shape[-1]
+            place = places.scale * sample + places.shift
+            if 0.15 * target < place < places.length - 0.15 * target:
+                high = np.maximum(crop[row] - 0.2, 0)
+                middle = (high * np.arange(len(high))).sum() / high.sum()
+                assert place == pytest.approx(middle, abs=0.1)
+                assert whole.scale * sample + whole.shift - start == pytest.approx(
+                    middle, abs=0.1 if pad is None else 0.6
+                )
+                seen += 1
+    assert seen > 8
 
 
 def test_leads_that_are_chosen_in_another_order_keep_their_own_marks():

@@ -36,6 +36,16 @@ def test_marks_become_waves_and_missing_borders_stay_missing():
     assert waves == [Wave("P", 1.0, 1.1, 1.2), Wave("QRS", None, 1.5, 1.6), Wave("T", None, 2.0, None)]
 
 
+def test_brackets_of_another_wave_or_of_none_are_nobody_s():
+    p, qrs = Wave("P", 0.1, 0.2, None), Wave("QRS", None, 0.9, 1.0)
+    for between in ("()", "(u)", "u)"):  # of a U wave, which corpora like QTDB mark
+        marks = f"(p{between}N)"
+        samples = [10, 20, *np.linspace(40, 60, len(between)), 90, 100]
+        assert waves_from_marks(samples, list(marks), 100) == [p, qrs], marks
+    assert waves_from_marks([10, 20, 30, 90], list("(u)p"), 100) == [Wave("P", None, 0.9, None)]
+    assert waves_from_marks([10, 20, 30, 40], list("(+p)"), 100) == [Wave("P", 0.1, 0.3, 0.4)]
+
+
 def test_classes_hold_both_border_samples_and_nothing_is_known_outside_the_marks():
     labels = wave_classes(BEAT, RATE, 0.0, 500)
     assert (labels[:100] == IGNORED).all()

@@ -44,14 +44,18 @@ def sample_map(
         ValueError: a step that mixes leads or windows, so that a sample has no one place.
     """
     scale, shift, length, rate = 1.0, 0.0, num_samples, float(sampling_rate)
+    in_crops = False
     for step in map(step_from_dict, extractor.steps):
         if isinstance(step, Crop):
+            in_crops = crop_start is None
             if crop_start is not None:
                 shift -= round(crop_start * step.rate / extractor.sampling_rate)
-                length = step.length
+                length = step.fitting(length)
         elif isinstance(step, Resample):
             after = step.length_after(length, rate)
-            factor = _stretch(step.method, length, after, rate, step.sampling_rate)
+            # what follows the cut stretches each crop alone, not the record that they are parts of
+            method = "" if in_crops else step.method
+            factor = _stretch(method, length, after, rate, step.sampling_rate)
             scale, shift, length, rate = scale * factor, shift * factor, after, step.rate_after(rate)
         elif isinstance(step, Pad):
             short = max(0, step.length - length)

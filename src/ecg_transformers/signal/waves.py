@@ -19,6 +19,8 @@ IGNORED = -100
 """The class of a sample that nobody has judged."""
 
 PEAK_SYMBOLS = {"p": "P", "N": "QRS", "t": "T"}
+OTHER_PEAK = "u"
+"""Marked in some corpora, and none of the waves here: U."""
 SPARSE_GAP_S = 2.0
 """Between waves further apart than this an expert may have left out beats: what lies there is not known."""
 SHORTEST_S = {"P": 0.03, "QRS": 0.03, "T": 0.04}
@@ -48,18 +50,21 @@ class Wave:
 
 
 def waves_from_marks(samples: Sequence[int], symbols: Sequence[str], sampling_rate: float) -> list[Wave]:
-    """The waves of one lead from its marks: `(` onset, `p` `N` `t` peak, `)` offset; an onset or offset may be missing."""
+    """The waves of one lead from its marks: `(` onset, `p` `N` `t` peak, `)` offset; an onset or offset may be missing.
+
+    The brackets of a peak of another kind (`u`), and those around none, belong to no wave.
+    """
     waves: list[Wave] = []
     onset: float | None = None
+    is_open = False  # whether the next `)` ends the last wave
     for sample, symbol in sorted(zip(samples, symbols), key=lambda mark: mark[0]):
         time = int(sample) / sampling_rate
-        if symbol == "(":
-            onset = time
-        elif symbol in PEAK_SYMBOLS:
+        if symbol in PEAK_SYMBOLS:
             waves.append(Wave(PEAK_SYMBOLS[symbol], onset, time, None))
-            onset = None
-        elif symbol == ")" and waves and waves[-1].offset_s is None:
+        elif symbol == ")" and is_open:
             waves[-1] = replace(waves[-1], offset_s=time)
+        if symbol in ("(", ")", *PEAK_SYMBOLS, OTHER_PEAK):
+            onset, is_open = time if symbol == "(" else None, symbol in PEAK_SYMBOLS
     return waves
 
 

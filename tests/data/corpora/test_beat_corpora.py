@@ -2,6 +2,7 @@
 
 import collections
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -124,6 +125,18 @@ def test_ludb_keeps_the_marks_of_every_lead(ecg_data_dir, tmp_path):
     rhythms = load_ecg_dataset("ludb", ecg_data_dir / "ludb", task="rhythm", cache_dir=tmp_path)
     assert "Atrial fibrillation" in label_names(rhythms)
     assert set(corpus["test"]["fold"]) == {5}
+
+
+def test_ludb_leaves_out_a_record_whose_marks_are_of_another_one(tmp_path, smallest):
+    shutil.copytree(smallest("ludb")[1], tmp_path / "ludb")
+    marks = np.array([39 << 10 | 100, 59 << 10, 0, 900, 1 << 10 | 10, 0], dtype="<u2")  # ( at 100, N at 1010 of 1000
+    marks.tofile(tmp_path / "ludb" / "data" / "2.v3")
+    with pytest.raises(
+        SkippedRecordsError, match=r"2\.v3'.* a mark stands at sample 1010, behind the end .* \(1000 samples\)"
+    ):
+        load_ecg_dataset("ludb", tmp_path / "ludb", cache_dir=tmp_path / "cache")
+    rest = load_ecg_dataset("ludb", tmp_path / "ludb", cache_dir=tmp_path / "cache", max_skipped=0.5)
+    assert {row["record_id"] for dataset in rest.values() for row in dataset} == {"1", "101"}
 
 
 def test_ludb_is_read_without_its_table_too(ecg_data_dir, tmp_path):

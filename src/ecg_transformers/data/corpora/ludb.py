@@ -12,10 +12,10 @@ import numpy as np
 from ecg_transformers.data.corpora.base import Corpus, CorpusFacts, CorpusPlan, Item
 from ecg_transformers.data.corpora.shared.finishing import note_of_count
 from ecg_transformers.data.corpora.shared.search import by_name, walk_files
-from ecg_transformers.data.errors import OptionError, RecordNotFoundError
+from ecg_transformers.data.errors import AnnotationError, OptionError, RecordNotFoundError
 from ecg_transformers.data.options import check_choice
 from ecg_transformers.data.readers import read_digital
-from ecg_transformers.data.readers.wfdb.annotations import read_annotations
+from ecg_transformers.data.readers.wfdb.annotations import Annotations, read_annotations
 from ecg_transformers.data.readers.wfdb.header import read_header
 from ecg_transformers.data.record import standard_lead_name
 from ecg_transformers.data.tables import number, read_table
@@ -134,8 +134,7 @@ class LUDBCorpus(Corpus):
         samples: list[np.ndarray] = []
         symbols: list[np.ndarray] = []
         for lead in digital.lead_names:
-            path = item.path.with_suffix(f".{lead.lower()}")
-            marks = read_annotations(path, root=self.data_dir, record=item.record_id)
+            marks = self._marks(item.path.with_suffix(f".{lead.lower()}"), item.record_id, digital.samples.shape[0])
             leads += [standard_lead_name(lead)] * len(marks)
             samples.append(marks.samples)
             symbols.append(marks.symbols)
@@ -152,6 +151,17 @@ class LUDBCorpus(Corpus):
             },
         )
         yield record.to_row(plan.label_names, plan.task_kind, fold=item.fold)
+
+    def _marks(self, path: Path, record: str, length: int) -> Annotations:
+        marks = read_annotations(path, root=self.data_dir, record=record)
+        if len(marks) and (last := marks.samples.max()) >= length:
+            raise AnnotationError(
+                f"a mark stands at sample {last}, behind the end of the record ({length} samples): the file is damaged, or "
+                "belongs to another record.",
+                path=path,
+                record=record,
+            )
+        return marks
 
 
 def _is_record(path: Path) -> bool:
