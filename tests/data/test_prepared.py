@@ -5,6 +5,7 @@ import logging
 
 import pytest
 from datasets.distributed import split_dataset_by_node
+from torch.utils.data import DataLoader
 
 from ecg_transformers.data.building.build import build_corpus
 from ecg_transformers.data.errors import ECGDataError, OptionError
@@ -45,7 +46,7 @@ def test_it_holds_what_the_corpus_itself_gives(prepared, tmp_path):
     assert build_report(str(prepared)).read == 90
 
 
-@pytest.mark.parametrize("nodes", [2, 3, 5])
+@pytest.mark.parametrize("nodes", [2, 3, 4, 5, 7])
 @pytest.mark.parametrize("shuffled", [False, True])
 def test_every_record_is_given_to_one_node(prepared, nodes, shuffled, tmp_path):
     stream = load_ecg_dataset(str(prepared), split="train", streaming=True, cache_dir=tmp_path)
@@ -55,6 +56,17 @@ def test_every_record_is_given_to_one_node(prepared, nodes, shuffled, tmp_path):
     shares = [ids(split_dataset_by_node(stream, rank, nodes)) for rank in range(nodes)]
     assert sorted(name for share in shares for name in share) == everything
     assert max(map(len, shares)) - min(map(len, shares)) <= (13 if nodes == 5 else 1)
+
+
+@pytest.mark.parametrize("nodes", [1, 3, 5])
+def test_every_record_is_given_to_one_data_worker_of_one_node(prepared, nodes, tmp_path):
+    stream = load_ecg_dataset(str(prepared), split="train", streaming=True, cache_dir=tmp_path)
+    shuffled = stream.shuffle(seed=1, buffer_size=8)
+    given = []
+    for rank in range(nodes):
+        share = split_dataset_by_node(shuffled, rank, nodes)
+        given += ids(DataLoader(share, batch_size=None, num_workers=2, multiprocessing_context="fork"))
+    assert sorted(given) == sorted(ids(stream))
 
 
 @pytest.mark.parametrize("nodes", [1, 3, 5])

@@ -28,6 +28,8 @@ CASES = [
 ]
 VARIANTS = ["ecg_fm", "deepecg_ssl", "melp", "d_beta"]
 NAMES_HERE = {"features.linear_probe": "linear_probe"}
+# The tensors' READMEs: a float64 rerun of the reference differs by up to half of these, so processors may too
+TOLERANCES = {"hidden_states": 5e-5, "last_hidden_state": 4e-5}
 
 
 @pytest.fixture(params=CASES, ids=lambda pair: "-".join(pair))
@@ -72,7 +74,8 @@ def test_every_published_output_is_reproduced(case):
             found = getattr(model(io["input_values"]), name)
         else:
             continue
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+        atol = TOLERANCES.get(name.partition(".")[0], 3e-5)
+        torch.testing.assert_close(found, expected, rtol=0, atol=atol, msg=lambda text, name=name: f"{name}: {text}")
 
 
 def test_every_published_gradient_is_reproduced(case):
