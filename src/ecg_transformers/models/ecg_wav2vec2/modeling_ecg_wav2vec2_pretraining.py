@@ -14,7 +14,7 @@ from transformers.utils.generic import can_return_tuple
 from ecg_transformers.layers.heads import mean_of_nonzero
 from ecg_transformers.layers.masking import wav2vec2_mask, wav2vec2_negatives_from_draws
 from ecg_transformers.layers.objectives import patient_contrastive_loss
-from ecg_transformers.layers.quantizer import GumbelQuantizer
+from ecg_transformers.layers.quantizer import Codes, GumbelQuantizer
 from ecg_transformers.models.ecg_wav2vec2.configuration_ecg_wav2vec2 import ECGWav2Vec2Config
 from ecg_transformers.models.ecg_wav2vec2.modeling_ecg_wav2vec2 import ECGWav2Vec2Model, ECGWav2Vec2PreTrainedModel
 from ecg_transformers.models.leads import LeadIndices, check_input, repeat_for_crops
@@ -172,11 +172,8 @@ class ECGWav2Vec2ForPreTraining(ECGWav2Vec2PreTrainedModel):
             lead_indices = repeat_for_crops(lead_indices, input_values.shape[1])
             input_values = input_values.flatten(0, 1)
         check_input(input_values)
-        batch = len(input_values)
-        tokens = self.config.num_tokens(input_values.shape[-1])
-        if lead_noise is not None:
-            kept = lead_noise.reshape(batch, -1)[:, : input_values.shape[1]] >= self.config.lead_mask_prob
-            input_values = input_values * kept[..., None].to(input_values.dtype)
+        batch, tokens = len(input_values), self.config.num_tokens(input_values.shape[-1])
+        input_values = self.without_some_leads(input_values, lead_noise)
         if mask_time_indices is None:
             mask_time_indices = self.draw_mask(batch, tokens, start_noise, keep_noise, span_noise, input_values.device)
         mask = mask_time_indices.bool()
@@ -190,21 +187,14 @@ class ECGWav2Vec2ForPreTraining(ECGWav2Vec2PreTrainedModel):
             input_values, lead_indices, mask_time_indices=mask, mask_embedding=self.mask_emb, **kwargs
         )
         hidden, features = outputs.last_hidden_state, outputs.conv_features
-        normed = self.ecg_wav2vec2.feature_projection.layer_norm(features.transpose(1, 2))
-        codes = self.quantizer(
-            self.feature_dropout(normed[mask]),  # (B·M, C)
-            self.temperature if temperature is None else temperature,
-            gumbel_noise if self.training else None,
-        )
+        codes = self.quantize(features, mask, temperature, gumbel_noise)
         targets = self.project_q(codes.vectors).view(batch, masked, -1)
         predictions = self.final_proj(hidden[mask]).view(batch, masked, -1)
         contrast, accuracy = self.contrast(predictions, targets, negative_indices)
 
-        config, count = self.config, batch * masked
-        total_codes = config.num_codevectors_per_group * config.num_codevector_groups
-        diversity = config.diversity_weight * (total_codes - codes.prob_perplexity) / total_codes * count
-        penalty = config.feature_penalty_weight * features.float().square().mean() * count
-        cmsc = config.cmsc_weight * self.cmsc(mean_of_nonzero(hidden), patient_ids, segment_ids) * count
+        count = batch * masked
+        diversity, penalty = self.diversity(codes) * count, self.penalty(features) * count
+        cmsc = self.config.cmsc_weight * self.cmsc(mean_of_nonzero(hidden), patient_ids, segment_ids) * count
         return ECGWav2Vec2ForPreTrainingOutput(
             loss=(contrast + diversity + penalty + cmsc) / count,
             contrastive_loss=contrast,
@@ -218,6 +208,26 @@ class ECGWav2Vec2ForPreTraining(ECGWav2Vec2PreTrainedModel):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+
+    def without_some_leads(self, input_values: Tensor, noise: Tensor | None) -> Tensor:
+        if noise is None:
+            return input_values
+        kept = noise.reshape(len(input_values), -1)[:, : input_values.shape[1]] >= self.config.lead_mask_prob
+        return input_values * kept[..., None].to(input_values.dtype)
+
+    def quantize(self, features: Tensor, mask: Tensor, temperature: float | None, noise: Tensor | None) -> Codes:
+        """Codes of the masked tokens `(B·M, …)`; without noise in evaluation."""
+        normed = self.ecg_wav2vec2.feature_projection.layer_norm(features.transpose(1, 2))
+        temperature = self.temperature if temperature is None else temperature
+        return self.quantizer(self.feature_dropout(normed[mask]), temperature, noise if self.training else None)
+
+    def diversity(self, codes: Codes) -> Tensor:
+        """What each masked token pays for codes that are not used."""
+        total = self.config.num_codevectors_per_group * self.config.num_codevector_groups
+        return self.config.diversity_weight * (total - codes.prob_perplexity) / total
+
+    def penalty(self, features: Tensor) -> Tensor:
+        return self.config.feature_penalty_weight * features.float().square().mean()
 
     def draw_mask(
         self,
