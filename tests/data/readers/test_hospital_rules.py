@@ -1094,7 +1094,11 @@ def test_muse_statements_are_lines_of_the_machine_and_the_physician_apart(hospit
         return f"<{name}>{made}</{name}>"
 
     edited = diagnosis(
-        "Diagnosis", ("Sinus",), ("bradycardia", "USERINSERT", "ENDSLINE"), ("LVH", "ENDSLINE"), ("by hand",)
+        "Diagnosis",
+        ("Sinus", "USERINSERT"),
+        ("bradycardia", "USERINSERT", "ENDSLINE"),
+        ("LVH", "ENDSLINE"),
+        ("by hand",),
     )
     own = diagnosis("OriginalDiagnosis", ("Sinus rhythm", "ENDSLINE"))
     measured = "<RestingECGMeasurements><QTInterval>402</QTInterval></RestingECGMeasurements><PaceSpikes/>"
@@ -1391,6 +1395,8 @@ def test_edf_texts_ranges_and_rates_that_are_odd(hospital, read):
         with pytest.raises((HeaderError, UnitError), match=error):
             read(content.replace(old, new))
     assert read(content.replace(b"uV      uV      ", b"uV      mmHg    "), lead_names=["II"]).lead_names == ["II"]
+    with pytest.raises(HeaderError, match=r"file '.*the sampling rate 0\.0"):
+        read(content.replace(b"1.0     2   ", b"99999   2   "))
     half = content.replace(b"100     100     ", b"100     50      ")
     with pytest.raises(SignalError, match=r"\[50\.0, 100\.0\] Hz"):
         read(half, allow_truncated=True)

@@ -99,6 +99,8 @@ class _Reading:
         self.has_gaps = self.header.is_discontinuous or hides_gaps(descriptor, self.header, path)
         self.signals, self.names = choose_signals(self.header, self.sheet.patient, hints, path, flags)
         self.rate = self.signals[0].samples / self.header.seconds
+        if not 1 <= self.rate <= 100_000:
+            raise HeaderError(f"the sampling rate {self.rate:g} Hz lies outside 1 to 100,000 Hz.", path=path)
         self.gain, self.offset = scale_of(self.signals, hints.units, path)
         if (self.gain < 0).any():
             flags.append("inverted_gain")
