@@ -11,6 +11,7 @@ import pytest
 from ecg_transformers.data import converting
 from ecg_transformers.data.converting import convert_record, convert_records
 from ecg_transformers.data.errors import ECGDataError, LimitError, OptionError
+from ecg_transformers.data.loading import load_ecg_dataset
 from ecg_transformers.data.readers import (
     Limits,
     describe_record,
@@ -350,12 +351,13 @@ def test_parts_of_a_converted_recording_are_those_of_the_original(to, hospital, 
     assert [part.metadata["start_seconds"] for part in after] == [0, 5, 9]
 
 
-def test_strips_a_day_apart_are_written_as_a_record_each(hospital, tmp_path):
+def test_strips_a_day_apart_are_written_as_a_record_each(hospital, tmp_path, own_cache):
     counts = hospital.ecg_counts(400, ["II", "V5"])
     (tmp_path / "s.edf").write_bytes(hospital.edf(counts, kind="EDF+D", onsets=[0, 1, 86400, 86401]))
     (whole,) = convert_records([tmp_path / "s.edf"], tmp_path / "out")
     assert "gaps='split'" in whole.problem
     strips = [one.written for one in convert_records([tmp_path / "s.edf"], tmp_path / "out", gaps="split")]
+    assert load_ecg_dataset("folder", str(tmp_path / "out"), split="train")["record_id"][:] == ["s_1", "s_2"]
     assert [path.name for path in strips] == ["s_1.hea", "s_2.hea"]
     np.testing.assert_array_equal(np.concatenate([read_digital(path).samples for path in strips]), counts)
     assert [path.read_text().split()[4:6] for path in strips] == [
