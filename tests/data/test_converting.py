@@ -63,6 +63,15 @@ def test_the_identity_is_left_out_unless_asked_for(hospital, tmp_path):
     assert json.loads((tmp_path / "kept" / "d.npz.json").read_text())["patient_id"] == hospital.ID
 
 
+def test_a_long_record_is_held_against_its_samples_and_not_against_its_header(tmp_path):
+    """A header of 70 bytes may describe a day."""
+    samples = np.arange(2**23 + 100, dtype="<i2")
+    samples.tofile(tmp_path / "r.dat")
+    (tmp_path / "r.hea").write_text(f"r 1 128 {samples.size}\nr.dat 16 200 16 0 0 0 0 II\n")
+    written = convert_record(tmp_path / "r.hea", tmp_path / "out")
+    assert written.with_suffix(".dat").stat().st_size == samples.nbytes
+
+
 def test_files_that_an_archive_names_by_numbers_are_records_of_their_own(hospital, tmp_path):
     """`1.2.840.5` and `1.2.840.6` differ in what looks like a suffix."""
     names = ["1.2.840.113619.5", "1.2.840.113619.6", "EKG.2024", "EKG.2025", "x.v2.dcm"]

@@ -234,7 +234,9 @@ def _survey(path: Path, read: Callable[[], Iterator[DigitalRecord | ECGRecord]],
         found.read = lambda: iter([first])
     beats: list[dict[str, np.ndarray]] = []
     metadata = dict(first.metadata)
-    size = path.stat().st_size if path.is_file() else 2**62
+    size = (
+        2**62 if second is None else path.stat().st_size
+    )  # what is read at once was held against its file by its reader
     for part in itertools.chain([first], [] if second is None else [second], parts):
         found.is_digital = (
             found.is_digital and isinstance(part, DigitalRecord) and bool((np.abs(part.offset) < 2**31).all())
