@@ -63,6 +63,18 @@ def test_the_identity_is_left_out_unless_asked_for(hospital, tmp_path):
     assert json.loads((tmp_path / "kept" / "d.npz.json").read_text())["patient_id"] == hospital.ID
 
 
+@pytest.mark.parametrize("to", SUFFIXES)
+def test_what_was_hidden_once_stays_the_same_patient_however_often_it_is_converted(to, hospital, tmp_path):
+    (tmp_path / "a.dcm").write_bytes(hospital.dicom(hospital.ecg_counts(100)))
+    own = read_record(tmp_path / "a.dcm").patient_id
+    for first, second in itertools.product((False, True), repeat=2):
+        once = convert_record(tmp_path / "a.dcm", tmp_path / f"{first} {second}", to, keep_identity=first)
+        twice = convert_record(once, tmp_path / f"{first} {second} twice", to, keep_identity=second)
+        assert read_record(twice).patient_id == own
+        kept = read_record(twice, keep_identity=True).patient_id
+        assert kept == (hospital.ID if first and second else own)
+
+
 def test_a_long_record_is_held_against_its_samples_and_not_against_its_header(tmp_path):
     """A header of 70 bytes may describe a day."""
     samples = np.arange(2**23 + 100, dtype="<i2")
