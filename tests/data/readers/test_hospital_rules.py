@@ -1355,6 +1355,7 @@ def test_bdf_triggers_and_annotations_are_no_leads(hospital, read):
     ("old", "new", "acquired", "age"),
     [
         (b"", b"", "2019-08-22T13:45:01", 76),
+        (b"Startdate 22-AUG-2019", b"Startdate 03-FEB-2018", "2018-02-03T13:45:01", 74),
         (b"Startdate 22-AUG-2019", b"Startdate X          ", "2019-08-22T13:45:01", 76),
         (
             b"Startdate 22-AUG-2019 X Dr._Kasimir X",
@@ -1431,6 +1432,15 @@ def test_ids_that_are_none_and_rates_that_contradict(hospital, read):
         read(text, sampling_rate=250)
     twice = hospital.muse(hospital.ecg_counts(40, ["I", "II"]), leads=("I", "I"))
     assert (read(twice).lead_names, read(twice).metadata["flags"]) == (["I", "I 2"], ["lead_names_numbered"])
+
+
+def test_texts_beyond_their_bounds_are_cut_and_told(hospital, read):
+    text = hospital.muse(hospital.ecg_counts(40, ["I"]), leads=("I",)).decode("latin-1")
+    long = read(text.replace("Sinus rhythm", "word " * 1000)).metadata
+    assert (len(long["statements"][0]), long["flags"]) == (texts.MAX_TEXT, ["texts_shortened"])
+    one = "<DiagnosisStatement><StmtFlag>ENDSLINE</StmtFlag><StmtText>x</StmtText></DiagnosisStatement>"
+    many = read(text.replace("<Diagnosis>", f"<Diagnosis>{one * 2100}")).metadata
+    assert len(many["statements"]) == texts.MAX_TEXTS
 
 
 def test_digits_that_are_decimals_stay_so(hospital, read):
