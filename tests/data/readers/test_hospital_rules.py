@@ -592,6 +592,12 @@ def test_a_clock_that_drifts_makes_no_holes_between_the_gaps(kind, step, hospita
     assert [len(part.samples) for part in read_parts(path)] == [1500, 1500]
 
 
+def test_short_gaps_between_long_data_records_are_no_drift(hospital, read):
+    counts = hospital.ecg_counts(18_000, ["II"])
+    record = read(hospital.edf(counts, ["II"], kind="EDF+D", onsets=[0, 60.3, 120.6], rate=100, per_record=6000))
+    assert record.metadata["gaps"] == [[6000, 6030], [12_030, 12_060]]
+
+
 def test_a_slow_clock_hides_no_gap(hospital, tmp_path):
     """A thousand data records later it is ten seconds late, longer than the gap."""
     times = [0.99 * n + 5 * (n >= 1000) for n in range(1010)]
@@ -930,6 +936,21 @@ def test_dicom_without_a_waveform_and_companded_samples_are_named(hospital, read
     for change, word in ((image, "of modality CT without a waveform"), (companded, r"G\.711")):
         with pytest.raises(UnsupportedFormatError, match=word):
             read(dicom_with(hospital, change, counts, ["I"]))
+
+
+def test_dicom_of_any_class_is_read_where_it_holds_a_waveform(hospital, read):
+    """A deflated one shows that only when it is read, and a cut one is told as cut."""
+    counts = hospital.ecg_counts(50, ["I"])
+
+    def other_class(data):
+        data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
+
+    for syntax in ("explicit", "implicit", "big", "deflated"):
+        content = dicom_with(hospital, other_class, counts, ["I"], syntax=syntax)
+        np.testing.assert_allclose(read(content).signal, counts * 0.005, atol=1e-6)
+    content = hospital.dicom(counts, ["I"])
+    with pytest.raises(HeaderError, match="it ends early or is damaged"):
+        read(content[: content.index(b"\x00\x54\x00\x01")])
 
 
 def test_dicom_that_ends_early_is_read_as_far_as_it_goes_where_asked(hospital, read):
@@ -1428,6 +1449,7 @@ def test_ids_that_are_none_and_rates_that_contradict(hospital, read):
         assert read(text).patient_id is None
     padded = text.replace("<PatientID>anonymous", f"<PatientID> {hospital.ID}\n")
     assert read(padded).patient_id == read(hospital.dicom(hospital.ecg_counts(40, ["I"]), ["I"])).patient_id
+    assert Patient(id=f"\x02{hospital.ID} \0").patient_id(keep=True) == hospital.ID
     with pytest.raises(OptionError, match="500"):
         read(text, sampling_rate=250)
     twice = hospital.muse(hospital.ecg_counts(40, ["I", "II"]), leads=("I", "I"))
