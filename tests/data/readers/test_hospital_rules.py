@@ -720,20 +720,21 @@ def test_dicom_in_parts_is_the_whole_cut(syntax, hospital, tmp_path):
             np.testing.assert_array_equal(read_record(path, start=start, stop=stop).signal, whole[start:stop])
 
 
-@pytest.mark.parametrize("kind", ["ishne", "edf", "bdf", "dicom", "wfdb"])
+@pytest.mark.parametrize("kind", ["ishne", "edf", "bdf", "dicom", "wfdb", "wfdb 24"])
 def test_a_part_of_a_day_takes_little_memory(kind, hospital, tmp_path):
     """24 hours as a sparse file: what is allocated follows the part and not the file."""
     import os
     import tracemalloc
 
-    path, samples = tmp_path / ("day.dat" if kind == "wfdb" else "day.bin"), 24 * 3600 * 200
+    path, samples = tmp_path / ("day.dat" if "wfdb" in kind else "day.bin"), 24 * 3600 * 200
     counts = hospital.ecg_counts(200, ["V1", "V2", "V3"])
     if kind == "ishne":
         head, size = hospital.ishne(counts[:0], declared=samples), 6 * samples
-    elif kind == "wfdb":
-        lines = [f"day.dat 16 200 16 0 0 1 0 {lead}\n" for lead in ("V1", "V2", "V3")]
+    elif "wfdb" in kind:
+        bits = 24 if "24" in kind else 16
+        lines = [f"day.dat {bits} 200 16 0 0 1 0 {lead}\n" for lead in ("V1", "V2", "V3")]
         (tmp_path / "day.hea").write_text(f"day 3 200 {samples}\n{''.join(lines)}")
-        head, size = b"", 6 * samples
+        head, size = b"", 3 * bits // 8 * samples
     elif kind == "dicom":  # the lengths of sequence, item and samples follow, and the number of samples
         whole, size = hospital.dicom(counts, ["V1", "V2", "V3"], rate=200, padding=-32768), 6 * samples
         head = day_of_dicom(whole, 6 * len(counts), size, len(counts), samples)

@@ -28,6 +28,7 @@ from ecg_transformers.data.readers.clinical.record import cut, window
 from ecg_transformers.data.readers.limits import IN_PARTS, Limits
 from ecg_transformers.data.readers.wfdb.formats import (
     FLAC_BITS,
+    IN_PARTS_TOO,
     INVALID_VALUE,
     bytes_of,
     decode,
@@ -92,10 +93,11 @@ def read_frames(
 def _asked(header: Header, chosen: list[int], request: Request, path: Path) -> tuple[Header, int | None, Hints | None]:
     """The header of the frames to read, the first of them (None for all), and what is to be cut out of those.
 
-    Only FLAC files are read in part: a long one may be small, and as a whole out of all proportion to its file.
+    Formats of whole bytes are read in part, and FLAC, of which a long file may be small, and as a whole out of all
+    proportion to it.
     """
     part, formats = request.part, {header.signals[index].fmt for index in chosen}
-    if part is None or not header.num_samples or request.allow_truncated or not formats <= set(FLAC_BITS):
+    if part is None or not header.num_samples or request.allow_truncated or not formats <= IN_PARTS_TOO:
         return header, None, part
     count = header.signals[chosen[0]].samples_per_frame
     start, stop = window(part, header.num_samples * count, path)
@@ -200,7 +202,7 @@ def _read_group(
     if group[0].fmt in FLAC_BITS:
         stored = _flac_frames(group, first, frames + longest_skew, header, path, folder, request, limits)
     else:
-        stored = _plain_frames(group, frames + longest_skew, header, path, folder, request, limits, flags)
+        stored = _plain_frames(group, first, frames + longest_skew, header, path, folder, request, limits, flags)
     found = len(stored)
     if frames > found:
         if not request.allow_truncated or not found:
@@ -230,6 +232,7 @@ def _moved(stored: np.ndarray, signal: Signal, frames: int) -> np.ndarray:
 
 def _plain_frames(
     group: list[Signal],
+    first: int | None,
     wanted: int,
     header: Header,
     path: Path,
@@ -238,11 +241,11 @@ def _plain_frames(
     limits: Limits,
     flags: list[str],
 ) -> np.ndarray:
-    """Values as stored, `(frames, values a frame)`: at most the `wanted` frames, or all where none are stated."""
+    """Values as stored, `(frames, values a frame)`: at most the `wanted` frames from one on, or all if none are stated."""
     fmt, width = group[0].fmt, sum(signal.samples_per_frame for signal in group)
     descriptor, size = open_signal_file(path, group[0].file_name, folder, header.record_name, request.follow_links)
     try:
-        if size > limits.max_file_bytes:
+        if size > limits.max_file_bytes and first is None:
             raise LimitError(f"the file has {size} bytes, more than the limit.", path=path, record=header.record_name)
         size -= group[0].byte_offset
         if size < 0:
@@ -259,8 +262,9 @@ def _plain_frames(
             flags.append("length_inferred")
             limits.check_shape(available * width, len(header.signals), path=path, record=header.record_name)
             wanted = available
-        count = min(wanted, available) * width
-        content = _read(descriptor, group[0].byte_offset, bytes_of(fmt, count))
+        begin = first or 0
+        count = min(wanted, max(available - begin, 0)) * width
+        content = _read(descriptor, group[0].byte_offset + bytes_of(fmt, begin * width), bytes_of(fmt, count))
     except OSError as error:
         raise UnsafePathError(f"the file cannot be read ({brief(error)}).", path=path) from error
     finally:
