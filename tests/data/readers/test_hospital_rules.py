@@ -1228,10 +1228,15 @@ def test_scp_texts_are_in_the_language_of_the_machine(hospital, read):
 def test_scp_measurements_and_universal_statements(hospital, read):
     sections = sections_of(hospital.scp(hospital.ecg_counts(50, ["I"]), leads=["I"]))
     sections[1] = scp_tags((16, b"Haus Abendrot\0"), (14, b"\0" * 90))  # longer than it may be: seen, and harmless
-    sections[7] = struct.pack("<BBHH", 1, 2, 812, 29999)
+    sections[7] = struct.pack("<BBHH5H3h", 1, 2, 812, 29999, 286, 388, 434, 554, 854, 44, -61, 29999)
     sections[11] = bytes([0] * 8 + [1, 1]) + struct.pack("<H", 19) + b"\1AFIB\0Haus Abendrot"
     metadata = read(hospital.scp_file(sections)).metadata
-    assert metadata["measurements"] == {"rr_ms": 812}
+    intervals = {"pr_ms": 148, "qrs_ms": 120, "qt_ms": 420, "p_axis": 44, "qrs_axis": -61}
+    assert metadata["measurements"] == {"rr_ms": 812, **intervals}
+    sections[7] = struct.pack("<BBHH5H3h", 1, 0, 0, 29999, 29999, 29999, 434, 554, 29998, 999, 999, 999)
+    assert read(hospital.scp_file(sections)).metadata["measurements"] == {"qrs_ms": 120}
+    for nothing in (struct.pack("<BBHH5H3h", 0, 0, 0, 0, *range(8)), struct.pack("<BBHH", 1, 0, 0, 0)):
+        assert "measurements" not in read(hospital.scp_file({**sections, 7: nothing})).metadata
     assert metadata["universal_statements"] == ["AFIB [hidden]"]
     assert metadata["flags"] == ["pace_spikes_stated"]
 
