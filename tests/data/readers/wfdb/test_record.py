@@ -564,6 +564,10 @@ def test_a_part_of_a_file_is_the_whole_cut(fmt, per_frame, skew, tmp_path):
         part = read_record(tmp_path / "r.hea", start=start, stop=stop, lead_names=["V5"])
         np.testing.assert_array_equal(part.signal, whole.signal[start:stop, 1:])
         assert part.metadata["flags"] == ["checksum_not_compared"]
+    content = (tmp_path / "r.dat").read_bytes()
+    (tmp_path / "r.dat").write_bytes(content[: len(content) // 2])
+    with pytest.raises(TruncatedError, match="allow_truncated=True" if fmt != "516" else "holds"):
+        read_record(tmp_path / "r.hea", start=7000 if fmt == "516" else 0, stop=7010)
 
 
 def test_a_flat_day_in_flac_is_read_in_parts(tmp_path):

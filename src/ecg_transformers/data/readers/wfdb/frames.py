@@ -94,10 +94,15 @@ def _asked(header: Header, chosen: list[int], request: Request, path: Path) -> t
     """The header of the frames to read, the first of them (None for all), and what is to be cut out of those.
 
     Formats of whole bytes are read in part, and FLAC, of which a long file may be small, and as a whole out of all
-    proportion to it.
+    proportion to it. A file that ends early is read as a whole, which tells so.
     """
     part, formats = request.part, {header.signals[index].fmt for index in chosen}
     if part is None or not header.num_samples or request.allow_truncated or not formats <= IN_PARTS_TOO:
+        return header, None, part
+    if any(
+        _ends_early([header.signals[index] for index in group], header.num_samples, path)
+        for group in _groups_by_file(header, chosen, path)
+    ):
         return header, None, part
     count = header.signals[chosen[0]].samples_per_frame
     start, stop = window(part, header.num_samples * count, path)
@@ -125,6 +130,16 @@ def _one_rate(header: Header, chosen: list[int], names: list[str], path: Path) -
             record=header.record_name,
         )
     return header.sampling_rate * next(iter(by_count))
+
+
+def _ends_early(group: list[Signal], frames: int, path: Path) -> bool:
+    """Whether a file holds fewer than some frames, as far as its size tells."""
+    fmt, width = group[0].fmt, sum(signal.samples_per_frame for signal in group)
+    try:
+        size = path.with_name(group[0].file_name).stat().st_size - group[0].byte_offset
+    except OSError:  # told where it is opened
+        return False
+    return fmt not in FLAC_BITS and values_in(fmt, max(size, 0)) // width < frames
 
 
 def _columns(
