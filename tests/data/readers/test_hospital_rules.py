@@ -530,6 +530,26 @@ def test_ishne_lengths_counted_over_all_leads_are_told_where_bytes_are_left(hosp
         read(hospital.ishne(counts, declared=240))
 
 
+@pytest.mark.parametrize("kind", ["ishne", "edf", "bdf"])
+def test_recordings_that_end_early_are_read_as_far_as_they_go_where_asked(kind, hospital, read):
+    """Of EDF and BDF the data records that are whole, also of a recording that was not closed."""
+    counts = hospital.ecg_counts(300, ["V1", "V2"])
+    make = {
+        "ishne": lambda **other: hospital.ishne(counts, codes=(11, 12), step_nv=(1000, 1000)),
+        "edf": lambda **other: hospital.edf(counts, ("V1", "V2"), physical=(-32768, 32767), **other),
+        "bdf": lambda **other: hospital.edf(counts, ("V1", "V2"), 3, physical=(-8388608, 8388607), **other),
+    }[kind]
+    for records in (None, -1):
+        content = make(records=records)[:-10]
+        with pytest.raises(TruncatedError, match="allow_truncated=True"):
+            read(content, "x.ecg")
+        record = read(content, "x.ecg", allow_truncated=True)
+        assert record.num_samples == (297 if kind == "ishne" else 200)
+        np.testing.assert_allclose(record.signal, counts[: record.num_samples] * 0.001, atol=1e-6)
+        inferred = [] if records is None or kind == "ishne" else ["length_inferred"]
+        assert record.metadata["flags"] == [*inferred, "truncated"]
+
+
 def test_ishne_unknown_leads_get_neutral_names(hospital, read):
     counts = hospital.ecg_counts(100, ["V1", "V2", "V3"])
     names = read(hospital.ishne(counts, codes=(0, 1, 5))).lead_names

@@ -161,6 +161,7 @@ def _with_records(
                 "allow_truncated=True to read the whole ones.",
                 path=path,
             )
+        flags += ["truncated"] if rest else []
         if longest * records > limits.max_samples:
             raise LimitError(
                 f"the file holds {longest * records} samples a signal, beyond the limit{IN_PARTS}.", path=path
