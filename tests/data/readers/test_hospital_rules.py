@@ -1068,6 +1068,12 @@ def test_philips_fields_of_both_generations(hospital, read):
         assert (record.lead_names, record.sampling_rate) == (hospital.LEADS, 500)
         np.testing.assert_allclose(record.signal, counts * 0.005, atol=1e-6)
         assert ("limb_leads_restored" in record.metadata.get("flags", [])) == ("XLI" in text and text != flag)
+    nothing = new.replace(' resolution="5"', "")
+    with pytest.raises(UnitError, match="units='uV'"):
+        read(nothing)
+    np.testing.assert_allclose(read(nothing, units="uV").signal, counts * 0.001, atol=1e-6)
+    with pytest.raises(HeaderError, match="0 microvolts"):
+        read(new.replace(' resolution="5"', ' resolution="0"'))
     with pytest.raises(UnsupportedFormatError, match="not stated"):
         read(plain.replace("dataencoding", 'compressflag="True" dataencoding'))
 
