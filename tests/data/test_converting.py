@@ -11,6 +11,7 @@ import pytest
 from ecg_transformers.data import converting
 from ecg_transformers.data.converting import convert_record, convert_records
 from ecg_transformers.data.errors import ECGDataError, LimitError, OptionError
+from ecg_transformers.data.loading import load_ecg_dataset
 from ecg_transformers.data.readers import (
     Limits,
     describe_record,
@@ -60,6 +61,27 @@ def test_the_identity_is_left_out_unless_asked_for(hospital, tmp_path):
     assert [word for word in hospital.IDENTIFYING if word.encode() in hidden] == []
     assert hospital.LAST in (tmp_path / "kept" / "a.hea").read_text()
     assert json.loads((tmp_path / "kept" / "d.npz.json").read_text())["patient_id"] == hospital.ID
+
+
+@pytest.mark.parametrize("to", SUFFIXES)
+def test_what_was_hidden_once_stays_the_same_patient_however_often_it_is_converted(to, hospital, tmp_path):
+    (tmp_path / "a.dcm").write_bytes(hospital.dicom(hospital.ecg_counts(100)))
+    own = read_record(tmp_path / "a.dcm").patient_id
+    for first, second in itertools.product((False, True), repeat=2):
+        once = convert_record(tmp_path / "a.dcm", tmp_path / f"{first} {second}", to, keep_identity=first)
+        twice = convert_record(once, tmp_path / f"{first} {second} twice", to, keep_identity=second)
+        assert read_record(twice).patient_id == own
+        kept = read_record(twice, keep_identity=True).patient_id
+        assert kept == (hospital.ID if first and second else own)
+
+
+def test_a_long_record_is_held_against_its_samples_and_not_against_its_header(tmp_path):
+    """A header of 70 bytes may describe a day."""
+    samples = np.arange(2**23 + 100, dtype="<i2")
+    samples.tofile(tmp_path / "r.dat")
+    (tmp_path / "r.hea").write_text(f"r 1 128 {samples.size}\nr.dat 16 200 16 0 0 0 0 II\n")
+    written = convert_record(tmp_path / "r.hea", tmp_path / "out")
+    assert written.with_suffix(".dat").stat().st_size == samples.nbytes
 
 
 def test_files_that_an_archive_names_by_numbers_are_records_of_their_own(hospital, tmp_path):
@@ -350,12 +372,13 @@ def test_parts_of_a_converted_recording_are_those_of_the_original(to, hospital, 
     assert [part.metadata["start_seconds"] for part in after] == [0, 5, 9]
 
 
-def test_strips_a_day_apart_are_written_as_a_record_each(hospital, tmp_path):
+def test_strips_a_day_apart_are_written_as_a_record_each(hospital, tmp_path, own_cache):
     counts = hospital.ecg_counts(400, ["II", "V5"])
     (tmp_path / "s.edf").write_bytes(hospital.edf(counts, kind="EDF+D", onsets=[0, 1, 86400, 86401]))
     (whole,) = convert_records([tmp_path / "s.edf"], tmp_path / "out")
     assert "gaps='split'" in whole.problem
     strips = [one.written for one in convert_records([tmp_path / "s.edf"], tmp_path / "out", gaps="split")]
+    assert load_ecg_dataset("folder", str(tmp_path / "out"), split="train")["record_id"][:] == ["s_1", "s_2"]
     assert [path.name for path in strips] == ["s_1.hea", "s_2.hea"]
     np.testing.assert_array_equal(np.concatenate([read_digital(path).samples for path in strips]), counts)
     assert [path.read_text().split()[4:6] for path in strips] == [

@@ -235,7 +235,8 @@ def _survey(path: Path, read: Callable[[], Iterator[DigitalRecord | ECGRecord]],
         found.read = lambda: iter([first])
     beats: list[dict[str, np.ndarray]] = []
     metadata = dict(first.metadata)
-    size = path.stat().st_size if path.is_file() else 2**62
+    # what is read at once was held against its file by its reader, and the file of a WFDB record is its header
+    size = 2**62 if second is None else path.stat().st_size
     for part in itertools.chain([first], [] if second is None else [second], parts):
         found.is_digital = (
             found.is_digital and isinstance(part, DigitalRecord) and bool((np.abs(part.offset) < 2**31).all())

@@ -14,6 +14,7 @@ from ecg_transformers.data.corpora.folder.files import FileIndex
 from ecg_transformers.data.errors import ECGDataError, MissingDependencyError, OptionError, UnsupportedFormatError
 from ecg_transformers.data.loading import build_report, load_ecg_dataset
 from ecg_transformers.data.readers import describe_record, format_of, read_digital, read_record
+from ecg_transformers.data.record import ECGRecord
 
 KINDS = ["dicom", "aecg", "philips", "muse", "scp", "ishne", "edf", "bdf"]
 
@@ -47,6 +48,17 @@ def test_every_format_gives_millivolts_leads_rate_and_time(files):
 def test_sixteen_bit_formats_keep_their_counts(files):
     for kind, path, counts, *_ in files[:-1]:
         np.testing.assert_array_equal(read_digital(path).samples, counts, err_msg=kind)
+
+
+def test_twenty_four_bits_in_sixteen_are_those_of_the_range_of_a_lead(hospital, tmp_path, own_cache):
+    """Over the range of the amplifier a step would be 8 microvolts."""
+    wave = np.cumsum(np.random.default_rng(1).normal(0, 3000, (600, 2)), axis=0).astype(int)
+    (tmp_path / "h.bdf").write_bytes(hospital.edf(wave - 5_760_000, width=3, physical=(-262144, 262143)))
+    exact = read_record(tmp_path / "h.bdf").signal
+    assert np.ptp(exact) > 2  # beyond 16 bits of its own steps
+    (row,) = load_ecg_dataset("folder", str(tmp_path), split="train")
+    for stored in (read_digital(tmp_path / "h.bdf").to_record(), ECGRecord.from_row(row)):
+        np.testing.assert_allclose(stored.signal, exact, rtol=0, atol=1.1 * np.ptp(exact) / 65000)
 
 
 def test_the_content_decides_and_not_the_suffix(files, tmp_path):

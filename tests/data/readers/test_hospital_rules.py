@@ -530,6 +530,26 @@ def test_ishne_lengths_counted_over_all_leads_are_told_where_bytes_are_left(hosp
         read(hospital.ishne(counts, declared=240))
 
 
+@pytest.mark.parametrize("kind", ["ishne", "edf", "bdf"])
+def test_recordings_that_end_early_are_read_as_far_as_they_go_where_asked(kind, hospital, read):
+    """Of EDF and BDF the data records that are whole, also of a recording that was not closed."""
+    counts = hospital.ecg_counts(300, ["V1", "V2"])
+    make = {
+        "ishne": lambda **other: hospital.ishne(counts, codes=(11, 12), step_nv=(1000, 1000)),
+        "edf": lambda **other: hospital.edf(counts, ("V1", "V2"), physical=(-32768, 32767), **other),
+        "bdf": lambda **other: hospital.edf(counts, ("V1", "V2"), 3, physical=(-8388608, 8388607), **other),
+    }[kind]
+    for records in (None, -1):
+        content = make(records=records)[:-10]
+        with pytest.raises(TruncatedError, match="allow_truncated=True"):
+            read(content, "x.ecg")
+        record = read(content, "x.ecg", allow_truncated=True)
+        assert record.num_samples == (297 if kind == "ishne" else 200)
+        np.testing.assert_allclose(record.signal, counts[: record.num_samples] * 0.001, atol=1e-6)
+        inferred = [] if records is None or kind == "ishne" else ["length_inferred"]
+        assert record.metadata["flags"] == [*inferred, "truncated"]
+
+
 def test_ishne_unknown_leads_get_neutral_names(hospital, read):
     counts = hospital.ecg_counts(100, ["V1", "V2", "V3"])
     names = read(hospital.ishne(counts, codes=(0, 1, 5))).lead_names
@@ -590,6 +610,12 @@ def test_a_clock_that_drifts_makes_no_holes_between_the_gaps(kind, step, hospita
     np.testing.assert_allclose(record.signal[:1500], counts[:1500] * 1e-4, atol=1e-6)
     np.testing.assert_allclose(record.signal[6000:], counts[1500:] * 1e-4, atol=1e-6)
     assert [len(part.samples) for part in read_parts(path)] == [1500, 1500]
+
+
+def test_short_gaps_between_long_data_records_are_no_drift(hospital, read):
+    counts = hospital.ecg_counts(18_000, ["II"])
+    record = read(hospital.edf(counts, ["II"], kind="EDF+D", onsets=[0, 60.3, 120.6], rate=100, per_record=6000))
+    assert record.metadata["gaps"] == [[6000, 6030], [12_030, 12_060]]
 
 
 def test_a_slow_clock_hides_no_gap(hospital, tmp_path):
@@ -714,20 +740,21 @@ def test_dicom_in_parts_is_the_whole_cut(syntax, hospital, tmp_path):
             np.testing.assert_array_equal(read_record(path, start=start, stop=stop).signal, whole[start:stop])
 
 
-@pytest.mark.parametrize("kind", ["ishne", "edf", "bdf", "dicom", "wfdb"])
+@pytest.mark.parametrize("kind", ["ishne", "edf", "bdf", "dicom", "wfdb", "wfdb 24"])
 def test_a_part_of_a_day_takes_little_memory(kind, hospital, tmp_path):
     """24 hours as a sparse file: what is allocated follows the part and not the file."""
     import os
     import tracemalloc
 
-    path, samples = tmp_path / ("day.dat" if kind == "wfdb" else "day.bin"), 24 * 3600 * 200
+    path, samples = tmp_path / ("day.dat" if "wfdb" in kind else "day.bin"), 24 * 3600 * 200
     counts = hospital.ecg_counts(200, ["V1", "V2", "V3"])
     if kind == "ishne":
         head, size = hospital.ishne(counts[:0], declared=samples), 6 * samples
-    elif kind == "wfdb":
-        lines = [f"day.dat 16 200 16 0 0 1 0 {lead}\n" for lead in ("V1", "V2", "V3")]
+    elif "wfdb" in kind:
+        bits = 24 if "24" in kind else 16
+        lines = [f"day.dat {bits} 200 16 0 0 1 0 {lead}\n" for lead in ("V1", "V2", "V3")]
         (tmp_path / "day.hea").write_text(f"day 3 200 {samples}\n{''.join(lines)}")
-        head, size = b"", 6 * samples
+        head, size = b"", 3 * bits // 8 * samples
     elif kind == "dicom":  # the lengths of sequence, item and samples follow, and the number of samples
         whole, size = hospital.dicom(counts, ["V1", "V2", "V3"], rate=200, padding=-32768), 6 * samples
         head = day_of_dicom(whole, 6 * len(counts), size, len(counts), samples)
@@ -932,6 +959,21 @@ def test_dicom_without_a_waveform_and_companded_samples_are_named(hospital, read
             read(dicom_with(hospital, change, counts, ["I"]))
 
 
+def test_dicom_of_any_class_is_read_where_it_holds_a_waveform(hospital, read):
+    """A deflated one shows that only when it is read, and a cut one is told as cut."""
+    counts = hospital.ecg_counts(50, ["I"])
+
+    def other_class(data):
+        data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
+
+    for syntax in ("explicit", "implicit", "big", "deflated"):
+        content = dicom_with(hospital, other_class, counts, ["I"], syntax=syntax)
+        np.testing.assert_allclose(read(content).signal, counts * 0.005, atol=1e-6)
+    content = hospital.dicom(counts, ["I"])
+    with pytest.raises(HeaderError, match="it ends early or is damaged"):
+        read(content[: content.index(b"\x00\x54\x00\x01")])
+
+
 def test_dicom_that_ends_early_is_read_as_far_as_it_goes_where_asked(hospital, read):
     counts = hospital.ecg_counts(1500, ["I", "II"])
     content = hospital.dicom(counts, ["I", "II"])[:-2000]
@@ -1026,6 +1068,12 @@ def test_philips_fields_of_both_generations(hospital, read):
         assert (record.lead_names, record.sampling_rate) == (hospital.LEADS, 500)
         np.testing.assert_allclose(record.signal, counts * 0.005, atol=1e-6)
         assert ("limb_leads_restored" in record.metadata.get("flags", [])) == ("XLI" in text and text != flag)
+    nothing = new.replace(' resolution="5"', "")
+    with pytest.raises(UnitError, match="units='uV'"):
+        read(nothing)
+    np.testing.assert_allclose(read(nothing, units="uV").signal, counts * 0.001, atol=1e-6)
+    with pytest.raises(HeaderError, match="0 microvolts"):
+        read(new.replace(' resolution="5"', ' resolution="0"'))
     with pytest.raises(UnsupportedFormatError, match="not stated"):
         read(plain.replace("dataencoding", 'compressflag="True" dataencoding'))
 
@@ -1094,7 +1142,11 @@ def test_muse_statements_are_lines_of_the_machine_and_the_physician_apart(hospit
         return f"<{name}>{made}</{name}>"
 
     edited = diagnosis(
-        "Diagnosis", ("Sinus",), ("bradycardia", "USERINSERT", "ENDSLINE"), ("LVH", "ENDSLINE"), ("by hand",)
+        "Diagnosis",
+        ("Sinus", "USERINSERT"),
+        ("bradycardia", "USERINSERT", "ENDSLINE"),
+        ("LVH", "ENDSLINE"),
+        ("by hand",),
     )
     own = diagnosis("OriginalDiagnosis", ("Sinus rhythm", "ENDSLINE"))
     measured = "<RestingECGMeasurements><QTInterval>402</QTInterval></RestingECGMeasurements><PaceSpikes/>"
@@ -1202,10 +1254,15 @@ def test_scp_texts_are_in_the_language_of_the_machine(hospital, read):
 def test_scp_measurements_and_universal_statements(hospital, read):
     sections = sections_of(hospital.scp(hospital.ecg_counts(50, ["I"]), leads=["I"]))
     sections[1] = scp_tags((16, b"Haus Abendrot\0"), (14, b"\0" * 90))  # longer than it may be: seen, and harmless
-    sections[7] = struct.pack("<BBHH", 1, 2, 812, 29999)
+    sections[7] = struct.pack("<BBHH5H3h", 1, 2, 812, 29999, 286, 388, 434, 554, 854, 44, -61, 29999)
     sections[11] = bytes([0] * 8 + [1, 1]) + struct.pack("<H", 19) + b"\1AFIB\0Haus Abendrot"
     metadata = read(hospital.scp_file(sections)).metadata
-    assert metadata["measurements"] == {"rr_ms": 812}
+    intervals = {"pr_ms": 148, "qrs_ms": 120, "qt_ms": 420, "p_axis": 44, "qrs_axis": -61}
+    assert metadata["measurements"] == {"rr_ms": 812, **intervals}
+    sections[7] = struct.pack("<BBHH5H3h", 1, 0, 0, 29999, 29999, 29999, 434, 554, 29998, 999, 999, 999)
+    assert read(hospital.scp_file(sections)).metadata["measurements"] == {"qrs_ms": 120}
+    for nothing in (struct.pack("<BBHH5H3h", 0, 0, 0, 0, *range(8)), struct.pack("<BBHH", 1, 0, 0, 0)):
+        assert "measurements" not in read(hospital.scp_file({**sections, 7: nothing})).metadata
     assert metadata["universal_statements"] == ["AFIB [hidden]"]
     assert metadata["flags"] == ["pace_spikes_stated"]
 
@@ -1351,6 +1408,7 @@ def test_bdf_triggers_and_annotations_are_no_leads(hospital, read):
     ("old", "new", "acquired", "age"),
     [
         (b"", b"", "2019-08-22T13:45:01", 76),
+        (b"Startdate 22-AUG-2019", b"Startdate 03-FEB-2018", "2018-02-03T13:45:01", 74),
         (b"Startdate 22-AUG-2019", b"Startdate X          ", "2019-08-22T13:45:01", 76),
         (
             b"Startdate 22-AUG-2019 X Dr._Kasimir X",
@@ -1391,6 +1449,8 @@ def test_edf_texts_ranges_and_rates_that_are_odd(hospital, read):
         with pytest.raises((HeaderError, UnitError), match=error):
             read(content.replace(old, new))
     assert read(content.replace(b"uV      uV      ", b"uV      mmHg    "), lead_names=["II"]).lead_names == ["II"]
+    with pytest.raises(HeaderError, match=r"file '.*the sampling rate 0\.0"):
+        read(content.replace(b"1.0     2   ", b"99999   2   "))
     half = content.replace(b"100     100     ", b"100     50      ")
     with pytest.raises(SignalError, match=r"\[50\.0, 100\.0\] Hz"):
         read(half, allow_truncated=True)
@@ -1421,10 +1481,20 @@ def test_ids_that_are_none_and_rates_that_contradict(hospital, read):
         assert read(text).patient_id is None
     padded = text.replace("<PatientID>anonymous", f"<PatientID> {hospital.ID}\n")
     assert read(padded).patient_id == read(hospital.dicom(hospital.ecg_counts(40, ["I"]), ["I"])).patient_id
+    assert Patient(id=f"\x02{hospital.ID} \0").patient_id(keep=True) == hospital.ID
     with pytest.raises(OptionError, match="500"):
         read(text, sampling_rate=250)
     twice = hospital.muse(hospital.ecg_counts(40, ["I", "II"]), leads=("I", "I"))
     assert (read(twice).lead_names, read(twice).metadata["flags"]) == (["I", "I 2"], ["lead_names_numbered"])
+
+
+def test_texts_beyond_their_bounds_are_cut_and_told(hospital, read):
+    text = hospital.muse(hospital.ecg_counts(40, ["I"]), leads=("I",)).decode("latin-1")
+    long = read(text.replace("Sinus rhythm", "word " * 1000)).metadata
+    assert (len(long["statements"][0]), long["flags"]) == (texts.MAX_TEXT, ["texts_shortened"])
+    one = "<DiagnosisStatement><StmtFlag>ENDSLINE</StmtFlag><StmtText>x</StmtText></DiagnosisStatement>"
+    many = read(text.replace("<Diagnosis>", f"<Diagnosis>{one * 2100}")).metadata
+    assert len(many["statements"]) == texts.MAX_TEXTS
 
 
 def test_digits_that_are_decimals_stay_so(hospital, read):

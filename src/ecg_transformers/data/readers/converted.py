@@ -37,7 +37,7 @@ def facts_of(record: DigitalRecord | ECGRecord, keep_identity: bool) -> dict[str
     """Everything that a record says beside its samples and beats, as plain data."""
     own = {} if record.patient_id is None else {"patient_id": record.patient_id}
     return {
-        MARK: not keep_identity,
+        MARK: not (keep_identity and "identity" in record.metadata),  # of a file that hides it nobody can keep it
         **own,
         **{key: value for key, value in record.metadata.items() if key != "comments"},
     }

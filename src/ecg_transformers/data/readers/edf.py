@@ -29,13 +29,13 @@ from ecg_transformers.data.readers.edf_format import (
     Header,
     Identity,
     Signal,
-    hides_gaps,
     number,
     onsets,
     placed,
     read_header,
     read_identity,
     read_records,
+    times_with_gaps,
 )
 from ecg_transformers.data.readers.limits import IN_PARTS, Limits, open_file
 from ecg_transformers.data.readers.units import units_per_millivolt
@@ -97,9 +97,12 @@ class _Reading:
         self.header = read_header(descriptor, size, path, of_all, allow_truncated=hints.allow_truncated, flags=flags)
         if not self.header.seconds:
             raise HeaderError("a data record lasts 0 s: the file holds annotations, no signals.", path=path)
-        self.has_gaps = self.header.is_discontinuous or hides_gaps(descriptor, self.header, path)
+        self.hidden = None if self.header.is_discontinuous else times_with_gaps(descriptor, self.header, path)
+        self.has_gaps = self.header.is_discontinuous or self.hidden is not None
         self.signals, self.names = choose_signals(self.header, self.sheet.patient, hints, path, flags)
         self.rate = self.signals[0].samples / self.header.seconds
+        if not 1 <= self.rate <= 100_000:
+            raise HeaderError(f"the sampling rate {self.rate:g} Hz lies outside 1 to 100,000 Hz.", path=path)
         self.gain, self.offset = scale_of(self.signals, hints.units, path)
         if (self.gain < 0).any():
             flags.append("inverted_gain")
@@ -137,7 +140,7 @@ class _Reading:
     @cached_property
     def _starts(self) -> np.ndarray:
         """The first sample of each data record on the time axis of the recording."""
-        times = onsets(self.descriptor, self.header, self.path)
+        times = onsets(self.descriptor, self.header, self.path) if self.hidden is None else self.hidden
         if (times[-1] - times[0]) * self.rate > 2**53:
             raise LimitError("the data records lie too far apart in time.", path=self.path)
         return placed(times - times[0], self.header.seconds, self.signals[0].samples, self.path)

@@ -161,6 +161,7 @@ def _with_records(
                 "allow_truncated=True to read the whole ones.",
                 path=path,
             )
+        flags += ["truncated"] if rest else []
         if longest * records > limits.max_samples:
             raise LimitError(
                 f"the file holds {longest * records} samples a signal, beyond the limit{IN_PARTS}.", path=path
@@ -247,23 +248,26 @@ def _drift(seconds: float) -> float:
     return min(max(0.01 * seconds, 0.002), 0.02)
 
 
-def hides_gaps(descriptor: int, header: Header, path: Path) -> bool:
-    """Whether a file that calls itself continuous (EDF+C, BDF+C) leaves time out between its data records.
+def times_with_gaps(descriptor: int, header: Header, path: Path) -> np.ndarray | None:
+    """The times of all data records of a file that calls itself continuous (EDF+C, BDF+C) and leaves time out between
+    them; None of one that does not.
 
-    Only then are the times of all records read; a clock that merely drifts, times that are rounded to whole seconds, or
+    Only then are they all read; a clock that merely drifts, times that are rounded to whole seconds, or
     times that cannot be, make no gaps.
     """
     if not header.kind.startswith(("EDF+C", "BDF+C")) or _times(header) is None or header.records < 2:
-        return False
+        return None
     gap = min(0.5 * header.seconds, 0.999)
     first, last = (_onset(descriptor, header, record) for record in (0, header.records - 1))
     if first is None or last is None or last - first < (header.records - 1) * header.seconds + gap:
-        return False
+        return None
     try:
-        steps = np.diff(onsets(descriptor, header, path))
+        times = onsets(descriptor, header, path)
     except HeaderError:
-        return False
-    return bool(steps.max() >= header.seconds + gap and steps.min() >= header.seconds - _drift(header.seconds))
+        return None
+    steps = np.diff(times)
+    is_sound = steps.min() >= header.seconds - _drift(header.seconds)
+    return times if is_sound and steps.max() >= header.seconds + gap else None
 
 
 def _times(header: Header) -> Signal | None:

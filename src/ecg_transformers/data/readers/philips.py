@@ -15,6 +15,7 @@ from ecg_transformers.data.errors import (
     MissingHintError,
     SignalError,
     TruncatedError,
+    UnitError,
     UnsupportedFormatError,
 )
 from ecg_transformers.data.readers.arrays import Hints
@@ -26,6 +27,7 @@ from ecg_transformers.data.readers.clinical.record import MAX_TEXTS, Samples, Sh
 from ecg_transformers.data.readers.clinical.xli import restore_limb_leads, unpack_leads
 from ecg_transformers.data.readers.clinical.xml import number_of, numbers_in, read_xml, text_of
 from ecg_transformers.data.readers.limits import Limits
+from ecg_transformers.data.readers.units import units_per_millivolt
 from ecg_transformers.data.record import DigitalRecord, ECGRecord
 from ecg_transformers.signal.leads import LIMB_LEADS, STANDARD_LEADS
 
@@ -114,20 +116,16 @@ def _layout(root: Element, hints: Hints, path: Path) -> _Layout:
                 "read.",
                 path=path,
             )
-    resolution = node.get("resolution") or text_of(signal, "resolution") or text_of(signal, "signalresolution")
     rate = number_of(node.get("samplespersecond") or text_of(signal, "samplingrate"), "the sampling rate", path)
     duration = number_of(node.get("durationperchannel"), "durationperchannel", path)
     length = duration * rate / 1000
     if not 1 <= length < 2**53 or not 1 <= rate <= 100_000:
         raise HeaderError(f"{duration:g} ms at {rate:g} Hz are no recording.", path=path)
-    step = number_of(resolution, "the resolution (microvolts a count)", path)
-    if step <= 0:
-        raise HeaderError(f"the resolution is {step:g} microvolts a count.", path=path)
     layout = _Layout(
         names=_names(node, signal, hints, path),
         rate=rate,
         length=int(length),
-        resolution=step / 1000,
+        resolution=_resolution(node, signal, hints, path),
         coding=(node.get("dataencoding") or "").strip(),
         compressed=_compressed(node, path),
     )
@@ -138,6 +136,20 @@ def _layout(root: Element, hints: Hints, path: Path) -> _Layout:
             path=path,
         )
     return layout
+
+
+def _resolution(node: Element, signal: Element | None, hints: Hints, path: Path) -> float:
+    """Millivolts a count."""
+    stated = node.get("resolution") or text_of(signal, "resolution") or text_of(signal, "signalresolution")
+    own = units_per_millivolt(hints.units) if hints.units and not stated else None
+    if own is not None:
+        return 1 / own
+    if not stated:
+        raise UnitError("the file states no resolution; pass units='uV' (or 'mV', …) if a count is one.", path=path)
+    step = number_of(stated, "the resolution (microvolts a count)", path)
+    if step <= 0:
+        raise HeaderError(f"the resolution is {step:g} microvolts a count.", path=path)
+    return step / 1000
 
 
 def _compressed(node: Element, path: Path) -> bool:

@@ -565,20 +565,42 @@ def test_a_record_is_the_same_however_its_path_is_spelt(tmp_path, monkeypatch):
             read_record(spelling)
 
 
-@pytest.mark.parametrize(("per_frame", "skew"), [(1, 0), (2, 0), (1, 7), (4, 3)])
-def test_a_part_of_a_flac_file_is_the_whole_cut(per_frame, skew, tmp_path):
-    soundfile = pytest.importorskip("soundfile")
-    values = np.random.default_rng(0).integers(-500, 500, (20_000, 2)).astype("<i2")
-    soundfile.write(tmp_path / "r.flac", values, 250, format="FLAC", subtype="PCM_16")
-    (tmp_path / "r.flac").rename(tmp_path / "r.dat")
-    sums = (values.sum(axis=0, dtype=int) % 65536).tolist()
-    lines = [f"r.dat 516x{per_frame}:{skew * k} 200 16 0 0 {sums[k]} 0 {lead}\n" for k, lead in enumerate(("II", "V5"))]
-    (tmp_path / "r.hea").write_text(f"r 2 {250 / per_frame:g} {20_000 // per_frame}\n{''.join(lines)}")
+def stored_as(fmt, values, path):
+    """Write values `(T, L)` in a format of whole bytes, or FLAC."""
+    if fmt == "516":
+        soundfile = pytest.importorskip("soundfile")
+        soundfile.write(path.with_suffix(".flac"), values.astype("<i2"), 250, format="FLAC", subtype="PCM_16")
+        path.with_suffix(".flac").rename(path)
+    elif fmt == "24":
+        path.write_bytes(values.astype("<i4").reshape(-1, 1).view("u1")[:, :3].tobytes())
+    else:
+        dtype, shift = {"16": ("<i2", 0), "32": ("<i4", 0), "61": (">i2", 0), "80": ("u1", 128), "160": ("<u2", 32768)}[
+            fmt
+        ]
+        path.write_bytes((values + shift).astype(dtype).tobytes())
+
+
+@pytest.mark.parametrize("fmt", ["16", "24", "32", "61", "80", "160", "516"])
+@pytest.mark.parametrize(("per_frame", "skew"), [(2, 0), (1, 7), (4, 3)])
+def test_a_part_of_a_file_is_the_whole_cut(fmt, per_frame, skew, tmp_path):
+    values = np.random.default_rng(0).integers(-100, 100, (8000, 2))
+    stored = values if fmt == "516" else values.reshape(-1, per_frame, 2).transpose(0, 2, 1)
+    stored_as(fmt, stored, tmp_path / "r.dat")
+    sums = (values.sum(axis=0) % 65536).tolist()
+    lines = [
+        f"r.dat {fmt}x{per_frame}:{skew * k} 200 16 0 0 {sums[k]} 0 {lead}\n" for k, lead in enumerate(("II", "V5"))
+    ]
+    (tmp_path / "r.hea").write_text(f"r 2 {250 / per_frame:g} {8000 // per_frame}\n{''.join(lines)}")
     whole = read_record(tmp_path / "r.hea")
-    for start, stop in ((0, 10), (5, 19_999), (101, 333), (19_990, None)):
+    np.testing.assert_allclose(whole.signal[:, 0], values[:, 0] / 200, rtol=1e-6)
+    for start, stop in ((0, 10), (5, 7999), (101, 333), (7990, None)):
         part = read_record(tmp_path / "r.hea", start=start, stop=stop, lead_names=["V5"])
         np.testing.assert_array_equal(part.signal, whole.signal[start:stop, 1:])
         assert part.metadata["flags"] == ["checksum_not_compared"]
+    content = (tmp_path / "r.dat").read_bytes()
+    (tmp_path / "r.dat").write_bytes(content[: len(content) // 2])
+    with pytest.raises(TruncatedError, match="allow_truncated=True" if fmt != "516" else "holds"):
+        read_record(tmp_path / "r.hea", start=7000 if fmt == "516" else 0, stop=7010)
 
 
 def test_a_flat_day_in_flac_is_read_in_parts(tmp_path):

@@ -347,7 +347,7 @@ class FolderCorpus(Corpus):
         else:
             parts = iter([read_digital(item.path, limits=self.limits, **hints)])
         for place, digital in enumerate(parts, 1):
-            part = f"#{place}" if "start_seconds" in digital.metadata else ""
+            part = f"#{place}" if options.gaps == "split" and "start_seconds" in digital.metadata else ""
             digital = digital.with_(
                 record_id=item.record_id + part,
                 patient_id=item.patient_id or digital.patient_id,

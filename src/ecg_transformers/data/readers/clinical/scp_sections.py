@@ -127,11 +127,29 @@ def fill_sheet(sections: dict[int, bytes], sheet: Sheet) -> None:
         sheet.facts["statements_confirmed"] = True
     measured = sections.get(7, b"")[_HEAD:]
     if len(measured) >= 6:
-        _, spikes, rr, pp = struct.unpack("<BBHH", measured[:6])
-        found = {"rr_ms": rr, "pp_ms": pp}
-        sheet.facts["measurements"] = {name: value for name, value in found.items() if 0 < value < _NOT_COMPUTED}
+        beats, spikes, rr, pp = struct.unpack("<BBHH", measured[:6])
+        found = {name: value for name, value in (("rr_ms", rr), ("pp_ms", pp)) if 0 < value < _NOT_COMPUTED}
+        sheet.facts["measurements"] = found | (_intervals(measured[6:22]) if beats else {})
         if spikes:
             sheet.flags.append("pace_spikes_stated")
+
+
+def _intervals(block: bytes) -> dict[str, int]:
+    """Intervals and axes (degrees) of the first reference beat, as far as its onsets and ends were found."""
+    if len(block) < 16:
+        return {}
+    *times, p_axis, qrs_axis, t_axis = struct.unpack("<5H3h", block)
+    p_start, _, qrs_start, qrs_end, t_end = (time if time < _NOT_COMPUTED - 2 else None for time in times)
+    found = {}
+    for name, start, end in (
+        ("pr_ms", p_start, qrs_start),
+        ("qrs_ms", qrs_start, qrs_end),
+        ("qt_ms", qrs_start, t_end),
+    ):
+        if start is not None and end is not None and end > start:
+            found[name] = end - start
+    axes = {"p_axis": p_axis, "qrs_axis": qrs_axis, "t_axis": t_axis}
+    return found | {name: angle for name, angle in axes.items() if -360 <= angle <= 360}
 
 
 def _tags(body: bytes) -> dict[int, bytes]:

@@ -10,6 +10,8 @@ import numpy as np
 # Bytes for a number of values; FLAC (508, 516, 524) has no fixed size.
 _BITS = {"8": 8, "16": 16, "24": 24, "32": 32, "61": 16, "80": 8, "160": 16, "212": 12, "310": 32 / 3, "311": 32 / 3}
 FLAC_BITS = {"508": 8, "516": 16, "524": 24}
+IN_PARTS_TOO = {"16", "24", "32", "61", "80", "160", *FLAC_BITS}
+"""Formats of which a part can be read without the samples before it."""
 INVALID_VALUE = {
     "16": -(2**15),
     "24": -(2**23),

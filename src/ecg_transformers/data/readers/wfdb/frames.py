@@ -28,6 +28,7 @@ from ecg_transformers.data.readers.clinical.record import cut, window
 from ecg_transformers.data.readers.limits import IN_PARTS, Limits
 from ecg_transformers.data.readers.wfdb.formats import (
     FLAC_BITS,
+    IN_PARTS_TOO,
     INVALID_VALUE,
     bytes_of,
     decode,
@@ -92,10 +93,16 @@ def read_frames(
 def _asked(header: Header, chosen: list[int], request: Request, path: Path) -> tuple[Header, int | None, Hints | None]:
     """The header of the frames to read, the first of them (None for all), and what is to be cut out of those.
 
-    Only FLAC files are read in part: a long one may be small, and as a whole out of all proportion to its file.
+    Formats of whole bytes are read in part, and FLAC, of which a long file may be small, and as a whole out of all
+    proportion to it. A file that ends early is read as a whole, which tells so.
     """
     part, formats = request.part, {header.signals[index].fmt for index in chosen}
-    if part is None or not header.num_samples or request.allow_truncated or not formats <= set(FLAC_BITS):
+    if part is None or not header.num_samples or request.allow_truncated or not formats <= IN_PARTS_TOO:
+        return header, None, part
+    if any(
+        _ends_early([header.signals[index] for index in group], header.num_samples, path)
+        for group in _groups_by_file(header, chosen, path)
+    ):
         return header, None, part
     count = header.signals[chosen[0]].samples_per_frame
     start, stop = window(part, header.num_samples * count, path)
@@ -123,6 +130,16 @@ def _one_rate(header: Header, chosen: list[int], names: list[str], path: Path) -
             record=header.record_name,
         )
     return header.sampling_rate * next(iter(by_count))
+
+
+def _ends_early(group: list[Signal], frames: int, path: Path) -> bool:
+    """Whether a file holds fewer than some frames, as far as its size tells."""
+    fmt, width = group[0].fmt, sum(signal.samples_per_frame for signal in group)
+    try:
+        size = path.with_name(group[0].file_name).stat().st_size - group[0].byte_offset
+    except OSError:  # told where it is opened
+        return False
+    return fmt not in FLAC_BITS and values_in(fmt, max(size, 0)) // width < frames
 
 
 def _columns(
@@ -204,7 +221,7 @@ def _read_group(
     if group[0].fmt in FLAC_BITS:
         stored = _flac_frames(group, first, frames + longest_skew, header, path, folder, request, limits)
     else:
-        stored = _plain_frames(group, frames + longest_skew, header, path, folder, request, limits, flags)
+        stored = _plain_frames(group, first, frames + longest_skew, header, path, folder, request, limits, flags)
     found = len(stored)
     if frames > found:
         if not request.allow_truncated or not found:
@@ -234,6 +251,7 @@ def _moved(stored: np.ndarray, signal: Signal, frames: int) -> np.ndarray:
 
 def _plain_frames(
     group: list[Signal],
+    first: int | None,
     wanted: int,
     header: Header,
     path: Path,
@@ -242,11 +260,11 @@ def _plain_frames(
     limits: Limits,
     flags: list[str],
 ) -> np.ndarray:
-    """Values as stored, `(frames, values a frame)`: at most the `wanted` frames, or all where none are stated."""
+    """Values as stored, `(frames, values a frame)`: at most the `wanted` frames from one on, or all if none are stated."""
     fmt, width = group[0].fmt, sum(signal.samples_per_frame for signal in group)
     descriptor, size = open_signal_file(path, group[0].file_name, folder, header.record_name, request.follow_links)
     try:
-        if size > limits.max_file_bytes:
+        if size > limits.max_file_bytes and first is None:
             raise LimitError(f"the file has {size} bytes, more than the limit.", path=path, record=header.record_name)
         size -= group[0].byte_offset
         if size < 0:
@@ -263,8 +281,9 @@ def _plain_frames(
             flags.append("length_inferred")
             limits.check_shape(available * width, len(header.signals), path=path, record=header.record_name)
             wanted = available
-        count = min(wanted, available) * width
-        content = _read(descriptor, group[0].byte_offset, bytes_of(fmt, count))
+        begin = first or 0
+        count = min(wanted, max(available - begin, 0)) * width
+        content = _read(descriptor, group[0].byte_offset + bytes_of(fmt, begin * width), bytes_of(fmt, count))
     except OSError as error:
         raise UnsafePathError(f"the file cannot be read ({brief(error)}).", path=path) from error
     finally:

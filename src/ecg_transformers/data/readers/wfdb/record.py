@@ -64,9 +64,9 @@ def read_wfdb(
         allow_truncated: return what is there when the signal file is too short, with a flag.
         strict: refuse headers without a gain instead of taking WFDB's default of 200 per millivolt.
         follow_links: accept links that lead out of `root`.
-        start, stop: read these samples only. Of one signal file of format 16 or 212, of FLAC files, and of segments of
-            those kinds, nothing else is read, so that a recording may be longer than `limits` allow; its checksums cannot
-            be compared.
+        start, stop: read these samples only. Of one signal file of format 212, of files of formats of whole bytes (16, 24,
+            32 …) and of FLAC, and of segments of those kinds, nothing else is read, so that a recording may be longer than
+            `limits` allow; its checksums cannot be compared.
 
     Returns:
         `DigitalRecord` where the samples are 16-bit integers, `ECGRecord` otherwise.
