@@ -62,12 +62,15 @@ def read_csv_record(path: Path, hints: Hints, limits: Limits) -> DigitalRecord |
         hints = replace(hints, sampling_rate=agreed_rate(hints, rate, path), units=hints.units or unit)
     check_layout(len(table.rows), table.width, path, limits)
     metadata: dict[str, Any] = {}
-    table.bring_times_first()
+    if facts is None:
+        table.bring_times_first()
     while (times := time_column(table, hints.lead_names, path)) is not None:  # sample numbers and times, perhaps
         table.drop_first()
-        table.bring_times_first()
         metadata["flags"] = ["time_column_left_out"]
         hints = replace(hints, sampling_rate=_rate(times, hints, path))
+        if facts is not None:  # the description names all others as leads
+            break
+        table.bring_times_first()
     counts = not any(table.units) and is_whole(table)
     signal, hints = _scaled(table, hints, path)
     record = record_from_array(signal, path, hints, limits, own_names=table.names, metadata=metadata, counts=counts)

@@ -23,8 +23,13 @@ _CLOCK = re.compile(r"(?:(\d{1,3}):)?(\d{1,3}):(\d{1,2}(?:[.,]\d+)?)\Z")
 _UNIT = re.compile(r"^(.*?)\s*[(\[]\s*([^()\[\]]+?)\s*[)\]]$")
 _SUFFIX_UNIT = re.compile(r"^(.*[^\s_/])[\s_/]+([uµμm]V|[a-zµμ]+)$")  # I_uV, II/mV, time_ms
 _COMMENT = ("#", "%")
+_FEW_ROWS = 10
 _MISSING = {"", "nan", "na", "n/a", "null", "none"}
-_TIME_NAME = re.compile(r"^(?:elapsed[\s_]*)?(?:time|timestamp|date|seconds?|millis(?:econds)?|t\Z)", re.IGNORECASE)
+_TIME_NAME = re.compile(
+    r"^(?:(?:elapsed|rel(?:ative)?|unix)[\s_]*)?(?:time|timestamp|date|seconds?|millis(?:econds)?|t\Z)"
+    r"|^(?:elapsed|epoch|clock|zeit|tiempo|temps|secs?|ms|ts)\Z",
+    re.IGNORECASE,
+)
 _NUMBER_NAME = re.compile(r"^(?:\Z|samples?\b|sample[\s_]*#|index|unnamed|n\Z|nr\b|no\b|row\b|#)", re.IGNORECASE)
 _LEADS = frozenset([*STANDARD_LEADS, "V7", "V8", "V9", "VX", "VY", "VZ", *(f"V{i}R" for i in range(1, 10))])
 _SECONDS = {"s": 1.0, "sec": 1.0, "secs": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "msec": 1e-3}
@@ -63,13 +68,13 @@ class TextTable:
         return len(self.rows[0])
 
     def bring_times_first(self) -> None:
-        """Put a column that is called time or sample, and rises, before the others."""
+        """Put a column that is called time or sample, and rises, before the others; one of any name but that of a lead too
+        where it rises steadily.
+        """
         for place, name in enumerate(self.names or ()):
-            if (
-                place
-                and (_TIME_NAME.match(name) or _NUMBER_NAME.match(name))
-                and _rises([row[place] for row in self.rows])
-            ):
+            is_called_so = _TIME_NAME.match(name) or _NUMBER_NAME.match(name)
+            may_count = is_called_so or (canonical_lead(name) not in _LEADS and len(self.rows) >= _FEW_ROWS)
+            if place and may_count and _rises([row[place] for row in self.rows], steadily=not is_called_so):
                 order = [place, *(other for other in range(self.width) if other != place)]
                 self.rows = [[row[column] for column in order] for row in self.rows]
                 self.names = [self.names[column] for column in order]  # type: ignore[index]
@@ -335,11 +340,19 @@ class TimeColumn:
         return [rate for rate in (1.0 / step, 1e3 / step) if 20 <= rate <= 20_000]
 
 
-def _rises(cells: list[str]) -> bool:
+def _rises(cells: list[str], steadily: bool) -> bool:
     try:
-        return bool((np.diff([float(cell.replace(",", ".")) for cell in cells]) > 0).all())
+        for some in (cells[:_FEW_ROWS], cells):  # a lead falls soon
+            steps = np.diff([float(cell.replace(",", ".")) for cell in some])
+            if not (steps > 0).all():
+                return False
+        return not steadily or _are_alike(steps)
     except ValueError:
         return False
+
+
+def _are_alike(steps: np.ndarray) -> bool:
+    return bool(steps.max() <= 1.5 * np.median(steps) + 1e-9)
 
 
 def time_column(table: TextTable, given: list[str] | None, path: Path) -> TimeColumn | None:
@@ -367,7 +380,7 @@ def time_column(table: TextTable, given: list[str] | None, path: Path) -> TimeCo
             return None
     steps = np.diff(values)
     rises = len(values) > 2 and bool((steps > 0).all())
-    steady = rises and float(steps.max()) <= 1.5 * float(np.median(steps)) + 1e-9
+    steady = rises and _are_alike(steps)
     if not is_time and not is_count:
         is_lead = canonical_lead(name) in _LEADS
         if not steady or is_lead or (table.names is None and given is None):
