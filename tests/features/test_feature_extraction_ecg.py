@@ -616,6 +616,25 @@ def test_a_batch_of_columns_has_the_labels_that_a_classifier_takes(
     assert "labels" not in st_mem({**columns, "task_kind": ["unlabelled"] * 2})
 
 
+@pytest.mark.parametrize(
+    ("name", "labels", "kind"), [("label", [2, 0], "i"), ("labels", [[0, 1], [1, 1]], "f"), ("label", [0.5, 2.0], "f")]
+)
+def test_rows_of_other_datasets_keep_numbers_as_labels(
+    st_mem: ECGFeatureExtractor, name: str, labels: list[Any], kind: str
+) -> None:
+    rows = {"signal": [synthetic_record()] * 2, "sampling_rate": [500.0] * 2, name: labels}
+    got = st_mem(rows)["labels"]
+    np.testing.assert_array_equal(got, labels)
+    assert got.dtype.kind == kind
+
+
+@pytest.mark.parametrize(("name", "labels"), [("label", ["AF", "N"]), ("labels", [["AF"], ["AF", "N"]])])
+def test_text_in_a_column_of_labels_is_told(st_mem: ECGFeatureExtractor, name: str, labels: list[Any]) -> None:
+    rows = {"signal": [synthetic_record()] * 2, "sampling_rate": [500.0] * 2, name: labels}
+    with pytest.warns(ECGSignalWarning, match=f"column '{name}' holds no numbers.*class_encode_column"):
+        assert "labels" not in st_mem(rows)
+
+
 @pytest.mark.parametrize("form", ["torch", "numpy", "pandas"])
 def test_rows_in_another_format_of_datasets_are_the_same(st_mem: ECGFeatureExtractor, form: str) -> None:
     datasets = pytest.importorskip("datasets")
