@@ -612,6 +612,8 @@ def test_a_batch_of_columns_has_the_labels_that_a_classifier_takes(
     ]
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     np.testing.assert_array_equal(st_mem(columns)["labels"], [1, 0] if kind == "multiclass" else [[0, 1], [0, 0]])
+    tensors = st_mem(columns, return_tensors="pt")
+    assert tensors["labels"].tolist() == st_mem(columns)["labels"].tolist()
     assert "labels" not in st_mem(rows)
     assert "labels" not in st_mem({**columns, "task_kind": ["unlabelled"] * 2})
 

@@ -142,7 +142,7 @@ def columns_in_millivolts(
     if names is not None and hints.lead_names is not None:
         wanted = pick(list(names), hints.lead_names, path, path.stem)
     names = names or hints.lead_names or []
-    scaled = values.astype(np.float64)
+    scaled = values if values.dtype == np.float64 and values.flags.writeable else values.astype(np.float64)
     for column in wanted:
         unit = units[column] or "mV"
         factor = units_per_millivolt(unit)
