@@ -4,7 +4,7 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
@@ -104,11 +104,12 @@ def as_rows(signal: Signal) -> tuple[Signal, bool]:
     return rows if stored else [{**row, "signal": np.asarray(row["signal"])} for row in rows], True
 
 
-def labels_of(rows: Sequence[Mapping[str, Any]]) -> np.ndarray | None:
+def labels_of(batch: Signal) -> np.ndarray | None:
     """The labels of dataset rows as a classifier takes them: a class each `(B,)`, or 0.0 and 1.0 for every label `(B, C)`;
     None where a row has none of either kind. Rows of other datasets keep the numbers of `labels` or `label`; text there is
     told.
     """
+    rows = cast("Sequence[Mapping[str, Any]]", batch)
     if rows and "task_kind" not in rows[0]:
         return _numbers_of(rows)
     kinds = {str(row.get("task_kind")) for row in rows}
