@@ -647,9 +647,9 @@ def test_rows_in_another_format_of_datasets_are_the_same(st_mem: ECGFeatureExtra
     row["signal"] = row["signal"][: -2 * 12 * 1000] + bytes(2 * 12 * 1000)
     dataset = datasets.Dataset.from_list([row, row], features=record_features(["a", "b"]))
     formatted = dataset.with_format(form)
-    if form != "pandas":
-        again = ECGRecord.from_row(formatted[0])
-        assert (again.num_samples, again.labels, again.record_id) == (5000, ["b"], "r")
+    row = formatted[0] if form != "pandas" else formatted[:1].to_dict("records")[0]
+    again = ECGRecord.from_row(row)
+    assert (again.num_samples, again.labels, again.record_id) == (5000, ["b"], "r")
     expected = st_mem(dataset[:2])
     for batch in (formatted[:2], formatted.map(st_mem, batched=True).with_format("numpy")[:2]):
         got = st_mem(batch) if "input_values" not in batch else batch
