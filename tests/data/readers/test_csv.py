@@ -218,6 +218,27 @@ def test_leads_that_lie_in_lines_are_told_to_be_transposed(tmp_path):
             read_record(tmp_path / name, sampling_rate=100, lead_names=[f"L{n}" for n in range(12)])
 
 
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_column_of_words_is_no_lead(tmp_path, sparse, place):
+    words = ["" if sparse and n % 7 else "VN"[n % 2] for n in range(40)]
+    frame = pd.DataFrame({"II": SIGNAL[:, 0], "V1": SIGNAL[:, 1]})
+    frame.insert(place, "annotation", words)
+    frame.to_csv(tmp_path / "r.csv", index=False)
+    record = read_record(tmp_path / "r.csv", sampling_rate=100)
+    assert record.lead_names == ["II", "V1"]
+    assert record.metadata["flags"] == ["text_columns_left_out"]
+    np.testing.assert_allclose(record.signal, SIGNAL, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "cells"), [("II", "VN"), ("note", "1N")])
+def test_words_where_numbers_belong_are_still_named(tmp_path, name, cells):
+    frame = pd.DataFrame({"V1": SIGNAL[:, 1], name: [cells[n % 2] for n in range(40)]})
+    frame.to_csv(tmp_path / "r.csv", index=False)
+    with pytest.raises(ECGDataError, match="is no number"):
+        read_record(tmp_path / "r.csv", sampling_rate=100)
+
+
 def test_lines_of_text_before_the_numbers_are_named(tmp_path):
     (tmp_path / "r.csv").write_text("Name,Roe\nRate,512 hertz\n\nLead,Lead I\n0.5\n0.25\n")
     with pytest.raises(ECGDataError, match="numbers begin in line 5, behind 3 lines"):

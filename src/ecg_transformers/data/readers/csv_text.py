@@ -55,6 +55,7 @@ class TextTable:
         units: what stands behind each name in brackets, "" where nothing does.
         first_line: the line of the file in which the numbers begin, counted from 1.
         decimal_comma: cells such as `0,12`.
+        text_left_out: columns of text, such as annotations, were left out.
     """
 
     rows: list[list[str]]
@@ -62,6 +63,7 @@ class TextTable:
     units: list[str]
     first_line: int
     decimal_comma: bool = False
+    text_left_out: bool = False
 
     @property
     def width(self) -> int:
@@ -106,6 +108,9 @@ def read_text_table(text: str, path: Path, columns: list[str] | None = None) -> 
     comma = any("," in cell and _COMMA_NUMBER.match(cell) for _, row in cells for cell in row)
     if columns is not None:
         return _known_columns(cells, columns, separator, comma, path)
+    texts = _text_columns([row for _, row in cells], comma)
+    if texts:
+        cells = [(number, [cell for place, cell in enumerate(row) if place not in texts]) for number, row in cells]
     start = next((i for i, (_, row) in enumerate(cells) if _is_numeric(row, comma) and not _is_blank(row)), len(cells))
     if start == len(cells):
         if len(cells) == 1:
@@ -120,7 +125,7 @@ def read_text_table(text: str, path: Path, columns: list[str] | None = None) -> 
         del cells[0]
     names, units = _names(cells[:start], len(cells[start][1]), cells[start][0], path)
     rows = [row for _, row in cells[start:]]
-    table = TextTable(rows, names, units or [""] * len(rows[0]), cells[start][0], comma)
+    table = TextTable(rows, names, units or [""] * len(rows[0]), cells[start][0], comma, bool(texts))
     _drop_trailing(table, path)
     _check_widths(cells[start:], len(names) if names else len(rows[0]), separator, path)
     table.rows = [row[: table.width] for row in table.rows]
@@ -198,6 +203,20 @@ def _is_numeric(row: list[str], comma: bool) -> bool:
         or (place == 0 and len(row) > 1 and clock_seconds(cell) is not None)
         for place, cell in enumerate(row)
     )
+
+
+def _text_columns(rows: list[list[str]], comma: bool) -> set[int]:
+    """Places of the columns that hold words and no number (annotations), under a name that is not a lead's."""
+    names = rows[0]
+    if any(_is_numeric([name], comma) for name in names if name):
+        return set()
+    texts = set()
+    for place, name in enumerate(names):
+        cells = (row[place] for row in rows[1:] if place < len(row) and row[place].lower() not in _MISSING)
+        kinds = (_is_numeric([cell], comma) or clock_seconds(cell) is not None for cell in cells)
+        if canonical_lead(name) not in _LEADS and next(kinds, True) is False and not any(kinds):
+            texts.add(place)
+    return texts if len(texts) < len(names) else set()
 
 
 def _numbers_columns(rows: list[list[str]]) -> bool:
