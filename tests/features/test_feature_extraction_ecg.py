@@ -567,6 +567,19 @@ def test_misplaced_columns_without_names_are_told(st_mem: ECGFeatureExtractor) -
         st_mem(record[:, [1, 0, *range(2, 12)]], sampling_rate=500)
 
 
+def test_noise_of_a_small_lead_is_no_misplaced_column(
+    st_mem: ECGFeatureExtractor, recwarn: pytest.WarningsRecorder
+) -> None:
+    record = synthetic_record()
+    record[:, 0], record[:, 1] = 0.6 * record[:, 1], record[:, 1]  # an axis at which aVL is a tenth of lead II
+    first, second = record[:, 0], record[:, 1]
+    limbs = [second - first, -(first + second) / 2, first - second / 2, second - first / 2]
+    record[:, 2:6] = np.stack(limbs, axis=1)
+    record += 0.01 * np.random.default_rng(0).standard_normal(record.shape)
+    st_mem(record, sampling_rate=500)
+    assert not recwarn.list
+
+
 @pytest.mark.parametrize("peak", [0.5, 1.2, 3.0])
 @pytest.mark.parametrize("method", ["st_mem", "ecg_sl"])
 def test_every_extractor_tells_another_unit_and_a_flat_lead(method: str, peak: float) -> None:
