@@ -538,6 +538,17 @@ def test_an_edited_list_of_steps_is_what_is_executed(tmp_path: Path) -> None:
         ECGFeatureExtractor.from_pretrained(tmp_path, lead_names=["II"])
 
 
+def test_batches_are_put_together_without_a_mask_unless_it_is_asked_for(tmp_path: Path) -> None:
+    plain = ECGFeatureExtractor.for_method("st_mem")
+    plain.save_pretrained(tmp_path)
+    rows = [dict(plain(twelve_leads(seed=seed), sampling_rate=500)) for seed in (0, 1)]
+    rows = [{name: values[0] for name, values in row.items()} for row in rows]
+    for extractor in (plain, ECGFeatureExtractor.from_pretrained(tmp_path)):
+        assert set(extractor.pad(rows, return_tensors="np")) == {"input_values"}
+        assert "attention_mask" in extractor.pad(rows, return_attention_mask=True)
+    assert "attention_mask" in ECGFeatureExtractor.for_method("st_mem", return_attention_mask=True).pad(rows)
+
+
 def test_unknown_steps_and_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="unknown preprocessing step 'denoise'"):
         ECGFeatureExtractor(steps=[{"step": "denoise"}])

@@ -325,7 +325,7 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
 
     def to_dict(self) -> dict[str, Any]:
         """All settings and the list of steps, as plain data."""
-        output = {key: value for key, value in super().to_dict().items() if not key.startswith("_")}
+        output = super().to_dict()
         output["pad"] = output.pop("pad_short")
         output["steps"] = self.steps
         return output
