@@ -626,16 +626,23 @@ def test_a_batch_of_columns_gives_what_its_rows_give(st_mem: ECGFeatureExtractor
     np.testing.assert_array_equal(two(columns)["lead_indices"], [[1, 6], [1, 6]])
 
 
-@pytest.mark.parametrize(("kind", "labels"), [("multilabel", [["b"], []]), ("multiclass", [["b"], ["a"]])])
+@pytest.mark.parametrize(
+    ("kind", "labels", "numbers"),
+    [
+        ("multilabel", [["b"], []], [[0, 1], [0, 0]]),
+        ("multiclass", [["b"], ["a"]], [1, 0]),
+        ("multiclass", [["b"], []], [1, -100]),
+    ],
+)
 def test_a_batch_of_columns_has_the_labels_that_a_classifier_takes(
-    st_mem: ECGFeatureExtractor, kind: str, labels: list[list[str]]
+    st_mem: ECGFeatureExtractor, kind: str, labels: list[list[str]], numbers: list[Any]
 ) -> None:
     rows = [
         ECGRecord(synthetic_record(), 500, list(STANDARD_LEADS), "r", labels=own).to_row(["a", "b"], kind)
         for own in labels
     ]
     columns = {name: [row[name] for row in rows] for name in rows[0]}
-    np.testing.assert_array_equal(st_mem(columns)["labels"], [1, 0] if kind == "multiclass" else [[0, 1], [0, 0]])
+    np.testing.assert_array_equal(st_mem(columns)["labels"], numbers)
     tensors = st_mem(columns, return_tensors="pt")
     assert tensors["labels"].tolist() == st_mem(columns)["labels"].tolist()
     assert "labels" not in st_mem(rows)

@@ -24,6 +24,10 @@ Signal: TypeAlias = (
 """`(T, L)` array | ECGRecord | DigitalRecord | dataset row | path | list of these."""
 
 
+IGNORED = -100
+"""The class of a record that carries none, which losses of torch pass over."""
+
+
 class ECGSignalWarning(UserWarning):
     """A record was repaired, or looks suspicious; the extractor's `last_report` has the details."""
 
@@ -116,11 +120,11 @@ def labels_of(batch: Signal) -> np.ndarray | None:
     column = {"multiclass": "label_ids", "multilabel": "label_vector"}.get(kinds.pop()) if len(kinds) == 1 else None
     values = [np.asarray(row[column]) for row in rows if row.get(column) is not None] if column else []
     sizes = {value.size for value in values}
-    if not values or len(values) < len(rows) or len(sizes) != 1 or 0 in sizes:
+    if not values or len(values) < len(rows):
         return None
     if column == "label_vector":
-        return np.stack(values).astype(np.float32)
-    return np.concatenate(values).astype(np.int64) if sizes == {1} else None
+        return np.stack(values).astype(np.float32) if len(sizes) == 1 and 0 not in sizes else None
+    return np.array([value[0] if value.size else IGNORED for value in values]) if sizes <= {0, 1} else None
 
 
 def _numbers_of(rows: Sequence[Mapping[str, Any]]) -> np.ndarray | None:
