@@ -459,3 +459,12 @@ def test_texts_without_end_beside_a_record_are_cut_and_none_is_left_unhidden(hos
     assert "texts_shortened" in metadata["flags"]
     assert metadata["measurement 5"] == "told of [hidden]"
     assert hospital.LAST not in json.dumps(metadata)
+
+
+@pytest.mark.parametrize("name", ["index", "RESP", "time"])
+def test_a_lead_that_rises_like_a_column_of_times_comes_back_from_csv(name, tmp_path):
+    signal = np.stack([np.sin(np.arange(50)), 0.1 * np.arange(50)], axis=1)
+    np.savez(tmp_path / "r.npz", signal=signal, sampling_rate=100, lead_names=["II", name])
+    after = read_record(convert_record(tmp_path / "r.npz", tmp_path / "out", "csv"))
+    assert after.lead_names == ["II", name]
+    np.testing.assert_allclose(after.signal, signal, rtol=1e-6, atol=1e-7)

@@ -75,6 +75,7 @@ def test_scores_that_are_not_finite_are_an_error(scored, bad):
         (np.full((3, 2), 0.5), np.zeros((3, 2)), "0 or 1"),
         (np.zeros((0, 2)), np.zeros((0, 2)), "no records"),
         (np.array([0, 1, 4]), np.zeros((3, 3)), "from 0 to 2"),
+        (np.ma.array(np.eye(3), mask=np.eye(3)), np.eye(3), "masked"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused_in_a_sentence(target, score, message):

@@ -538,6 +538,17 @@ def test_an_edited_list_of_steps_is_what_is_executed(tmp_path: Path) -> None:
         ECGFeatureExtractor.from_pretrained(tmp_path, lead_names=["II"])
 
 
+def test_batches_are_put_together_without_a_mask_unless_it_is_asked_for(tmp_path: Path) -> None:
+    plain = ECGFeatureExtractor.for_method("st_mem")
+    plain.save_pretrained(tmp_path)
+    rows = [dict(plain(twelve_leads(seed=seed), sampling_rate=500)) for seed in (0, 1)]
+    rows = [{name: values[0] for name, values in row.items()} for row in rows]
+    for extractor in (plain, ECGFeatureExtractor.from_pretrained(tmp_path)):
+        assert set(extractor.pad(rows, return_tensors="np")) == {"input_values"}
+        assert "attention_mask" in extractor.pad(rows, return_attention_mask=True)
+    assert "attention_mask" in ECGFeatureExtractor.for_method("st_mem", return_attention_mask=True).pad(rows)
+
+
 def test_unknown_steps_and_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="unknown preprocessing step 'denoise'"):
         ECGFeatureExtractor(steps=[{"step": "denoise"}])
@@ -565,6 +576,19 @@ def test_misplaced_columns_without_names_are_told(st_mem: ECGFeatureExtractor) -
         st_mem(record, sampling_rate=500)
     with pytest.warns(ECGSignalWarning, match="Einthoven"):
         st_mem(record[:, [1, 0, *range(2, 12)]], sampling_rate=500)
+
+
+def test_noise_of_a_small_lead_is_no_misplaced_column(
+    st_mem: ECGFeatureExtractor, recwarn: pytest.WarningsRecorder
+) -> None:
+    record = synthetic_record()
+    record[:, 0], record[:, 1] = 0.6 * record[:, 1], record[:, 1]  # an axis at which aVL is a tenth of lead II
+    first, second = record[:, 0], record[:, 1]
+    limbs = [second - first, -(first + second) / 2, first - second / 2, second - first / 2]
+    record[:, 2:6] = np.stack(limbs, axis=1)
+    record += 0.01 * np.random.default_rng(0).standard_normal(record.shape)
+    st_mem(record, sampling_rate=500)
+    assert not recwarn.list
 
 
 @pytest.mark.parametrize("peak", [0.5, 1.2, 3.0])
@@ -602,18 +626,46 @@ def test_a_batch_of_columns_gives_what_its_rows_give(st_mem: ECGFeatureExtractor
     np.testing.assert_array_equal(two(columns)["lead_indices"], [[1, 6], [1, 6]])
 
 
-@pytest.mark.parametrize(("kind", "labels"), [("multilabel", [["b"], []]), ("multiclass", [["b"], ["a"]])])
+@pytest.mark.parametrize(
+    ("kind", "labels", "numbers"),
+    [
+        ("multilabel", [["b"], []], [[0, 1], [0, 0]]),
+        ("multiclass", [["b"], ["a"]], [1, 0]),
+        ("multiclass", [["b"], []], [1, -100]),
+    ],
+)
 def test_a_batch_of_columns_has_the_labels_that_a_classifier_takes(
-    st_mem: ECGFeatureExtractor, kind: str, labels: list[list[str]]
+    st_mem: ECGFeatureExtractor, kind: str, labels: list[list[str]], numbers: list[Any]
 ) -> None:
     rows = [
         ECGRecord(synthetic_record(), 500, list(STANDARD_LEADS), "r", labels=own).to_row(["a", "b"], kind)
         for own in labels
     ]
     columns = {name: [row[name] for row in rows] for name in rows[0]}
-    np.testing.assert_array_equal(st_mem(columns)["labels"], [1, 0] if kind == "multiclass" else [[0, 1], [0, 0]])
+    np.testing.assert_array_equal(st_mem(columns)["labels"], numbers)
+    tensors = st_mem(columns, return_tensors="pt")
+    assert tensors["labels"].tolist() == st_mem(columns)["labels"].tolist()
     assert "labels" not in st_mem(rows)
     assert "labels" not in st_mem({**columns, "task_kind": ["unlabelled"] * 2})
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "kind"), [("label", [2, 0], "i"), ("labels", [[0, 1], [1, 1]], "f"), ("label", [0.5, 2.0], "f")]
+)
+def test_rows_of_other_datasets_keep_numbers_as_labels(
+    st_mem: ECGFeatureExtractor, name: str, labels: list[Any], kind: str
+) -> None:
+    rows = {"signal": [synthetic_record()] * 2, "sampling_rate": [500.0] * 2, name: labels}
+    got = st_mem(rows)["labels"]
+    np.testing.assert_array_equal(got, labels)
+    assert got.dtype.kind == kind
+
+
+@pytest.mark.parametrize(("name", "labels"), [("label", ["AF", "N"]), ("labels", [["AF"], ["AF", "N"]])])
+def test_text_in_a_column_of_labels_is_told(st_mem: ECGFeatureExtractor, name: str, labels: list[Any]) -> None:
+    rows = {"signal": [synthetic_record()] * 2, "sampling_rate": [500.0] * 2, name: labels}
+    with pytest.warns(ECGSignalWarning, match=f"column '{name}' holds no numbers.*class_encode_column"):
+        assert "labels" not in st_mem(rows)
 
 
 @pytest.mark.parametrize("form", ["torch", "numpy", "pandas"])
@@ -626,9 +678,9 @@ def test_rows_in_another_format_of_datasets_are_the_same(st_mem: ECGFeatureExtra
     row["signal"] = row["signal"][: -2 * 12 * 1000] + bytes(2 * 12 * 1000)
     dataset = datasets.Dataset.from_list([row, row], features=record_features(["a", "b"]))
     formatted = dataset.with_format(form)
-    if form != "pandas":
-        again = ECGRecord.from_row(formatted[0])
-        assert (again.num_samples, again.labels, again.record_id) == (5000, ["b"], "r")
+    row = formatted[0] if form != "pandas" else formatted[:1].to_dict("records")[0]
+    again = ECGRecord.from_row(row)
+    assert (again.num_samples, again.labels, again.record_id) == (5000, ["b"], "r")
     expected = st_mem(dataset[:2])
     for batch in (formatted[:2], formatted.map(st_mem, batched=True).with_format("numpy")[:2]):
         got = st_mem(batch) if "input_values" not in batch else batch

@@ -82,7 +82,7 @@ def test_trainer_hands_logits_to_compute_metrics(tmp_path):
     np.testing.assert_allclose(seen[0], logits.numpy(), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["st_mem", "ecg_sl", "ecg_resnet"])
+@pytest.mark.parametrize("name", ["st_mem", "ecg_sl", "merl"])
 @pytest.mark.parametrize("way", ["transformed", "mapped"])
 def test_trainer_learns_and_predicts_from_a_dataset_that_an_extractor_reads(name, way, tmp_path, monkeypatch):
     from transformers import Trainer, TrainingArguments
@@ -111,6 +111,7 @@ def test_trainer_learns_and_predicts_from_a_dataset_that_an_extractor_reads(name
     trainer = Trainer(
         model=method.model_classes["classification"](config),
         args=arguments,
+        processing_class=extractor if way == "mapped" else None,
         train_dataset=parts["train"],
         eval_dataset=parts["test"],
         compute_metrics=lambda pair: {"right": ((pair[0] > 0) == pair[1]).mean()},

@@ -237,6 +237,8 @@ def check_targets(y_true: ArrayLike, y_score: ArrayLike) -> tuple[Array, Array]:
     Raises:
         ValueError: the arrays do not fit together, are empty, targets are not 0/1, or scores are not finite.
     """
+    if np.ma.is_masked(y_true) or np.ma.is_masked(y_score):  # numpy would score what the mask hides
+        raise ValueError("The arrays have masked values; leave out the records or classes that are unknown.")
     score = _columns(y_score)
     target = np.asarray(y_true)
     if target.ndim == 1 and score.shape[1] > 1:

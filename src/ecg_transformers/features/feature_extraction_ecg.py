@@ -245,6 +245,8 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
             data["lead_indices"] = np.array(rows) if is_columns else rows[0] if is_shared else rows
         if is_columns and (labels := labels_of(signal)) is not None:
             data["labels"] = labels
+        if is_columns and return_tensors == "pt":
+            data |= {name: torch.as_tensor(data[name]) for name in ("lead_indices", "labels") if name in data}
         if return_report:
             data["report"] = self.last_report
         return BatchFeature(data)
@@ -323,7 +325,7 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
 
     def to_dict(self) -> dict[str, Any]:
         """All settings and the list of steps, as plain data."""
-        output = {key: value for key, value in super().to_dict().items() if not key.startswith("_")}
+        output = super().to_dict()
         output["pad"] = output.pop("pad_short")
         output["steps"] = self.steps
         return output

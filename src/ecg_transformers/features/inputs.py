@@ -1,9 +1,10 @@
 """What a user hands to an extractor, as a list of records: arrays, records, dataset rows, paths, or lists of these."""
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
@@ -21,6 +22,10 @@ Signal: TypeAlias = (
     "np.ndarray | pd.DataFrame | ECGRecord | DigitalRecord | Mapping[str, Any] | str | os.PathLike[str] | Sequence[Any]"
 )
 """`(T, L)` array | ECGRecord | DigitalRecord | dataset row | path | list of these."""
+
+
+IGNORED = -100
+"""The class of a record that carries none, which losses of torch pass over."""
 
 
 class ECGSignalWarning(UserWarning):
@@ -103,19 +108,41 @@ def as_rows(signal: Signal) -> tuple[Signal, bool]:
     return rows if stored else [{**row, "signal": np.asarray(row["signal"])} for row in rows], True
 
 
-def labels_of(rows: Sequence[Mapping[str, Any]]) -> np.ndarray | None:
+def labels_of(batch: Signal) -> np.ndarray | None:
     """The labels of dataset rows as a classifier takes them: a class each `(B,)`, or 0.0 and 1.0 for every label `(B, C)`;
-    None where a row has none of either kind.
+    None where a row has none of either kind. Rows of other datasets keep the numbers of `labels` or `label`; text there is
+    told.
     """
+    rows = cast("Sequence[Mapping[str, Any]]", batch)
+    if rows and "task_kind" not in rows[0]:
+        return _numbers_of(rows)
     kinds = {str(row.get("task_kind")) for row in rows}
     column = {"multiclass": "label_ids", "multilabel": "label_vector"}.get(kinds.pop()) if len(kinds) == 1 else None
     values = [np.asarray(row[column]) for row in rows if row.get(column) is not None] if column else []
     sizes = {value.size for value in values}
-    if not values or len(values) < len(rows) or len(sizes) != 1 or 0 in sizes:
+    if not values or len(values) < len(rows):
         return None
     if column == "label_vector":
-        return np.stack(values).astype(np.float32)
-    return np.concatenate(values).astype(np.int64) if sizes == {1} else None
+        return np.stack(values).astype(np.float32) if len(sizes) == 1 and 0 not in sizes else None
+    return np.array([value[0] if value.size else IGNORED for value in values]) if sizes <= {0, 1} else None
+
+
+def _numbers_of(rows: Sequence[Mapping[str, Any]]) -> np.ndarray | None:
+    name = next((name for name in ("labels", "label") if rows[0].get(name) is not None), None)
+    if name is None:
+        return None
+    values = [np.asarray(row[name]) for row in rows]
+    if all(value.dtype.kind in "biuf" for value in values) and len({value.shape for value in values}) == 1:
+        stacked = np.stack(values)
+        is_class = stacked.ndim == 1 and stacked.dtype.kind in "iu"
+        return stacked.astype(np.int64 if is_class else np.float32)
+    warnings.warn(
+        f"The column {name!r} holds no numbers of one shape, which is what a model takes: it is not among the results. Number "
+        f"the classes first: dataset.class_encode_column({name!r}), or a list of 0.0 and 1.0 for every label.",
+        ECGSignalWarning,
+        stacklevel=4,
+    )
+    return None
 
 
 def _as_batch(signal: Any) -> Sequence[Any] | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
+from transformers.feature_extraction_utils import BatchFeature
 
 from ecg_transformers.files import write_json
 from ecg_transformers.models.auto import write_shim
@@ -57,6 +58,22 @@ class SavedFeatureExtractor(SequenceFeatureExtractor):
     in a process that has not imported it.
     """
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._gives_masks = "return_attention_mask" in kwargs and bool(kwargs["return_attention_mask"])
+        super().__init__(*args, **kwargs)
+
+    def pad(self, *args: Any, return_attention_mask: bool | None = None, **kwargs: Any) -> BatchFeature:
+        """As in transformers, without an `attention_mask` unless it is asked for, here or when the extractor is made.
+
+        `Trainer(processing_class=extractor)` puts batches together by this, and no model of ours takes a mask over leads.
+        """
+        asked = self._gives_masks if return_attention_mask is None else return_attention_mask
+        return super().pad(*args, return_attention_mask=asked, **kwargs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All settings as plain data."""
+        return {key: value for key, value in super().to_dict().items() if not key.startswith("_")}
+
     def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any) -> list[str]:
         """Write `preprocessor_config.json` and `hub_shim.py`; `push_to_hub` also uploads them (`repo_id`, `token`, …).
 
@@ -78,7 +95,9 @@ class SavedFeatureExtractor(SequenceFeatureExtractor):
     def from_dict(cls, feature_extractor_dict: dict[str, Any], **kwargs: Any) -> Self:
         """As transformers' own; a misspelt setting is refused."""
         refuse_misspelt(cls, kwargs)
-        return super().from_dict(feature_extractor_dict, **kwargs)
+        extractor = super().from_dict(feature_extractor_dict, **kwargs)
+        extractor._gives_masks = bool(kwargs.get("return_attention_mask"))  # transformers writes it into every file
+        return extractor
 
     @classmethod
     def register_for_auto_class(cls, auto_class: str | type = "AutoFeatureExtractor") -> None:

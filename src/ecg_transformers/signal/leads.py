@@ -130,6 +130,8 @@ def derivation(lead: str, available: Sequence[str]) -> list[tuple[str, float]] |
 
 
 _LAW_TOLERANCE = 0.2
+_LAW_SMALLEST = 0.5
+"""A lead smaller than this share of the larger of I and II is compared with as much: its noise breaks no law."""
 
 
 def limb_leads_disagree(signal: np.ndarray, names: Sequence[str]) -> str | None:
@@ -150,13 +152,14 @@ def limb_leads_disagree(signal: np.ndarray, names: Sequence[str]) -> str | None:
     values = values - values.mean(axis=0)
     products = values.T @ values  # every power below is a quadratic form of these
     broken = []
+    least = _LAW_SMALLEST**2 * max(products[present.index(name), present.index(name)] for name in ("I", "II"))
     for row, name in enumerate(present):
         if name not in ("I", "II"):
             weights = np.zeros(len(present))
             weights[[present.index("I"), present.index("II")]] = _LIMB_AS_I_AND_II[name]
             found, expected = products[row, row], weights @ products @ weights
             left = found + expected - 2 * products[row] @ weights
-            if left > _LAW_TOLERANCE**2 * max(found, expected) > 0:
+            if left > _LAW_TOLERANCE**2 * max(found, expected, least) > 0:
                 broken.append(name)
     if not broken:
         return None

@@ -126,6 +126,27 @@ def test_columns_of_times_and_numbers_are_no_leads_wherever_they_stand(tmp_path,
     np.testing.assert_allclose(record.signal, SIGNAL, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["idx", "Frame", "SampleIndex", "sample_idx", "ID", "x"])
+@pytest.mark.parametrize("last", [False, True])
+def test_a_column_that_rises_steadily_is_no_lead_whatever_its_name(tmp_path, name, last):
+    columns = {"II": SIGNAL[:, 0], "V1": SIGNAL[:, 1]}
+    count = {name: np.arange(40)}
+    pd.DataFrame({**columns, **count} if last else {**count, **columns}).to_csv(tmp_path / "r.csv", index=False)
+    record = read_record(tmp_path / "r.csv", sampling_rate=250)
+    assert record.lead_names == ["II", "V1"]
+    np.testing.assert_allclose(record.signal, SIGNAL, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["Zeit", "sec", "rel_time", "unix_time", "elapsed_s", "Zeit (s)", "ts", "clock"])
+@pytest.mark.parametrize("last", [False, True])
+def test_a_time_under_another_name_gives_the_rate(tmp_path, name, last):
+    columns = {"II": SIGNAL[:, 0], "V1": SIGNAL[:, 1]}
+    times = {name: np.arange(40) / 250}
+    pd.DataFrame({**columns, **times} if last else {**times, **columns}).to_csv(tmp_path / "r.csv", index=False)
+    record = read_record(tmp_path / "r.csv")
+    assert (record.lead_names, record.sampling_rate) == (["II", "V1"], 250)
+
+
 @pytest.mark.parametrize("separator", [";", "\t", " "])
 def test_decimal_commas_are_read_where_the_separator_is_another(tmp_path, separator):
     rows = [separator.join(f"{value:.4f}".replace(".", ",") for value in row) for row in SIGNAL]
@@ -195,6 +216,27 @@ def test_leads_that_lie_in_lines_are_told_to_be_transposed(tmp_path):
     for name in ("a.csv", "b.csv"):
         with pytest.raises(ECGDataError, match="transpose"):
             read_record(tmp_path / name, sampling_rate=100, lead_names=[f"L{n}" for n in range(12)])
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_column_of_words_is_no_lead(tmp_path, sparse, place):
+    words = ["" if sparse and n % 7 else "VN"[n % 2] for n in range(40)]
+    frame = pd.DataFrame({"II": SIGNAL[:, 0], "V1": SIGNAL[:, 1]})
+    frame.insert(place, "annotation", words)
+    frame.to_csv(tmp_path / "r.csv", index=False)
+    record = read_record(tmp_path / "r.csv", sampling_rate=100)
+    assert record.lead_names == ["II", "V1"]
+    assert record.metadata["flags"] == ["text_columns_left_out"]
+    np.testing.assert_allclose(record.signal, SIGNAL, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "cells"), [("II", "VN"), ("note", "1N")])
+def test_words_where_numbers_belong_are_still_named(tmp_path, name, cells):
+    frame = pd.DataFrame({"V1": SIGNAL[:, 1], name: [cells[n % 2] for n in range(40)]})
+    frame.to_csv(tmp_path / "r.csv", index=False)
+    with pytest.raises(ECGDataError, match="is no number"):
+        read_record(tmp_path / "r.csv", sampling_rate=100)
 
 
 def test_lines_of_text_before_the_numbers_are_named(tmp_path):

@@ -36,7 +36,7 @@ class Hints:
         units: "mV", "uV", "V" or "nV"; needed for integer arrays, overrides a wrong header.
         checksum, allow_truncated, strict: see the WFDB reader.
         root, follow_links: the folder that no file may leave.
-        keep_identity: hand out the file's own patient id, names and birth date (hospital formats); hidden by default.
+        keep_identity: hand out the file's own patient id, names and birth date (hospital formats, NPZ); hidden by default.
         variable: which array of a MATLAB or NPZ file holds the samples.
         start, stop: the samples to read, counted from 0, `stop` exclusive; both may be left out.
     """
@@ -142,7 +142,7 @@ def columns_in_millivolts(
     if names is not None and hints.lead_names is not None:
         wanted = pick(list(names), hints.lead_names, path, path.stem)
     names = names or hints.lead_names or []
-    scaled = values.astype(np.float64)
+    scaled = values if values.dtype == np.float64 and values.flags.writeable else values.astype(np.float64)
     for column in wanted:
         unit = units[column] or "mV"
         factor = units_per_millivolt(unit)

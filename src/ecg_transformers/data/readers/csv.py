@@ -37,10 +37,10 @@ _RATE_TOLERANCE = 0.01
 def read_csv_record(path: Path, hints: Hints, limits: Limits) -> DigitalRecord | ECGRecord:
     """Columns separated by comma, semicolon, tab, `|` or blanks; a first line of names is used when there is one.
 
-    Decimal commas are read where something else separates the cells, or quotation marks. Empty cells are NaN. Columns of
-    times or of sample numbers are left out, and times give the sampling rate. Units in the names (`I (uV)`, `I_uV`)
-    or in a second line are taken, lines that start with `#` or `%` are comments; values written as whole numbers need a
-    unit. Without names `lead_names` must give them.
+    Columns of words (annotations) are left out, and a flag says so. Decimal commas are read where something else separates
+    the cells, or quotation marks. Empty cells are NaN. Columns of times or of sample numbers are left out, and times give
+    the sampling rate. Units in the names (`I (uV)`, `I_uV`) or in a second line are taken, lines that start with `#` or `%`
+    are comments; values written as whole numbers need a unit. Without names `lead_names` must give them.
 
     Names, rate and unit of a table that `convert-record` wrote stand in the description beside it.
 
@@ -61,15 +61,19 @@ def read_csv_record(path: Path, hints: Hints, limits: Limits) -> DigitalRecord |
         table.units[0] = "s"
         hints = replace(hints, sampling_rate=agreed_rate(hints, rate, path), units=hints.units or unit)
     check_layout(len(table.rows), table.width, path, limits)
-    metadata: dict[str, Any] = {}
-    table.bring_times_first()
+    flags = ["text_columns_left_out"] if table.text_left_out else []
+    if facts is None:
+        table.bring_times_first()
     while (times := time_column(table, hints.lead_names, path)) is not None:  # sample numbers and times, perhaps
         table.drop_first()
-        table.bring_times_first()
-        metadata["flags"] = ["time_column_left_out"]
+        flags += [] if "time_column_left_out" in flags else ["time_column_left_out"]
         hints = replace(hints, sampling_rate=_rate(times, hints, path))
+        if facts is not None:  # the description names all others as leads
+            break
+        table.bring_times_first()
     counts = not any(table.units) and is_whole(table)
     signal, hints = _scaled(table, hints, path)
+    metadata: dict[str, Any] = {"flags": flags} if flags else {}
     record = record_from_array(signal, path, hints, limits, own_names=table.names, metadata=metadata, counts=counts)
     return record if facts is None else with_facts(record, facts, path, hints)
 

@@ -23,8 +23,13 @@ _CLOCK = re.compile(r"(?:(\d{1,3}):)?(\d{1,3}):(\d{1,2}(?:[.,]\d+)?)\Z")
 _UNIT = re.compile(r"^(.*?)\s*[(\[]\s*([^()\[\]]+?)\s*[)\]]$")
 _SUFFIX_UNIT = re.compile(r"^(.*[^\s_/])[\s_/]+([uµμm]V|[a-zµμ]+)$")  # I_uV, II/mV, time_ms
 _COMMENT = ("#", "%")
+_FEW_ROWS = 10
 _MISSING = {"", "nan", "na", "n/a", "null", "none"}
-_TIME_NAME = re.compile(r"^(?:elapsed[\s_]*)?(?:time|timestamp|date|seconds?|millis(?:econds)?|t\Z)", re.IGNORECASE)
+_TIME_NAME = re.compile(
+    r"^(?:(?:elapsed|rel(?:ative)?|unix)[\s_]*)?(?:time|timestamp|date|seconds?|millis(?:econds)?|t\Z)"
+    r"|^(?:elapsed|epoch|clock|zeit|tiempo|temps|secs?|ms|ts)\Z",
+    re.IGNORECASE,
+)
 _NUMBER_NAME = re.compile(r"^(?:\Z|samples?\b|sample[\s_]*#|index|unnamed|n\Z|nr\b|no\b|row\b|#)", re.IGNORECASE)
 _LEADS = frozenset([*STANDARD_LEADS, "V7", "V8", "V9", "VX", "VY", "VZ", *(f"V{i}R" for i in range(1, 10))])
 _SECONDS = {"s": 1.0, "sec": 1.0, "secs": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "msec": 1e-3}
@@ -50,6 +55,7 @@ class TextTable:
         units: what stands behind each name in brackets, "" where nothing does.
         first_line: the line of the file in which the numbers begin, counted from 1.
         decimal_comma: cells such as `0,12`.
+        text_left_out: columns of text, such as annotations, were left out.
     """
 
     rows: list[list[str]]
@@ -57,19 +63,20 @@ class TextTable:
     units: list[str]
     first_line: int
     decimal_comma: bool = False
+    text_left_out: bool = False
 
     @property
     def width(self) -> int:
         return len(self.rows[0])
 
     def bring_times_first(self) -> None:
-        """Put a column that is called time or sample, and rises, before the others."""
+        """Put a column that is called time or sample, and rises, before the others; one of any name but that of a lead too
+        where it rises steadily.
+        """
         for place, name in enumerate(self.names or ()):
-            if (
-                place
-                and (_TIME_NAME.match(name) or _NUMBER_NAME.match(name))
-                and _rises([row[place] for row in self.rows])
-            ):
+            is_called_so = _TIME_NAME.match(name) or _NUMBER_NAME.match(name)
+            may_count = is_called_so or (canonical_lead(name) not in _LEADS and len(self.rows) >= _FEW_ROWS)
+            if place and may_count and _rises([row[place] for row in self.rows], steadily=not is_called_so):
                 order = [place, *(other for other in range(self.width) if other != place)]
                 self.rows = [[row[column] for column in order] for row in self.rows]
                 self.names = [self.names[column] for column in order]  # type: ignore[index]
@@ -101,6 +108,9 @@ def read_text_table(text: str, path: Path, columns: list[str] | None = None) -> 
     comma = any("," in cell and _COMMA_NUMBER.match(cell) for _, row in cells for cell in row)
     if columns is not None:
         return _known_columns(cells, columns, separator, comma, path)
+    texts = _text_columns([row for _, row in cells], comma)
+    if texts:
+        cells = [(number, [cell for place, cell in enumerate(row) if place not in texts]) for number, row in cells]
     start = next((i for i, (_, row) in enumerate(cells) if _is_numeric(row, comma) and not _is_blank(row)), len(cells))
     if start == len(cells):
         if len(cells) == 1:
@@ -115,7 +125,7 @@ def read_text_table(text: str, path: Path, columns: list[str] | None = None) -> 
         del cells[0]
     names, units = _names(cells[:start], len(cells[start][1]), cells[start][0], path)
     rows = [row for _, row in cells[start:]]
-    table = TextTable(rows, names, units or [""] * len(rows[0]), cells[start][0], comma)
+    table = TextTable(rows, names, units or [""] * len(rows[0]), cells[start][0], comma, bool(texts))
     _drop_trailing(table, path)
     _check_widths(cells[start:], len(names) if names else len(rows[0]), separator, path)
     table.rows = [row[: table.width] for row in table.rows]
@@ -193,6 +203,20 @@ def _is_numeric(row: list[str], comma: bool) -> bool:
         or (place == 0 and len(row) > 1 and clock_seconds(cell) is not None)
         for place, cell in enumerate(row)
     )
+
+
+def _text_columns(rows: list[list[str]], comma: bool) -> set[int]:
+    """Places of the columns that hold words and no number (annotations), under a name that is not a lead's."""
+    names = rows[0]
+    if any(_is_numeric([name], comma) for name in names if name):
+        return set()
+    texts = set()
+    for place, name in enumerate(names):
+        cells = (row[place] for row in rows[1:] if place < len(row) and row[place].lower() not in _MISSING)
+        kinds = (_is_numeric([cell], comma) or clock_seconds(cell) is not None for cell in cells)
+        if canonical_lead(name) not in _LEADS and next(kinds, True) is False and not any(kinds):
+            texts.add(place)
+    return texts if len(texts) < len(names) else set()
 
 
 def _numbers_columns(rows: list[list[str]]) -> bool:
@@ -335,11 +359,19 @@ class TimeColumn:
         return [rate for rate in (1.0 / step, 1e3 / step) if 20 <= rate <= 20_000]
 
 
-def _rises(cells: list[str]) -> bool:
+def _rises(cells: list[str], steadily: bool) -> bool:
     try:
-        return bool((np.diff([float(cell.replace(",", ".")) for cell in cells]) > 0).all())
+        for some in (cells[:_FEW_ROWS], cells):  # a lead falls soon
+            steps = np.diff([float(cell.replace(",", ".")) for cell in some])
+            if not (steps > 0).all():
+                return False
+        return not steadily or _are_alike(steps)
     except ValueError:
         return False
+
+
+def _are_alike(steps: np.ndarray) -> bool:
+    return bool(steps.max() <= 1.5 * np.median(steps) + 1e-9)
 
 
 def time_column(table: TextTable, given: list[str] | None, path: Path) -> TimeColumn | None:
@@ -367,7 +399,7 @@ def time_column(table: TextTable, given: list[str] | None, path: Path) -> TimeCo
             return None
     steps = np.diff(values)
     rises = len(values) > 2 and bool((steps > 0).all())
-    steady = rises and float(steps.max()) <= 1.5 * float(np.median(steps)) + 1e-9
+    steady = rises and _are_alike(steps)
     if not is_time and not is_count:
         is_lead = canonical_lead(name) in _LEADS
         if not steady or is_lead or (table.names is None and given is None):

@@ -90,11 +90,19 @@ class Job:
 
     def tell_untrained(self) -> None:
         """Name the classes that cannot be learned, before any step."""
-        for name in untrained_classes(self.train):
-            say(
-                f"warning: the label {name!r} has no record in the training part: its figures measure nothing and are left "
-                "out of the averages."
-            )
+        untrained, counts = untrained_classes(self.train), self.train.multi_hot().sum(axis=0)
+        for name in untrained:
+            alone = counts[self.train.label_names.index(name)] > 0
+            where = "stands in every record of the training part" if alone else "has no record in the training part"
+            say(f"warning: the label {name!r} {where}: its figures measure nothing and are left out of the averages.")
+        for seed in self.seeds:
+            lost = [name for name in seed.subset["classes_without_positives"] if name not in untrained]
+            if lost:
+                say(
+                    f"warning: the {len(seed.train)} records whose labels seed {seed.seed} uses hold none of "
+                    f"{', '.join(map(repr, lost))}, of which its model learns nothing. The averages keep all classes, so that "
+                    "label fractions can be compared."
+                )
 
     def validate(self, evaluator: Evaluator, model: ECGPreTrainedModel) -> dict[str, float | None]:
         """Figures on the validation split; "loss" is one of them."""

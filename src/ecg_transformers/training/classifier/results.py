@@ -72,7 +72,7 @@ def metrics_of_seeds(
     Args:
         scores: seed -> probabilities `(N, C)`.
         thresholds: seed -> one threshold a class from the validation split, None for one-of-many tasks.
-        untrained: classes without a training record, whose figures measure nothing: left out of the macro averages.
+        untrained: classes of which training tells nothing, whose figures measure nothing: left out of the macro averages.
     """
     target, kind = split.multi_hot(), split.task_kind
     stored = {seed: score.astype(np.float32).astype(np.float64) for seed, score in scores.items()}
@@ -106,8 +106,9 @@ def interval_metric(metric: str, task_kind: str) -> str:
 
 
 def untrained_classes(training: Split) -> list[str]:
-    """Classes that no record of the training part carries."""
-    return [name for name, count in zip(training.label_names, training.multi_hot().sum(axis=0)) if not count]
+    """Classes that no record of the training part carries, or all of them: nothing is learned of these."""
+    counts = training.multi_hot().sum(axis=0)
+    return [name for name, count in zip(training.label_names, counts) if not 0 < count < len(training)]
 
 
 def _interval(
@@ -115,10 +116,12 @@ def _interval(
 ) -> dict[str, Any]:
     keys = ("per_seed", "mean", "sd", "ci95", "cluster", "n_boot")
     try:
+        if classes == []:
+            raise UndefinedMetricError("nothing is learned of any class.")
         figures = bootstrap_seeds(
             split.multi_hot()[:, classes], values, split.patient_ids, metric=metric, n_boot=n_boot
         )
-    except UndefinedMetricError:  # no class that could be told apart in the test split: no number, and no run lost
+    except UndefinedMetricError:  # no class that could be told apart: no number, and no run lost
         return {**dict.fromkeys(keys), "per_seed": [None] * len(values)}
     return {key: _finite(figures[key]) for key in keys}
 
