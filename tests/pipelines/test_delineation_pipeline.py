@@ -1,5 +1,6 @@
 """`pipeline("ecg-delineation")`: windows that overlap, any leads, and the two commands that show its waves."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -80,6 +81,26 @@ def test_one_lead_and_some_leads_are_delineated_alone(find_waves):
     alone = find_waves(array(leads=1), sampling_rate=100, lead_names=["II"])
     assert list(alone) == ["II"]
     assert alone["II"]
+
+
+def test_a_lead_that_is_called_ecg_is_the_one_that_the_call_names(find_waves, model, tmp_path, capsys):
+    expected = find_waves(array(leads=1), sampling_rate=100, lead_names=["V2"])
+    record = ecg.ECGRecord(array(leads=1), 100, ["ECG"], "wearable")
+    assert find_waves(record, lead_names=["V2"]) == expected
+    with pytest.raises(ValueError, match=r"is among ECG\. Say which lead it is, as lead_names=\['II'\]"):
+        find_waves(record)
+    with pytest.raises(ValueError, match="leave lead_names out"):
+        find_waves(dataclasses.replace(record, lead_names=["V1"]), lead_names=["V2"])
+    np.savez(tmp_path / "one.npz", signal=array(leads=1), sampling_rate=100, lead_names=["ECG"], units="mV")
+    assert main(["predict", str(tmp_path / "one.npz"), "--model", model, "--waves"]) == 1
+    assert "Say which lead it is, as --leads II." in capsys.readouterr().err
+    assert main(["predict", str(tmp_path / "one.npz"), "--model", model, "--waves", "--leads", "V2"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["waves"]) == {"V2"}
+
+
+def test_a_data_frame_is_one_record(find_waves):
+    frame = pd.DataFrame(array(), columns=list(STANDARD_LEADS))
+    assert find_waves(frame, sampling_rate=100) == find_waves(array(), sampling_rate=100)
 
 
 def test_many_records_at_once_equal_one_by_one(find_waves):

@@ -215,7 +215,9 @@ def _shapes(chunk: Chunk) -> dict[str, tuple[int, ...]]:
 
 def is_dataset(inputs: object) -> bool:
     """Whether an object is a series of rows: a `datasets.Dataset`, a table of records, a torch dataset."""
-    return hasattr(inputs, "__len__") and not isinstance(inputs, (str, bytes, os.PathLike, np.ndarray, torch.Tensor))
+    one = isinstance(inputs, (str, bytes, os.PathLike, np.ndarray, torch.Tensor))
+    is_frame = hasattr(inputs, "columns") and hasattr(inputs, "to_numpy")  # a record, its columns the leads
+    return hasattr(inputs, "__len__") and not one and not is_frame
 
 
 def describe(inputs: Signal, hints: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
