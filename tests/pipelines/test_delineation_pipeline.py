@@ -142,6 +142,14 @@ def test_predict_and_plot_show_the_waves(model, tmp_path, capsys):
     assert main(["predict", record, "--model", model, "--waves", "-o", str(tmp_path / "waves.csv")]) == 0
     table = pd.read_csv(tmp_path / "waves.csv")
     assert {"file", "PR_ms", "PR_ms_sd", "PR_beats", "QTcF_ms", "rate_per_min", "refused"} <= set(table)
+    (tmp_path / "bad.npz").write_bytes(b"no archive")
+    for kind in ("csv", "parquet"):  # nothing to tell of, and the columns all the same
+        nothing = tmp_path / f"none.{kind}"
+        assert main(["predict", str(tmp_path / "bad.npz"), "--model", model, "--waves", "-o", str(nothing)]) == 1
+        read = pd.read_csv(nothing) if kind == "csv" else pd.read_parquet(nothing)
+        assert len(read) == 0
+        assert list(read) == list(table)
+    capsys.readouterr()
     assert main(["predict", record, "--model", model, "--waves", "--top_k", "1"]) == 2
     assert "--top_k has no meaning" in capsys.readouterr().err
     for option in (["--engine", "ray"], ["--num_proc", "2"]):
