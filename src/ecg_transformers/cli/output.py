@@ -171,7 +171,7 @@ def write_table(rows: Sequence[Mapping[str, Any]], path: str | Path, columns: Se
 
     target = Path(path)
     check_table(target)
-    frame = pd.DataFrame(list(rows), columns=columns)
+    frame = pd.DataFrame(list(rows), columns=list(columns) if columns else None)
     with replacing(target) as beside:
         if target.suffix == ".csv":
             frame.to_csv(beside, index=False)
