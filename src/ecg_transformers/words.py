@@ -79,7 +79,7 @@ def in_options(sentence: str, options: Mapping[str, str]) -> str:
         if value.strip("[]") == "…":
             value = value.replace("…", _EXAMPLES.get(name, "…"))
         if option.endswith(" {}"):  # a list stands in brackets only where the option is key=value
-            value = value.strip("[]")
+            value = value.strip("[]").strip("'\"")
         return option.format(value.lower() if value in ("True", "False", "None") else value)
 
     text = _ARGUMENT.sub(said, sentence)

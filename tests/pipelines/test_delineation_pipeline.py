@@ -1,5 +1,6 @@
 """`pipeline("ecg-delineation")`: windows that overlap, any leads, and the two commands that show its waves."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -82,6 +83,26 @@ def test_one_lead_and_some_leads_are_delineated_alone(find_waves):
     assert alone["II"]
 
 
+def test_a_lead_that_is_called_ecg_is_the_one_that_the_call_names(find_waves, model, tmp_path, capsys):
+    expected = find_waves(array(leads=1), sampling_rate=100, lead_names=["V2"])
+    record = ecg.ECGRecord(array(leads=1), 100, ["ECG"], "wearable")
+    assert find_waves(record, lead_names=["V2"]) == expected
+    with pytest.raises(ValueError, match=r"is among ECG\. Say which lead it is, as lead_names=\['II'\]"):
+        find_waves(record)
+    with pytest.raises(ValueError, match="leave lead_names out"):
+        find_waves(dataclasses.replace(record, lead_names=["V1"]), lead_names=["V2"])
+    np.savez(tmp_path / "one.npz", signal=array(leads=1), sampling_rate=100, lead_names=["ECG"], units="mV")
+    assert main(["predict", str(tmp_path / "one.npz"), "--model", model, "--waves"]) == 1
+    assert "Say which lead it is, as --leads II." in capsys.readouterr().err
+    assert main(["predict", str(tmp_path / "one.npz"), "--model", model, "--waves", "--leads", "V2"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["waves"]) == {"V2"}
+
+
+def test_a_data_frame_is_one_record(find_waves):
+    frame = pd.DataFrame(array(), columns=list(STANDARD_LEADS))
+    assert find_waves(frame, sampling_rate=100) == find_waves(array(), sampling_rate=100)
+
+
 def test_many_records_at_once_equal_one_by_one(find_waves):
     items = [
         {"signal": array(seconds), "sampling_rate": 100, "lead_names": list(STANDARD_LEADS)} for seconds in (2.0, 5.0)
@@ -121,6 +142,14 @@ def test_predict_and_plot_show_the_waves(model, tmp_path, capsys):
     assert main(["predict", record, "--model", model, "--waves", "-o", str(tmp_path / "waves.csv")]) == 0
     table = pd.read_csv(tmp_path / "waves.csv")
     assert {"file", "PR_ms", "PR_ms_sd", "PR_beats", "QTcF_ms", "rate_per_min", "refused"} <= set(table)
+    (tmp_path / "bad.npz").write_bytes(b"no archive")
+    for kind in ("csv", "parquet"):  # nothing to tell of, and the columns all the same
+        nothing = tmp_path / f"none.{kind}"
+        assert main(["predict", str(tmp_path / "bad.npz"), "--model", model, "--waves", "-o", str(nothing)]) == 1
+        read = pd.read_csv(nothing) if kind == "csv" else pd.read_parquet(nothing)
+        assert len(read) == 0
+        assert list(read) == list(table)
+    capsys.readouterr()
     assert main(["predict", record, "--model", model, "--waves", "--top_k", "1"]) == 2
     assert "--top_k has no meaning" in capsys.readouterr().err
     for option in (["--engine", "ray"], ["--num_proc", "2"]):

@@ -35,7 +35,9 @@ def test_the_intervals_of_a_regular_rhythm_are_those_it_was_made_with():
 def test_without_p_waves_pr_is_refused_and_the_rest_is_given():
     found = wave_intervals({"I": beats(p=False), "II": beats(p=False)})
     assert set(found.values) == {"rate", "QRS", "QT", "QTcB", "QTcF"}
-    assert found.refused == ["PR is not given: a P wave with both its borders was found in 0 of 8 beats."]
+    assert found.refused == [
+        "PR is not given: a P wave that begins up to 400 ms before the QRS complex was found in 0 of 8 beats."
+    ]
 
 
 def test_without_qrs_or_with_one_beat_the_sentence_says_so():
@@ -54,6 +56,33 @@ def test_a_beat_that_one_of_three_leads_shows_is_none():
     found = wave_intervals({"I": beats(), "II": beats(), "V1": extra})
     assert found.values["rate"].median == pytest.approx(75)
     assert found.values["QRS"].beats == 8
+
+
+@pytest.mark.parametrize("late", [0.02, 0.11, 0.15, 0.19])
+@pytest.mark.parametrize("count", [2, 4, 12])
+def test_a_beat_that_half_of_the_leads_show_late_is_one(late, count):
+    found = wave_intervals({f"lead {n}": beats(shift=late * (n % 2)) for n in range(count)})
+    assert found.values["rate"].median == pytest.approx(75)
+    assert found.values["QTcB"].median == pytest.approx(380 / 0.8**0.5)
+    assert found.values["PR"].beats == 8
+
+
+def test_a_qrs_that_is_cut_in_two_is_one_beat():
+    cut = [
+        part
+        for wave in beats()
+        for part in (
+            [
+                Wave("QRS", wave.onset_s, wave.peak_s, wave.peak_s),
+                Wave("QRS", wave.onset_s + 0.12, None, wave.onset_s + 0.15),
+            ]
+            if wave.wave == "QRS"
+            else [wave]
+        )
+    ]
+    found = wave_intervals({"II": cut})
+    assert found.values["rate"].median == pytest.approx(75)
+    assert found.values["PR"].median == pytest.approx(160)
 
 
 def test_leads_that_disagree_about_every_beat_give_no_interval():

@@ -128,7 +128,7 @@ def _predict(options: argparse.Namespace) -> int:
         else:
             print(json.dumps({"file": path, "predictions": result}, ensure_ascii=False), flush=True)
     if options.output:
-        write_table(rows, options.output)
+        write_table(rows, options.output, None if rows else ["file"])
         print(f"{len(rows)} record{'s' * (len(rows) != 1)} written to {options.output}", file=sys.stderr)
     elif people:
         print_table([{name: _rounded(value) for name, value in row.items()} for row in rows])

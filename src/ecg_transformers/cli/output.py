@@ -161,8 +161,8 @@ def cell(value: object) -> str:
     return str(value)
 
 
-def write_table(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
-    """A CSV or parquet file, there whole or not at all.
+def write_table(rows: Sequence[Mapping[str, Any]], path: str | Path, columns: Sequence[str] | None = None) -> None:
+    """A CSV or parquet file, there whole or not at all; its `columns` stand in it without any row, too.
 
     Raises:
         ValueError: another suffix, or a folder that does not exist.
@@ -171,7 +171,7 @@ def write_table(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
 
     target = Path(path)
     check_table(target)
-    frame = pd.DataFrame(list(rows))
+    frame = pd.DataFrame(list(rows), columns=list(columns) if columns else None)
     with replacing(target) as beside:
         if target.suffix == ".csv":
             frame.to_csv(beside, index=False)

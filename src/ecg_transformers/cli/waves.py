@@ -55,7 +55,7 @@ def predict_waves(options: argparse.Namespace) -> int:
         else:
             print(json.dumps({"file": path, "waves": result, **intervals.to_dict()}, ensure_ascii=False), flush=True)
     if options.output:
-        write_table(rows, options.output)
+        write_table(rows, options.output, ["file", *table_row(WaveIntervals())])
         print(f"{len(rows)} record{'s' * (len(rows) != 1)} written to {options.output}", file=sys.stderr)
     elif people:
         print_table(rows, ["file", *UNITS])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import numpy as np
 
 from ecg_transformers.features.steps import RecordReport, RecordState
-from ecg_transformers.signal.leads import canonical_lead
+from ecg_transformers.signal.leads import canonical_lead, names_the_only_lead
 from ecg_transformers.signal.resampling import check_rate
 from ecg_transformers.signal.units import canonical_unit
 
@@ -277,6 +277,8 @@ def _agree(own: float | None, given: float | None, where: str) -> float | None:
 def _agree_leads(own: Any, given: Any, where: str) -> Any:
     if own is None or given is None:
         return given if own is None else own
+    if names_the_only_lead(given, own):
+        return given
     if [canonical_lead(str(name)) for name in own] != [canonical_lead(str(name)) for name in given]:
         raise ValueError(
             f"{where} says that its leads are {', '.join(map(str, own))}, the call says {', '.join(map(str, given))}: "

@@ -17,9 +17,9 @@ class ECGDelineationPipeline(ECGPipeline):
 
     A record is seen through windows that overlap by half; for every sample their probabilities are averaged, each
     weighted by the distance from its window's ends. A record of some of the model's leads, or of one, is delineated in
-    these. Times are in seconds from the start of the record; a peak is where the model's input is farthest
-    from the line between onset and offset. A wave that the record's start or end cuts is left
-    out. Not a medical device: the waves are for research.
+    these (and in the limb leads that follow from two); of one called `ECG`, `lead_names` says which lead it is. Times are
+    in seconds from the start of the record; a peak is where the model's input is farthest from the line between onset and
+    offset. A wave that the record's start or end cuts is left out. Not a medical device: the waves are for research.
 
     Example:
         >>> find_waves = pipeline("ecg-delineation", model="path/to/checkpoint")  # doctest: +SKIP

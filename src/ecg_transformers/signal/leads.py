@@ -56,6 +56,16 @@ def canonical_lead(name: str) -> str:
     return _ALIASES.get(_key(stripped), stripped)
 
 
+def is_lead(name: str) -> bool:
+    """Whether a name tells where on the body a lead is: `MLII` does, `ECG` and `ch1` do not."""
+    return canonical_lead(name) in _ALIASES.values()
+
+
+def names_the_only_lead(given: Sequence[str] | None, own: Sequence[str]) -> bool:
+    """Whether `given` says which lead that of a record is, whose own name does not (`ECG`)."""
+    return given is not None and len(given) == len(own) == 1 and is_lead(given[0]) and not is_lead(own[0])
+
+
 @lru_cache(maxsize=4096)  # a corpus spells its leads alike, record after record
 def _key(name: str) -> str:
     """A lead name without prefixes and separators, in small letters; what joins two leads is kept (`I-II`, `I II`)."""
@@ -237,7 +247,8 @@ def plan_leads(available: Sequence[str], wanted: Sequence[str], missing: str = "
             'there, or set missing_leads="drop" or "zero".'
         )
     if not plan.leads or len(plan.zero_filled) == len(plan.leads):
-        raise ValueError(f"none of the leads {', '.join(wanted)} is among {', '.join(available)}.")
+        hint = "" if len(available) > 1 or is_lead(available[0]) else " Say which lead it is, as lead_names=['II']."
+        raise ValueError(f"none of the leads {', '.join(wanted)} is among {', '.join(available)}.{hint}")
     return plan
 
 

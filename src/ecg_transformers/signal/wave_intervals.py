@@ -13,9 +13,18 @@ from ecg_transformers.signal.waves import Wave
 
 SAME_BEAT_S = 0.1
 """QRS onsets of different leads that follow each other this closely belong to one beat."""
+SHORTEST_RR_S = 0.2
+"""No ventricle beats again so soon (300 a minute): what is found within it is one beat."""
 LONGEST_PR_S, LONGEST_QT_S = 0.4, 0.7
 LEAST_SHARE = 0.5
 UNITS = {"rate": "/min", "PR": "ms", "QRS": "ms", "QT": "ms", "QTcB": "ms", "QTcF": "ms"}
+
+
+_NEEDED = {
+    "PR": f"a P wave that begins up to {1000 * LONGEST_PR_S:.0f} ms before the QRS complex",
+    "QRS": "a QRS complex with both its borders",
+    "QT": f"a T wave that ends up to {1000 * LONGEST_QT_S:.0f} ms after the QRS complex began",
+}
 
 
 @dataclass(frozen=True)
@@ -56,9 +65,9 @@ def shown(value: Interval, name: str) -> str:
 
 @dataclass
 class _Beat:
-    """One beat over the leads that show it: how many, QRS onset, and intervals in seconds where they are known."""
+    """One beat in the leads that show it: QRS onset, and intervals in seconds where they are known."""
 
-    leads: int
+    leads: tuple[str, ...]
     onset: float
     qrs: float | None
     pr: float | None
@@ -72,7 +81,7 @@ def wave_intervals(waves: Mapping[str, Sequence[Wave]]) -> WaveIntervals:
     onset of the P to that of the QRS, QT from the onset of the QRS to the offset of the T, both within one lead. QTc takes
     the RR interval before the beat: Bazett `QT / √RR`, Fridericia `QT / ∛RR`, RR in seconds. An interval is refused
     where less than half of the beats show its waves, as PR is in atrial fibrillation; all are where most QRS complexes
-    belong to no beat, as in noise.
+    belong to no beat, as in noise. Leads without any QRS have no say; what lies within `SHORTEST_RR_S` is one beat.
 
     Args:
         waves: of the leads, each in the order of time.
@@ -80,7 +89,7 @@ def wave_intervals(waves: Mapping[str, Sequence[Wave]]) -> WaveIntervals:
     beats = _beats(waves)
     result = WaveIntervals()
     found = sum(wave.wave == "QRS" and wave.onset_s is not None for lead in waves.values() for wave in lead)
-    shared = sum(beat.leads for beat in beats)
+    shared = sum(len(beat.leads) for beat in beats)
     if not found:
         result.refused.append("No QRS complex was found, so there is no interval to give.")
         return result
@@ -103,12 +112,10 @@ def wave_intervals(waves: Mapping[str, Sequence[Wave]]) -> WaveIntervals:
         result.values["rate"] = _interval([60.0 / before for before in rr if before])
     else:
         result.refused.append("Only one beat was found: the rate and QTc need two.")
-    for name, wave in (("PR", "P wave"), ("QRS", "QRS complex"), ("QT", "T wave")):
+    for name, wave in _NEEDED.items():
         known = [1000 * value for value in seconds[name] if value is not None]
         if len(known) < LEAST_SHARE * len(beats):
-            result.refused.append(
-                f"{name} is not given: a {wave} with both its borders was found in {len(known)} of {len(beats)} beats."
-            )
+            result.refused.append(f"{name} is not given: {wave} was found in {len(known)} of {len(beats)} beats.")
             continue
         result.values[name] = _interval(known)
         for corrected in ("QTcB", "QTcF") if name == "QT" else ():
@@ -128,8 +135,8 @@ def _corrected(qt: float | None, rr: float | None, power: float) -> float | None
 
 def _beats(waves: Mapping[str, Sequence[Wave]]) -> list[_Beat]:
     """The beats that at least half of the leads with a QRS show, in the order of time."""
-    found = sorted((beat for lead in waves.values() for beat in _beats_of_lead(lead)), key=lambda beat: beat.onset)
-    leads = sum(any(wave.wave == "QRS" for wave in lead) for lead in waves.values())
+    found = sorted((beat for lead in waves for beat in _beats_of_lead(lead, waves[lead])), key=lambda beat: beat.onset)
+    leads = len({name for beat in found for name in beat.leads})
     groups: list[list[_Beat]] = []
     for beat in found:
         # From the last onset, not from the first: one lead that is early must not cut the beat of the others in two.
@@ -137,15 +144,24 @@ def _beats(waves: Mapping[str, Sequence[Wave]]) -> list[_Beat]:
             groups[-1].append(beat)
         else:
             groups.append([beat])
-    return [
-        _Beat(
-            len(group),
-            median(beat.onset for beat in group),
-            *(_median([getattr(beat, name) for beat in group], leads) for name in ("qrs", "pr", "qt")),
-        )
-        for group in groups
-        if len(group) >= LEAST_SHARE * leads
-    ]
+    shown: list[list[_Beat]] = []
+    for group in groups:
+        if len(group) < LEAST_SHARE * leads:
+            continue
+        if (
+            shown and group[0].onset - shown[-1][0].onset < SHORTEST_RR_S
+        ):  # half of the leads are late, or a QRS was cut
+            known = {name for beat in shown[-1] for name in beat.leads}
+            shown[-1] += [beat for beat in group if known.isdisjoint(beat.leads)]
+        else:
+            shown.append(group)
+    return [_over_leads(group, leads) for group in shown]
+
+
+def _over_leads(group: Sequence[_Beat], leads: int) -> _Beat:
+    qrs, pr, qt = (_median([getattr(beat, name) for beat in group], leads) for name in ("qrs", "pr", "qt"))
+    names = tuple(name for beat in group for name in beat.leads)
+    return _Beat(names, median(beat.onset for beat in group), qrs, pr, qt)
 
 
 def _median(values: Sequence[float | None], leads: int) -> float | None:
@@ -154,7 +170,7 @@ def _median(values: Sequence[float | None], leads: int) -> float | None:
     return median(known) if known and len(known) >= LEAST_SHARE * leads else None
 
 
-def _beats_of_lead(waves: Sequence[Wave]) -> list[_Beat]:
+def _beats_of_lead(lead: str, waves: Sequence[Wave]) -> list[_Beat]:
     complexes = [wave for wave in waves if wave.wave == "QRS" and wave.onset_s is not None]
     p = sorted(wave.onset_s for wave in waves if wave.wave == "P" and wave.onset_s is not None)
     t = sorted(wave.offset_s for wave in waves if wave.wave == "T" and wave.offset_s is not None)
@@ -167,7 +183,7 @@ def _beats_of_lead(waves: Sequence[Wave]) -> list[_Beat]:
         t_offset = t[number] if (number := bisect_right(t, onset)) < len(t) else np.inf
         beats.append(
             _Beat(
-                1,
+                (lead,),
                 onset,
                 None if qrs.offset_s is None else qrs.offset_s - onset,
                 onset - p_onset if p_onset > max(before, onset - LONGEST_PR_S) else None,

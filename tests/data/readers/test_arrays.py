@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ecg_transformers.data.errors import ECGDataError, MissingHintError, OptionError, SignalError
+from ecg_transformers.data.errors import ECGDataError, LeadNotFoundError, MissingHintError, OptionError, SignalError
 from ecg_transformers.data.readers import read_record
 
 TWO = np.random.default_rng(0).normal(size=(300, 2)).astype(np.float32)
@@ -69,3 +69,22 @@ def test_all_that_is_missing_is_asked_for_at_once(tmp_path):
         read_record(tmp_path / "a.npy")
     for name in ("sampling_rate=", "units=", "lead_names="):
         assert name in str(caught.value)
+
+
+def test_the_one_lead_of_a_file_that_names_none_is_the_one_that_the_caller_says(tmp_path, write_wfdb, digital_ecg):
+    """`ECG` says nothing of the body (CinC 2017, wearables); a name that does is believed."""
+    signal = TWO[:, :1]
+    write_wfdb(tmp_path, "wfdb", digital_ecg(0)[:, :1], lead_names=["ECG"])
+    np.savez(tmp_path / "npz.npz", signal=signal, sampling_rate=100, lead_names=["ch1"])
+    np.savetxt(tmp_path / "csv.csv", signal, header="ecg", comments="", delimiter=",")
+    for name, rate in (("wfdb.hea", None), ("npz.npz", None), ("csv.csv", 100)):
+        hints = {"units": "mV"} | ({} if rate is None else {"sampling_rate": rate})
+        plain, named = (read_record(tmp_path / name, **hints, **more) for more in ({}, {"lead_names": ["ii"]}))
+        assert named.lead_names == ["II"]
+        assert np.array_equal(plain.signal, named.signal)
+        for wrong in (["thumb"], ["I", "II"]):
+            with pytest.raises(LeadNotFoundError, match="the record has the leads"):
+                read_record(tmp_path / name, lead_names=wrong, **hints)
+    np.savez(tmp_path / "known.npz", signal=signal, sampling_rate=100, lead_names=["V1"], units="mV")
+    with pytest.raises(LeadNotFoundError, match="the record has the leads"):
+        read_record(tmp_path / "known.npz", lead_names=["II"])

@@ -32,7 +32,7 @@ class Hints:
     Attributes:
         sampling_rate: Hz; needed for formats that do not state it, and refused when it contradicts the file.
         lead_names: for formats that do not name their leads, the names of the columns; for the others, the leads to
-            read.
+            read. Of a file whose one lead is called as no lead is (`ECG`), which lead it is.
         units: "mV", "uV", "V" or "nV"; needed for integer arrays, overrides a wrong header.
         checksum, allow_truncated, strict: see the WFDB reader.
         root, follow_links: the folder that no file may leave.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -15,6 +16,7 @@ import numpy as np
 from ecg_transformers.data.errors import (
     ECGDataError,
     HeaderError,
+    LeadNotFoundError,
     LimitError,
     OptionError,
     RecordNotFoundError,
@@ -36,7 +38,8 @@ from ecg_transformers.data.readers.recognition import (
     refuse,
 )
 from ecg_transformers.data.readers.wfdb.record import read_wfdb
-from ecg_transformers.data.record import DigitalRecord, ECGRecord
+from ecg_transformers.data.record import DigitalRecord, ECGRecord, standard_lead_names
+from ecg_transformers.signal.leads import names_the_only_lead
 from ecg_transformers.words import did_you_mean
 
 FORMATS = {
@@ -165,10 +168,21 @@ def _edf_parts(
 def read_stored(path: str | Path, *, limits: Limits | None = None, **hints: Any) -> DigitalRecord | ECGRecord:
     """A record in the form in which its file holds it."""
     request = checked_hints(hints)
+    try:
+        return _read_stored(path, request, limits or DEFAULT_LIMITS)
+    except LeadNotFoundError:
+        with contextlib.suppress(ECGDataError):
+            record = _read_stored(path, replace(request, lead_names=None), limits or DEFAULT_LIMITS)
+            if names_the_only_lead(request.lead_names, record.lead_names):
+                return replace(record, lead_names=standard_lead_names(request.lead_names or []))
+        raise
+
+
+def _read_stored(path: str | Path, request: Hints, limits: Limits) -> DigitalRecord | ECGRecord:
     whole = request.start is None and request.stop is None and request.variable is None
     if whole and request.root is None and _names_wfdb(os.fspath(path)):  # the rest comes to this as well
         try:
-            return _read_wfdb(path, request, limits or DEFAULT_LIMITS)
+            return _read_wfdb(path, request, limits)
         except OSError as error:
             raise _unreadable(path, error) from error
         except (HeaderError, LimitError):
@@ -185,9 +199,9 @@ def read_stored(path: str | Path, *, limits: Limits | None = None, **hints: Any)
         raise OptionError("allow_truncated has no meaning for this format: it cannot be read in part.", path=path)
     try:
         if kind in PARTIAL or kind == "wfdb" or (request.start is None and request.stop is None):
-            record = reader(path, request, limits or DEFAULT_LIMITS)
+            record = reader(path, request, limits)
         else:
-            record = cut(reader(path, replace(request, start=None, stop=None), limits or DEFAULT_LIMITS), request, path)
+            record = cut(reader(path, replace(request, start=None, stop=None), limits), request, path)
     except OSError as error:  # the disk, not the content: no permission, a file that vanished
         raise _unreadable(path, error) from error
     if request.start:
