@@ -67,6 +67,16 @@ def test_a_network_as_wide_as_the_released_one_and_less_deep_is_refused_with_the
         check_sizes(row, config)
 
 
+@pytest.mark.parametrize("name", ecg.list_checkpoints())
+def test_the_released_network_takes_an_attention_readout(name):
+    row = ecg.get_checkpoint(name)
+    method = get_method(row.method)
+    with torch.device("meta"):
+        config = method.config_class(**{**row.released_config, "head_pooling": "attention"})
+        model = method.model_classes["classification"](config)
+    assert model.attention_pooling.query.shape[-1] == config.hidden_size
+
+
 @pytest.mark.parametrize(
     ("name", "other"),
     [
@@ -94,6 +104,13 @@ def test_the_network_of_another_name_of_the_method_is_refused(name, other):
 def test_a_classifier_is_no_encoder_and_an_encoder_no_classifier(name, other, sentence):
     bring(other).parent.rename(official_root() / name)
     with pytest.raises(CheckpointError, match=sentence):
+        ecg.load_checkpoint(name)
+
+
+@pytest.mark.parametrize(("name", "other"), [("ecgfounder", "ecgfounder-1lead"), ("ecgfounder-1lead", "ecgfounder")])
+def test_a_network_of_other_leads_than_its_name_is_fed_with_is_refused_whatever_its_width(name, other):
+    bring(other).parent.rename(official_root() / name)
+    with pytest.raises(CheckpointError, match=f"{name} should be.*num_leads"):
         ecg.load_checkpoint(name)
 
 

@@ -64,7 +64,12 @@ def where_to_put(row: Checkpoint) -> str:
     """What to download by hand, and where it is looked for."""
     source = row.source
     what = f"the file {source.file}" if source.file else "its checkpoint file"
-    return f"download {what} from {source.page} and put it into {official_root() / row.name}."
+    place = official_root() / row.name
+    others = sorted(path.name for path in place.glob("*") if path.is_file() and path.suffix not in SUFFIXES)
+    hint = (
+        f" There lies {others[0]}, which ends in none of {' '.join(SUFFIXES)}: unpack or rename it." if others else ""
+    )
+    return f"download {what} from {source.page} and put it into {place}.{hint}"
 
 
 def _download(source: Source, token: str | bool | None) -> Path:
