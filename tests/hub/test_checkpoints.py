@@ -10,6 +10,7 @@ import pytest
 import torch
 from huggingface_hub.errors import EntryNotFoundError
 from safetensors.torch import save, save_file
+from transformers import Wav2Vec2FeatureExtractor
 
 import ecg_transformers as ecg
 from ecg_transformers.hub.official import fetch
@@ -162,6 +163,26 @@ def test_a_folder_gives_the_class_it_names_and_its_own_preprocessing(tmp_path):
     of_file, extractor = ecg.load_checkpoint(tmp_path / "model" / "model.safetensors")
     assert type(of_file) is type(classifier)
     assert extractor.seq_len == 1250
+
+
+def test_a_folder_that_lost_a_part_is_no_other_model(tmp_path):
+    method = ecg.get_method("st_mem")
+    method.model_classes["base"](method.config_class(**method.tiny_config)).save_pretrained(tmp_path)
+    for name in ("preprocessor_config.json", "model.safetensors"):
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content[: len(content) // 2])
+        with pytest.raises(ValueError, match=f"{tmp_path}.*(cannot be read|are damaged)") as caught:
+            ecg.load_checkpoint(tmp_path)
+        assert "\n" not in str(caught.value)
+        (tmp_path / name).write_bytes(content)
+
+
+def test_preprocessing_of_another_package_is_not_taken_for_ours(tmp_path):
+    method = ecg.get_method("st_mem")
+    method.model_classes["base"](method.config_class(**method.tiny_config)).save_pretrained(tmp_path)
+    expected = ecg.load_checkpoint(tmp_path)[1].to_dict()
+    Wav2Vec2FeatureExtractor().save_pretrained(tmp_path)
+    assert ecg.load_checkpoint(tmp_path)[1].to_dict() == expected
 
 
 def test_a_file_alone_is_loaded_by_the_only_layout_that_it_has(tmp_path):

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 import ecg_transformers as ecg
@@ -154,6 +155,35 @@ def _keep_a_part(path: Path, step: int | None) -> None:
     for key in set(keys) - set(keys[::step] if step else keys[: len(keys) // 2]):
         del holder[key]
     torch.save(content, path)
+
+
+@pytest.mark.parametrize("part", ["model.safetensors", "preprocessor_config.json", "config.json"])
+@pytest.mark.parametrize("left", [None, 0, 0.5])
+def test_a_conversion_that_lost_a_part_is_made_again(part, left):
+    bring("ked")
+    model, extractor = ecg.load_checkpoint("ked")
+    (path,) = converted_root().rglob(part)
+    content = path.read_bytes()
+    path.unlink()
+    if left is not None:
+        path.write_bytes(content[: int(left * len(content))])
+    again, same = ecg.load_checkpoint("ked")
+    assert path.read_bytes() == content
+    assert same.to_dict() == extractor.to_dict()
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in again.state_dict().items())
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("I/O error: no space")])
+def test_a_conversion_that_cannot_be_kept_is_one_sentence(monkeypatch, error):
+    bring("ked")
+
+    def full(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr("transformers.PreTrainedModel.save_pretrained", full)
+    with pytest.raises(CheckpointError, match=r"checkpoints/ked \(.*o space.*ECG_CACHE_DIR"):
+        ecg.load_checkpoint("ked")
+    assert not [path for path in converted_root().rglob("*") if path.is_file()]
 
 
 def test_two_processes_may_be_the_first_to_use_a_name(tmp_path, monkeypatch):

@@ -88,10 +88,7 @@ def checkpoint_folder(
         )
     row = get_checkpoint(name)
     file = checkpoint_file(row, token)
-    try:
-        return str(converted(row, file, {**row.overrides, **config_overrides}))
-    except CheckpointError as error:
-        raise CheckpointError(f"{file} is not what {row.name} should be: {error}") from error
+    return str(converted(row, file, {**row.overrides, **config_overrides}))
 
 
 def _folder_of_weights(name: str) -> str:
@@ -123,7 +120,7 @@ def _not_there(name: str) -> CheckpointError:
 def _load_folder(name: str, overrides: dict[str, Any], **options: Any) -> "tuple[ECGPreTrainedModel, Any]":
     from transformers import AutoConfig, AutoFeatureExtractor
 
-    from ecg_transformers.hub.folders import extractor_for
+    from ecg_transformers.hub.folders import PREPROCESSOR, extractor_for
     from ecg_transformers.hub.official.conversion import check_overrides
     from ecg_transformers.models.registry import method_of
 
@@ -136,7 +133,11 @@ def _load_folder(name: str, overrides: dict[str, Any], **options: Any) -> "tuple
     model = model_class_of(config).from_pretrained(name, **options, **overrides)
     try:
         extractor = AutoFeatureExtractor.from_pretrained(name, **options)
-    except (OSError, ValueError):  # repositories of the authors hold none: the published preprocessing is ours
+    except (OSError, ValueError) as error:
+        if (Path(name) / PREPROCESSOR).is_file():  # another preprocessing would run, and be wrong
+            raise CheckpointError(f"{Path(name) / PREPROCESSOR} cannot be read ({error}).") from error
+        extractor = None
+    if not isinstance(extractor, method_of(config).extractor_class):  # repositories of the authors hold none of ours
         extractor = extractor_for(model)
     return model.eval(), extractor
 
@@ -175,10 +176,10 @@ def _load_repository(name: str, token: Any, overrides: dict[str, Any]) -> "tuple
 
 def _folder_of_file(path: Path, method: str | None, overrides: dict[str, Any]) -> Path:
     """The folder in the cache that a file of the authors becomes."""
-    from ecg_transformers.hub.official.cache import conversion_key, converted_root, keep
+    from ecg_transformers.hub.official.cache import conversion_key, converted_root, is_whole, keep
 
     folder = converted_root() / "files" / conversion_key(path, {"method": method, **overrides})
-    if not (folder / "config.json").is_file():
+    if not is_whole(folder):
         keep(*_load_file(path, overrides, method), folder)
     return folder
 

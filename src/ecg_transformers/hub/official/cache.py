@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError, safe_open
 
 from ecg_transformers._version import __version__
 from ecg_transformers.data.cache import cache_root
@@ -37,15 +42,17 @@ def converted(row: Checkpoint, file: Path, overrides: Mapping[str, Any]) -> Path
         ValueError: see `convert_checkpoint`.
     """
     folder = converted_root() / row.name / conversion_key(file, overrides)
-    if (folder / "config.json").is_file():
+    if is_whole(folder):
         return folder
     from ecg_transformers.hub.official.conversion import convert_checkpoint
 
-    model = convert_checkpoint(row.method, file, **overrides)
-    check_sizes(row, model.config)
-    names = row.label_names
-    check_outputs(row, model)
-    if names:
+    try:
+        model = convert_checkpoint(row.method, file, **overrides)
+        check_sizes(row, model.config)
+        check_outputs(row, model)
+    except CheckpointError as error:
+        raise CheckpointError(f"{file} is not what {row.name} should be: {error}") from error
+    if names := row.label_names:
         model.config.id2label = dict(enumerate(names))
         model.config.label2id = {name: index for index, name in enumerate(names)}
     model.config.converted_from = f"{row.source.repository or row.name}: {file.name}"
@@ -54,16 +61,37 @@ def converted(row: Checkpoint, file: Path, overrides: Mapping[str, Any]) -> Path
 
 
 def keep(model: PreTrainedModel, extractor: ECGFeatureExtractor, folder: Path) -> Path:
-    """Save model and extractor to a folder that appears when it is complete; another process may be the first."""
-    with temporary_folder(folder.parent) as making:
-        model.save_pretrained(making)
-        extractor.save_pretrained(making)
-        try:
-            making.rename(folder)
-        except OSError:  # a folder that holds something is never replaced
-            if not (folder / "config.json").is_file():
-                raise
+    """Save model and extractor to a folder that appears when it is complete; another process may be the first.
+
+    Raises:
+        CheckpointError: there is no room, or nothing can be written.
+    """
+    try:
+        with temporary_folder(folder.parent) as making:
+            model.save_pretrained(making)
+            extractor.save_pretrained(making)
+            with contextlib.suppress(OSError):  # a folder that holds something is never replaced
+                making.rename(folder)
+            if not is_whole(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+                making.rename(folder)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"the converted checkpoint cannot be kept in {folder.parent} ({getattr(error, 'strerror', None) or error}): "
+            "make room there, or set ECG_CACHE_DIR to a folder that can be written."
+        ) from error
     return folder
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a folder holds all of a conversion; one that lost a part, as by a power cut, is made again."""
+    try:
+        for name in ("config.json", "preprocessor_config.json"):
+            json.loads((folder / name).read_text(encoding="utf-8"))
+        with safe_open(folder / "model.safetensors", framework="pt"):  # which looks at the size of the file
+            return True
+    except (OSError, ValueError, SafetensorError):
+        return False
 
 
 def check_sizes(row: Checkpoint, config: "PreTrainedConfig") -> None:
