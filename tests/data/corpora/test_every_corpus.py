@@ -77,6 +77,25 @@ def test_a_file_that_is_not_what_was_to_be_fetched_is_named(layout, smallest, tm
     assert sentences_of(name, folder) == sound
 
 
+@pytest.mark.parametrize("layout", [layout for layout in LAYOUTS if layout != "folder"])
+def test_what_downloads_put_above_and_beside_changes_nothing(layout, smallest, tmp_path):
+    """Folders of `wget -r`, their pages, and the shadows that a Mac leaves of every file."""
+    name, source = smallest(layout)
+    folder = tmp_path / "physionet.org" / "files" / "corpus" / "1.0.0"
+    shutil.copytree(source, folder)
+    for place in [tmp_path, *(path for path in tmp_path.rglob("*") if path.is_dir())]:
+        (place / "index.html").write_bytes(PAGE)
+        (place / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
+    for path in [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".html"]:
+        if not path.name.startswith("."):
+            path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")
+    plan, alone = plan_of(make_corpus(name, tmp_path)), plan_of(make_corpus(name, source))
+    assert [(item.record_id, item.patient_id, item.labels, item.fold) for item in plan.each_item()] == [
+        (item.record_id, item.patient_id, item.labels, item.fold) for item in alone.each_item()
+    ]
+    assert sentences_of(name, tmp_path) == sentences_of(name, source)
+
+
 def _saved_anew(change):
     """A table whose cells are what `change` makes of them, in another dialect."""
 

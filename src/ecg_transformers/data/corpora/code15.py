@@ -264,9 +264,10 @@ class CODE15Corpus(Corpus):
         listed: dict[str, tuple[str, ...]] = {}
         if table is not None:
             for line in iterate_table(table, ["exam_id", *columns], self.data_dir, self.limits):
-                if not line["exam_id"] or line["exam_id"] in listed:
+                exam = str(integer(line["exam_id"], "exam_id", table) or "")
+                if not exam or exam in listed:
                     raise TableError("an exam_id is empty or stands twice.", path=table, record=line["exam_id"])
-                listed[line["exam_id"]] = tuple(name for name in columns if _is_true(line, name, table))
+                listed[exam] = tuple(name for name in columns if _is_true(line, name, table))
         items, skipped, excluded = [], [], Counter[str]()
         for path in headers:
             try:
