@@ -58,6 +58,24 @@ def test_a_brought_file_is_converted_once_and_loaded_from_the_cache_afterwards(b
     assert torch.equal(again(x).pooler_output, expected(x).pooler_output)
 
 
+def test_what_was_converted_is_loaded_when_its_file_has_gone(brought, caplog):
+    folder, expected = brought
+    ecg.load_checkpoint("xecg")
+    folder.rename(folder.with_name("elsewhere"))
+    model, extractor = ecg.load_checkpoint("xecg")
+    x = torch.randn(2, 12, 1000)
+    assert torch.equal(model(x).pooler_output, expected(x).pooler_output)
+    assert extractor.to_dict()["steps"] == ecg.ECGFeatureExtractor.for_method("xecg").steps
+    assert "not here any more" in caplog.text
+    with pytest.raises(ValueError, match=r"out of reach.*official/xecg"):
+        ecg.load_checkpoint("xecg", seq_len=500)
+    folder.mkdir()
+    for name in ("a.pth", "b.pth"):  # which of them is meant is not guessed by what was there before
+        torch.save({}, folder / name)
+    with pytest.raises(ValueError, match=r"a\.pth, b\.pth"):
+        ecg.load_checkpoint("xecg")
+
+
 def test_another_file_or_other_settings_are_another_conversion(brought):
     folder, _ = brought
     ecg.load_checkpoint("xecg")

@@ -1,6 +1,7 @@
 """`load_checkpoint`: a model and its preprocessing from a name of the table, a folder, a Hub repository or a file."""
 
 import json
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
     from ecg_transformers.models.base import ECGPreTrainedModel
+
+
+logger = logging.getLogger(__name__)
 
 
 def load_checkpoint(
@@ -78,8 +82,8 @@ def checkpoint_folder(
         if path.suffix in SUFFIXES and not _may_be_repository(name):
             raise _not_there(name)
         return name
-    from ecg_transformers.hub.official.cache import converted
-    from ecg_transformers.hub.official.fetch import checkpoint_file
+    from ecg_transformers.hub.official.cache import converted, kept_conversion
+    from ecg_transformers.hub.official.fetch import brought_files, checkpoint_file
 
     if (Path(name) / "config.json").is_file():
         raise CheckpointError(
@@ -87,8 +91,16 @@ def checkpoint_folder(
             "for the folder, or load the checkpoint from another place."
         )
     row = get_checkpoint(name)
-    file = checkpoint_file(row, token)
-    return str(converted(row, file, {**row.overrides, **config_overrides}))
+    overrides = {**row.overrides, **config_overrides}
+    try:
+        file = checkpoint_file(row, token)
+    except CheckpointError:
+        kept = None if brought_files(row) else kept_conversion(row, overrides)
+        if kept is None:
+            raise
+        logger.warning("The file of %s is not here any more; what was made of it before is loaded.", name)
+        return str(kept)
+    return str(converted(row, file, overrides))
 
 
 def _folder_of_weights(name: str) -> str:

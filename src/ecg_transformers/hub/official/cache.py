@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from ecg_transformers._version import __version__
 from ecg_transformers.data.cache import cache_root
-from ecg_transformers.files import json_sha256, temporary_folder
+from ecg_transformers.files import as_json, json_sha256, temporary_folder, write_json
 from ecg_transformers.models.checkpoints import CHECKPOINTS, Checkpoint
 from ecg_transformers.models.registry import get_method
 from ecg_transformers.models.shared.state_dicts import CheckpointError
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from ecg_transformers.features.feature_extraction_ecg import ECGFeatureExtractor
 
 logger = logging.getLogger(__name__)
+
+_NOTE = "conversion.json"
 
 
 def converted_root() -> Path:
@@ -57,11 +59,31 @@ def converted(row: Checkpoint, file: Path, overrides: Mapping[str, Any]) -> Path
         model.config.label2id = {name: index for index, name in enumerate(names)}
     model.config.converted_from = f"{row.source.repository or row.name}: {file.name}"
     model.config.weights_licence = row.licence
-    return keep(model, published_extractor(row), folder)
+    return keep(model, published_extractor(row), folder, _made_with(overrides))
 
 
-def keep(model: PreTrainedModel, extractor: ECGFeatureExtractor, folder: Path) -> Path:
+def kept_conversion(row: Checkpoint, overrides: Mapping[str, Any]) -> Path | None:
+    """The latest conversion of a checkpoint with these overrides, whatever became of its file; None where there is none."""
+    wanted = as_json(_made_with(overrides))
+    found: list[tuple[float, Path]] = []
+    for note in (converted_root() / row.name).glob(f"*/{_NOTE}"):
+        with contextlib.suppress(OSError, ValueError):
+            if json.loads(note.read_text(encoding="utf-8")) == wanted and is_whole(note.parent):
+                found.append((note.stat().st_mtime, note.parent))
+    return max(found)[1] if found else None
+
+
+def _made_with(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    return {"overrides": dict(overrides), "version": __version__}
+
+
+def keep(
+    model: PreTrainedModel, extractor: ECGFeatureExtractor, folder: Path, note: Mapping[str, Any] | None = None
+) -> Path:
     """Save model and extractor to a folder that appears when it is complete; another process may be the first.
+
+    Args:
+        note: how they were made.
 
     Raises:
         CheckpointError: there is no room, or nothing can be written.
@@ -70,6 +92,7 @@ def keep(model: PreTrainedModel, extractor: ECGFeatureExtractor, folder: Path) -
         with temporary_folder(folder.parent) as making:
             model.save_pretrained(making)
             extractor.save_pretrained(making)
+            write_json(making / _NOTE, note or {})
             with contextlib.suppress(OSError):  # a folder that holds something is never replaced
                 making.rename(folder)
             if not is_whole(folder):
