@@ -222,7 +222,22 @@ def test_doctor_says_how_big_converted_checkpoints_are_and_how_to_clear_them(cap
     assert json.loads(capsys.readouterr().out)["checkpoints_megabytes"] == 2.5
     look_at_the_output(monkeypatch)
     assert main(["doctor"]) == 0
-    assert f"rm -r '{tmp_path / 'checkpoints'}'" in capsys.readouterr().out
+    assert f"rm -r {tmp_path / 'checkpoints'}" in capsys.readouterr().out
+
+
+def test_the_way_to_clear_the_cache_leaves_what_nothing_brings_back(capsys, monkeypatch, tmp_path):
+    cache = tmp_path / "it's my cache"
+    monkeypatch.setenv("ECG_CACHE_DIR", str(cache))
+    own = [cache / "official" / "ked" / "ked.pt", cache / "identity.key"]
+    made = [cache / "checkpoints" / "ked" / "0" / "config.json", cache / "ptb_xl" / "data.arrow", cache / "a file"]
+    for path in (*own, *made):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    look_at_the_output(monkeypatch)
+    assert main(["doctor"]) == 0
+    (command,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  find ")]
+    subprocess.run(command, shell=True, check=True)
+    assert sorted(path for path in cache.rglob("*") if path.is_file()) == sorted(own)
 
 
 def test_predict_without_a_model_says_what_it_needs(capsys):

@@ -1,7 +1,6 @@
 """`load_checkpoint`: names, brought files, folders, files, the Hub; what is not there or does not fit is one sentence."""
 
 import os
-import shutil
 import subprocess
 import sys
 from importlib import util
@@ -11,10 +10,11 @@ import pytest
 import torch
 from huggingface_hub.errors import EntryNotFoundError
 from safetensors.torch import save, save_file
+from transformers import Wav2Vec2FeatureExtractor
 
 import ecg_transformers as ecg
 from ecg_transformers.hub.official import fetch
-from ecg_transformers.hub.official.cache import cache_size, check_sizes, converted_root
+from ecg_transformers.hub.official.cache import check_sizes, converted_root
 from ecg_transformers.hub.official.fetch import official_root
 from ecg_transformers.models.shared.state_dicts import CheckpointError
 from tests.support.xecg_files import published_layout, small_model
@@ -56,9 +56,24 @@ def test_a_brought_file_is_converted_once_and_loaded_from_the_cache_afterwards(b
     again, _ = ecg.load_checkpoint("xecg")
     assert (folder / "model.safetensors").stat().st_mtime_ns == before
     assert torch.equal(again(x).pooler_output, expected(x).pooler_output)
-    assert cache_size() > 0
-    shutil.rmtree(converted_root() / "xecg")
-    assert cache_size() == 0
+
+
+def test_what_was_converted_is_loaded_when_its_file_has_gone(brought, caplog):
+    folder, expected = brought
+    ecg.load_checkpoint("xecg")
+    folder.rename(folder.with_name("elsewhere"))
+    model, extractor = ecg.load_checkpoint("xecg")
+    x = torch.randn(2, 12, 1000)
+    assert torch.equal(model(x).pooler_output, expected(x).pooler_output)
+    assert extractor.to_dict()["steps"] == ecg.ECGFeatureExtractor.for_method("xecg").steps
+    assert "not here any more" in caplog.text
+    with pytest.raises(ValueError, match=r"out of reach.*official/xecg"):
+        ecg.load_checkpoint("xecg", seq_len=500)
+    folder.mkdir()
+    for name in ("a.pth", "b.pth"):  # which of them is meant is not guessed by what was there before
+        torch.save({}, folder / name)
+    with pytest.raises(ValueError, match=r"a\.pth, b\.pth"):
+        ecg.load_checkpoint("xecg")
 
 
 def test_another_file_or_other_settings_are_another_conversion(brought):
@@ -114,6 +129,14 @@ def test_several_brought_files_are_not_guessed_between():
         ecg.load_checkpoint("st-mem")
 
 
+def test_a_file_whose_ending_is_none_of_a_checkpoint_is_told():
+    folder = official_root() / "ecg-cpc"
+    folder.mkdir(parents=True)
+    (folder / "ECG-CPC_Checkpoint.zip").touch()
+    with pytest.raises(ValueError, match=r"There lies ECG-CPC_Checkpoint\.zip.*unpack or rename"):
+        ecg.load_checkpoint("ecg-cpc")
+
+
 def test_what_is_nowhere_is_told_with_the_file_and_its_place():
     with pytest.raises(ValueError, match=r"best_valid.*zenodo.*official/ked"):
         ecg.load_checkpoint("ked")
@@ -158,6 +181,26 @@ def test_a_folder_gives_the_class_it_names_and_its_own_preprocessing(tmp_path):
     of_file, extractor = ecg.load_checkpoint(tmp_path / "model" / "model.safetensors")
     assert type(of_file) is type(classifier)
     assert extractor.seq_len == 1250
+
+
+def test_a_folder_that_lost_a_part_is_no_other_model(tmp_path):
+    method = ecg.get_method("st_mem")
+    method.model_classes["base"](method.config_class(**method.tiny_config)).save_pretrained(tmp_path)
+    for name in ("preprocessor_config.json", "model.safetensors"):
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content[: len(content) // 2])
+        with pytest.raises(ValueError, match=f"{tmp_path}.*(cannot be read|are damaged)") as caught:
+            ecg.load_checkpoint(tmp_path)
+        assert "\n" not in str(caught.value)
+        (tmp_path / name).write_bytes(content)
+
+
+def test_preprocessing_of_another_package_is_not_taken_for_ours(tmp_path):
+    method = ecg.get_method("st_mem")
+    method.model_classes["base"](method.config_class(**method.tiny_config)).save_pretrained(tmp_path)
+    expected = ecg.load_checkpoint(tmp_path)[1].to_dict()
+    Wav2Vec2FeatureExtractor().save_pretrained(tmp_path)
+    assert ecg.load_checkpoint(tmp_path)[1].to_dict() == expected
 
 
 def test_a_file_alone_is_loaded_by_the_only_layout_that_it_has(tmp_path):

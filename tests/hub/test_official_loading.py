@@ -2,18 +2,23 @@
 
 import argparse
 import collections
+import gzip
 import logging
 import os
 import pathlib
 import pickle
 import sys
+import tarfile
 import types
+import zipfile
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import ecg_transformers as ecg
+from ecg_transformers.hub.official import loading
 from ecg_transformers.hub.official.loading import read_checkpoint
 from ecg_transformers.hub.official.state_dict import state_dict_of
 from ecg_transformers.models.shared.state_dicts import CheckpointError
@@ -218,6 +223,9 @@ def test_only_weights_of_the_right_kind_fit(tmp_path):
         (lambda value: value.to(torch.complex64), "complex64 values"),
         (lambda value: value * float("nan"), "not finite"),
         (lambda value: value.to_sparse(), "sparse"),
+        (lambda value: torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)]), "nested"),
+        (lambda value: value.to(torch.float8_e4m3fn), "eight bits"),
+        (lambda value: value.double() + 1e300, "not finite"),
         (lambda value: value.to("meta"), "without content"),
     ],
 )
@@ -259,3 +267,71 @@ def test_a_file_cut_short_is_refused(tmp_path, share, old_format):
     file.write_bytes(content[: int(share * len(content))])
     with pytest.raises(CheckpointError, match=r"cut\.pth"):
         ecg.convert_checkpoint("ecg_net1d", file)
+
+
+def _archive(path, *names, content=b"x"):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            archive.writestr(name, content)
+
+
+def _tar(path):
+    with tarfile.open(path, "w") as archive:
+        archive.add(__file__, "model.pth")
+
+
+class Doubles(torch.nn.Module):
+    """The smallest program."""
+
+    def forward(self, x):
+        return 2 * x
+
+
+OTHER_FILES = {
+    "is empty": lambda path: path.touch(),
+    "a Git LFS pointer": lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
+    "a web page": lambda path: path.write_text("\n<!DOCTYPE html><html><title>Sign in</title></html>"),
+    "gzip.*unpack": lambda path: path.write_bytes(gzip.compress(b"weights")),
+    "tar.*unpack": _tar,
+    "zip.*unpack": lambda path: _archive(path, "inner/model.ckpt"),
+    r"program \(TorchScript\)": lambda path: torch.jit.save(torch.jit.script(Doubles()), path),
+    r"program \(torch.package\)": lambda path: _archive(path, "a/.data/extern_modules", "a/data.pkl"),
+}
+
+
+@pytest.mark.parametrize("what", OTHER_FILES)
+@pytest.mark.parametrize("name", ["file.pth", "file.safetensors"])
+def test_what_is_no_checkpoint_is_told_by_what_it_is(tmp_path, what, name):
+    file = tmp_path / name
+    OTHER_FILES[what](file)
+    what = "a pickle" if file.suffix == ".safetensors" and file.read_bytes().startswith(b"PK") else what
+    with pytest.raises(CheckpointError, match=rf"{name}: it .*{what}") as caught:
+        ecg.convert_checkpoint("ecg_net1d", file)
+    assert "\n" not in str(caught.value)
+
+
+def _zipped_anew(path, compression, **beside):
+    torch.save({"model": weights(), **beside}, path)
+    with zipfile.ZipFile(path) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, data in content.items():
+            archive.writestr(name, data)
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_compressed_bytes_are_never_taken_for_values(tmp_path, expected, compression):
+    _zipped_anew(tmp_path / "file.pth", compression)
+    assert same(ecg.convert_checkpoint("ecg_net1d", tmp_path / "file.pth"), expected)
+
+
+def test_a_small_file_does_not_unpack_to_a_huge_one(tmp_path, monkeypatch):
+    _zipped_anew(tmp_path / "file.pth", zipfile.ZIP_DEFLATED, zeros=torch.zeros(100_000))
+    monkeypatch.setattr(loading, "MAX_FILE_BYTES", (tmp_path / "file.pth").stat().st_size)
+    with pytest.raises(CheckpointError, match=r"file\.pth: it unpacks to more"):
+        read_checkpoint(tmp_path / "file.pth")
+
+
+def test_safetensors_are_read_under_another_ending(tmp_path, expected):
+    save_file(weights(), tmp_path / "pytorch_model.bin")
+    assert same(ecg.convert_checkpoint("ecg_net1d", tmp_path / "pytorch_model.bin"), expected)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 import ecg_transformers as ecg
@@ -67,6 +68,16 @@ def test_a_network_as_wide_as_the_released_one_and_less_deep_is_refused_with_the
         check_sizes(row, config)
 
 
+@pytest.mark.parametrize("name", ecg.list_checkpoints())
+def test_the_released_network_takes_an_attention_readout(name):
+    row = ecg.get_checkpoint(name)
+    method = get_method(row.method)
+    with torch.device("meta"):
+        config = method.config_class(**{**row.released_config, "head_pooling": "attention"})
+        model = method.model_classes["classification"](config)
+    assert model.attention_pooling.query.shape[-1] == config.hidden_size
+
+
 @pytest.mark.parametrize(
     ("name", "other"),
     [
@@ -94,6 +105,13 @@ def test_the_network_of_another_name_of_the_method_is_refused(name, other):
 def test_a_classifier_is_no_encoder_and_an_encoder_no_classifier(name, other, sentence):
     bring(other).parent.rename(official_root() / name)
     with pytest.raises(CheckpointError, match=sentence):
+        ecg.load_checkpoint(name)
+
+
+@pytest.mark.parametrize(("name", "other"), [("ecgfounder", "ecgfounder-1lead"), ("ecgfounder-1lead", "ecgfounder")])
+def test_a_network_of_other_leads_than_its_name_is_fed_with_is_refused_whatever_its_width(name, other):
+    bring(other).parent.rename(official_root() / name)
+    with pytest.raises(CheckpointError, match=f"{name} should be.*num_leads"):
         ecg.load_checkpoint(name)
 
 
@@ -137,6 +155,35 @@ def _keep_a_part(path: Path, step: int | None) -> None:
     for key in set(keys) - set(keys[::step] if step else keys[: len(keys) // 2]):
         del holder[key]
     torch.save(content, path)
+
+
+@pytest.mark.parametrize("part", ["model.safetensors", "preprocessor_config.json", "config.json"])
+@pytest.mark.parametrize("left", [None, 0, 0.5])
+def test_a_conversion_that_lost_a_part_is_made_again(part, left):
+    bring("ked")
+    model, extractor = ecg.load_checkpoint("ked")
+    (path,) = converted_root().rglob(part)
+    content = path.read_bytes()
+    path.unlink()
+    if left is not None:
+        path.write_bytes(content[: int(left * len(content))])
+    again, same = ecg.load_checkpoint("ked")
+    assert path.read_bytes() == content
+    assert same.to_dict() == extractor.to_dict()
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in again.state_dict().items())
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("I/O error: no space")])
+def test_a_conversion_that_cannot_be_kept_is_one_sentence(monkeypatch, error):
+    bring("ked")
+
+    def full(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr("transformers.PreTrainedModel.save_pretrained", full)
+    with pytest.raises(CheckpointError, match=r"checkpoints/ked \(.*o space.*ECG_CACHE_DIR"):
+        ecg.load_checkpoint("ked")
+    assert not [path for path in converted_root().rglob("*") if path.is_file()]
 
 
 def test_two_processes_may_be_the_first_to_use_a_name(tmp_path, monkeypatch):

@@ -1,10 +1,13 @@
 """`doctor`: what to paste into a bug report."""
 
 import argparse
+import contextlib
 import os
 import platform
+import stat
 from importlib import metadata
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from ecg_transformers.cli.output import Verbs, add_json, add_verb, for_people, print_json
@@ -30,8 +33,15 @@ def _doctor(options: argparse.Namespace) -> int:
     width = max(map(len, facts))
     for name, value in facts.items():
         print(f"{name:{width}}  {', '.join(map(str, value)) if isinstance(value, list) else value}")
-    print(f"\nThe cache may be deleted at any time: rm -r '{facts['cache']}'")
-    print(f"Its part with converted checkpoints, which are made again when asked for: rm -r '{facts['checkpoints']}'")
+    from ecg_transformers.data.readers.clinical.identity import KEY_NAME
+
+    print(
+        "\nWhat the cache holds is made again when asked for, except checkpoint files that you brought and the key of the"
+    )
+    print("stand-ins for patient ids. To clear the rest:")
+    kept = " ".join(f"! -name {name}" for name in (Path(facts["checkpoint_files"]).name, KEY_NAME))
+    print(f"  find {quote(facts['cache'])} -mindepth 1 -maxdepth 1 {kept} -exec rm -r {{}} +")
+    print(f"Its part with converted checkpoints alone: rm -r {quote(facts['checkpoints'])}")
     if facts["threads_wait"] != "passive":
         print(
             "Threads of torch spin while they wait and take the cores from other programs; for trainings of your own "
@@ -45,7 +55,7 @@ def collect() -> dict[str, Any]:
     import torch
 
     from ecg_transformers.data.cache import cache_root
-    from ecg_transformers.hub.official.cache import cache_size, converted_root
+    from ecg_transformers.hub.official.cache import converted_root
     from ecg_transformers.hub.official.fetch import official_root
 
     facts: dict[str, Any] = {"python": platform.python_version(), "system": platform.platform()}
@@ -61,11 +71,17 @@ def collect() -> dict[str, Any]:
     cache = cache_root()
     facts["cache"], facts["cache_megabytes"] = str(cache), round(folder_size(cache) / 1e6, 1)
     facts["checkpoints"] = str(converted_root())
-    facts["checkpoints_megabytes"] = round(cache_size() / 1e6, 1)
+    facts["checkpoints_megabytes"] = round(folder_size(converted_root()) / 1e6, 1)
     facts["checkpoint_files"] = str(official_root())  # where files that users bring are looked for
     return facts
 
 
 def folder_size(folder: Path) -> int:
     """Bytes of all files below a folder; 0 where there is none."""
-    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
+    size = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):  # whoever works in it takes files away
+                status = os.lstat(os.path.join(place, name))
+                size += status.st_size if stat.S_ISREG(status.st_mode) else 0
+    return size

@@ -50,7 +50,7 @@ def parse_table(text: str, path: Path, required: Sequence[str] = ()) -> list[dic
         raise TableError("the table is empty.", path=path)
     if "\0" in text:
         raise TableError("the table holds NUL characters, so it is not a text file.", path=path)
-    separator = _separator(next(line for line in text.splitlines() if line.strip()))
+    separator = separator_of(next(line for line in text.splitlines() if line.strip()))
     csv.field_size_limit(MAX_FIELD)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     try:
@@ -99,12 +99,13 @@ def first_cells(path: Path, root: Path) -> list[str]:
     """The cells of a table's first line, the headings where it has some; none where it cannot be read."""
     line = first_bytes(path, root).split(b"\n", 1)[0].decode("utf-8-sig", errors="replace")
     try:
-        return [cell.strip() for cell in next(csv.reader([line], delimiter=_separator(line)), [])]
+        return [cell.strip() for cell in next(csv.reader([line], delimiter=separator_of(line)), [])]
     except csv.Error:
         return []
 
 
-def _separator(line: str) -> str:
+def separator_of(line: str) -> str:
+    """The comma, semicolon or tab of which a header line has most."""
     return max(",;\t", key=line.count)
 
 

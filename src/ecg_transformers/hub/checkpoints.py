@@ -1,12 +1,13 @@
 """`load_checkpoint`: a model and its preprocessing from a name of the table, a folder, a Hub repository or a file."""
 
 import json
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ecg_transformers.hub.official.cache import conversion_key, converted, converted_root, keep
-from ecg_transformers.hub.official.fetch import SUFFIXES, checkpoint_file
+from ecg_transformers.hub.official.cache import conversion_key, converted, converted_root, is_whole, keep, kept_conversion
+from ecg_transformers.hub.official.fetch import SUFFIXES, brought_files, checkpoint_file
 from ecg_transformers.models.checkpoints import CHECKPOINTS, get_checkpoint
 from ecg_transformers.models.registry import get_method, list_methods, method_of, resolve
 from ecg_transformers.models.shared.state_dicts import CheckpointError
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
     from ecg_transformers.models.base import ECGPreTrainedModel
+
+
+logger = logging.getLogger(__name__)
 
 
 def load_checkpoint(
@@ -85,11 +89,16 @@ def checkpoint_folder(
             "for the folder, or load the checkpoint from another place."
         )
     row = get_checkpoint(name)
-    file = checkpoint_file(row, token)
+    overrides = {**row.overrides, **config_overrides}
     try:
-        return str(converted(row, file, {**row.overrides, **config_overrides}))
-    except CheckpointError as error:
-        raise CheckpointError(f"{file} is not what {row.name} should be: {error}") from error
+        file = checkpoint_file(row, token)
+    except CheckpointError:
+        kept = None if brought_files(row) else kept_conversion(row, overrides)
+        if kept is None:
+            raise
+        logger.warning("The file of %s is not here any more; what was made of it before is loaded.", name)
+        return str(kept)
+    return str(converted(row, file, overrides))
 
 
 def _folder_of_weights(name: str) -> str:
@@ -121,7 +130,7 @@ def _not_there(name: str) -> CheckpointError:
 def _load_folder(name: str, overrides: dict[str, Any], **options: Any) -> "tuple[ECGPreTrainedModel, Any]":
     from transformers import AutoConfig, AutoFeatureExtractor
 
-    from ecg_transformers.hub.folders import extractor_for
+    from ecg_transformers.hub.folders import PREPROCESSOR, extractor_for
     from ecg_transformers.hub.official.conversion import check_overrides
 
     config = AutoConfig.from_pretrained(name, **options)
@@ -133,7 +142,11 @@ def _load_folder(name: str, overrides: dict[str, Any], **options: Any) -> "tuple
     model = model_class_of(config).from_pretrained(name, **options, **overrides)
     try:
         extractor = AutoFeatureExtractor.from_pretrained(name, **options)
-    except (OSError, ValueError):  # repositories of the authors hold none: the published preprocessing is ours
+    except (OSError, ValueError) as error:
+        if (Path(name) / PREPROCESSOR).is_file():  # another preprocessing would run, and be wrong
+            raise CheckpointError(f"{Path(name) / PREPROCESSOR} cannot be read ({error}).") from error
+        extractor = None
+    if not isinstance(extractor, method_of(config).extractor_class):  # repositories of the authors hold none of ours
         extractor = extractor_for(model)
     return model.eval(), extractor
 
@@ -173,7 +186,7 @@ def _load_repository(name: str, token: Any, overrides: dict[str, Any]) -> "tuple
 def _folder_of_file(path: Path, method: str | None, overrides: dict[str, Any]) -> Path:
     """The folder in the cache that a file of the authors becomes."""
     folder = converted_root() / "files" / conversion_key(path, {"method": method, **overrides})
-    if not (folder / "config.json").is_file():
+    if not is_whole(folder):
         keep(*_load_file(path, overrides, method), folder)
     return folder
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 from huggingface_hub import CommitInfo
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -239,14 +240,18 @@ class ECGPreTrainedModel(PreTrainedModel):
 
         Raises:
             ValueError: none or only some of the encoder's tensors are in the checkpoint, with the shapes that the config
-                asks for, or the checkpoint holds more encoder tensors than the config has a place for.
+                asks for, or the checkpoint holds more encoder tensors than the config has a place for; or its file is damaged.
         """
         wants_info = kwargs.pop("output_loading_info", False)
         kwargs.setdefault("use_safetensors", True)
         refuse_pickles(args[0] if args else kwargs.get("pretrained_model_name_or_path"))
         if cls.published_keys:
             kwargs.setdefault("key_mapping", dict(cls.published_keys))
-        model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        try:
+            model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        except SafetensorError as error:
+            source = args[0] if args else kwargs.get("pretrained_model_name_or_path")
+            raise ValueError(f"{source}: its weights are damaged, or were not written to the end ({error}).") from error
         vars(model).pop("_weight_conversions", None)  # else saving would give the tensors their foreign names again
         missing = set(info["missing_keys"])
         needed = {key for key in missing if key.rpartition(".")[2] not in cls.optional_tensors}

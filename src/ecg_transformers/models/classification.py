@@ -33,7 +33,9 @@ class ECGForSequenceClassification(ECGModelWithHead):
             "per_lead": config.num_leads * config.hidden_size,
         }[config.head_pooling]
         if config.head_pooling == "attention":
-            self.attention_pooling = AttentionPooling(size, getattr(config, "num_attention_heads", 1) or 1)
+            heads = getattr(config, "num_attention_heads", 1) or 1
+            # a network of convolutions may name heads that it does not have, and that do not part its width
+            self.attention_pooling = AttentionPooling(size, 1 if size % heads else heads)
         if config.head_norm == "batch_norm":
             self.head_norm = nn.BatchNorm1d(size, affine=False)
         self.dropout = nn.Dropout(config.head_dropout)

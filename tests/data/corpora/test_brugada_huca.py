@@ -1,5 +1,7 @@
 """Brugada-HUCA: nested mirrors, records listed twice, the usual task (specification: corpora, 14)."""
 
+import shutil
+
 import pytest
 
 from ecg_transformers.data.errors import LabelError
@@ -47,3 +49,12 @@ def test_another_value_is_refused(tmp_path, layouts):
     layouts.write_table(tmp_path / "metadata.csv", [table_row(1, 3)])
     with pytest.raises(LabelError, match="not 0, 1 or 2"):
         load_ecg_dataset("brugada_huca", tmp_path)
+
+
+def test_people_are_numbers_however_these_are_written(brugada, tmp_path, layouts, rows_of):
+    shutil.copytree(brugada, tmp_path / "copy")
+    people = (123456, 596382, 7, 8)
+    rows = [table_row(f"{patient}.0", "1.0") for patient in people]
+    layouts.write_table(tmp_path / "copy" / "metadata.csv", rows)
+    read = rows_of("brugada_huca", tmp_path / "copy")
+    assert {name: row["labels"] for name, row in read.items()} == {str(patient): ["Brugada"] for patient in people}

@@ -1,5 +1,7 @@
 """CinC 2017: label versions, copies, missing headers (specification: corpora, 4)."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -43,6 +45,14 @@ def test_labels_are_those_of_version_3_and_copies_are_read_once(challenge, rows_
     whole, copies = (make_corpus("cinc2017", folder).plan() for folder in (challenge, challenge / "validation"))
     assert (whole.warnings, len(copies.warnings)) == ([], 1)
     assert "copies of training records" in copies.warnings[0]
+
+
+def test_of_a_record_and_its_copy_the_record_is_read(challenge, tmp_path):
+    shutil.copytree(challenge / "training", tmp_path / "wfdb")  # behind `validation` in the alphabet
+    shutil.copytree(challenge / "validation", tmp_path / "validation")
+    plan = make_corpus("cinc2017", tmp_path).plan()
+    assert {item.path.relative_to(tmp_path).parts[0] for item in plan.each_item()} == {"wfdb"}
+    assert plan.warnings == []
 
 
 def test_another_version_is_an_option(challenge, rows_of):

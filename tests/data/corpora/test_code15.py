@@ -1,12 +1,15 @@
 """CODE-15%: join by exam_id, padding, the extra row, the uncertain unit, the WFDB form (specification: corpora, 11)."""
 
 import json
+import re
+import shutil
 import sys
 from contextlib import nullcontext
 
 import numpy as np
 import pytest
 
+from ecg_transformers.data.corpora import make_corpus
 from ecg_transformers.data.corpora.code15 import trim_zero_edges
 from ecg_transformers.data.errors import (
     DuplicateRecordError,
@@ -211,3 +214,22 @@ def test_a_part_or_an_exam_that_is_here_twice_is_named(tmp_path, layouts):
     layouts.write_table(tmp_path / "w" / "exams.csv", [exam_row(12, 1, "")])
     with pytest.raises(RecordNotFoundError, match=r"none of the 1 exams that lie here stands in exams\.csv"):
         load_ecg_dataset("code15", tmp_path / "w")
+
+
+def test_exams_without_a_patient_are_not_those_of_one_person(tmp_path, layouts):
+    exams = list(range(1, 21))
+    write_part(tmp_path / "exams_part0.hdf5", exams, [tracing(layouts, exam) for exam in exams])
+    layouts.write_table(tmp_path / "exams.csv", [exam_row(exam, "", "exams_part0.hdf5") for exam in exams])
+    assert set(load_ecg_dataset("code15", tmp_path)) == {"train", "validation", "test"}
+
+
+@pytest.mark.parametrize("layout", ["code15", "code15 of the Challenge 2025"])
+def test_exams_are_joined_by_number_however_it_is_written(layout, smallest, tmp_path):
+    name, source = smallest(layout)
+    shutil.copytree(source, tmp_path / "copy")
+    table = tmp_path / "copy" / "exams.csv"
+    head, *rows = table.read_text().splitlines()
+    table.write_text("\n".join([head, *(re.sub(r"^(\d+),", r"\1.0,", row) for row in rows)]) + "\n")
+    assert len(make_corpus(name, tmp_path / "copy").plan().splits["train"]) == len(
+        make_corpus(name, source).plan().splits["train"]
+    )

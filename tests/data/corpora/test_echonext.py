@@ -123,3 +123,15 @@ def test_a_list_that_mixes_z_scores_with_millivolts_says_so(echonext, caplog):
     caplog.clear()
     load_ecg_dataset(["echonext", "synthetic"], {"echonext": echonext}, num_records=6, task=None, units="mV")
     assert not [r for r in caplog.records if "z-scores" in r.message]
+
+
+def test_a_flag_that_one_of_its_values_tells_was_measured(tmp_path, layouts, rows_of):
+    rows = write_corpus(tmp_path, layouts)
+    for row, walls in zip(rows, [("", "1.2"), ("1.2", ""), ("", "")] * 3):
+        row["ivs_measurement"], row["lvpw_measurement"] = walls
+    layouts.write_table(tmp_path / "EchoNext_metadata_100k.csv", rows)
+    unmeasured = {
+        name: json.loads(row["metadata"])["unmeasured"] for name, row in rows_of("echonext", tmp_path).items()
+    }
+    assert {name for name, flags in unmeasured.items() if "lvwt_gte_13_flag" in flags} == set()
+    assert {name for name, _ in zip(unmeasured, range(9))} >= {"E0", "E1", "E3", "E4", "E6"}

@@ -1,5 +1,6 @@
 """What holds of every corpus in each of its layouts."""
 
+import csv
 import shutil
 
 import pytest
@@ -74,6 +75,92 @@ def test_a_file_that_is_not_what_was_to_be_fetched_is_named(layout, smallest, tm
             assert damage != "a pointer" or any("Git LFS pointer" in text for text in said), path.name
         path.write_bytes(content)
     assert sentences_of(name, folder) == sound
+
+
+@pytest.mark.parametrize("layout", [layout for layout in LAYOUTS if layout != "folder"])
+def test_what_downloads_put_above_and_beside_changes_nothing(layout, smallest, tmp_path):
+    """Folders of `wget -r`, their pages, and the shadows that a Mac leaves of every file."""
+    name, source = smallest(layout)
+    folder = tmp_path / "physionet.org" / "files" / "corpus" / "1.0.0"
+    shutil.copytree(source, folder)
+    for place in [tmp_path, *(path for path in tmp_path.rglob("*") if path.is_dir())]:
+        (place / "index.html").write_bytes(PAGE)
+        (place / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
+    for path in [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".html"]:
+        if not path.name.startswith("."):
+            path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")
+    plan, alone = plan_of(make_corpus(name, tmp_path)), plan_of(make_corpus(name, source))
+    assert [(item.record_id, item.patient_id, item.labels, item.fold) for item in plan.each_item()] == [
+        (item.record_id, item.patient_id, item.labels, item.fold) for item in alone.each_item()
+    ]
+    assert sentences_of(name, tmp_path) == sentences_of(name, source)
+
+
+def _saved_anew(change):
+    """A table whose cells are what `change` makes of them, in another dialect."""
+
+    def write(path, **dialect):
+        with path.open(newline="") as file:
+            rows = list(csv.reader(file))
+        with path.open("w", newline="", encoding=dialect.pop("encoding", "utf-8")) as file:
+            csv.writer(file, **dialect).writerows(change(rows, not path.name.startswith("REFERENCE-")))
+
+    return write
+
+
+_as_it_is = _saved_anew(lambda rows, has_head: rows)
+TABLES = {
+    "semicolons": lambda path: _as_it_is(path, delimiter=";"),
+    "tabs": lambda path: _as_it_is(path, delimiter="\t"),
+    "quotes": lambda path: _as_it_is(path, quoting=csv.QUOTE_ALL),
+    "a mark of UTF-8": lambda path: _as_it_is(path, encoding="utf-8-sig", lineterminator="\r\n"),
+    "another order": _saved_anew(lambda rows, has_head: [row[::-1] for row in rows] if has_head else rows),
+    "another column": _saved_anew(
+        lambda rows, head: [[*row, "a, b" if i or not head else "note"] for i, row in enumerate(rows)]
+    ),
+    "empty rows": _saved_anew(lambda rows, has_head: [*rows, [], [""] * len(rows[0])]),
+    "a name in capitals": lambda path: path.rename(path.with_name(path.name.upper())),
+}
+
+
+@pytest.mark.parametrize("how", TABLES)
+@pytest.mark.parametrize(
+    "layout", [*("ptb_xl", "ludb", "cpsc2018", "cinc2017", "sph", "brugada_huca"), "code15", "mimic_iv_ecg", "echonext"]
+)
+def test_a_table_that_was_saved_anew_says_the_same(layout, how, smallest, tmp_path):
+    name, source = smallest(layout)
+    shutil.copytree(source, tmp_path / "copy")
+
+    def read():
+        return [(item.record_id, item.patient_id, item.labels) for item in plan_of(corpus()).each_item()]
+
+    def corpus():
+        return make_corpus(name, tmp_path / "copy")
+
+    before, said = read(), sentences_of(name, tmp_path / "copy")
+    for path in sorted((tmp_path / "copy").rglob("*.csv")):
+        if not path.name.startswith("MUSE_"):
+            TABLES[how](path)
+    assert read() == before
+    assert [text.lower() for text in sentences_of(name, tmp_path / "copy")] == [text.lower() for text in said]
+
+
+@pytest.mark.parametrize("layout", ["code15", "mimic_iv_ecg", "echonext"])
+@pytest.mark.parametrize(
+    ("save", "sentence"),
+    [
+        (lambda content: content.decode().encode("utf-16"), "not UTF-8"),
+        (lambda content: content.replace(b"\r\n", b"\r"), "carriage return alone"),
+        (lambda content: b"patient_key,study_id,exam_id," + content, "occur more than once"),
+    ],
+)
+def test_a_large_table_that_cannot_be_read_line_by_line_is_told(layout, save, sentence, smallest, tmp_path):
+    name, source = smallest(layout)
+    shutil.copytree(source, tmp_path / "copy")
+    for path in (tmp_path / "copy").rglob("*.csv"):
+        path.write_bytes(save(path.read_bytes()))
+    with pytest.raises(ECGDataError, match=sentence):
+        plan_of(make_corpus(name, tmp_path / "copy"))
 
 
 def test_content_that_git_annex_has_not_fetched_is_named_too(smallest, tmp_path):

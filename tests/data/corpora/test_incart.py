@@ -19,7 +19,7 @@ def incartdb(tmp_path_factory, layouts):
     for name, gain, patient, about in (
         ("I01", 306, 1, "#<age>: 65 <sex>: F <diagnoses> Coronary artery disease, arterial hypertension"),
         ("I02", 306, 1, "#<age>: 65 <sex>: F <diagnoses> Coronary artery disease, arterial hypertension"),
-        ("I03", 1041, 2, "#<age>: 71 <sex>: M "),
+        ("I03", 1041, 31, "#<age>: 71 <sex>: M "),
         ("I49", 515, 22, "#<age>: 71 <sex>: M "),
     ):
         samples = layouts.microvolts(int(name[1:]), 2570)
@@ -52,7 +52,7 @@ def test_beats_have_aami_classes_and_rhythm_marks_are_none(incartdb, rows_of):
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_patients_come_from_the_comments_and_stay_together(incartdb, rows_of, seed):
     rows = rows_of("incart", incartdb, seed=seed)
-    assert {name: row["patient_id"] for name, row in rows.items()} == {"I01": "1", "I02": "1", "I03": "2", "I49": "22"}
+    assert {name: row["patient_id"] for name, row in rows.items()} == {"I01": "1", "I02": "1", "I03": "31", "I49": "22"}
     assert rows["I01"]["fold"] == rows["I02"]["fold"]
 
 

@@ -140,3 +140,10 @@ def test_real_records_are_read(ecg_data_dir, rows_of):
     rows = rows_of("sph", ecg_data_dir / "sph")
     assert [rows[name]["num_samples"] for name in sorted(rows)] == [5000, 6000, 6500, 5000]
     assert rows["A00001"]["labels"] == ["Sinus arrhythmia", "Sinus bradycardia"]
+
+
+def test_records_without_a_patient_are_not_those_of_one_person(tmp_path, layouts):
+    for number in range(1, 11):
+        write_record(tmp_path / f"A{number:05d}.h5", millivolts(layouts, number))
+    layouts.write_table(tmp_path / "metadata.csv", [table_row(f"A{number:05d}", "22", "") for number in range(1, 11)])
+    assert {part: len(rows) for part, rows in load_ecg_dataset("sph", tmp_path).items()}["test"] == 2

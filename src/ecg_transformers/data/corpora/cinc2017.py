@@ -18,7 +18,7 @@ from ecg_transformers.data.errors import LabelError, RecordNotFoundError, TableE
 from ecg_transformers.data.options import check_choice
 from ecg_transformers.data.readers import read_digital
 from ecg_transformers.data.readers.limits import read_bytes, refuse_foreign_text
-from ecg_transformers.data.tables import first_cells
+from ecg_transformers.data.tables import first_cells, separator_of
 
 CLASSES = ("N", "A", "O", "~")
 RECORDS = 8528
@@ -155,7 +155,8 @@ class CinC2017Corpus(Corpus):
         content = read_bytes(path, self.limits.max_table_bytes, self.data_dir)
         refuse_foreign_text(content[:64], path)
         labels: dict[str, str] = {}
-        for row in csv.reader(content.decode("utf-8-sig", errors="replace").splitlines()):
+        lines = content.decode("utf-8-sig", errors="replace").splitlines()
+        for row in csv.reader(lines, delimiter=separator_of(lines[0] if lines else "")):
             cells = [cell.strip() for cell in row]
             if not any(cells) or cells[0].lower() in ("recording", "record", "file"):
                 continue
@@ -183,6 +184,6 @@ class CinC2017Corpus(Corpus):
         assert item.path is not None
         alone: dict[str, Any] = {"sampling_rate": 300.0, "lead_names": ["ECG"], "units": "uV"}
         digital = read_digital(
-            item.path, root=self.data_dir, limits=self.limits, **(alone if item.path.suffix == ".mat" else {})
+            item.path, root=self.data_dir, limits=self.limits, **(alone if item.path.suffix.lower() == ".mat" else {})
         )
         yield finished_row(digital, item, plan, "cinc2017")

@@ -301,9 +301,10 @@ class CODE15Corpus(Corpus):
     def _labels_by_exam(self, table: Path, columns: list[str]) -> dict[str, tuple[str, ...]]:
         listed: dict[str, tuple[str, ...]] = {}
         for line in iterate_table(table, ["exam_id", *columns], self.data_dir, self.limits):
-            if not line["exam_id"] or line["exam_id"] in listed:
+            exam = str(integer(line["exam_id"], "exam_id", table) or "")
+            if not exam or exam in listed:
                 raise TableError("an exam_id is empty or stands twice.", path=table, record=line["exam_id"])
-            listed[line["exam_id"]] = tuple(name for name in columns if _is_true(line, name, table))
+            listed[exam] = tuple(name for name in columns if _is_true(line, name, table))
         return listed
 
     def _unit_note(self) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ecg_transformers.data.corpora.base import Corpus, CorpusFacts, CorpusPlan, Item
 from ecg_transformers.data.corpora.shared.finishing import note_of_count
-from ecg_transformers.data.corpora.shared.search import by_name, walk_files
+from ecg_transformers.data.corpora.shared.search import by_name, find_file, walk_files
 from ecg_transformers.data.errors import AnnotationError, OptionError, RecordNotFoundError
 from ecg_transformers.data.options import check_choice
 from ecg_transformers.data.readers import read_digital
@@ -77,7 +77,7 @@ class LUDBCorpus(Corpus):
 
     def plan(self) -> CorpusPlan:
         options: LUDBOptions = self.options
-        table_path = self.data_dir / "ludb.csv"
+        table_path = find_file(self.data_dir, self.marker, depth=0) or self.data_dir / self.marker[0]
         here = table_path.exists()
         table = {row["ID"]: row for row in read_table(table_path, ["ID", "Rhythms"])} if here else {}
         paths = by_name(path for path in walk_files(self.data_dir, ".hea") if path.stem in table or _is_record(path))

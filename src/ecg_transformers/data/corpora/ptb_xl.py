@@ -20,7 +20,7 @@ from ecg_transformers.data.corpora.shared.finishing import compare_counts, note_
 from ecg_transformers.data.corpora.shared.headers import read_comments
 from ecg_transformers.data.corpora.shared.packaged import packaged_column, packaged_table
 from ecg_transformers.data.corpora.shared.ptb_xl_plus import SOURCES, PTBXLPlus
-from ecg_transformers.data.corpora.shared.search import by_name, need_file, some_of, walk_files
+from ecg_transformers.data.corpora.shared.search import by_name, find_file, need_file, some_of, walk_files
 from ecg_transformers.data.errors import ECGDataError, LabelError, OptionError, TableError
 from ecg_transformers.data.options import check_choice
 from ecg_transformers.data.readers.wfdb.record import read_wfdb
@@ -114,9 +114,8 @@ class PTBXLCorpus(Corpus):
                 path=self.data_dir,
             )
         table_path = need_file(self.data_dir, [table_path.name], self.facts.layout)
-        statements_path = self.data_dir / "scp_statements.csv"
-        here = statements_path.exists()
-        statements = read_statements(statements_path) if here else packaged_statements()
+        statements_path = find_file(self.data_dir, ["scp_statements.csv"], depth=0)
+        statements = packaged_statements() if statements_path is None else read_statements(statements_path)
         column = "filename_lr" if options.sampling_rate == 100 else "filename_hr"
         table = read_table(table_path, ["ecg_id", "patient_id", "scp_codes", "strat_fold", column])
         self._moved = self._records_elsewhere(table, column)
@@ -125,8 +124,8 @@ class PTBXLCorpus(Corpus):
         if options.min_samples > 0:
             counts = Counter(label for item in parsed for label in item.labels)
             names = [name for name in names if counts[name] > options.min_samples]
-        plan = self._split(parsed, names, [table_path, *([statements_path] if here else [])])
-        if not here:
+        plan = self._split(parsed, names, [path for path in (table_path, statements_path) if path is not None])
+        if statements_path is None:
             plan.warnings.append("no scp_statements.csv here: the statements are those of version 1.0.3")
         plan.notes.append(note_of_count(len(parsed), RECORDS, "ptb_xl, rows of the table"))
         if len(parsed) == RECORDS:

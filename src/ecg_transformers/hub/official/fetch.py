@@ -53,18 +53,29 @@ def brought_file(row: Checkpoint) -> Path | None:
     named = folder / row.source.file if row.source.file is not None else None
     if named is not None and named.suffix in SUFFIXES and named.is_file():
         return named
-    found = sorted(path for path in folder.glob("*") if path.suffix in SUFFIXES and path.is_file())
+    found = brought_files(row)
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
         raise CheckpointError(f"{folder} holds several checkpoint files ({names}): leave the one that is {row.name}.")
     return found[0] if found else None
 
 
+def brought_files(row: Checkpoint) -> list[Path]:
+    """All files of a checkpoint's folder that may be one."""
+    folder = official_root() / row.name
+    return sorted(path for path in folder.glob("*") if path.suffix in SUFFIXES and path.is_file())
+
+
 def where_to_put(row: Checkpoint) -> str:
     """What to download by hand, and where it is looked for."""
     source = row.source
     what = f"the file {source.file}" if source.file else "its checkpoint file"
-    return f"download {what} from {source.page} and put it into {official_root() / row.name}."
+    place = official_root() / row.name
+    others = sorted(path.name for path in place.glob("*") if path.is_file() and path.suffix not in SUFFIXES)
+    hint = (
+        f" There lies {others[0]}, which ends in none of {' '.join(SUFFIXES)}: unpack or rename it." if others else ""
+    )
+    return f"download {what} from {source.page} and put it into {place}.{hint}"
 
 
 def _download(source: Source, token: str | bool | None) -> Path:

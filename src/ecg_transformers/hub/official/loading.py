@@ -21,6 +21,19 @@ from ecg_transformers.models.shared.state_dicts import CheckpointError
 
 MAX_FILE_BYTES = 20 * 2**30
 _MAX_NAMES = 200
+# how files begin that are no checkpoint
+_BEGINNINGS = {
+    b"version https://git-lfs": "it is a Git LFS pointer and not the file itself, which `git lfs pull` fetches",
+    b"<": "it is a web page: the page was downloaded and not the file",
+    b"\x1f\x8b": "it is a compressed archive (gzip): unpack it first",
+    b"BZh": "it is a compressed archive (bzip2): unpack it first",
+    b"\xfd7zXZ": "it is a compressed archive (xz): unpack it first",
+    b"7z\xbc\xaf": "it is a compressed archive (7z): unpack it first",
+    b"\x89HDF": "it is an HDF5 file, which Keras writes and torch does not",
+}
+_TAR_MARK = slice(257, 262)
+# what lies in zip files that hold a program beside their weights
+_PROGRAMS = {"constants.pkl": "TorchScript", "extern_modules": "torch.package", "archive_format": "torch.export"}
 
 
 class InertObject:
@@ -93,17 +106,47 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
         raise CheckpointError(
             f"{path}: {path.stat().st_size} bytes are more than a checkpoint of these methods can have."
         )
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    content = _read_safetensors(path) if _is_safetensors(path) else _read_pickle(path)
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a dictionary of tensors.")
     return content
+
+
+def _beginning(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(512)
+    except OSError as error:
+        raise CheckpointError(f"{path}: it cannot be read ({error.strerror}).") from error
+
+
+def _is_safetensors(path: Path) -> bool:
+    """By its name, or by its content: some repositories keep such a file under the name of a pickle."""
+    return path.suffix == ".safetensors" or _beginning(path)[8:9] == b"{"
 
 
 def _read_safetensors(path: Path) -> Mapping[str, Any]:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise CheckpointError(f"{path}: no readable safetensors file ({error}).") from error
+        is_pickle = _beginning(path).startswith((b"PK", b"\x80"))
+        what = "it is a pickle: give it the ending .pt" if is_pickle else _what_else(path)
+        raise CheckpointError(f"{path}: {what or f'no readable safetensors file ({error})'}.") from error
+
+
+def _what_else(path: Path) -> str | None:
+    """What a file that could not be read is instead of a checkpoint; None where that cannot be told."""
+    first = _beginning(path)
+    if not first:
+        return "it is empty"
+    if first[_TAR_MARK] == b"ustar":
+        return "it is an archive (tar): unpack it first"
+    names = {entry.filename.rpartition("/")[2] for entry in _entries(path)}
+    if names:
+        if programs := [title for name, title in _PROGRAMS.items() if name in names]:
+            return f"it holds a program ({programs[0]}), which is not executed: save its state dict alone"
+        return None if "data.pkl" in names else "it is an archive (zip) and no file of torch.save: unpack it first"
+    return next((what for mark, what in _BEGINNINGS.items() if first.lstrip().startswith(mark)), None)
 
 
 def _read_pickle(path: Path) -> Any:
@@ -112,6 +155,8 @@ def _read_pickle(path: Path) -> Any:
     while True:
         try:
             return _load_weights(path, stands)
+        except CheckpointError:
+            raise
         except Exception as error:  # a damaged or hostile file fails in whatever way its bytes lead to
             names = _foreign_names(path, error) - set(stands)
             refused = sorted(name for name in names if stand_in(name) is None)
@@ -123,7 +168,24 @@ def _read_pickle(path: Path) -> Any:
 def _load_weights(path: Path, stands: Mapping[str, Callable[..., Any]]) -> Any:
     with torch.serialization.safe_globals([(stand, name) for name, stand in stands.items()]):
         # mapped, not read: two thirds of a training checkpoint are the optimiser's
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=_can_be_mapped(path))
+
+
+def _can_be_mapped(path: Path) -> bool:
+    """Whether tensors lie in the file as they are; torch would take compressed ones for values."""
+    entries = _entries(path)
+    if sum(entry.file_size for entry in entries) > MAX_FILE_BYTES:
+        raise CheckpointError(f"{path}: it unpacks to more than a checkpoint of these methods can have.")
+    return bool(entries) and all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+
+
+def _entries(path: Path) -> list[zipfile.ZipInfo]:
+    """What lies in a zip file; nothing in one that is damaged, or is none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.infolist()
+    except Exception:  # a damaged list of entries fails in many ways
+        return []
 
 
 def _foreign_names(path: Path, error: Exception) -> set[str]:
@@ -136,6 +198,8 @@ def _foreign_names(path: Path, error: Exception) -> set[str]:
 
 
 def _refusal(path: Path, refused: list[str]) -> str:
+    if what := _what_else(path):
+        return f"{path}: {what}."
     shown = ", ".join(refused[:5]) + (", …" if len(refused) > 5 else "")
     reason = "it cannot be read: it is cut short, or pickled in another protocol than torch's own"
     if refused:

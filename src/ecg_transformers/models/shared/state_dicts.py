@@ -17,6 +17,15 @@ class CheckpointError(ValueError):
     """A checkpoint that does not hold what its method needs, or holds what nobody asked for."""
 
 
+# narrower ones are of no use without the scales that lie beside them
+_FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def _is_plain(value: Tensor) -> bool:
+    kept = value.layout == torch.strided and not (value.is_nested or value.is_quantized or value.is_meta)
+    return kept and (value.dtype in _FLOATING or not value.is_floating_point())
+
+
 class StateDictReader:
     """Hands out tensors of a foreign checkpoint by name and remembers which were taken.
 
@@ -31,10 +40,10 @@ class StateDictReader:
             found = ", ".join(map(str, not_tensors[:5])) or "nothing"
             raise CheckpointError(f"A {method} state dict maps names to tensors; found {found}.")
         for key, value in state_dict.items():
-            if value.layout != torch.strided or value.is_quantized or value.is_meta:
+            if not _is_plain(value):
                 raise CheckpointError(
                     f"The {method} checkpoint holds the tensor {key!r} in a form that is not its plain values (sparse, "
-                    "quantised, or without content)."
+                    "nested, quantised to eight bits or fewer, or without content)."
                 )
         self.tensors: dict[str, Tensor] = dict(state_dict)
         self.method = method
@@ -188,7 +197,9 @@ def load_converted(model: Model, tensors: Mapping[str, Tensor]) -> Model:
             f"missing {missing[:5]}, unexpected {unexpected[:5]}, shapes {wrong[:5]}."
         )
     for name, value in tensors.items():
-        if expected[name].is_floating_point() and not (value.is_floating_point() and value.isfinite().all()):
+        wanted = expected[name].dtype
+        # as it will be: double precision can hold what single precision cannot
+        if wanted.is_floating_point and not (value.is_floating_point() and value.to(wanted).isfinite().all()):
             what = "values that are not finite" if value.is_floating_point() else f"{value.dtype} values"
             raise CheckpointError(f"{type(model).__name__} cannot take this checkpoint: {name} has {what}.")
     model.load_state_dict(dict(tensors), strict=True)

@@ -18,7 +18,7 @@ from ecg_transformers.data.corpora.base import Item
 from ecg_transformers.data.corpora.shared.folds import DEALT
 from ecg_transformers.data.errors import LimitError, RecordNotFoundError, TableError, brief
 from ecg_transformers.data.readers.limits import Limits, checked_file, refuse_foreign_text
-from ecg_transformers.data.tables import MAX_FIELD, cut_off
+from ecg_transformers.data.tables import MAX_FIELD, cut_off, separator_of
 
 MAX_ROWS = 10_000_000
 
@@ -54,11 +54,11 @@ def iterate_table(path: Path, required: Sequence[str], root: Path, limits: Limit
     """
     if not path.exists():
         raise RecordNotFoundError("there is no such table.", path=path)
-    names = _checked_names(path, required, root, limits)
+    names, separator = _checked_head(path, required, root, limits)
     csv.field_size_limit(MAX_FIELD)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
+            reader = csv.reader(file, delimiter=separator)
             next(reader, None)
             row: list[str] = names
             for number, row in enumerate(reader, start=2):
@@ -78,7 +78,7 @@ def iterate_with_offsets(
     path: Path, required: Sequence[str], root: Path, limits: Limits
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """As `iterate_table`, with the byte at which each row starts: `row_at` finds it again."""
-    names = _checked_names(path, required, root, limits)
+    head = _checked_head(path, required, root, limits)
     offset = 0
     with path.open("rb") as file:
         for number, line in enumerate(file):
@@ -86,37 +86,47 @@ def iterate_with_offsets(
             while line.count(b'"') % 2 and (more := file.readline(MAX_FIELD)):  # a line break inside a cell
                 line += more
                 offset += len(more)
-            if number and line.strip():
-                yield start, _cells(line, names, path)
+            if number and line.strip() and any((cells := _cells(line, *head, path)).values()):
+                yield start, cells
 
 
 def row_at(path: Path, offset: int) -> dict[str, str]:
     """The row of a table that starts at a byte."""
     with path.open("rb") as file:
-        names = _names_of(file.readline(MAX_FIELD))
+        head = _head_of(file.readline(MAX_FIELD))
         file.seek(offset)
         line = file.readline(MAX_FIELD)
         while line.count(b'"') % 2 and (more := file.readline(MAX_FIELD)):
             line += more
-    return _cells(line, names, path)
+    return _cells(line, *head, path)
 
 
-def _checked_names(path: Path, required: Sequence[str], root: Path, limits: Limits) -> list[str]:
+def _checked_head(path: Path, required: Sequence[str], root: Path, limits: Limits) -> tuple[list[str], str]:
+    """The names of the columns, and what separates them."""
     checked_file(path, root)
     if path.stat().st_size > 8 * limits.max_table_bytes:
         raise LimitError(f"the table has {path.stat().st_size} bytes, beyond the limit.", path=path)
     with path.open("rb") as file:
         first = file.readline(MAX_FIELD)
     refuse_foreign_text(first[:64], path)
-    names = _names_of(first)
+    if b"\0" in first or b"\r" in first.rstrip(b"\r\n"):
+        what = (
+            "the table is not UTF-8 text" if b"\0" in first else "the lines of the table end in a carriage return alone"
+        )
+        raise TableError(f"{what}; save it as UTF-8 (a spreadsheet calls that 'CSV UTF-8').", path=path)
+    names, separator = _head_of(first)
     missing = [name for name in required if name not in names]
     if missing:
         raise TableError(f"the columns {missing} are missing; the table has {names}.", path=path)
-    return names
+    if repeated := sorted({name for name in names if name and names.count(name) > 1}):
+        raise TableError(f"the columns {repeated} occur more than once.", path=path)
+    return names, separator
 
 
-def _names_of(line: bytes) -> list[str]:
-    return [name.strip() for name in next(csv.reader([line.decode("utf-8-sig", errors="replace")]), [])]
+def _head_of(line: bytes) -> tuple[list[str], str]:
+    text = line.decode("utf-8-sig", errors="replace")
+    separator = separator_of(text)
+    return [name.strip() for name in next(csv.reader([text], delimiter=separator), [])], separator
 
 
 def _ends_with_a_line(path: Path) -> bool:
@@ -125,9 +135,9 @@ def _ends_with_a_line(path: Path) -> bool:
         return file.read(1) in b"\r\n"
 
 
-def _cells(line: bytes, names: list[str], path: Path) -> dict[str, str]:
+def _cells(line: bytes, names: list[str], separator: str, path: Path) -> dict[str, str]:
     try:
-        row = next(csv.reader([line.decode("utf-8", errors="replace")], strict=False), [])
+        row = next(csv.reader([line.decode("utf-8", errors="replace")], strict=False, delimiter=separator), [])
     except csv.Error as error:
         raise TableError(f"a row cannot be split into cells ({error}).", path=path) from error
     if len(row) > len(names):

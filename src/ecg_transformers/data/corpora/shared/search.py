@@ -14,7 +14,7 @@ from ecg_transformers.data.errors import DuplicateRecordError, RecordNotFoundErr
 from ecg_transformers.data.tables import first_cells
 
 MAX_DEPTH = 4
-_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 _JUNK = (".", "__MACOSX", "lost+found", "System Volume Information", "$RECYCLE.BIN")
 _BEATS = [f"{name}.csv" for name in ("ptbdb_normal", "ptbdb_abnormal", "mitbih_train", "mitbih_test")]
 _BEATS += ["INCART 2-lead Arrhythmia Database.csv"]
