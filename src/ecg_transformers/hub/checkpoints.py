@@ -6,7 +6,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ecg_transformers.hub.official.cache import conversion_key, converted, converted_root, is_whole, keep, kept_conversion
+from ecg_transformers.hub.official.cache import (
+    conversion_key,
+    converted,
+    converted_root,
+    is_whole,
+    keep,
+    kept_conversion,
+)
 from ecg_transformers.hub.official.fetch import SUFFIXES, brought_files, checkpoint_file
 from ecg_transformers.models.checkpoints import CHECKPOINTS, get_checkpoint
 from ecg_transformers.models.registry import get_method, list_methods, method_of, resolve
