@@ -87,7 +87,9 @@ class _Tree(TreeBuilder):
             raise LimitError(f"the XML has more than {MAX_DEPTH} elements within each other.", path=self.path)
         if self.nodes > MAX_NODES:
             raise LimitError(f"the XML has more than {MAX_NODES} elements and attributes.", path=self.path)
-        return super().start(local(tag), {local(name): value for name, value in attributes.items()})
+        if attributes:
+            attributes = {local(name): value for name, value in attributes.items()}
+        return super().start(local(tag), attributes)
 
     def end(self, tag: Any, /) -> Element:
         self.depth -= 1
