@@ -210,6 +210,12 @@ def test_whole_numbers_of_few_columns_that_begin_with_0_and_1_are_all_samples(tm
     assert read_record(tmp_path / "r.csv", sampling_rate=100, lead_names=["I", "II"], units="uV").num_samples == 3
 
 
+def test_a_table_with_a_record_in_every_line_is_told(tmp_path):
+    np.savetxt(tmp_path / "beats.csv", np.random.default_rng(0).random((200, 188)), delimiter=",")
+    with pytest.raises(ECGDataError, match="every row is a record or a beat of its own"):
+        read_record(tmp_path / "beats.csv", sampling_rate=125, lead_names=["II"])
+
+
 def test_leads_that_lie_in_lines_are_told_to_be_transposed(tmp_path):
     np.savetxt(tmp_path / "a.csv", np.random.default_rng(0).normal(size=(12, 1000)), delimiter=",")
     (tmp_path / "b.csv").write_text("".join(f"{name},0.1,0.2,0.3,0.4\n" for name in ("I", "II", "III")))

@@ -13,6 +13,7 @@ import numpy as np
 from ecg_transformers.data.errors import (
     DuplicateLeadError,
     LeadNotFoundError,
+    LimitError,
     MissingHintError,
     OptionError,
     SignalError,
@@ -166,6 +167,12 @@ def check_layout(num_samples: int, num_leads: int, path: Path, limits: Limits) -
     if num_leads > limits.max_leads >= num_samples:
         raise SignalError(
             f"the array of shape {(num_samples, num_leads)} looks like (leads, samples): transpose it to (samples, leads).",
+            path=path,
+        )
+    if num_leads > limits.max_leads:
+        raise LimitError(
+            f"{num_leads} leads are declared, more than the {limits.max_leads} allowed; where every row is a record or a "
+            "beat of its own, save each in a file, with one column a lead.",
             path=path,
         )
     limits.check_shape(num_samples, num_leads, path=path)
