@@ -112,6 +112,19 @@ def test_many_records_at_once_equal_one_by_one(find_waves):
     assert [result for _, result in find_waves.run_many(items, 3)] == one_by_one
 
 
+def test_records_of_different_leads_in_one_batch_equal_one_by_one(find_waves):
+    items = [
+        {"signal": array(seconds, leads=len(names)), "sampling_rate": 100, "lead_names": names}
+        for seconds, names in ((2.0, ["V1"]), (3.0, list(STANDARD_LEADS)), (5.0, ["II", "V5"]), (2.0, ["V6"]))
+    ]
+    one_by_one = [find_waves(item) for item in items]
+    for batch_size in (2, 3, 16):
+        assert find_waves(items, batch_size=batch_size) == one_by_one
+        assert list(find_waves((item for item in items), batch_size=batch_size)) == one_by_one
+    with pytest.raises(ValueError, match="the crop needs"):
+        find_waves([*items, {**items[0], "signal": array(1.0, leads=1)}], batch_size=3)
+
+
 def test_a_record_at_another_rate_has_its_waves_at_the_same_times(find_waves):
     times = np.arange(2000) / 500
     slow = np.sin(2 * np.pi * np.outer(times, np.linspace(0.7, 3.0, 12)))

@@ -166,19 +166,42 @@ class ECGPipeline(ChunkPipeline):
         Crops of several records run through the model together, at most `batch_size` of them.
         """
         before, _, after = self._sanitize_parameters(**parameters)
+        before, after = {**self._preprocess_params, **before}, {**self._postprocess_params, **after}
+        return self._in_batches(items, batch_size, before, after)
+
+    def get_iterator(
+        self,
+        inputs: Iterable[Any],
+        num_workers: int,
+        batch_size: int,
+        preprocess_params: dict[str, Any],
+        forward_params: dict[str, Any],
+        postprocess_params: dict[str, Any],
+    ) -> Iterable[Any]:
+        """Results of a stream. Transformers' own batches would pad a record of few leads to those of its neighbours."""
+        if batch_size == 1:
+            return super().get_iterator(
+                inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params
+            )
+        results = self._in_batches(inputs, batch_size, preprocess_params, postprocess_params)
+        return (_or_raise(result) for _, result in results)
+
+    def _in_batches(
+        self, items: Iterable[Any], batch_size: int, before: Mapping[str, Any], after: Mapping[str, Any]
+    ) -> Iterator[tuple[Any, Any]]:
         waiting: list[tuple[Any, list[Chunk] | Exception]] = []
         count = 0
         for item in items:
             try:
-                chunks: list[Chunk] | Exception = list(self.preprocess(item, **{**self._preprocess_params, **before}))
+                chunks: list[Chunk] | Exception = list(self.preprocess(item, **before))
             except (ValueError, OSError, ImportError) as error:
                 chunks = error
             waiting.append((item, chunks))
             count += 1 if isinstance(chunks, Exception) else len(chunks)
             if count >= batch_size:
-                yield from self._finish(waiting, batch_size, {**self._postprocess_params, **after})
+                yield from self._finish(waiting, batch_size, after)
                 waiting, count = [], 0
-        yield from self._finish(waiting, batch_size, {**self._postprocess_params, **after})
+        yield from self._finish(waiting, batch_size, after)
 
     def _finish(
         self, waiting: list[tuple[Any, list[Chunk] | Exception]], batch_size: int, after: Mapping[str, Any]
@@ -210,6 +233,12 @@ class ECGPipeline(ChunkPipeline):
                 results.append({name: value[index : index + 1] for name, value in outputs.items() if name != "is_last"})
             start = stop
         return results
+
+
+def _or_raise(result: Any) -> Any:
+    if isinstance(result, Exception):
+        raise result
+    return result
 
 
 def _shapes(chunk: Chunk) -> dict[str, tuple[int, ...]]:
