@@ -81,6 +81,16 @@ def lora_config(**options):
     return LoraConfig(r=2, lora_alpha=8, target_modules=["query", "value"], **options)
 
 
+@pytest.mark.parametrize("name", list_methods())
+def test_a_readout_by_lead_is_built_where_tokens_belong_to_leads_and_refused_elsewhere(name):
+    encoder = build(name, "base")
+    if encoder.has_tokens_by_lead:
+        assert run(build(name, "classification", head_pooling="per_lead", num_labels=2)).logits.shape == (2, 2)
+    else:
+        with pytest.raises(ValueError, match="per_lead"):
+            build(name, "classification", head_pooling="per_lead")
+
+
 @pytest.fixture
 def no_network(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

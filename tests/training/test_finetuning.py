@@ -340,6 +340,7 @@ WRONG = {
     "seed of letters": ({"seeds": "a"}, "whole numbers"),
     "unknown field": ({"config_overrides": "head_nrom=none"}, "did you mean 'head_norm'"),
     "linear attention": ({"mode": "linear", "readout": "attention"}, "no attention readout"),
+    "some leads by lead": ({"leads": "I,V2", "readout": "per_lead"}, "per_lead needs all"),
     "changed size": ({"config_overrides": "hidden_size=64"}, "other shapes"),
 }
 

@@ -167,6 +167,11 @@ class ECGPreTrainedModel(PreTrainedModel):
         return None
 
     @property
+    def has_tokens_by_lead(self) -> bool:
+        """Whether a token belongs to a lead."""
+        return type(self).tokens_by_lead is not ECGPreTrainedModel.tokens_by_lead
+
+    @property
     def feature_size(self) -> int:
         """Width of `pooler_output`."""
         return int(self.config.hidden_size)

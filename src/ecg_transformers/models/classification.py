@@ -26,6 +26,8 @@ class ECGForSequenceClassification(ECGModelWithHead):
         super().__init__(config)
         self.num_labels = config.num_labels
         base = self.base_class(config)
+        if config.head_pooling == "per_lead" and not base.has_tokens_by_lead:
+            raise ValueError(f'{type(self).__name__} has no tokens by lead; head_pooling="per_lead" cannot be used.')
         setattr(self, self.base_model_prefix, base)
         size = {
             "pooler": base.feature_size,
@@ -63,8 +65,7 @@ class ECGForSequenceClassification(ECGModelWithHead):
         tokens = self.base_model.tokens_by_lead(outputs.last_hidden_state, num_leads)
         if self.config.head_pooling == "attention":
             return self.attention_pooling(outputs.last_hidden_state if tokens is None else tokens.flatten(1, 2))
-        if tokens is None:
-            raise ValueError(f'{type(self).__name__} has no tokens by lead; head_pooling="per_lead" cannot be used.')
+        assert tokens is not None
         if num_leads != self.config.num_leads:
             raise ValueError(
                 f'head_pooling="per_lead" needs all {self.config.num_leads} leads of the model, got {num_leads}.'

@@ -66,6 +66,10 @@ class BackbonePreTrainedModel(ECGPreTrainedModel):
         return self.backbone.tokens_by_lead(last_hidden_state, num_leads)
 
     @property
+    def has_tokens_by_lead(self) -> bool:
+        return bool(self.backbone.has_tokens_by_lead)
+
+    @property
     def feature_size(self) -> int:
         return self.backbone.feature_size
 

@@ -218,6 +218,8 @@ def _with_head(args: FinetuningArguments, settings: Settings, fields: dict[str, 
 def _lead_arguments(extractor: Extractor, config: ECGConfig, leads: list[str] | None) -> dict[str, Any]:
     """`lead_indices` for the forward passes when the run's leads are not the model's own in their order."""
     names, table = list(extractor.lead_names or []), list(config.lead_names or [])
+    if config.head_pooling == "per_lead" and leads is not None and len(leads) != config.num_leads:
+        raise UsageError(f"A readout per_lead needs all {config.num_leads} leads of the model, got {len(leads)}.")
     if leads is None or names == table:
         return {}
     unknown = [name for name in names if name not in table]
