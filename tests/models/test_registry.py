@@ -241,6 +241,13 @@ def test_a_hostile_config_is_refused(name):
 
 
 @pytest.mark.parametrize("name", list_methods())
+def test_a_problem_type_that_transformers_does_not_know_is_refused(name):
+    method = get_method(name)
+    with pytest.raises(ValueError, match="did you mean 'multi_label_classification'"):
+        method.config_class(**method.tiny_config, problem_type="multilabel")
+
+
+@pytest.mark.parametrize("name", list_methods())
 def test_a_head_norm_that_no_checkpoint_holds_starts_at_zero_and_one(tmp_path, name):
     build(name, "base").save_pretrained(tmp_path)
     classifier = get_method(name).model_classes["classification"]

@@ -11,6 +11,7 @@ from transformers import PreTrainedConfig
 from ecg_transformers import words
 from ecg_transformers.signal.leads import STANDARD_LEADS
 
+PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 LABEL_RESOLUTIONS = ("samples", "patches")  # of a class that labels tokens
 
 MAX_HIDDEN_SIZE, MAX_LAYERS, MAX_POSITIONS, MAX_LEADS = 16_384, 256, 1_000_000, 1_024
@@ -112,6 +113,8 @@ class ECGConfig(PreTrainedConfig):
                 f"{type(self).__name__}: {len(self.lead_names)} lead names were given for num_leads={self.num_leads}."
             )
         choices = {"head_pooling": ("pooler", "attention", "per_lead"), "head_norm": ("none", "batch_norm")}
+        if self.problem_type is not None:  # any other word would mean softmax and cross-entropy
+            choices["problem_type"] = PROBLEM_TYPES
         for name, allowed in choices.items():
             check_choice(self, name, allowed)
 
