@@ -35,6 +35,7 @@ def test_the_intervals_of_a_regular_rhythm_are_those_it_was_made_with():
 def test_without_p_waves_pr_is_refused_and_the_rest_is_given():
     found = wave_intervals({"I": beats(p=False), "II": beats(p=False)})
     assert set(found.values) == {"rate", "QRS", "QT", "QTcB", "QTcF"}
+    assert in_words(found).startswith("rate 75 ± 0 /min   PR –   QRS 90 ± 0 ms   QT")
     assert found.refused == [
         "PR is not given: a P wave that begins up to 400 ms before the QRS complex was found in 0 of 8 beats."
     ]

@@ -52,9 +52,10 @@ class WaveIntervals:
 
 
 def in_words(intervals: WaveIntervals) -> str:
-    """The intervals in one line, each with its SD over beats; a sentence where there is none."""
-    parts = [f"{name} {shown(value, name)}" for name, value in intervals.values.items()]
-    return "   ".join(parts) or " ".join(intervals.refused)
+    """The intervals in one line, each with its SD over beats, `–` where it is refused; a sentence where there is none."""
+    known = intervals.values
+    parts = [f"{name} {shown(known[name], name) if name in known else '–'}" for name in UNITS]
+    return "   ".join(parts) if known else " ".join(intervals.refused)
 
 
 def shown(value: Interval, name: str) -> str:

@@ -107,6 +107,36 @@ def test_what_cannot_be_trained_is_refused_in_a_sentence(ecg_data_dir, tmp_path,
     assert FinetuningArguments().selection_metric == "macro_auroc"
 
 
+def test_every_crop_of_a_record_with_sparse_marks_has_some():
+    """As in QTDB: fifteen minutes, of which half a minute is marked."""
+    peaks = np.arange(600 * 250, 630 * 250, 200)
+    samples = np.stack([peaks - 10, peaks, peaks + 10], axis=1).ravel().tolist()
+    marks = {"wave_leads": ["II"] * len(samples), "wave_samples": samples, "wave_symbols": list("(N)") * len(peaks)}
+    signal = np.random.default_rng(0).standard_normal((900 * 250, 2)).astype(np.float32)
+    record = ECGRecord(signal, 250, ["II", "V1"], "long", annotations=marks)
+    view = WavesView(get_method("st_mem").make_extractor(lead_names=["V1", "II"], normalize="per_lead"))
+    prepared, generator = view.prepare(record), np.random.default_rng(0)
+    seen = [view.sample(prepared, 1, generator)["labels"] for _ in range(40)]
+    judged = np.array([(labels != IGNORED).any(axis=0) for labels in seen])
+    assert judged.any(axis=1).all()
+    assert (judged[:, 0].any(), judged[:, -1].any()) == (
+        True,
+        True,
+    )  # from crops that end there to those that start there
+
+
+def test_a_record_that_is_kept_shorter_than_a_crop_has_labels_of_its_length():
+    marks = {"wave_leads": ["II"] * 3, "wave_samples": [200, 210, 220], "wave_symbols": list("(N)")}
+    signal = np.random.default_rng(0).standard_normal((1000, 1)).astype(np.float32)
+    record = ECGRecord(signal, 250, ["II"], "short", annotations=marks)
+    extractor = get_method("st_mem").make_extractor(lead_names=["II"], normalize="per_lead", pad="keep", patch_size=75)
+    for patch_size, places in ((1, 975), (75, 13)):
+        view = WavesView(extractor, patch_size=patch_size)
+        sample = view.sample(view.prepare(record), 1, np.random.default_rng(0))
+        assert sample["input_values"].shape == (1, 975)
+        assert sample["labels"].shape == (1, places)
+
+
 def test_a_random_crop_and_its_labels_move_together(ecg_data_dir):
     """The bump that stands for the QRS of a made record is under the label QRS in every crop."""
     times = np.arange(5000) / 500

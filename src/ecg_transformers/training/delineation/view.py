@@ -48,10 +48,19 @@ class WavesView(View):
         return PreparedWaves(self.extractor.prepare(record), labels.astype(np.int16))
 
     def sample(self, prepared: PreparedWaves, patch_key: int, generator: np.random.Generator) -> Sample:
-        starts = self.crops.sliding_crop_starts(prepared.signal, stride=1)
-        start = starts[int(generator.integers(len(starts)))]
+        starts = self._teaching_starts(prepared)
+        start = int(starts[int(generator.integers(len(starts)))])
         crop = np.asarray(self.extractor.finish(prepared.signal, crop_start=start))
-        return {"input_values": self.augment(crop, generator), "labels": self.crop_labels(prepared, start)}
+        labels = self.crop_labels(prepared, start)[:, : crop.shape[-1] // self.patch_size]  # a short record stays short
+        return {"input_values": self.augment(crop, generator), "labels": labels}
+
+    def _teaching_starts(self, prepared: PreparedWaves) -> np.ndarray:
+        """Starts of the crops that hold a judged place: of minutes with sparse marks most crops hold none."""
+        starts = np.asarray(self.crops.sliding_crop_starts(prepared.signal, stride=1))
+        judged = np.append(0, (prepared.labels != IGNORED).any(axis=0).cumsum())
+        width, last = self.crops.seq_len or len(judged), len(judged) - 1
+        some = judged[np.minimum(starts + width, last)] > judged[np.minimum(starts, last)]
+        return starts[some] if some.any() else starts
 
     def crop_labels(self, prepared: PreparedWaves, start: int) -> np.ndarray:
         """Classes `(L, T')` int64 of the crop that starts at `start`, at the extractor's own rate."""
