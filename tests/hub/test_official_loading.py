@@ -325,6 +325,23 @@ def test_compressed_bytes_are_never_taken_for_values(tmp_path, expected, compres
     assert same(ecg.convert_checkpoint("ecg_net1d", tmp_path / "file.pth"), expected)
 
 
+def test_a_byte_that_was_changed_is_damage_and_a_file_without_checksums_is_not(tmp_path, expected):
+    file = tmp_path / "file.pth"
+    torch.save({"model": weights()}, file)
+    value = next(iter(weights().values())).flatten()[:3].numpy().tobytes()
+    content = file.read_bytes()
+    assert content.count(value) == 1
+    file.write_bytes(content.replace(value, value[:-1] + bytes([value[-1] ^ 1])))
+    with pytest.raises(CheckpointError, match=r"file\.pth: it is damaged \(file/data/\d+ .*checksum"):
+        ecg.convert_checkpoint("ecg_net1d", file)
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save({"model": weights()}, file)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert same(ecg.convert_checkpoint("ecg_net1d", file), expected)
+
+
 def test_a_small_file_does_not_unpack_to_a_huge_one(tmp_path, monkeypatch):
     _zipped_anew(tmp_path / "file.pth", zipfile.ZIP_DEFLATED, zeros=torch.zeros(100_000))
     monkeypatch.setattr(loading, "MAX_FILE_BYTES", (tmp_path / "file.pth").stat().st_size)

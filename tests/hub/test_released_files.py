@@ -110,9 +110,22 @@ def test_a_classifier_is_no_encoder_and_an_encoder_no_classifier(name, other, se
 
 @pytest.mark.parametrize(("name", "other"), [("ecgfounder", "ecgfounder-1lead"), ("ecgfounder-1lead", "ecgfounder")])
 def test_a_network_of_other_leads_than_its_name_is_fed_with_is_refused_whatever_its_width(name, other):
-    bring(other).parent.rename(official_root() / name)
+    path = bring(other)
+    path.rename(path.with_name("mine.pth")).parent.rename(official_root() / name)
     with pytest.raises(CheckpointError, match=f"{name} should be.*num_leads"):
         ecg.load_checkpoint(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "other"), [("ecg-s4-jepa", "ecg-s4-dinosr"), ("ecg-fm", "deepecg-ssl"), ("deepecg-ssl", "ecg-fm")]
+)
+def test_what_tensors_cannot_tell_apart_is_told_by_the_name_of_the_file(name, other):
+    path = bring(other)
+    path.parent.rename(official_root() / name)
+    with pytest.raises(CheckpointError, match=f"{path.name} has the name of the file of {other}"):
+        ecg.load_checkpoint(name)
+    (official_root() / name / path.name).rename(official_root() / name / "mine.pt")
+    assert ecg.load_checkpoint(name)[0].config.model_type == ecg.get_method(ecg.get_checkpoint(name).method).name
 
 
 def test_a_file_that_lost_its_last_layer_is_no_smaller_network():

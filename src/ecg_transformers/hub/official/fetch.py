@@ -14,7 +14,7 @@ from huggingface_hub.errors import (
 )
 
 from ecg_transformers.data.cache import cache_root
-from ecg_transformers.models.checkpoints import Checkpoint, Source
+from ecg_transformers.models.checkpoints import CHECKPOINTS, Checkpoint, Source
 from ecg_transformers.models.shared.state_dicts import CheckpointError
 
 SAFE_WEIGHTS, PICKLED_WEIGHTS = "model.safetensors", "pytorch_model.bin"
@@ -47,7 +47,8 @@ def brought_file(row: Checkpoint) -> Path | None:
     """The file that the user put into the checkpoint's folder: the one of its published name, or the only one.
 
     Raises:
-        CheckpointError: several files, none of which has the published name.
+        CheckpointError: several files, none of which has the published name, or one that has the name of another row's:
+            of some checkpoints the tensors do not tell which they are.
     """
     folder = official_root() / row.name
     named = folder / row.source.file if row.source.file is not None else None
@@ -57,7 +58,14 @@ def brought_file(row: Checkpoint) -> Path | None:
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
         raise CheckpointError(f"{folder} holds several checkpoint files ({names}): leave the one that is {row.name}.")
-    return found[0] if found else None
+    if not found:
+        return None
+    owners = [other.name for other in CHECKPOINTS.values() if other.source.file == found[0].name]
+    if len(owners) == 1 and owners != [row.name]:
+        raise CheckpointError(
+            f"{found[0]} has the name of the file of {owners[0]}: load it by that name, or rename it if it is {row.name}."
+        )
+    return found[0]
 
 
 def brought_files(row: Checkpoint) -> list[Path]:

@@ -152,11 +152,10 @@ def _what_else(path: Path) -> str | None:
 def _read_pickle(path: Path) -> Any:
     """The content of a file of `torch.save`, names that are no tensors replaced by their stand-ins."""
     stands: dict[str, Any] = {}
+    _refuse_damage(path)
     while True:
         try:
             return _load_weights(path, stands)
-        except CheckpointError:
-            raise
         except Exception as error:  # a damaged or hostile file fails in whatever way its bytes lead to
             names = _foreign_names(path, error) - set(stands)
             refused = sorted(name for name in names if stand_in(name) is None)
@@ -174,9 +173,33 @@ def _load_weights(path: Path, stands: Mapping[str, Callable[..., Any]]) -> Any:
 def _can_be_mapped(path: Path) -> bool:
     """Whether tensors lie in the file as they are; torch would take compressed ones for values."""
     entries = _entries(path)
+    return bool(entries) and all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+
+
+def _refuse_damage(path: Path) -> None:
+    """Raise a CheckpointError for a zip file whose entries do not fit their checksums, which torch does not look at.
+
+    Where none fits, the file was written without them.
+    """
+    entries = _entries(path)
     if sum(entry.file_size for entry in entries) > MAX_FILE_BYTES:
         raise CheckpointError(f"{path}: it unpacks to more than a checkpoint of these methods can have.")
-    return bool(entries) and all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+    if not entries:
+        return
+    with zipfile.ZipFile(path) as archive:
+        damaged = [entry.filename for entry in entries if not _is_sound(archive, entry)]
+    if damaged and len(damaged) < len(entries):
+        raise CheckpointError(f"{path}: it is damaged ({damaged[0]} does not fit its checksum); fetch it again.")
+
+
+def _is_sound(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bool:
+    try:
+        with archive.open(entry) as content:
+            while content.read(2**20):
+                pass
+    except Exception:  # as the bytes lead to
+        return False
+    return True
 
 
 def _entries(path: Path) -> list[zipfile.ZipInfo]:
