@@ -23,6 +23,11 @@ HOLDS_CLASSES = re.compile(
     r"|models\.(auto$|base$|classification$|config$|leads$|outputs$|refusals$|\w+\.(?!method$)))"
 )
 
+# what is loaded first when a model is made, where transformers was there before our classes (see `postponed`)
+ASKS_FOR_CLASSES = re.compile(
+    r"transformers\.(models\.auto|pipelines)\b|ecg_transformers\.(models\.(base|auto)|pipelines\.)"
+)
+
 
 def register_with_transformers() -> None:
     """Register now where transformers is loaded already, else as soon as it is."""
@@ -34,14 +39,19 @@ def register_with_transformers() -> None:
 
 @contextmanager
 def postponed() -> Iterator[None]:
-    """Register when the block is left, though transformers is loaded inside; not after an error, which ends a command.
+    """Register when the block is left, though transformers is loaded inside.
 
-    So a command reads its options with transformers' parser, and answers `--help`, before torch is loaded.
+    So a command reads its options with transformers' parser, and answers `--help`, before torch is loaded. After an
+    error, which ends most commands, classes are registered when something else asks for them.
     """
     finders = [finder for finder in sys.meta_path if isinstance(finder, _Registration)]
     for finder in finders:
         sys.meta_path.remove(finder)
-    yield
+    try:
+        yield
+    except BaseException:
+        sys.meta_path[:0] = finders
+        raise
     if finders:
         register_with_transformers()
 
@@ -77,14 +87,25 @@ class _Registration(MetaPathFinder):
     ) -> ModuleSpec | None:
         if fullname == "transformers":
             return self._transformers()
-        if HOLDS_CLASSES.match(fullname):
-            import_module("transformers")
+        if self._is_asked_for(fullname):
             module = sys.modules.get(fullname)
             if module is not None:  # registering has loaded it: a second time would make other classes
                 spec = ModuleSpec(fullname, _Loaded(module))
                 module.__spec__ = spec  # importlib takes the one that it finds here, until the module is handed out
                 return spec
         return None
+
+    def _is_asked_for(self, fullname: str) -> bool:
+        """Whether a module needs the classes to be registered, which is then done."""
+        if "transformers" not in sys.modules:
+            if HOLDS_CLASSES.match(fullname):
+                import_module("transformers")
+                return True
+        elif ASKS_FOR_CLASSES.match(fullname):
+            sys.meta_path.remove(self)
+            _register()
+            return True
+        return False
 
     def _transformers(self) -> ModuleSpec | None:
         sys.meta_path.remove(self)
