@@ -287,6 +287,21 @@ def test_training_answers_help_and_typos_before_torch_is_loaded():
     assert "did you mean '--method'?" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "ask"),
+    [
+        (["finetune", "--help"], "from transformers import AutoModel; AutoModel.from_pretrained(sys.argv[1])"),
+        (["finetune", "--seeds"], "from transformers import pipeline; pipeline('ecg-feature-extraction', sys.argv[1])"),
+    ],
+)
+def test_a_program_that_goes_on_after_help_or_a_wrong_option_knows_the_classes(tmp_path, words, ask):
+    method = get_method("st_mem")
+    method.model_classes["base"](method.config_class(**method.tiny_config)).save_pretrained(tmp_path / "model")
+    code = f"import sys\nfrom ecg_transformers.cli import main\ntry:\n    main({words})\nexcept SystemExit:\n    pass\n{ask}"
+    run = subprocess.run([sys.executable, "-c", code, tmp_path / "model"], capture_output=True, text=True, timeout=200)
+    assert run.returncode == 0, run.stderr[-1500:]
+
+
 def test_pretrain_and_finetune_are_verbs(own_cache, tmp_path, capsys):
     common = ["--recipe", "tiny", "--dataset", "synthetic", "--dataset_options", "num_records=40", "--max_steps", "2"]
     common += ["--per_device_batch_size", "4", "--recipe_overrides", "batch_size=4", "--no_tensorboard"]

@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 import sys
 
-from ecg_transformers.cli.output import Verbs, add_json, add_verb, for_people, print_json, print_table
+from ecg_transformers.cli.output import Verbs, add_corpus, add_json, add_verb, for_people, print_json, print_table
 from ecg_transformers.words import key_value
 
 
@@ -17,12 +17,13 @@ def add_verbs(verbs: Verbs) -> None:
     text = "Read a corpus in its native layout and write parquet shards. A build that was killed goes on where it was."
     build = add_verb(verbs, "build", text, "build ptb_xl --data_dir PTB_XL --output_dir SHARDS --num_proc 4")
     build.add_argument("name", help="corpus, as `ecg-transformers datasets` lists them")
-    build.add_argument("--data_dir", help="folder with the corpus")
-    build.add_argument("--output_dir", required=True, help="folder for the shards; a path or an address (s3://…)")
+    add_corpus(build)
+    text = "folder for the shards; a path or an address (s3://…)"
+    build.add_argument("--output_dir", required=True, metavar="DIR", help=text)
     build.add_argument("--engine", choices=("local", "ray"), default="local", help="processes here, or a Ray cluster")
     build.add_argument("--shard", metavar="I/N", help="only part I of N, counted from 0; all parts write to one folder")
-    build.add_argument("--num_proc", type=int, help="processes, or tasks at once on Ray")
-    build.add_argument("--option", action="append", default=[], metavar="K=V", help="builder option (repeatable)")
+    text = "processes (default: 1), or tasks at once on Ray (default: its processors)"
+    build.add_argument("--num_proc", type=int, help=text)
     add_json(build)
     build.set_defaults(run=_build)
     text = "Find recordings that occur in both of two sets. Exit code 1 where there are some."

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ecg_transformers.cli.output import (
     Verbs,
+    add_corpus,
     add_engine,
     add_json,
     add_signal_hints,
@@ -37,8 +38,7 @@ def add_verbs(verbs: Verbs) -> None:
     )
     embed.add_argument("--model", help="name that `ecg-transformers checkpoints` lists, folder, Hub repository or file")
     embed.add_argument("-o", "--output", metavar="FILE.parquet", help="table to write")
-    embed.add_argument("--data_dir", metavar="DIR", help="folder of the corpus")
-    embed.add_argument("--option", action="append", default=[], metavar="K=V", help="corpus option (repeatable)")
+    add_corpus(embed)
     embed.add_argument("--windows", action="store_true", help="one row a window of a record, instead of their mean")
     embed.add_argument("--batch_size", type=int, default=32, help="windows that run through the model together")
     embed.add_argument("--num_proc", type=int, help="processes that read and preprocess; on Ray, models at once")

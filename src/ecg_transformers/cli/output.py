@@ -58,6 +58,13 @@ def add_signal_hints(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--units", choices=("mV", "uV", "V", "nV"), help="unit of files that do not state it")
 
 
+def add_corpus(parser: argparse.ArgumentParser) -> None:
+    """Where a corpus lies, and its options."""
+    parser.add_argument("--data_dir", metavar="DIR", help="folder of the corpus, where one is named")
+    text = "option of the corpus, as `ecg-transformers datasets NAME` lists them (repeatable)"
+    parser.add_argument("--option", action="append", default=[], metavar="K=V", help=text)
+
+
 def add_engine(parser: argparse.ArgumentParser) -> None:
     """Where the model runs."""
     parser.add_argument(

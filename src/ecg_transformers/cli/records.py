@@ -11,6 +11,7 @@ from typing import Any
 
 from ecg_transformers.cli.output import (
     Verbs,
+    add_corpus,
     add_json,
     add_signal_hints,
     add_verb,
@@ -62,10 +63,9 @@ def _add_check(verbs: Verbs) -> None:
     text = "Every problem of a record, a folder or a corpus at once, each with what to do."
     check = add_verb(verbs, "check", text, "check my_records --method st_mem")
     check.add_argument("path", metavar="PATH", help="record, folder (with or without labels.csv), or name of a corpus")
-    check.add_argument("--data_dir", metavar="DIR", help="folder of a corpus that is named")
     check.add_argument("--method", metavar="NAME", help="leads and length that this method needs are errors")
     check.add_argument("--recipe", metavar="NAME", help="the recipe of the method, which may take shorter crops")
-    check.add_argument("--option", action="append", default=[], metavar="K=V", help="builder option (repeatable)")
+    add_corpus(check)
     add_signal_hints(check)
     add_json(check)
     check.set_defaults(run=_check)
