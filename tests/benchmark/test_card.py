@@ -76,7 +76,7 @@ def test_the_card_shows_the_measured_figures_and_no_path_of_this_machine(
     args, results, card = measured
     for cell in results["cells"]:
         assert f"| {cell['mean']:.3f} |" in card
-        seeds = " ".join(f"{value:.3f}" for value in cell["per_seed"])
+        seeds = " | ".join(f"{value:.3f}" for value in cell["per_seed"])
         assert f"| {cell['ci95'][0]:.3f} | {cell['ci95'][1]:.3f} | {seeds} |" in card
     assert results["data"]["splits"]["test"]["fingerprint"] in card
     assert "Not a medical device" in card
