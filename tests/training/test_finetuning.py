@@ -358,6 +358,13 @@ def test_wrong_arguments_get_one_sentence_and_leave_nothing(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("mode", ["finetune", "linear", "scratch"])
+def test_crops_that_the_network_cannot_read_are_one_sentence(tmp_path: Path, pretrained: Path, mode: str) -> None:
+    args = small_finetuning(tmp_path / "run", pretrained, mode=mode, preprocessing_overrides="seq_len=301")
+    with pytest.raises(UsageError, match=r"does not read crops of seq_len=301, the config is for \d+: .*multiple"):
+        finetune(args)
+
+
 def test_a_folder_that_is_no_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"has no config\.json"):
         finetune(small_finetuning(tmp_path / "out", tmp_path))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub.errors import StrictDataclassError
 
 from ecg_transformers.features.protocol import Extractor
@@ -67,6 +68,11 @@ class ClassifierPlan:
 
     def build(self, seed: int) -> ECGPreTrainedModel:
         """The classifier of one seed: the head (in mode scratch everything) is drawn anew, keyed by the seed."""
+        model = self._loaded(seed)
+        self._check_length(model)
+        return model
+
+    def _loaded(self, seed: int) -> ECGPreTrainedModel:
         cls = self.method.model_classes[self.role]
         config = type(self.config).from_dict(self.config.to_dict())
         seed_global_generators(seed, "initial weights")
@@ -83,6 +89,24 @@ class ClassifierPlan:
             what = f"its {wrong[0]} has another shape" if wrong else "it holds no encoder"
             raise UsageError(f"{self.source} does not fit {cls.__name__} with this config: {what}.")
         return model
+
+    @torch.no_grad()
+    def _check_length(self, model: ECGPreTrainedModel) -> None:
+        """Try crops of another length than the checkpoint's: many networks take one length only."""
+        length, own = getattr(self.extractor, "seq_len", None), getattr(self.config, "seq_len", None)
+        if length is None or own is None or length == own:
+            return
+        was_training = model.training
+        leads = len(self.extractor.lead_names or self.config.lead_names or []) or self.config.num_leads
+        try:
+            model.eval()(torch.zeros(1, leads, length), **self.forward_arguments)
+        except (RuntimeError, ValueError, AssertionError, IndexError) as error:
+            raise UsageError(
+                f"{self.method.title} does not read crops of seq_len={length}, the config is for {own}: "
+                f"{str(error).splitlines()[0]}"
+            ) from error
+        finally:
+            model.train(was_training)
 
 
 @dataclass(frozen=True)
