@@ -136,8 +136,8 @@ def _ends_early(group: list[Signal], frames: int, path: Path) -> bool:
     """Whether a file holds fewer than some frames, as far as its size tells."""
     fmt, width = group[0].fmt, sum(signal.samples_per_frame for signal in group)
     try:
-        size = path.with_name(group[0].file_name).stat().st_size - group[0].byte_offset
-    except OSError:  # told where it is opened
+        size = path.parent.joinpath(group[0].file_name).stat().st_size - group[0].byte_offset
+    except (OSError, ValueError):  # told where it is opened
         return False
     return fmt not in FLAC_BITS and values_in(fmt, max(size, 0)) // width < frames
 
