@@ -642,5 +642,5 @@ def test_a_flac_file_that_ends_early_gives_its_whole_blocks(tmp_path):
 @pytest.mark.parametrize("fmt", ["16", "24", "516"])
 def test_a_signal_file_that_is_a_folder_is_an_error_of_ours(fmt, part, tmp_path):
     (tmp_path / "r.hea").write_text(f"r 1 100 1000\n. {fmt} 200 16 0 0 0 0 II\n")
-    with pytest.raises(UnsafePathError, match="no regular file|not a regular file"):
+    with pytest.raises(UnsafePathError, match="regular file"):
         read_record(tmp_path / "r.hea", **part)

@@ -316,7 +316,7 @@ def _flac_frames(
     if len(counts) > 1:
         raise UnsupportedFormatError("the signals of a FLAC file have different numbers of samples a frame.", path=path)
     count = counts.pop()
-    file = path.with_name(group[0].file_name)
+    file = path.parent.joinpath(group[0].file_name)
     os.close(open_signal_file(path, group[0].file_name, folder, header.record_name, request.follow_links)[0])
     size = file.stat().st_size
     stop = wanted * count if header.num_samples else min(limits.max_samples, limits.room(size) // len(group)) + 1

@@ -106,7 +106,7 @@ def _stored(header: Header, headers: dict[str, Header], path: Path, folder: Path
         if samples and name != "~"
         for signal in headers[name].signals
     }
-    files = [safe_file(path.with_name(name), folder, follow_links=request.follow_links) for name in sorted(named)]
+    files = [safe_file(path.parent.joinpath(name), folder, follow_links=request.follow_links) for name in sorted(named)]
     return sum(file.stat().st_size for file in files)
 
 
