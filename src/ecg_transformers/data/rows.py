@@ -76,6 +76,7 @@ class RecordTable:
         _, self._offset = lists["offset"]
         self._leads = np.diff(self._scale_bounds).tolist()
         self._plain_gain = self._uniform_gains()
+        self._whole = bytearray(len(self._lengths))  # rows read once and found without a gap: not searched again
 
     def _uniform_gains(self) -> np.ndarray:
         """Per row the gain as float32 where one exact number and no offset hold for all leads, else 0."""
@@ -122,8 +123,11 @@ class RecordTable:
             return to_millivolt(samples, *self.scale(index))
         signal = samples.astype(np.float32)
         signal /= gain
-        if samples.min(initial=0) == INVALID:
-            signal[samples == INVALID] = np.nan
+        if not self._whole[row]:
+            if samples.min(initial=0) == INVALID:
+                signal[samples == INVALID] = np.nan
+            else:
+                self._whole[row] = True
         return signal
 
     def record(self, index: int) -> ECGRecord:
