@@ -1,5 +1,6 @@
 """Files that are whole or not there."""
 
+import errno
 import os
 import resource
 import signal
@@ -22,6 +23,13 @@ def test_a_file_keeps_its_old_content_when_writing_fails(tmp_path):
         raise RuntimeError
     assert path.read_text(encoding="utf-8") == before == '{\n  "a": "µV",\n  "b": 1\n}\n'
     assert os.listdir(tmp_path) == ["figures.json"]
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_an_error_of_the_system_names_the_file_that_was_meant(named, tmp_path):
+    with pytest.raises(OSError, match="No space left") as caught, files.replacing(tmp_path / "figure.png") as beside:
+        raise OSError(errno.ENOSPC, "No space left on device", *([str(beside)] if named else []))
+    assert caught.value.filename == str(tmp_path / "figure.png")
 
 
 def test_the_free_path_has_the_ending_of_the_file(tmp_path):

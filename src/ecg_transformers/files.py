@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -27,7 +27,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         ...     figure.savefig(beside)
 
     Raises:
-        OSError: the folder is missing, or cannot be written to; it names `path` where it would name no file.
+        OSError: the folder is missing, or cannot be written to; it names `path`, never the free path.
     """
     target = Path(path)
     if not target.absolute().parent.is_dir():
@@ -39,11 +39,12 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(beside, target)
         sync_folder(target.parent)
     except OSError as error:
-        if error.errno is not None:  # one of the system, which for a full disk tells no name
-            error.filename = error.filename or str(target)
+        if error.errno is not None and error.filename in (None, str(beside)):  # a full disk tells no name
+            error.filename = str(target)
         raise
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # of a folder that cannot be written to, where there is none
+            beside.unlink()
 
 
 class QuietFile(io.RawIOBase):

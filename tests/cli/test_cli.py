@@ -1,5 +1,6 @@
 """The command line: every verb answers people and programs, wrong input is one sentence and exit code 2."""
 
+import errno
 import json
 import re
 import subprocess
@@ -201,6 +202,19 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(arguments, tmp_path, monkey
     assert "Traceback" not in printed
     assert printed.startswith(f"ecg-transformers {arguments[0]}:")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_a_sentence_that_names_the_file(tmp_path, monkeypatch, capsys):
+    (tmp_path / "record.csv").write_text("I,II\n" + "0.1,0.2\n" * 2000)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    words = ["plot", str(tmp_path / "record.csv"), "--sampling_rate", "500", "--units", "mV"]
+    assert main([*words, "-o", str(tmp_path / "plot.png")]) == 2
+    assert f"ecg-transformers plot: {tmp_path / 'plot.png'}: No space left on device.\n" == capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["record.csv"]
 
 
 @pytest.mark.parametrize("words", [["predict", "a.hea", "--model"], ["export", "tunned", "out.pt2"]])

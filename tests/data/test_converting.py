@@ -468,3 +468,11 @@ def test_a_lead_that_rises_like_a_column_of_times_comes_back_from_csv(name, tmp_
     after = read_record(convert_record(tmp_path / "r.npz", tmp_path / "out", "csv"))
     assert after.lead_names == ["II", name]
     np.testing.assert_allclose(after.signal, signal, rtol=1e-6, atol=1e-7)
+
+
+def test_a_folder_that_cannot_be_written_is_told_with_the_file_in_hand(tmp_path):
+    (tmp_path / "r.csv").write_text("I,II\n" + "0.1,0.2\n" * 2000)
+    (tmp_path / "out").write_text("in the way")
+    told = r"file '.*r\.csv': the record cannot be written to .*out \(File exists\)"
+    with pytest.raises(ECGDataError, match=told):
+        convert_record(tmp_path / "r.csv", tmp_path / "out", sampling_rate=500, units="mV")

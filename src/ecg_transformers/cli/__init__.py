@@ -61,8 +61,15 @@ def _run(words: list[str]) -> int:
     except BrokenPipeError:
         return 1
     except (ValueError, OSError, ImportError) as error:
-        print(f"ecg-transformers {options.verb}: {in_flags(options, str(error))}", file=sys.stderr)
+        print(f"ecg-transformers {options.verb}: {in_flags(options, _sentence(error))}", file=sys.stderr)
         return 2
+
+
+def _sentence(error: Exception) -> str:
+    """What an error says; one of the system (a full disk, a read-only folder) without its number."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'a file'}: {error.strerror}."
+    return str(error)
 
 
 def _parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:

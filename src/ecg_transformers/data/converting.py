@@ -138,7 +138,8 @@ def _written(recording: _Recording, path: Path, folder: Path, to: str) -> Path:
                 raise OptionError(f"{taken} is there already in {folder}; give another folder.", path=path)
             _publish(made, folder)
     except OSError as error:
-        raise ECGDataError(f"the record cannot be written here ({error.strerror or error}).", path=folder) from error
+        problem = f"the record cannot be written to {folder} ({error.strerror or error})."
+        raise ECGDataError(problem, path=path) from error
     return folder / main.name
 
 
