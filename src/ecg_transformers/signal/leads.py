@@ -140,7 +140,7 @@ def derivation(lead: str, available: Sequence[str]) -> list[tuple[str, float]] |
 
 
 _LAW_TOLERANCE = 0.2
-_LAW_SAMPLES = 500  # a record of 10 s at 500 Hz every tenth sample: all of them took half as long as its extractor
+_LAW_SAMPLES = 500  # a record of 10 s at 500 Hz every tenth sample
 _LAW_SMALLEST = 0.5
 """A lead smaller than this share of the larger of I and II is compared with as much: its noise breaks no law."""
 
@@ -157,15 +157,17 @@ def limb_leads_disagree(signal: np.ndarray, names: Sequence[str]) -> str | None:
         return None
     every = max(1, len(signal) // _LAW_SAMPLES)
     columns = [list(names).index(name) for name in ("I", "II", *others)]
-    values = np.asarray(signal[::every, columns], dtype=np.float64)
+    values = np.array(signal[::every, columns].T, dtype=np.float64, order="C")  # (leads, samples)
     if not np.isfinite(values.sum()):
-        values = values[np.isfinite(values).all(axis=1)]
-    if not len(values):
+        values = values[:, np.isfinite(values).all(axis=0)]
+    if not values.size:
         return None
-    values = values - values.mean(axis=0)
-    expected = values[:, :2] @ np.array([_LIMB_AS_I_AND_II[name] for name in others]).T
-    power = np.square(values).sum(axis=0)
-    left, most = np.square(values[:, 2:] - expected).sum(axis=0), np.maximum(power[2:], np.square(expected).sum(axis=0))
+    values -= values.mean(axis=1, keepdims=True)
+    products = values @ values.T  # all that is needed of the samples: |a - b|² = |a|² - 2 ab + |b|²
+    weights = np.array([_LIMB_AS_I_AND_II[name] for name in others])
+    power, expected = products.diagonal(), ((weights @ products[:2, :2]) * weights).sum(axis=1)
+    left = power[2:] - 2 * (weights * products[2:, :2]).sum(axis=1) + expected
+    most = np.maximum(power[2:], expected)
     most = np.maximum(most, _LAW_SMALLEST**2 * power[:2].max())
     broken = [name for name, far in zip(others, left > _LAW_TOLERANCE**2 * most, strict=True) if far]
     if not broken:
