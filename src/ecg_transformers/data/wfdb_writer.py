@@ -20,21 +20,37 @@ _MOST_TIMES = 100
 
 
 def write_wfdb(recording: Recording, folder: Path, name: str) -> Path:
-    import wfdb
-
-    record = recording.record
+    """Write header, signals and beats of a recording; the header's path."""
     gain, baseline, times, width = _scale(recording)
-    leads = len(record.lead_names)
+    first, sums = _write_signals(recording, folder / f"{name}.dat", (gain, baseline, times), width)
+    lines = {"adc_gain": gain.tolist(), "baseline": baseline.tolist(), "init_value": first, "checksum": sums}
+    _write_header(recording, folder, name, width, lines)
+    _write_beats(recording.record, folder, name)
+    return folder / f"{name}.hea"
+
+
+def _write_signals(
+    recording: Recording, path: Path, scale: tuple[np.ndarray, np.ndarray, np.ndarray], width: int
+) -> tuple[list[int], list[int]]:
+    """Write the samples; the first of each lead, and their sums as a header has them."""
+    leads = len(recording.record.lead_names)
     sums, first = np.zeros(leads, dtype=np.int64), np.zeros(leads, dtype=np.int64)
-    with (folder / f"{name}.dat").open("wb") as stream:
+    with path.open("wb") as stream:
         at = 0
-        for counts in _counts(recording, gain, baseline, times):
+        for counts in _counts(recording, *scale):
             counts[counts == _MISSING] = -(2 ** (8 * width - 1))
             first = first if at else counts[0]
             at += len(counts)
             sums = (sums + counts.sum(axis=0)) % 65536
             stream.write(np.ascontiguousarray(counts.astype("<i4").view("u1").reshape(-1, 4)[:, :width]).tobytes())
-    acquired = _acquired(record)
+    return first.tolist(), sums.tolist()
+
+
+def _write_header(recording: Recording, folder: Path, name: str, width: int, lines: dict[str, list[Any]]) -> None:
+    import wfdb
+
+    record = recording.record
+    leads, acquired = len(record.lead_names), _acquired(record)
     each: dict[str, Any] = {"file_name": f"{name}.dat", "fmt": str(8 * width), "units": "mV"}
     each |= {"adc_res": 8 * width, "adc_zero": 0, "block_size": 0}
     names, facts = wfdb_names(record.lead_names), _for_a_header(recording.facts)
@@ -48,10 +64,7 @@ def write_wfdb(recording: Recording, folder: Path, name: str) -> Path:
         base_date=acquired.date() if acquired else None,
         base_time=acquired.time() if acquired else None,
         **{key: [value] * leads for key, value in each.items()},
-        adc_gain=gain.tolist(),
-        baseline=baseline.tolist(),
-        init_value=first.tolist(),
-        checksum=sums.tolist(),
+        **lines,
         sig_name=names,
         comments=[*map(column_title, record.metadata.get("comments", ())), *comment_lines(facts)],
     )
@@ -59,6 +72,11 @@ def write_wfdb(recording: Recording, folder: Path, name: str) -> Path:
         head.wrheader(str(folder))
     except ValueError as error:
         raise ECGDataError(f"WFDB cannot hold its header ({brief(error)}).", path=record.source) from error
+
+
+def _write_beats(record: DigitalRecord | ECGRecord, folder: Path, name: str) -> None:
+    import wfdb
+
     beats = record.annotations or {}
     if len(beats.get("beat_samples", ())):
         own = [str(symbol) for symbol in beats["beat_symbols"]]
@@ -67,7 +85,6 @@ def write_wfdb(recording: Recording, folder: Path, name: str) -> Path:
         notes = [note.encode().decode("latin-1") for note in notes]  # wfdb writes a byte a character: those of UTF-8
         places = np.asarray(beats["beat_samples"])
         wfdb.wrann(name, "atr", places, symbol=symbols, aux_note=notes, fs=record.sampling_rate, write_dir=str(folder))
-    return folder / f"{name}.hea"
 
 
 _MOST_GAPS = 2**14
