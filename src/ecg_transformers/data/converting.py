@@ -136,20 +136,14 @@ def _written(recording: Recording, path: Path, folder: Path, to: str) -> Path:
     return folder / main.name
 
 
-_MOST_BYTES = {
-    ".hea": DEFAULT_LIMITS.max_header_bytes,
-    ".atr": DEFAULT_LIMITS.max_annotation_bytes,
-    ".csv": DEFAULT_LIMITS.max_table_bytes,
-}
-
-
 def _check_size(file: Path, path: str | Path) -> None:
     """Refuse to write what `read_record` would not read."""
     size = file.stat().st_size
     if file.suffix == ".json":
         most = most_bytes_beside(file.with_suffix(""))
     else:
-        most = _MOST_BYTES.get(file.suffix, DEFAULT_LIMITS.max_file_bytes)
+        own = {".hea": "max_header_bytes", ".atr": "max_annotation_bytes", ".csv": "max_table_bytes"}
+        most = getattr(DEFAULT_LIMITS, own.get(file.suffix, "max_file_bytes"))
     if size > most:
         raise LimitError(
             f"{file.name} would have more than the {most} bytes that read_record takes; {_WAY_OUT}.", path=path
