@@ -116,7 +116,17 @@ def _header(
         raise LimitError(f"the header states a block of {block} bytes.", path=path)
     if _FIXED + block > size:
         raise TruncatedError(f"the header states a block of {block} bytes, the file has {size} bytes.", path=path)
-    _check_sum(head, descriptor, block, hints, path, flags)
+    stated = head[8:10]
+    if hints.checksum != "ignore" and stated != b"\0\0":
+        own = crc(head[10:] + os.read(descriptor, block))
+        if own not in (int.from_bytes(stated, "little"), int.from_bytes(stated, "big")):
+            if hints.checksum == "error":
+                raise ChecksumError(
+                    f"the header has the CRC {own}, it states {int.from_bytes(stated, 'little')}: the file is damaged "
+                    "(checksum='ignore' reads it all the same).",
+                    path=path,
+                )
+            flags.append("checksum_mismatch")
     (num_leads,) = struct.unpack("<h", head[156:158])
     if not 1 <= num_leads <= 12:
         raise HeaderError(f"the header states {num_leads} leads, not 1 to 12.", path=path)
@@ -142,21 +152,6 @@ def _header(
         acquired=iso_time(iso_date(year, month, day), *struct.unpack("<3h", head[150:156])),
         pacemaker=pacemaker,
     )
-
-
-def _check_sum(head: bytes, descriptor: int, block: int, hints: Hints, path: Path, flags: list[str]) -> None:
-    """Hold the header and its block, which is read here, against the checksum that it states."""
-    stated = head[8:10]
-    if hints.checksum != "ignore" and stated != b"\0\0":
-        own = crc(head[10:] + os.read(descriptor, block))
-        if own not in (int.from_bytes(stated, "little"), int.from_bytes(stated, "big")):
-            if hints.checksum == "error":
-                raise ChecksumError(
-                    f"the header has the CRC {own}, it states {int.from_bytes(stated, 'little')}: the file is damaged "
-                    "(checksum='ignore' reads it all the same).",
-                    path=path,
-                )
-            flags.append("checksum_mismatch")
 
 
 def _patient(head: bytes) -> Patient:
