@@ -139,6 +139,11 @@ def for_people(options: argparse.Namespace) -> bool:
     return sys.stdout.isatty() and not options.json
 
 
+def say(sentences: str) -> None:
+    """Print sentences, fitted to the terminal."""
+    print(textwrap.fill(sentences, shutil.get_terminal_size().columns))
+
+
 def print_json(rows: Iterable[Any]) -> None:
     """One JSON object a line."""
     for row in rows:
@@ -174,11 +179,6 @@ def cell(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(map(cell, value))
     return str(value)
-
-
-def say(sentences: str) -> None:
-    """Print sentences, fitted to the terminal."""
-    print(textwrap.fill(sentences, shutil.get_terminal_size().columns))
 
 
 def write_table(rows: Sequence[Mapping[str, Any]], path: str | Path, columns: Sequence[str] | None = None) -> None:

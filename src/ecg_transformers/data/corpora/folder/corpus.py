@@ -169,7 +169,10 @@ class FolderCorpus(Corpus):
                 else:
                     items.append(self._item(row, path, index.name_of(path), labels or (), columns, table))
         if columns.patient is None:  # the files of one patient stay in one part, where they say whose they are
-            items = [replace(item, patient_id=self._patient_in_file(item)) for item in items]
+            hints: dict[str, Any] = {"root": self.data_dir, "keep_identity": options.keep_identity}
+            items = [
+                replace(item, patient_id=patient_in_file(str(item.path), limits=self.limits, **hints)) for item in items
+            ]
         splits, notes = self._split(items, columns, parts, table, skipped)
         notes += columns.notes
         plan = CorpusPlan(splits, list(rule.names), rule.kind, [table, *index.others], skipped, dict(excluded), notes)
@@ -265,10 +268,6 @@ class FolderCorpus(Corpus):
             metadata={**metadata, "split": row[columns.split] if columns.split else ""},
             hints={} if rate is None else {"sampling_rate": rate},
         )
-
-    def _patient_in_file(self, item: Item) -> str | None:
-        keep: bool = self.options.keep_identity
-        return patient_in_file(str(item.path), root=self.data_dir, limits=self.limits, keep_identity=keep)
 
     @contextmanager
     def _listed(self, skipped: list[tuple[str, str]], name: str, where: str = "") -> Iterator[None]:
