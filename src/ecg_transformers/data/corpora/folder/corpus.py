@@ -146,9 +146,32 @@ class FolderCorpus(Corpus):
         options: FolderOptions = self.options
         columns = find_columns(rows, options.record_column, options.patient_column, table)
         rule = label_rule(rows, options, columns, table) if options.task is not None else LabelRule()
-        items: list[Item] = []
         skipped: list[tuple[str, str]] = []
         excluded = Counter[str]()
+        items, parts, used = self._items(rows, index, columns, rule, table, skipped, excluded)
+        if columns.patient is None:  # the files of one patient stay in one part, where they say whose they are
+            hints: dict[str, Any] = {"root": self.data_dir, "keep_identity": options.keep_identity}
+            items = [
+                replace(item, patient_id=patient_in_file(str(item.path), limits=self.limits, **hints)) for item in items
+            ]
+        splits, notes = self._split(items, columns, parts, table, skipped)
+        plan = CorpusPlan(splits, list(rule.names), rule.kind, [table, *index.others], skipped, dict(excluded), notes)
+        plan.notes += columns.notes
+        plan.warnings = [*self._doubts(items, columns, rule, excluded), *index.left_alone(set(used))]
+        return plan
+
+    def _items(
+        self,
+        rows: list[dict[str, str]],
+        index: FileIndex,
+        columns: Columns,
+        rule: LabelRule,
+        table: Path,
+        skipped: list[tuple[str, str]],
+        excluded: Counter[str],
+    ) -> tuple[list[Item], list[str], dict[Path, int]]:
+        """The records of the rows that can be used, what the table says of the part of each row, and the files it lists."""
+        items: list[Item] = []
         parts: list[str] = []  # what the table says of every row, used ones or not
         used: dict[Path, int] = {}
         for position, row in enumerate(rows):
@@ -168,16 +191,7 @@ class FolderCorpus(Corpus):
                     excluded[why] += 1
                 else:
                     items.append(self._item(row, path, index.name_of(path), labels or (), columns, table))
-        if columns.patient is None:  # the files of one patient stay in one part, where they say whose they are
-            hints: dict[str, Any] = {"root": self.data_dir, "keep_identity": options.keep_identity}
-            items = [
-                replace(item, patient_id=patient_in_file(str(item.path), limits=self.limits, **hints)) for item in items
-            ]
-        splits, notes = self._split(items, columns, parts, table, skipped)
-        notes += columns.notes
-        plan = CorpusPlan(splits, list(rule.names), rule.kind, [table, *index.others], skipped, dict(excluded), notes)
-        plan.warnings = [*self._doubts(items, columns, rule, excluded), *index.left_alone(set(used))]
-        return plan
+        return items, parts, used
 
     def _why_excluded(self, labels: tuple[str, ...] | None, rule: LabelRule) -> str | None:
         """Why a row with these labels is left out, which is no mistake; None where it is not.
