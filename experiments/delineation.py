@@ -117,7 +117,7 @@ def classical_figures(records: RecordTable, method: str, source: str, leads: str
 
 
 def tables(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """For every method F1 and errors by border and by lead, and the intervals: one figure, or mean ± SD, a cell."""
+    """For every method F1 and errors by border and by lead, and the intervals: one figure a cell."""
     records = next(iter(results.values()))["n_records"]
     borders = [(wave, edge) for wave in WAVES for edge in ("onset", "offset")]
     head = [f"{wave} {edge}" for wave, edge in borders]
@@ -146,17 +146,23 @@ def tables(results: Mapping[str, Mapping[str, Any]]) -> str:
     parts = [
         f"{records} unseen subjects, all leads together: F1 within 150 ms.",
         _table(["method", "macro F1", *head], f1),
-        "Mean ± SD of the error in ms (below 0: too early).",
-        _table(["method", *head], by_border(_error)),
+        "Mean of the error in ms (below 0: too early).",
+        _table(["method", *head], by_border(lambda edge: _signed(edge["mean_ms"], 0))),
+        "SD of the error in ms.",
+        _table(["method", *head], by_border(lambda edge: _plain(edge["sd_ms"], 0))),
         "By lead: F1.",
         _table(["method", "border", *leads], by_lead(_f1)),
         "By lead: SD of the error in ms.",
-        _table(["method", "border", *leads], by_lead(lambda edge: _whole(edge["sd_ms"]))),
-        "Rate and intervals of a record (medians over beats and leads) less those of the expert's marks: mean ± SD in "
-        "ms, the rate in beats a minute.",
-        _table(["method", *UNITS], intervals(_interval)),
-        "For how many records both give it, of those for which the marks do.",
-        _table(["method", *UNITS], intervals(lambda figures: f"{figures['both']} of {figures['reference']}")),
+        _table(["method", "border", *leads], by_lead(lambda edge: _plain(edge["sd_ms"], 0) or "–")),
+        "Rate and intervals of a record (medians over beats and leads) less those of the expert's marks: mean in ms, the "
+        "rate in beats a minute.",
+        _table(["method", *UNITS], intervals(lambda figures: _signed(figures["mean"], 1))),
+        "SD of the same.",
+        _table(["method", *UNITS], intervals(lambda figures: _plain(figures["sd"], 1))),
+        "For how many records both give it.",
+        _table(["method", *UNITS], intervals(lambda figures: str(figures["both"]))),
+        "For how many records the marks do.",
+        _table(["method", *UNITS], intervals(lambda figures: str(figures["reference"]))),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -169,20 +175,16 @@ def _f1(edge: Mapping[str, Any]) -> str:
     return _number(edge["f1"]) if edge["detected"] else ""  # the method does not give that border
 
 
-def _error(edge: Mapping[str, Any]) -> str:
-    return "" if edge["sd_ms"] is None else f"{edge['mean_ms']:+.0f} ± {edge['sd_ms']:.0f}"
+def _signed(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:+.{digits}f}"
 
 
-def _interval(figures: Mapping[str, Any]) -> str:
-    return "" if figures["sd"] is None else f"{figures['mean']:+.1f} ± {figures['sd']:.1f}"
+def _plain(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
 
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
-
-
-def _whole(value: float | None) -> str:
-    return "–" if value is None else f"{value:.0f}"
 
 
 if __name__ == "__main__":

@@ -53,6 +53,14 @@ ANY_IS_MEANT = {
     "training/classifier/job.py:Job.predict": "the answers of each kind of job",
 }
 
+DOCUMENTED = (ast.FunctionDef, ast.ClassDef)
+MOST_LINES_OF_A_FILE, MOST_LINES_OF_CODE = 430, 46  # about 400, about 40
+LONG_ON_PURPOSE = {
+    "src/ecg_transformers/features/feature_extraction_ecg.py:__init__": "a published setting a line, as it is saved",
+}
+
+NAMES_OF_TRANSFORMERS = ("_auto_class", "_can_record_outputs")
+
 
 def named(path):
     return path.relative_to(ROOT).as_posix()
@@ -151,19 +159,52 @@ def test_no_modules_import_each_other_in_a_circle():
     assert not sorted(module for module in above if any(module in above[other] for other in above[module]))
 
 
+def judges(node):
+    """Whether a node is an assertion, or a call or block that is one."""
+    called = ast.unparse(node.func).split(".")[-1] if isinstance(node, ast.Call) else ""
+    return isinstance(node, ast.Assert) or called.startswith("assert_") or called in ("raises", "warns", "close")
+
+
 def asserted_under_an_if(node, under=False):
     """Lines of assertions that may never be reached; functions inside a test are looked at where they are called."""
     for child in ast.iter_child_nodes(node):
-        if under and isinstance(child, ast.Assert):
+        if under and judges(child):
             yield child.lineno
         if not isinstance(child, ast.FunctionDef):
             yield from asserted_under_an_if(child, under or isinstance(child, ast.If))
 
 
+def left_early(test):
+    """Lines of a test at which it ends before its assertions, as if they stood under an `if`."""
+    branches = [node for node in ast.walk(test) if isinstance(node, ast.If)]
+    return [node.lineno for node in branches if any(isinstance(one, ast.Return) for one in node.body)]
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("test_*.py")), ids=named)
 def test_no_assertion_of_a_test_stands_under_an_if(path):
     functions = [n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.FunctionDef)]
-    assert [line for test in functions if test.name.startswith("test_") for line in asserted_under_an_if(test)] == []
+    tests = [function for function in functions if function.name.startswith("test_")]
+    assert [line for test in tests for line in (*asserted_under_an_if(test), *left_early(test))] == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")), ids=named)
+def test_no_test_stands_on_a_private_name_of_the_package(path):
+    """Neither imported, nor read from or replaced in one of its modules."""
+    tree, found = ast.parse(path.read_text(encoding="utf-8")), []
+    ours = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "ecg_transformers":
+            found += [name.name for name in node.names if name.name.startswith("_")]
+            ours |= {name.asname or name.name for name in node.names}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in ours:
+            found += [node.attr] if re.match("_[a-z]", node.attr) and node.attr not in NAMES_OF_TRANSFORMERS else []
+        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith(("monkeypatch.", "unittest.mock.patch")):
+            words = [arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
+            replaced = words if node.args and ast.unparse(node.args[0]).split(".")[0] in ours else []
+            replaced += [word for word in words if word.startswith("ecg_transformers.")]
+            found += [word for word in replaced if re.match("_[a-z]", word.split(".")[-1])]
+    assert found == []
 
 
 class _ImportedAtOnce(ast.NodeVisitor):
@@ -233,6 +274,23 @@ def test_the_package_works_without_a_home_directory(tmp_path):
     result = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=280)
     assert result.returncode == 0, result.stderr[-1000:]
     assert "(1, 12, 2250)" in result.stdout
+
+
+def code_lines(function, lines):
+    """Lines of a function but for documentation, comments and blanks."""
+    told = [node.body[0] for node in ast.walk(function) if isinstance(node, DOCUMENTED) and ast.get_docstring(node)]
+    prose = {line for text in told for line in range(text.lineno, text.end_lineno + 1)}
+    rows = range(function.lineno, function.end_lineno + 1)
+    return sum(1 for row in rows if row not in prose and re.match(r"\s*[^\s#]", lines[row - 1]))
+
+
+@pytest.mark.parametrize("path", [path for path in WRITTEN if "tests" not in path.relative_to(ROOT).parts], ids=named)
+def test_a_file_and_its_functions_fit_into_a_reader_s_head(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    functions = [node for node in ast.walk(ast.parse("\n".join(lines))) if isinstance(node, ast.FunctionDef)]
+    assert len(lines) <= MOST_LINES_OF_A_FILE
+    long = {f"{named(path)}:{one.name}" for one in functions if code_lines(one, lines) > MOST_LINES_OF_CODE}
+    assert long <= set(LONG_ON_PURPOSE)
 
 
 def test_no_file_is_large():

@@ -90,7 +90,7 @@ def test_every_verb_and_every_extra_has_its_line() -> None:
     assert first_cells("installation.md") == set(project["optional-dependencies"])
 
 
-@pytest.mark.parametrize("page", CARDS, ids=named)
+@pytest.mark.parametrize("page", [*CARDS, ROOT / "docs" / "delineation.md"], ids=named)
 def test_a_cell_of_a_card_holds_one_figure(page: Path) -> None:
     """Means, intervals and the values of the seeds stand in columns of their own."""
     tables = TABLE.findall(page.read_text(encoding="utf-8"))

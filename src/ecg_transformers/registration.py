@@ -19,7 +19,7 @@ from types import ModuleType
 # modules that registering loads, directly or through others: a method's folder but for its registry entry, and the rooms
 # that hold extractors, cards and pipelines
 HOLDS_CLASSES = re.compile(
-    r"ecg_transformers\.(features\.(?!checking$)|hub\.|pipelines\."
+    r"ecg_transformers\.(features\.(?!check(?:ing|_report)$)|hub\.|pipelines\."
     r"|models\.(auto$|base$|classification$|config$|leads$|outputs$|refusals$|\w+\.(?!method$)))"
 )
 # modules of transformers that are imported when one of its Auto classes or a pipeline is asked for

@@ -13,6 +13,7 @@ import pytest
 from ecg_transformers.cli import build_parser, main, output, training
 from ecg_transformers.data.corpora import CORPORA
 from ecg_transformers.data.sheets import corpus_sheet
+from ecg_transformers.models.checkpoints import list_checkpoints
 from ecg_transformers.models.registry import get_method, list_methods
 from ecg_transformers.models.tables import method_table
 from ecg_transformers.signal.units import MILLIVOLTS_PER_UNIT
@@ -44,7 +45,9 @@ def test_every_verb_has_help_at_any_width(verb, columns, capsys, monkeypatch):
     assert stop.value.code == 0
     printed = capsys.readouterr().out
     assert not re.search(r"default:\s*(\[\]|None|\))", printed)
-    words = printed.partition("example:")[2].partition("what a file must hold")[0].split()
+    told = [printed.partition("\n\n")[2].partition("\n\n")[0], printed.partition("example:")[2]]
+    assert max(map(len, "\n".join(told).splitlines())) <= int(columns)
+    words = printed.partition("example:")[2].partition("what a file must hold")[0].replace("\\\n", "").split()
     assert words[:2] == ["ecg-transformers", verb]
     options, unknown = build_parser().parse_known_args(words[1:])
     assert options.verb == verb
@@ -64,6 +67,18 @@ def test_methods_lists_the_registry(capsys):
     assert [json.loads(line)["name"] for line in capsys.readouterr().out.splitlines()] == list_methods()
     assert main(["methods", "--markdown"]) == 0
     assert capsys.readouterr().out.strip() == method_table()
+
+
+@pytest.mark.parametrize(
+    ("verb", "names"), [("datasets", sorted(CORPORA)), ("methods", list_methods()), ("checkpoints", list_checkpoints())]
+)
+def test_the_name_of_a_row_is_whole_on_a_narrow_terminal(verb, names, capsys, monkeypatch):
+    look_at_the_output(monkeypatch)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([verb]) == 0
+    lines = re.sub(r"\x1b\[\d*m", "", capsys.readouterr().out).splitlines()
+    assert {name for name in names if not any(line.split()[:1] == [name] for line in lines)} == set()
+    assert max(map(len, lines)) <= 80
 
 
 def test_datasets_prints_a_fact_sheet_a_line(capsys):

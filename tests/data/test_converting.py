@@ -350,7 +350,8 @@ def test_what_read_record_would_refuse_is_not_written(to, hospital, tmp_path, mo
     (tmp_path / "g.edf").write_bytes(hospital.edf(hospital.ecg_counts(200, ["II", "V5"])))
     with pytest.raises(LimitError, match=r"g\.edf.*150 samples a lead.*start="):
         convert_record(tmp_path / "g.edf", tmp_path / "out", to)
-    monkeypatch.setitem(converting._MOST_BYTES, SUFFIXES[to], 100)
+    few = Limits(max_header_bytes=100, max_file_bytes=100, max_table_bytes=100)
+    monkeypatch.setattr(converting, "DEFAULT_LIMITS", few)
     with pytest.raises(LimitError, match=r"g\.edf.*100 bytes.*start="):
         convert_record(tmp_path / "g.edf", tmp_path / "out", to, stop=100)
     assert list((tmp_path / "out").iterdir()) == []

@@ -169,7 +169,7 @@ def test_fact_sheets_name_every_corpus_and_import_nothing_heavy():
 
 def test_reports_count_labels_by_part(mini_ptb_xl, tmp_path):
     report = build_report("ptb_xl", mini_ptb_xl, task="superclass", cache_dir=tmp_path)
-    assert report.records == {"train": 12, "validation": 2, "test": 1} or sum(report.records.values()) == report.read
+    assert report.records == {"train": 12, "validation": 1, "test": 2}  # every fourth record has no superclass
     assert set(report.label_counts["train"]) == {"MI", "NORM", "STTC"}
     assert "left out by choice" in str(report)
 

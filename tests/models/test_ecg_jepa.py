@@ -152,9 +152,8 @@ def test_teacher_steps_equal_the_reference(parity, name):
             close(found[key], value, 1e-6)
 
 
-@pytest.mark.parametrize("mask_type", ["block", "random"])
-@pytest.mark.parametrize("variant", ["loss", "loss_if_all_drop_path_off", "loss_if_teacher_eval"])
-def test_training_mode_makes_the_draws_of_the_reference(parity, mask_type, variant):
+def training_pass(parity, mask_type, variant):
+    """Model, what its teacher gave, its output, the next random number, and the published tensors."""
     tensors, settings = parity("ecg_jepa", "lead8_train_mode"), metadata(parity, "lead8_train_mode")
     model = convert_ecg_jepa(
         part(tensors, "w."),
@@ -168,11 +167,20 @@ def test_training_mode_makes_the_draws_of_the_reference(parity, mask_type, varia
     model.target_encoder.layernorm.register_forward_hook(lambda module, inputs, output: teacher.append(output))
     torch.manual_seed(settings["seed_before_forward"])
     output = model(tensors["x"])
-    following = torch.rand(1)
+    return model, teacher, output, torch.rand(1), tensors
+
+
+@pytest.mark.parametrize("mask_type", ["block", "random"])
+@pytest.mark.parametrize("variant", ["loss", "loss_if_all_drop_path_off", "loss_if_teacher_eval"])
+def test_training_mode_makes_the_draws_of_the_reference(parity, mask_type, variant):
+    _, _, output, _, tensors = training_pass(parity, mask_type, variant)
     assert torch.equal(output.mask.bool(), tensors[f"{mask_type}.mask"])
     close(output.loss, tensors[f"{mask_type}.{variant}"])
-    if variant != "loss":
-        return
+
+
+@pytest.mark.parametrize("mask_type", ["block", "random"])
+def test_training_mode_gives_the_gradients_of_the_reference_and_no_draw_more(parity, mask_type):
+    model, teacher, output, following, tensors = training_pass(parity, mask_type, "loss")
     assert torch.equal(following, tensors[f"{mask_type}.next_rand"].view(1))
     close(teacher[0], tensors[f"{mask_type}.teacher_norm_out"])
     output.loss.backward()
@@ -243,19 +251,27 @@ def test_representations_of_all_leads_equal_the_reference(parity, encoder):
 
 
 def test_reduced_leads_are_left_out_and_keep_their_order(parity, encoder):
-    tensors = parity("ecg_jepa", "downstream")
-    for leads in metadata(parity, "downstream")["leadsets"]:
-        key = "_".join(map(str, leads))
-        if len(leads) == encoder.config.num_leads:
-            # the reference ignores a permuted full list: its rows stay in table order, as without lead_indices here
-            close(encoder(tensors["x"][:, leads]).pooler_output, tensors[f"rep.{key}"])
-            continue
-        output = encoder(tensors["x"][:, leads], lead_indices=leads)
-        close(output.pooler_output, tensors[f"rep.{key}"])
-        if f"tokens.{key}" in tensors:
-            close(output.last_hidden_state[:1], tensors[f"tokens.{key}"])
+    tensors, fewer = parity("ecg_jepa", "downstream"), encoder.config.num_leads - 1
+    sets = {"_".join(map(str, leads)): leads for leads in metadata(parity, "downstream")["leadsets"]}
+    reduced = {key: leads for key, leads in sets.items() if len(leads) <= fewer}
+    for key, leads in reduced.items():
+        close(encoder(tensors["x"][:, leads], lead_indices=leads).pooler_output, tensors[f"rep.{key}"])
         rows = torch.tensor([leads] * len(tensors["x"]))
         close(encoder(tensors["x"][:, leads], lead_indices=rows).pooler_output, tensors[f"rep.{key}"])
+    with_tokens = {key: leads for key, leads in reduced.items() if f"tokens.{key}" in tensors}
+    assert len(reduced) > len(with_tokens) > 0
+    for key, leads in with_tokens.items():
+        tokens = encoder(tensors["x"][:, leads], lead_indices=leads).last_hidden_state
+        close(tokens[:1], tensors[f"tokens.{key}"])
+
+
+def test_a_full_list_of_leads_keeps_the_order_of_the_table(parity, encoder):
+    """The reference ignores a permuted full list: its rows stay in table order, as without `lead_indices` here."""
+    tensors = parity("ecg_jepa", "downstream")
+    whole = [leads for leads in metadata(parity, "downstream")["leadsets"] if len(leads) == encoder.config.num_leads]
+    assert whole
+    for leads in whole:
+        close(encoder(tensors["x"][:, leads]).pooler_output, tensors[f"rep.{'_'.join(map(str, leads))}"])
 
 
 def test_zero_filling_is_another_vector_than_leaving_out(parity, encoder):

@@ -44,7 +44,7 @@ def counted(monkeypatch):
         seen.append(name)
         return read(key, name, *rest, **more)
 
-    monkeypatch.setattr(embed_table, "_of_file", lambda path, key: item(key, str(path), str(path), path))
+    monkeypatch.setattr(embed_table, "Item", item)
     return seen
 
 

@@ -176,17 +176,20 @@ def test_resuming_is_exact_within_and_between_seeds(
     tmp_path: Path, pretrained: Path, finetuned: Path, stop: int
 ) -> None:
     """A seed takes eight steps: within the first, at its end, and within the second."""
-    inside = stop if stop < 8 else stop - 8
     run = tmp_path / "run"
-    if stop < 8:
-        with pytest.raises(Interrupted):
-            finetune(small_finetuning(run, pretrained, seeds="0,3", stop_after_step=inside))
-    else:
-        pid = in_child(lambda: stop_at(run, pretrained, stop), tmp_path / "log")
-        exit_code(pid)
+    interrupt(run, pretrained, stop, tmp_path / "log")
     finetune(small_finetuning(run, pretrained, seeds="0,3", resume_from_checkpoint="latest"))
     assert run_files(run) == run_files(finetuned)
     assert predictions(run).equals(predictions(finetuned))
+
+
+def interrupt(run: Path, pretrained: Path, stop: int, log: Path) -> None:
+    """End a run after a step: by its own argument, which counts the steps of a seed, or in the second seed by force."""
+    if stop < 8:
+        with pytest.raises(Interrupted):
+            finetune(small_finetuning(run, pretrained, seeds="0,3", stop_after_step=stop))
+    else:
+        exit_code(in_child(lambda: stop_at(run, pretrained, stop), log))
 
 
 def stop_at(run: Path, pretrained: Path, stop: int) -> None:

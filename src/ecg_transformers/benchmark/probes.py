@@ -71,7 +71,6 @@ class Inputs:
             if batch is None:
                 rows = [self.records[i] for i in range(start, min(start + self.batch_size, len(self.records)))]
                 batch = dict(self.extractor(rows, return_tensors="pt", **self.options))
-                batch.pop("beat_samples", None)
                 size = sum(value.numel() * value.element_size() for value in batch.values())
                 if size <= self._left:
                     self._kept[start], self._left = batch, self._left - size

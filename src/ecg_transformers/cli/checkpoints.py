@@ -6,7 +6,7 @@ from ecg_transformers.cli.output import Verbs, add_json, add_verb, for_people, p
 
 
 def add_verbs(verbs: Verbs) -> None:
-    text = "List the published checkpoints, or say of one what it eats, what it gives, its licence and how to get it."
+    text = "List the published checkpoints, or say of one what input it takes, what it gives, its licence and how to get it."
     checkpoints = add_verb(verbs, "checkpoints", text, "checkpoints ecgfounder")
     checkpoints.add_argument("name", nargs="?", help="checkpoint (none: a table of all)")
     checkpoints.add_argument("--page", action="store_true", help="as the page docs/checkpoints.md")
@@ -43,7 +43,7 @@ def _list(options: argparse.Namespace) -> None:
     ]
     if for_people(options):
         print_table(rows)
-        print("\nHow to get one, and what it eats: ecg-transformers checkpoints NAME")
+        print("\nHow to get one, and what input it takes: ecg-transformers checkpoints NAME")
     else:
         print_json(rows)
 

@@ -15,7 +15,7 @@ def add_verbs(verbs: Verbs) -> None:
     add_json(datasets)
     datasets.set_defaults(run=_datasets)
     text = "Read a corpus in its native layout and write parquet shards. A build that was killed goes on where it was."
-    build = add_verb(verbs, "build", text, "build ptb_xl --data_dir PTB_XL --output_dir SHARDS --num_proc 4")
+    build = add_verb(verbs, "build", text, "build ptb_xl --data_dir PTB_XL --output_dir SHARDS")
     build.add_argument("name", help="corpus, as `ecg-transformers datasets` lists them")
     add_corpus(build)
     text = "folder for the shards; a path or an address (s3://…)"

@@ -10,7 +10,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from ecg_transformers.cli.output import Verbs, add_json, add_verb, for_people, print_json
+from ecg_transformers.cli.output import Verbs, add_json, add_verb, for_people, print_json, say
 
 PACKAGES = (
     *("ecg_transformers", "torch", "transformers", "datasets", "safetensors", "huggingface-hub", "accelerate", "wfdb"),
@@ -35,15 +35,16 @@ def _doctor(options: argparse.Namespace) -> int:
         print(f"{name:{width}}  {', '.join(map(str, value)) if isinstance(value, list) else value}")
     from ecg_transformers.data.readers.clinical.identity import KEY_NAME
 
-    print(
-        "\nWhat the cache holds is made again when asked for, except checkpoint files that you brought and the key of the"
+    print()
+    say(
+        "What the cache holds is made again when asked for, except checkpoint files that you brought and the key of the "
+        "stand-ins for patient ids. To clear the rest:"
     )
-    print("stand-ins for patient ids. To clear the rest:")
     kept = " ".join(f"! -name {name}" for name in (Path(facts["checkpoint_files"]).name, KEY_NAME))
     print(f"  find {quote(facts['cache'])} -mindepth 1 -maxdepth 1 {kept} -exec rm -r {{}} +")
     print(f"Its part with converted checkpoints alone: rm -r {quote(facts['checkpoints'])}")
     if facts["threads_wait"] != "passive":
-        print(
+        say(
             "Threads of torch spin while they wait and take the cores from other programs; for trainings of your own "
             "set OMP_WAIT_POLICY=passive before Python starts (the verbs of this command do)."
         )

@@ -44,7 +44,12 @@ def add_verbs(verbs: Verbs) -> None:
     embed.add_argument("--num_proc", type=int, help="processes that read and preprocess; on Ray, models at once")
     add_engine(embed)
     embed.add_argument("--device", help="torch device (default: the accelerator where there is one)")
-    embed.add_argument("--on_error", choices=("skip", "raise"), default="skip", help="what a bad record does")
+    embed.add_argument(
+        "--on_error",
+        choices=("skip", "raise"),
+        default="skip",
+        help="leave out a bad record, or stop at it",
+    )
     add_signal_hints(embed)
     add_json(embed)
     embed.set_defaults(run=_embed)

@@ -65,7 +65,12 @@ def _add_predict(verbs: Verbs) -> None:
     predict.add_argument("--device", default="cpu", help="torch device")
     add_engine(predict)
     predict.add_argument("--num_proc", type=int, help="models at once, on Ray")
-    predict.add_argument("--on_error", choices=("skip", "raise"), default="skip", help="what a bad file does")
+    predict.add_argument(
+        "--on_error",
+        choices=("skip", "raise"),
+        default="skip",
+        help="leave out a bad file, or stop at it",
+    )
     predict.add_argument("-o", "--output", metavar="FILE", help="write a table: .csv or .parquet")
     add_signal_hints(predict)
     add_json(predict)

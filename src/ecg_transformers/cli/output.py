@@ -3,11 +3,13 @@
 import argparse
 import dataclasses
 import json
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from glob import glob, has_magic
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ecg_transformers.files import QuietFile, replacing
 from ecg_transformers.words import in_options
@@ -30,7 +32,12 @@ Verbs = Any  # argparse keeps the type of `add_subparsers()` to itself
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Defaults are shown where there is one; the example keeps its line."""
+    """Defaults are shown where there is one; the example and what stands in lines keep them, sentences are wrapped."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if "\n" in text:
+            return super()._fill_text(text, width, indent)
+        return argparse.HelpFormatter._fill_text(self, text, width, indent)
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         return super()._get_help_string(action) if action.default else action.help
@@ -132,6 +139,11 @@ def for_people(options: argparse.Namespace) -> bool:
     return sys.stdout.isatty() and not options.json
 
 
+def say(sentences: str) -> None:
+    """Print sentences, fitted to the terminal."""
+    print(textwrap.fill(sentences, shutil.get_terminal_size().columns))
+
+
 def print_json(rows: Iterable[Any]) -> None:
     """One JSON object a line."""
     for row in rows:
@@ -139,7 +151,7 @@ def print_json(rows: Iterable[Any]) -> None:
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
-    """Rows under their column names, fitted to the terminal."""
+    """Rows under their column names, fitted to the terminal; the first column, by which a row is called, keeps its line."""
     from rich.console import Console
     from rich.table import Table
 
@@ -147,7 +159,8 @@ def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None
     names = list(columns or dict.fromkeys(name for row in rows for name in row))
     for name in names:
         number = all(isinstance(row.get(name), (int, float, type(None))) for row in rows)
-        table.add_column(name, justify="right" if number else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if number else "left"
+        table.add_column(name, justify=justify, overflow="fold", no_wrap=name == names[0])
     for row in rows:
         table.add_row(*(cell(row.get(name)) for name in names))
     Console(highlight=False, markup=False).print(table)

@@ -49,7 +49,10 @@ def add_verbs(verbs: Verbs) -> None:
     convert.add_argument("-o", "--output", required=True, metavar="DIR", help="folder to write into")
     convert.add_argument("--to", choices=("wfdb", "npz", "csv"), default="wfdb", help="format to write")
     convert.add_argument(
-        "--gaps", choices=("nan", "split"), default="nan", help="split: a record of each part of EDF+D"
+        "--gaps",
+        choices=("nan", "split"),
+        default="nan",
+        help="gaps of EDF+D: missing values, or a record of each part",
     )
     convert.add_argument("--start", type=int, metavar="N", help="first sample to write, counted from 0")
     convert.add_argument("--stop", type=int, metavar="N", help="sample to end before")

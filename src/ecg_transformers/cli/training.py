@@ -10,8 +10,8 @@ VERBS = {
     "finetune": "Fine-tune, probe or train a classifier from scratch, and evaluate it on the test split.",
 }
 EXAMPLES = {
-    "pretrain": "--method st_mem --recipe tiny --dataset ptb_xl --data_dir PTB_XL --output_dir pretrained",
-    "finetune": "--model_name_or_path pretrained --dataset folder --data_dir MY_RECORDS --output_dir tuned",
+    "pretrain": "--method st_mem --recipe tiny --dataset ptb_xl \\\n    --data_dir PTB_XL --output_dir pretrained",
+    "finetune": "--model_name_or_path pretrained --dataset folder \\\n    --data_dir MY_RECORDS --output_dir tuned",
 }
 
 
@@ -50,4 +50,4 @@ def _finetune(words: list[str]) -> None:
 
 def _shown(verb: str) -> dict[str, str]:
     command = f"ecg-transformers {verb}"
-    return {"prog": command, "epilog": f"example: {command} {EXAMPLES[verb]}"}
+    return {"prog": command, "epilog": f"example:\n  {command} {EXAMPLES[verb]}"}

@@ -14,36 +14,30 @@ import itertools
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from fractions import Fraction
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ecg_transformers.data.errors import ECGDataError, LimitError, OptionError, brief
-from ecg_transformers.data.millivolts import to_millivolt
+from ecg_transformers.data.errors import ECGDataError, LimitError, OptionError
 from ecg_transformers.data.options import check_choice
 from ecg_transformers.data.readers.converted import (
     TIME_COLUMN,
-    comment_lines,
-    facts_of,
     most_bytes_beside,
     sidecar_text,
-    wfdb_names,
 )
 from ecg_transformers.data.readers.csv_text import column_title
 from ecg_transformers.data.readers.limits import DEFAULT_LIMITS, MOST_EMPTY
 from ecg_transformers.data.readers.reading import read_stored_parts, read_stored_runs
 from ecg_transformers.data.record import DigitalRecord, ECGRecord
+from ecg_transformers.data.recording import Recording
+from ecg_transformers.data.wfdb_writer import write_wfdb
 from ecg_transformers.files import replacing, temporary_folder
 
 TARGETS = ("wfdb", "npz", "csv")
 GAPS = ("nan", "split")
-_MOST_TIMES = 100
-_BLOCK = 2**17
 
 
 class Converted(NamedTuple):
@@ -124,7 +118,7 @@ def _numbered(record_id: str, path: Path, names: dict[str, dict[Path, int]]) -> 
     return name if number == 1 else f"{name}_{number}"
 
 
-def _written(recording: _Recording, path: Path, folder: Path, to: str) -> Path:
+def _written(recording: Recording, path: Path, folder: Path, to: str) -> Path:
     name = _file_name(recording.record.record_id)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -143,20 +137,14 @@ def _written(recording: _Recording, path: Path, folder: Path, to: str) -> Path:
     return folder / main.name
 
 
-_MOST_BYTES = {
-    ".hea": DEFAULT_LIMITS.max_header_bytes,
-    ".atr": DEFAULT_LIMITS.max_annotation_bytes,
-    ".csv": DEFAULT_LIMITS.max_table_bytes,
-}
-
-
 def _check_size(file: Path, path: str | Path) -> None:
     """Refuse to write what `read_record` would not read."""
     size = file.stat().st_size
     if file.suffix == ".json":
         most = most_bytes_beside(file.with_suffix(""))
     else:
-        most = _MOST_BYTES.get(file.suffix, DEFAULT_LIMITS.max_file_bytes)
+        own = {".hea": "max_header_bytes", ".atr": "max_annotation_bytes", ".csv": "max_table_bytes"}
+        most = getattr(DEFAULT_LIMITS, own.get(file.suffix, "max_file_bytes"))
     if size > most:
         raise LimitError(
             f"{file.name} would have more than the {most} bytes that read_record takes; {_WAY_OUT}.", path=path
@@ -180,49 +168,7 @@ def _publish(made: list[Path], folder: Path) -> None:
         raise
 
 
-@dataclass
-class _Recording:
-    """A file that is read as often as needed, in parts of bounded size.
-
-    Attributes:
-        record: its first part, with what the whole says beside the samples.
-        length: samples a lead.
-        low, high: of each lead, in counts where `is_digital`, else in millivolts; NaN where a lead has no value at all.
-    """
-
-    read: Callable[[], Iterator[DigitalRecord | ECGRecord]]
-    record: DigitalRecord | ECGRecord
-    keep_identity: bool
-    is_digital: bool = True
-    length: int = 0
-    low: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    high: np.ndarray = field(default_factory=lambda: np.zeros(0))
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        return facts_of(self.record, self.keep_identity)
-
-    def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Counts (or millivolts) `(block, L)` and what is missing, from the beginning to the end."""
-        for part in self.read():
-            if self.is_digital and isinstance(part, DigitalRecord):
-                for at in range(0, len(part.samples), _BLOCK):
-                    block = part.samples[at : at + _BLOCK]
-                    yield block, block == np.iinfo(block.dtype).min
-                continue
-            signal = part.to_record().signal if isinstance(part, DigitalRecord) else part.signal
-            for at in range(0, len(signal), _BLOCK):
-                yield signal[at : at + _BLOCK], np.isnan(signal[at : at + _BLOCK])
-
-    def millivolts(self) -> Iterator[np.ndarray]:
-        """float32 `(block, L)` from the beginning to the end."""
-        for block, _ in self.blocks():
-            if self.is_digital and isinstance(self.record, DigitalRecord):
-                block = to_millivolt(block, self.record.gain, self.record.offset)
-            yield block
-
-
-def _survey(path: Path, read: Callable[[], Iterator[DigitalRecord | ECGRecord]], hints: dict[str, Any]) -> _Recording:
+def _survey(path: Path, read: Callable[[], Iterator[DigitalRecord | ECGRecord]], hints: dict[str, Any]) -> Recording:
     """Length, range, and what a recording says beside its samples.
 
     Raises:
@@ -231,7 +177,7 @@ def _survey(path: Path, read: Callable[[], Iterator[DigitalRecord | ECGRecord]],
 
     parts = read()
     first, second = next(parts), next(parts, None)
-    found = _Recording(read, replace(first), bool(hints.get("keep_identity")))
+    found = Recording(read, replace(first), bool(hints.get("keep_identity")))
     if second is None:  # nothing is won by reading it again
         found.read = lambda: iter([first])
     beats: list[dict[str, np.ndarray]] = []
@@ -281,131 +227,7 @@ def _join(
         beats.append({key: value + at if key == "beat_samples" else value for key, value in part.annotations.items()})
 
 
-def _write_wfdb(recording: _Recording, folder: Path, name: str) -> Path:
-    import wfdb
-
-    record = recording.record
-    gain, baseline, times, width = _scale(recording)
-    leads = len(record.lead_names)
-    sums, first = np.zeros(leads, dtype=np.int64), np.zeros(leads, dtype=np.int64)
-    with (folder / f"{name}.dat").open("wb") as stream:
-        at = 0
-        for counts in _counts(recording, gain, baseline, times):
-            counts[counts == _MISSING] = -(2 ** (8 * width - 1))
-            first = first if at else counts[0]
-            at += len(counts)
-            sums = (sums + counts.sum(axis=0)) % 65536
-            stream.write(np.ascontiguousarray(counts.astype("<i4").view("u1").reshape(-1, 4)[:, :width]).tobytes())
-    acquired = _acquired(record)
-    each: dict[str, Any] = {"file_name": f"{name}.dat", "fmt": str(8 * width), "units": "mV"}
-    each |= {"adc_res": 8 * width, "adc_zero": 0, "block_size": 0}
-    names, facts = wfdb_names(record.lead_names), _for_a_header(recording.facts)
-    if names != record.lead_names:
-        facts["lead_names"] = record.lead_names
-    head = wfdb.Record(
-        record_name=name,
-        n_sig=leads,
-        fs=record.sampling_rate,
-        sig_len=recording.length,
-        base_date=acquired.date() if acquired else None,
-        base_time=acquired.time() if acquired else None,
-        **{key: [value] * leads for key, value in each.items()},
-        adc_gain=gain.tolist(),
-        baseline=baseline.tolist(),
-        init_value=first.tolist(),
-        checksum=sums.tolist(),
-        sig_name=names,
-        comments=[*map(column_title, record.metadata.get("comments", ())), *comment_lines(facts)],
-    )
-    try:
-        head.wrheader(str(folder))
-    except ValueError as error:
-        raise ECGDataError(f"WFDB cannot hold its header ({brief(error)}).", path=record.source) from error
-    beats = record.annotations or {}
-    if len(beats.get("beat_samples", ())):
-        own = [str(symbol) for symbol in beats["beat_symbols"]]
-        symbols = [_WFDB_BEATS.get(symbol, "Q") for symbol in own]
-        notes = [symbol if symbol != usual else "" for symbol, usual in zip(own, symbols)]
-        notes = [note.encode().decode("latin-1") for note in notes]  # wfdb writes a byte a character: those of UTF-8
-        places = np.asarray(beats["beat_samples"])
-        wfdb.wrann(name, "atr", places, symbol=symbols, aux_note=notes, fs=record.sampling_rate, write_dir=str(folder))
-    return folder / f"{name}.hea"
-
-
-_MOST_GAPS = 2**14
-
-
-def _for_a_header(facts: dict[str, Any]) -> dict[str, Any]:
-    """Facts that fit a header: where there are so many gaps, the samples alone tell of them (a day may have 86,400)."""
-    if len(facts.get("gaps", ())) <= _MOST_GAPS:
-        return facts
-    others = {key: value for key, value in facts.items() if key != "gaps"}
-    return {**others, "flags": [*facts.get("flags", []), "gaps_not_listed"]}
-
-
-_WFDB_BEATS = {"N": "N", "V": "V", "S": "S", "P": "/", "B": "B", "X": "|", "U": "Q"}
-"""Beat labels of ISHNE in WFDB's letters; calibration pulses and others become Q (unclassifiable). Notes keep their own."""
-_MISSING = -(2**62)
-
-
-def _scale(recording: _Recording) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Counts a millivolt, whole baselines, times the file's own counts, and bytes of the narrowest WFDB format.
-
-    WFDB's baseline is whole, that of EDF often a half: such a lead is stored as a small multiple of its counts.
-    """
-    low, high, record = np.nan_to_num(recording.low), np.nan_to_num(recording.high), recording.record
-    if recording.is_digital and isinstance(record, DigitalRecord):
-        gain, offset = (np.broadcast_to(np.asarray(v, float), low.shape) for v in (record.gain, record.offset))
-    else:
-        gain, offset = _over_the_range(recording.low, recording.high)
-        low, high = np.rint(low * gain + offset), np.rint(high * gain + offset)
-    reach = np.maximum(np.maximum(np.abs(low), np.abs(high)), np.abs(offset))
-    times = np.array([_whole_after(start, most) for start, most in zip(offset, (2**31 - 1) / np.maximum(reach, 1))])
-    widest = (np.maximum(np.abs(low), np.abs(high)) * times).max()
-    width = next((width for width in (2, 3) if widest < 2 ** (8 * width - 1)), 4)
-    return gain * times, np.rint(offset * times).astype(np.int64), times, width
-
-
-def _counts(recording: _Recording, gain: np.ndarray, baseline: np.ndarray, times: np.ndarray) -> Iterator[np.ndarray]:
-    """Whole numbers `(block, L)` as they are to be stored."""
-    for block, missing in recording.blocks():
-        if recording.is_digital:
-            counts = block.astype(np.int64) * times
-        else:
-            counts = np.rint(np.where(missing, 0.0, block.astype(np.float64)) * gain + baseline).astype(np.int64)
-        counts[missing] = _MISSING
-        yield counts
-
-
-def _whole_after(offset: float, most: float) -> int:
-    """The small number by which an offset is to be multiplied to be whole, to a hundredth of a count at worst."""
-    return Fraction(offset).limit_denominator(max(1, int(min(most, _MOST_TIMES)))).denominator
-
-
-def _over_the_range(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Gain and offset of 24 bits over the range of each lead in millivolts."""
-    low, high = low.astype(np.float64), high.astype(np.float64)
-    middle = np.where(np.isfinite(low), (low + high) / 2, 0.0)
-    reach = np.where(np.isfinite(low), (high - low) / 2, 0.0)
-    reach = np.maximum(reach, np.abs(middle) / 200)  # the baseline has 31 bits
-    with np.errstate(divide="ignore"):
-        gain = np.exp2(np.clip(np.floor(np.log2((2**23 - 2) / reach)), -40, 24))
-    return gain, -np.rint(middle * gain)
-
-
-def _acquired(record: DigitalRecord | ECGRecord) -> datetime | None:
-    """When the first sample was recorded, which of a part is later than what the file says."""
-    try:
-        begin = datetime.strptime(str(record.metadata.get("acquired")), "%Y-%m-%dT%H:%M:%S")
-        for key, per_second in (("start_sample", record.sampling_rate), ("start_seconds", 1.0)):
-            late = record.metadata.get(key)
-            begin += timedelta(seconds=late / per_second if isinstance(late, int | float) else 0)
-        return begin
-    except (ValueError, OverflowError):
-        return None
-
-
-def _write_npz(recording: _Recording, folder: Path, name: str) -> Path:
+def _write_npz(recording: Recording, folder: Path, name: str) -> Path:
     """As `numpy.savez_compressed` writes it, but for the samples, which need not be in memory at once.
 
     What is too long to be believed of a small file is not packed.
@@ -430,7 +252,7 @@ def _npy_head(stream: Any, shape: tuple[int, int]) -> None:
     np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": shape})
 
 
-def _write_csv(recording: _Recording, folder: Path, name: str) -> Path:
+def _write_csv(recording: Recording, folder: Path, name: str) -> Path:
     """A column of seconds, then one a lead; nine digits give every float32 again, twelve each sample of a day its time."""
     record, path = recording.record, folder / f"{name}.csv"
     line = ",".join(["%.12g", *["%.9g"] * len(record.lead_names)])
@@ -448,7 +270,7 @@ def _write_csv(recording: _Recording, folder: Path, name: str) -> Path:
     return path
 
 
-def _write_sidecar(recording: _Recording, path: Path) -> None:
+def _write_sidecar(recording: Recording, path: Path) -> None:
     """What NPZ and CSV have no place for, as JSON beside them."""
     record = recording.record
     layout = {"sampling_rate": record.sampling_rate, "lead_names": record.lead_names, "units": "mV"}
@@ -457,8 +279,8 @@ def _write_sidecar(recording: _Recording, path: Path) -> None:
     path.with_name(f"{path.name}.json").write_text(sidecar_text(layout, facts, record.annotations), encoding="utf-8")
 
 
-_WRITERS: dict[str, Callable[[_Recording, Path, str], Path]] = {
-    "wfdb": _write_wfdb,
+_WRITERS: dict[str, Callable[[Recording, Path, str], Path]] = {
+    "wfdb": write_wfdb,
     "npz": _write_npz,
     "csv": _write_csv,
 }

@@ -9,9 +9,9 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -21,15 +21,14 @@ from ecg_transformers.data.corpora.folder.files import FileIndex
 from ecg_transformers.data.errors import ECGDataError, EmptyRecordError, OptionError, RecordNotFoundError
 from ecg_transformers.data.readers import read_record
 from ecg_transformers.data.record import ECGRecord
+from ecg_transformers.features.check_report import CheckReport, Severity
 from ecg_transformers.models.registry import get_method
 from ecg_transformers.signal import leads as lead_tools
 from ecg_transformers.signal import quality
 from ecg_transformers.signal.units import unit_suspicion
 from ecg_transformers.words import did_you_mean
 
-Severity = Literal["error", "note"]
 FEW_RECORDS = 10
-SHOWN_NOTES = 10
 ODD_RATES = (80.0, 2000.0)  # Hz: outside, a rate is more often a typing error than a device
 ALIKE_SHARE = 4  # so many times as many records of the same number of samples have another rate
 SHORT_SECONDS = 2.5
@@ -55,62 +54,6 @@ KINDS_OF_ROWS = {
 }
 
 
-@dataclass(frozen=True)
-class Problem:
-    """One finding.
-
-    Attributes:
-        severity: "error" (the record cannot be used) or "note".
-        kind: a few words, the same for all findings of the kind.
-        file, record_id, lead: where, as far as it is about one.
-        sentence: what is wrong and what to do.
-    """
-
-    severity: Severity
-    kind: str
-    sentence: str
-    file: str | None = None
-    record_id: str | None = None
-    lead: str | None = None
-
-
-@dataclass
-class CheckReport:
-    """All findings; `print(report)` is for people."""
-
-    path: str
-    records: int = 0
-    problems: list[Problem] = field(default_factory=list)
-
-    @property
-    def ok(self) -> bool:
-        """Whether every record can be used."""
-        return not any(problem.severity == "error" for problem in self.problems)
-
-    def add(self, severity: Severity, kind: str, sentence: str, **where: str | None) -> None:
-        self.problems.append(Problem(severity, kind, sentence, **where))
-
-    def to_rows(self) -> list[dict[str, Any]]:
-        """The findings as plain rows."""
-        return [asdict(problem) for problem in self.problems]
-
-    def __str__(self) -> str:
-        counts = Counter(problem.severity for problem in self.problems)
-        figures = {"record": self.records, "error": counts["error"], "note": counts["note"]}
-        counted = ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for name, count in figures.items())
-        lines = [f"{self.path}: {counted}."]
-        for severity in ("error", "note"):
-            for kind, found in _by_kind(self.problems, severity).items():
-                lines.append(f"\n{severity}: {kind} ({len(found)})")
-                shown = found if severity == "error" else found[:SHOWN_NOTES]
-                lines += [
-                    f"  {problem.file or problem.record_id or self.path}: {problem.sentence}" for problem in shown
-                ]
-                if len(found) > len(shown):
-                    lines.append(f"  … and {len(found) - len(shown)} more (`.problems`, --json)")
-        return "\n".join(lines)
-
-
 def kind_of(error: str, reason: str) -> str:
     """The kind of a record that could not be read, from the name of the error class and its sentence."""
     if error not in ("", "Listed"):  # the file itself
@@ -118,14 +61,6 @@ def kind_of(error: str, reason: str) -> str:
             KINDS.get(error, "unreadable") if "no readable" not in reason else "unreadable"
         )  # a known format, damaged
     return next((kind for text, kind in KINDS_OF_ROWS.items() if text in reason), "unreadable")
-
-
-def _by_kind(problems: Sequence[Problem], severity: str) -> dict[str, list[Problem]]:
-    kinds: dict[str, list[Problem]] = {}
-    for problem in problems:
-        if problem.severity == severity:
-            kinds.setdefault(problem.kind, []).append(problem)
-    return kinds
 
 
 @dataclass(frozen=True)

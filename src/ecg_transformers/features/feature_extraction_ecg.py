@@ -1,13 +1,13 @@
 """`ECGFeatureExtractor`: records as they came from the hospital to what a model takes."""
 
-import operator
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from transformers.feature_extraction_utils import BatchFeature
 
+from ecg_transformers.features.crop_requests import crop_requests
 from ecg_transformers.features.execution import Chain, CropRequest, Device, Item, has_device_form, naming, run_groups
 from ecg_transformers.features.inputs import ECGSignalWarning, Given, Signal, as_rows, labels_of, read_inputs
 from ecg_transformers.features.saving import SavedFeatureExtractor, base_settings, refuse_unknown
@@ -219,13 +219,10 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
         """
         refuse_unknown(self, unknown)
         signal, is_columns = as_rows(signal)
-        if return_tensors not in (None, "np", "pt"):
-            raise ValueError(f'return_tensors must be "np" or "pt", got {return_tensors!r}.')
-        if device is not None and return_tensors != "pt":
-            raise ValueError('a result on a device is a tensor: pass return_tensors="pt".')
+        _check_result(return_tensors, device)
         device_work = device if self.fast else None
         given = read_inputs(signal, sampling_rate, lead_names, units, self.units, keep_stored=device_work is not None)
-        requests = _requests(crop_start, num_crops, generator, len(given))
+        requests = crop_requests(crop_start, num_crops, generator, len(given))
         steps = self._step_objects()
         items = [self._item(one, steps) for one in given]
         values: Any = run_groups(items, requests, device_work)
@@ -237,12 +234,9 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
         data: dict[str, Any] = {"input_values": values}
         if self.do_patch:
             data["patches"] = values.reshape(*values.shape[:-1], -1, self.patch_size)
-        rows = [self.lead_indices(item.leads) for item in items]
-        if self.lead_table and any(row is not None for row in rows):
-            rows = [list(range(len(self.lead_table))) if row is None else row for row in rows]
-            is_shared = all(row == rows[0] for row in rows)
-            # columns as arrays: a DataLoader takes lists apart
-            data["lead_indices"] = np.array(rows) if is_columns else rows[0] if is_shared else rows
+        indices = [self.lead_indices(item.leads) for item in items]
+        if self.lead_table and any(one is not None for one in indices):
+            data["lead_indices"] = self._indices_of_batch(indices, is_columns)
         if is_columns and (labels := labels_of(signal)) is not None:
             data["labels"] = labels
         if is_columns and return_tensors == "pt":
@@ -250,6 +244,12 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
         if return_report:
             data["report"] = self.last_report
         return BatchFeature(data)
+
+    def _indices_of_batch(self, indices: list[list[int] | None], is_columns: bool) -> list[Any] | np.ndarray:
+        rows = [list(range(len(self.lead_table or ()))) if row is None else row for row in indices]
+        is_shared = all(row == rows[0] for row in rows)
+        # columns as arrays: a DataLoader takes lists apart
+        return np.array(rows) if is_columns else rows[0] if is_shared else rows
 
     def prepare(
         self,
@@ -365,7 +365,7 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
         if given.stored is None:
             array = np.ascontiguousarray(signal.T, dtype=np.float32 if self.fast else None)
         else:
-            stored, columns = given.stored, columns_of(leads, names or ())
+            stored, columns = given.stored, lead_tools.columns_of(leads, names or ())
             if columns is None:  # a lead that is not stored as it is: derived, or filled with zeros
                 given.unpack()
                 return self._item(given, steps)
@@ -384,39 +384,11 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
             warnings.warn(sentence, ECGSignalWarning, stacklevel=3)
 
 
-def _requests(
-    crop_start: int | Sequence[int] | None,
-    num_crops: int | None,
-    generator: np.random.Generator | None,
-    count: int,
-) -> list[CropRequest]:
-    """One request for each record."""
-    if num_crops is not None and (isinstance(num_crops, bool) or num_crops != int(num_crops) or num_crops < 1):
-        raise ValueError(f"num_crops must be a positive whole number, got {num_crops!r}.")
-    if generator is not None and not isinstance(generator, np.random.Generator):
-        raise ValueError(f"generator must be a numpy.random.Generator, got {type(generator).__name__}.")
-    if crop_start is None or isinstance(crop_start, str) or np.ndim(crop_start) == 0:
-        start = None if crop_start is None else _whole(crop_start)
-        return [CropRequest(start, num_crops, generator)] * count
-    starts = [_whole(start) for start in cast("Sequence[int]", crop_start)]
-    if len(starts) != count:
-        raise ValueError(
-            f"{len(starts)} crop starts were given for {count} records: give one for all, or one for each."
-        )
-    return [CropRequest(start, num_crops, generator) for start in starts]
-
-
-def columns_of(leads: Sequence[str], names: Sequence[str]) -> list[int] | None:
-    """Which of the columns `names` the leads are; None when one of them is none."""
-    known = list(names) if set(leads) <= set(names) else lead_tools.canonical_leads(names)
-    return [known.index(lead) for lead in leads] if set(leads) <= set(known) else None
-
-
-def _whole(start: Any) -> int:
-    try:
-        return operator.index(start)
-    except TypeError:
-        raise ValueError(f"crop_start is a sample, a whole number; got {start!r}.") from None
+def _check_result(return_tensors: str | None, device: Device) -> None:
+    if return_tensors not in (None, "np", "pt"):
+        raise ValueError(f'return_tensors must be "np" or "pt", got {return_tensors!r}.')
+    if device is not None and return_tensors != "pt":
+        raise ValueError('a result on a device is a tensor: pass return_tensors="pt".')
 
 
 def _plain(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

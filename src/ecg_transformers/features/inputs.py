@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
+from ecg_transformers.data.millivolts import INVALID
+from ecg_transformers.data.readers import read_record
+from ecg_transformers.data.record import DigitalRecord, ECGRecord
 from ecg_transformers.features.steps import RecordReport, RecordState
 from ecg_transformers.signal.leads import canonical_lead, names_the_only_lead
 from ecg_transformers.signal.resampling import check_rate
@@ -15,8 +18,6 @@ from ecg_transformers.signal.units import canonical_unit
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from ecg_transformers.data.record import DigitalRecord, ECGRecord
 
 Signal: TypeAlias = (
     "np.ndarray | pd.DataFrame | ECGRecord | DigitalRecord | Mapping[str, Any] | str | os.PathLike[str] | Sequence[Any]"
@@ -42,7 +43,7 @@ class Given:
 
     signal: np.ndarray
     state: RecordState
-    stored: "DigitalRecord | None" = None
+    stored: DigitalRecord | None = None
 
     def unpack(self) -> None:
         """The whole signal after all, and nothing said of it yet."""
@@ -196,13 +197,7 @@ def _read_input(
     elif isinstance(item, Mapping):
         _check_holds_a_signal(item, where)
         if _is_array(item["signal"]):
-            where = f"{where} ({item['record_id']})" if item.get("record_id") else where
-            rate = _agree(item.get("sampling_rate"), sampling_rate, where)
-            names = _agree_leads(item.get("lead_names"), lead_names, where)
-            own = _agree_units(item.get("units"), units, where)
-            return _given(item["signal"], rate, names, own or default_units, where)
-        from ecg_transformers.data.record import DigitalRecord, ECGRecord
-
+            return _given_by_name(item, sampling_rate, lead_names, units, default_units, where)
         stored = _as_stored(DigitalRecord.from_row(item)) if keep_stored else None
         item = ECGRecord.from_row(item) if stored is None else stored.extremes()
     elif hasattr(item, "to_record"):  # a DigitalRecord
@@ -220,10 +215,19 @@ def _read_input(
     return _given(item, sampling_rate, lead_names, units or default_units, where)
 
 
-def _as_stored(record: "DigitalRecord") -> "DigitalRecord | None":
-    """A record that a device can scale: int16 in millivolts, without gaps."""
-    from ecg_transformers.data.millivolts import INVALID
+def _given_by_name(
+    item: Mapping[str, Any], sampling_rate: float | None, lead_names: Any, units: Any, default_units: str, where: str
+) -> Given:
+    """A dictionary that holds an array and may say its rate, leads and unit."""
+    where = f"{where} ({item['record_id']})" if item.get("record_id") else where
+    rate = _agree(item.get("sampling_rate"), sampling_rate, where)
+    names = _agree_leads(item.get("lead_names"), lead_names, where)
+    own = _agree_units(item.get("units"), units, where)
+    return _given(item["signal"], rate, names, own or default_units, where)
 
+
+def _as_stored(record: DigitalRecord) -> DigitalRecord | None:
+    """A record that a device can scale: int16 in millivolts, without gaps."""
     if record.samples.dtype != np.int16 or record.samples.min() == INVALID:
         return None
     sound = np.isfinite(record.gain).all() and np.isfinite(record.offset).all() and np.all(record.gain != 0)
@@ -262,8 +266,6 @@ def _read_record(record: Any, sampling_rate: Any, lead_names: Any, units: Any, w
 
 
 def _read_path(path: Any, sampling_rate: Any, lead_names: Any, units: Any) -> Any:
-    from ecg_transformers.data.readers import read_record
-
     hints = {"sampling_rate": sampling_rate, "lead_names": lead_names, "units": None if units == "mV" else units}
     return read_record(path, **{name: value for name, value in hints.items() if value is not None})
 

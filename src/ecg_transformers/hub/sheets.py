@@ -1,4 +1,4 @@
-"""What is to be known of a published checkpoint: what it eats, what it gives, its licence, and how to get it."""
+"""What is to be known of a published checkpoint: what input it takes, what it gives, its licence, and how to get it."""
 
 from typing import Any
 

@@ -11,6 +11,7 @@ import torch
 from transformers.pipelines.base import ChunkPipeline
 from transformers.utils import ModelOutput
 
+from ecg_transformers.data.readers import read_digital
 from ecg_transformers.features.inputs import Signal, as_rows
 from ecg_transformers.words import did_you_mean
 
@@ -257,8 +258,6 @@ def describe(inputs: Signal, hints: Mapping[str, Any]) -> tuple[Any, dict[str, A
     Raises:
         ValueError: for an array that is not `(T, L)`, of which all but the first record would silently be lost.
     """
-    from ecg_transformers.data.readers import read_digital
-
     hints = {key: value for key, value in hints.items() if value is not None}
     if isinstance(inputs, Mapping) and "record_id" not in inputs and ("signal" in inputs or "array" in inputs):
         inputs = dict(inputs)

@@ -176,13 +176,9 @@ def embed_to_table(
             with other settings lie beside the table.
     """
     encoder = Encoder.load(checkpoint, device=device, batch_size=batch_size)
-    settings = {
-        "checkpoint": checkpoint,
-        "weights": _weights(encoder.model),
-        "windows": windows,
-        "version": __version__,
-    }
-    parts = Parts(Path(output), {**settings, **hints}, table_schema(encoder.width, windows, records.has_splits))
+    settings = {"checkpoint": checkpoint, "weights": _weights(encoder.model), "windows": windows}
+    schema = table_schema(encoder.width, windows, records.has_splits)
+    parts = Parts(Path(output), {**settings, "version": __version__, **hints}, schema)
     report = TableReport()
     done = parts.open()
     left = [position for position, key in enumerate(records.keys) if key not in done]

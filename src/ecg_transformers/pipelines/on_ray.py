@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,37 +37,61 @@ def embed_on_ray(
         MissingDependencyError: Ray is not installed.
         ValueError: see `embed_to_table`.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     settings = {"checkpoint": checkpoint, "windows": windows, "batch_size": batch_size, "device": device}
-    report, writer, waiting = TableReport(), None, []
-    with replacing(output) as beside, QuietFile(beside) as file:
-        try:
-            for row in _mapped(address, _Embedding, settings, num_workers):
-                problem = row.pop("problem")
-                if problem is not None:
-                    if on_error == "raise":
-                        raise ValueError(problem)
-                    report.failed.append(problem)
-                    continue
-                waiting.append(row)
-                if writer is None:
-                    schema = table_schema(len(row["embedding"]), windows, True)
-                    schema = schema.remove(schema.get_field_index("key"))
-                    writer = pq.ParquetWriter(file, schema)
-                if len(waiting) == 1024:
-                    writer.write_table(pa.Table.from_pylist(waiting, schema))
-                    file.check()
-                    report.rows, waiting = report.rows + len(waiting), []
-            if writer is None:
-                raise ValueError(f"no record of {address} could be embedded: {'; '.join(report.failed[:3])}")
-            writer.write_table(pa.Table.from_pylist(waiting, schema))
-            report.rows += len(waiting)
-        finally:
-            if writer is not None:
-                writer.close()
+    report = TableReport()
+    with replacing(output) as beside, QuietFile(beside) as file, closing(_Table(file, windows)) as table:
+        for row in _mapped(address, _Embedding, settings, num_workers):
+            problem = row.pop("problem")
+            if problem is None:
+                table.add(row)
+                continue
+            if on_error == "raise":
+                raise ValueError(problem)
+            report.failed.append(problem)
+        if not table.is_begun:
+            raise ValueError(f"no record of {address} could be embedded: {'; '.join(report.failed[:3])}")
+        report.rows = table.finish()
     return report
+
+
+class _Table:
+    """Rows written as parquet, many at once; how wide an embedding is, the first row tells."""
+
+    def __init__(self, file: QuietFile, windows: bool) -> None:
+        self._file, self._windows = file, windows
+        self._writer: Any = None
+        self._waiting: list[dict[str, Any]] = []
+        self._rows = 0
+
+    @property
+    def is_begun(self) -> bool:
+        return self._writer is not None
+
+    def add(self, row: dict[str, Any]) -> None:
+        import pyarrow.parquet as pq
+
+        self._waiting.append(row)
+        if self._writer is None:
+            schema = table_schema(len(row["embedding"]), self._windows, True)
+            self._writer = pq.ParquetWriter(self._file, schema.remove(schema.get_field_index("key")))
+        if len(self._waiting) == 1024:
+            self._write()
+            self._file.check()
+
+    def _write(self) -> None:
+        import pyarrow as pa
+
+        self._writer.write_table(pa.Table.from_pylist(self._waiting, self._writer.schema))
+        self._rows, self._waiting = self._rows + len(self._waiting), []
+
+    def finish(self) -> int:
+        """Write what waits; the number of rows."""
+        self._write()
+        return self._rows
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
 
 
 def predict_on_ray(

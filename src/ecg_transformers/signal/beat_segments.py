@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ecg_transformers.signal.beats import bridge_missing
+from ecg_transformers.signal.bridging import bridge_missing
 from ecg_transformers.words import check_choice
 
 Float = NDArray[np.float64]

@@ -21,7 +21,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import maximum_filter1d, uniform_filter1d
 
+from ecg_transformers.signal.bridging import bridge_missing, bridge_rests
 from ecg_transformers.signal.fast_rhythms import fast_beats
 from ecg_transformers.signal.pacing import bridge_spikes, captured_spikes, mark_paced_beats, sharpness
 
@@ -31,7 +33,6 @@ Bool = NDArray[np.bool_]
 
 METHODS = ("zero_phase", "sleepecg", "neurokit")
 MIN_DURATION_S = 1.0
-REST_S = 1.0
 BLOCK_S, MARGIN_S = 1200.0, 60.0
 
 DETECTION_BAND_HZ = (5.0, 20.0)
@@ -127,37 +128,6 @@ def _band_pass_sections(low_hz: float, high_hz: float, sampling_rate: float) -> 
     return sections, sosfilt_zi(sections)
 
 
-def bridge_missing(signal: ArrayLike) -> Float:
-    """A float64 copy of one lead, missing and infinite samples interpolated linearly (zeros when all are missing)."""
-    x = np.array(signal, dtype=np.float64)
-    missing = ~np.isfinite(x)
-    if missing.all():
-        return np.zeros_like(x)
-    if missing.any():
-        index = np.arange(x.size)
-        x[missing] = np.interp(index[missing], index[~missing], x[~missing])
-    return x
-
-
-def _bridge_rests(lead: Float, sampling_rate: float) -> Float:
-    """The lead with a straight line where it holds one value for a second or longer, and nowhere else such values.
-
-    So long nothing of a patient rests: the electrode is off, and the steps to its value and back are no beats.
-    """
-    ends = np.flatnonzero(lead[1:] != lead[:-1])
-    bounds = np.concatenate(([-1], ends, [lead.size - 1]))  # a run is bounds[i] + 1 to bounds[i + 1]
-    long = np.flatnonzero(np.diff(bounds) > REST_S * sampling_rate)
-    if not long.size:
-        return lead
-    resting = np.zeros(lead.size, dtype=bool)
-    for run in long:
-        resting[bounds[run] + 1 : bounds[run + 1] + 1] = True
-    if resting.all():
-        return lead
-    low, high = np.percentile(lead[~resting], (1, 99))
-    return bridge_missing(np.where(resting & ((lead < low) | (lead > high)), np.nan, lead))
-
-
 def refine_r_peaks(filtered: Float, peaks: Int, sampling_rate: float, tolerance_s: float = 0.08) -> Int:
     """Each peak moved to the largest magnitude of the band-passed lead `filtered` within `tolerance_s` seconds.
 
@@ -177,7 +147,7 @@ def refine_r_peaks(filtered: Float, peaks: Int, sampling_rate: float, tolerance_
 def _detect_block(
     x: NDArray[Any], sampling_rate: float, method: str, finder: Callable[[Float, float], Any] | None
 ) -> Int:
-    lead = _bridge_rests(bridge_missing(x), sampling_rate)
+    lead = bridge_rests(bridge_missing(x), sampling_rate)
     lead -= np.median(lead)
     peaks, wide = _find_peaks(lead, sampling_rate, method, finder)
     sharp = sharpness(lead, sampling_rate)
@@ -244,15 +214,11 @@ def _slope_energy(filtered: Float, sampling_rate: float) -> Float:
 
 
 def _moving_mean(values: Float, width: float) -> Float:
-    from scipy.ndimage import uniform_filter1d
-
     mean: Float = np.maximum(uniform_filter1d(values, max(1, round(width)), mode="constant"), 0.0)
     return mean
 
 
 def _local_maxima(curve: Float, half_window: int) -> Int:
-    from scipy.ndimage import maximum_filter1d
-
     top = maximum_filter1d(curve, 2 * half_window + 1, mode="nearest")
     candidates = np.flatnonzero((curve >= top) & (curve > 0)).astype(np.int64)
     return _keep_distance(candidates, curve, half_window)  # a plateau counts once

@@ -61,6 +61,12 @@ def is_lead(name: str) -> bool:
     return canonical_lead(name) in _ALIASES.values()
 
 
+def columns_of(leads: Sequence[str], names: Sequence[str]) -> list[int] | None:
+    """Which of the columns `names` the leads are; None when one of them is none."""
+    known = list(names) if set(leads) <= set(names) else canonical_leads(names)
+    return [known.index(lead) for lead in leads] if set(leads) <= set(known) else None
+
+
 def names_the_only_lead(given: Sequence[str] | None, own: Sequence[str]) -> bool:
     """Whether `given` says which lead that of a record is, whose own name does not (`ECG`)."""
     return given is not None and len(given) == len(own) == 1 and is_lead(given[0]) and not is_lead(own[0])

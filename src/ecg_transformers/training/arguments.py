@@ -249,7 +249,10 @@ def parse_arguments(cls: type[T], description: str, arguments: list[str] | None 
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Defaults are shown where there is one."""
+    """Defaults are shown where there is one; an example keeps its lines."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if "\n" in text else super()._fill_text(text, width, indent)
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         return action.help if action.default in (None, "") else super()._get_help_string(action)

@@ -5,6 +5,7 @@ import resource
 import signal
 import time
 
+import fsspec
 import pytest
 from support.builds import build_and_log, ended, finished_records, forked, kill_at
 
@@ -165,7 +166,8 @@ def test_an_address_takes_the_same_bytes_and_goes_on_too(whole):
     build_corpus("synthetic", None, address, shard=(0, 2), **OPTIONS)
     build_corpus("synthetic", None, address, **OPTIONS)
     names = [name for name in store.sizes() if name.endswith(".parquet")]
-    assert {name: store._fs.cat_file(store.url(name)) for name in names} == whole
+    memory = fsspec.filesystem("memory")
+    assert {name: memory.cat_file(store.url(name)) for name in names} == whole
     assert store.sizes(FACTS) == {}
     with pytest.raises(ECGDataError, match="memory of one process"):
         build_corpus("synthetic", None, "memory://other", num_proc=2, **OPTIONS)

@@ -279,11 +279,8 @@ def build_corpus(
     """
     if output_dir is None:
         raise OptionError("build_corpus needs output_dir=…, the folder to write into.")
-    index, count = shard or (0, 1)
-    if not 0 <= index < count:
-        raise OptionError(f"shard {index}/{count}: the index must lie in 0 to {count - 1}.")
-    if records_per_shard is not None and records_per_shard < 1:
-        raise OptionError(f"records_per_shard must be at least 1, not {records_per_shard}.")
+    part = shard or (0, 1)
+    _check_division(part, records_per_shard)
     folds = take_folds(options, [option.name for option in dataclasses.fields(corpus_class(name).options_class)])
     store = Store(output_dir)
     if engine == "ray":
@@ -299,13 +296,21 @@ def build_corpus(
             corpus,
             plan,
             store.address,
-            part=(index, count),
+            part=part,
             max_skipped=max_skipped,
             num_proc=num_proc,
             engine=engine,
             records_per_shard=records_per_shard,
             progress=progress,
         )
+
+
+def _check_division(part: tuple[int, int], records_per_shard: int | None) -> None:
+    index, count = part
+    if not 0 <= index < count:
+        raise OptionError(f"shard {index}/{count}: the index must lie in 0 to {count - 1}.")
+    if records_per_shard is not None and records_per_shard < 1:
+        raise OptionError(f"records_per_shard must be at least 1, not {records_per_shard}.")
 
 
 @contextlib.contextmanager

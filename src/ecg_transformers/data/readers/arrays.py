@@ -80,6 +80,35 @@ def record_from_array(
     Raises:
         MissingHintError: what neither the file nor the caller says, all of it at once.
     """
+    signal = _two_axes(signal, path, limits)
+    check_layout(signal.shape[0], signal.shape[1], path, limits)
+    names = own_names or hints.lead_names
+    _ask_for_what_is_missing(signal, names, path, hints, counts or signal.dtype.kind in "iu")
+    assert names is not None
+    assert hints.sampling_rate is not None
+    if len(names) != signal.shape[1]:
+        turned = " It looks like (leads, samples): transpose it." if signal.shape[0] == len(names) else ""
+        raise SignalError(
+            f"the array of shape {signal.shape} has {signal.shape[1]} leads, but {len(names)} names are given.{turned}",
+            path=path,
+        )
+    record = ECGRecord(
+        signal=_in_millivolts(signal, hints.units or "mV"),
+        sampling_rate=float(hints.sampling_rate),
+        lead_names=standard_lead_names(names),
+        record_id=path.stem,
+        source=str(path),
+        metadata=metadata or {},
+    )
+    if own_names is not None and hints.lead_names is not None:
+        chosen = pick(record.lead_names, hints.lead_names, path, record.record_id)
+        record.signal = np.ascontiguousarray(record.signal[:, chosen])
+        record.lead_names = [record.lead_names[index] for index in chosen]
+    return record
+
+
+def _two_axes(signal: np.ndarray, path: Path, limits: Limits) -> np.ndarray:
+    """The array as `(T, L)`; what is no record by its shape or type is refused."""
     if signal.ndim == 1:
         signal = signal[:, None]
     if signal.ndim == 3 and (signal.shape[0] == 1 or (signal.shape[2] == 1 and signal.shape[1] <= limits.max_leads)):
@@ -99,36 +128,18 @@ def record_from_array(
         raise SignalError(f"the array of shape {signal.shape} holds no sample.", path=path)
     if signal.dtype.kind not in "iuf":
         raise SignalError(f"an array of type {signal.dtype} holds no samples.", path=path)
-    check_layout(signal.shape[0], signal.shape[1], path, limits)
-    names = own_names or hints.lead_names
-    _ask_for_what_is_missing(signal, names, path, hints, counts or signal.dtype.kind in "iu")
-    assert names is not None
-    assert hints.sampling_rate is not None
-    if len(names) != signal.shape[1]:
-        turned = " It looks like (leads, samples): transpose it." if signal.shape[0] == len(names) else ""
-        raise SignalError(
-            f"the array of shape {signal.shape} has {signal.shape[1]} leads, but {len(names)} names are given.{turned}",
-            path=path,
-        )
-    factor = units_per_millivolt(hints.units or "mV")
+    return signal
+
+
+def _in_millivolts(signal: np.ndarray, units: str) -> np.ndarray:
+    """The signal in float32, block by block."""
+    factor = units_per_millivolt(units)
     assert factor is not None
     values = np.empty(signal.shape, dtype=np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
         for start in range(0, len(signal), _BLOCK):  # float64 of all of them would be twice the result
             values[start : start + _BLOCK] = signal[start : start + _BLOCK].astype(np.float64) / factor
-    record = ECGRecord(
-        signal=values,
-        sampling_rate=float(hints.sampling_rate),
-        lead_names=standard_lead_names(names),
-        record_id=path.stem,
-        source=str(path),
-        metadata=metadata or {},
-    )
-    if own_names is not None and hints.lead_names is not None:
-        chosen = pick(record.lead_names, hints.lead_names, path, record.record_id)
-        record.signal = np.ascontiguousarray(record.signal[:, chosen])
-        record.lead_names = [record.lead_names[index] for index in chosen]
-    return record
+    return values
 
 
 def columns_in_millivolts(

@@ -218,6 +218,15 @@ def _counts(
             "begins is not certain.",
             path=path,
         )
+    return _by_lead(values, layout, hints, path, flags)
+
+
+def _by_lead(
+    values: np.ndarray, layout: _Layout, hints: Hints, path: Path, flags: list[str]
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Leads one after another as `(T, L)`, and what is missing at the end."""
+    num_leads = len(layout.names)
+    needed = num_leads * layout.length
     if values.size >= needed:
         return np.ascontiguousarray(values[:needed].reshape(num_leads, layout.length).T), None
     if not hints.allow_truncated or not values.size:

@@ -26,8 +26,11 @@ from ecg_transformers.data.readers.arrays import Hints, agreed_rate
 from ecg_transformers.data.readers.clinical.kinds import CLINICAL_SUFFIXES, EMPTY
 from ecg_transformers.data.readers.clinical.record import Sheet, cut
 from ecg_transformers.data.readers.converted import patient_beside, with_wfdb_facts
+from ecg_transformers.data.readers.csv import read_csv_record
 from ecg_transformers.data.readers.edf import read_edf_parts
 from ecg_transformers.data.readers.limits import DEFAULT_LIMITS, Limits
+from ecg_transformers.data.readers.mat import read_matlab
+from ecg_transformers.data.readers.npz import patient_in_npz, read_npy, read_npz
 from ecg_transformers.data.readers.recognition import (
     PARTIAL,
     TITLES,
@@ -246,8 +249,6 @@ def patient_in_file(path: str | Path, *, limits: Limits | None = None, **hints: 
 
 
 def _patient_inside(path: Path, hints: Hints, limits: Limits | None) -> str | None:
-    from ecg_transformers.data.readers.npz import patient_in_npz
-
     return patient_in_npz(path, hints, limits or DEFAULT_LIMITS)
 
 
@@ -304,15 +305,9 @@ def _reader_of(kind: str) -> Reader:
     if kind == "wfdb":
         return _read_wfdb
     if kind == "mat":
-        from ecg_transformers.data.readers.mat import read_matlab
-
         return read_matlab
     if kind == "csv":
-        from ecg_transformers.data.readers.csv import read_csv_record
-
         return read_csv_record
-    from ecg_transformers.data.readers.npz import read_npy, read_npz
-
     return read_npy if kind == "npy" else read_npz
 
 

@@ -211,16 +211,8 @@ def _with_reference_beat(
     milliseconds, fiducial, zones = struct.unpack("<HHH", body[:6])
     if zones > _MAX_ZONES or 6 + 14 * zones > len(body):
         raise HeaderError(f"section 4 declares {zones} zones in {len(body)} bytes.", path=path)
-    length = int(milliseconds * 1000 // beat_data.interval)
-    columns = [
-        _values(part, length, beat_data.coding, tables, lead.name, path, hints)
-        for part, lead in zip(beat_data.parts, leads)
-    ]
-    length = max(column.size for column in columns)  # of a file that is cut it may be less than stated
     common = math.gcd(rhythm.step, beat_data.step)
-    beat = np.zeros((length, len(leads)), dtype=np.int64)
-    for place, column in enumerate(columns):
-        beat[: column.size, place] = column * (beat_data.step // common)
+    beat = _beat(beat_data, milliseconds, leads, tables, path, hints) * (beat_data.step // common)
     result = counts.astype(np.int64) * (rhythm.step // common)
     start, covered = min(lead.first for lead in leads), 0
     for number in range(zones):
@@ -229,7 +221,7 @@ def _with_reference_beat(
             continue
         shift = fiducial - middle - 1  # from the number of a sample to its place in the beat, counted from 0
         begin = max(first, start, -shift)
-        end = min(last, start + len(result) - 1, length - 1 - shift)
+        end = min(last, start + len(result) - 1, len(beat) - 1 - shift)
         covered += max(0, end - begin + 1)
         if covered > _MAX_OVERLAP * len(result):
             raise LimitError(
@@ -239,3 +231,18 @@ def _with_reference_beat(
         if begin <= end:
             result[begin - start : end - start + 1] += beat[begin + shift : end + shift + 1]
     return result, common
+
+
+def _beat(
+    data: _Data, milliseconds: int, leads: list[_Lead], tables: Tables | None, path: Path, hints: Hints
+) -> np.ndarray:
+    """The reference beat in counts, `(T, L)`."""
+    length = int(milliseconds * 1000 // data.interval)
+    columns = [
+        _values(part, length, data.coding, tables, lead.name, path, hints) for part, lead in zip(data.parts, leads)
+    ]
+    length = max(column.size for column in columns)  # of a file that is cut it may be less than stated
+    beat = np.zeros((length, len(leads)), dtype=np.int64)
+    for place, column in enumerate(columns):
+        beat[: column.size, place] = column
+    return beat

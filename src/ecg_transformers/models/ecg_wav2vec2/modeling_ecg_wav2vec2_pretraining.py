@@ -16,7 +16,11 @@ from ecg_transformers.layers.masking import wav2vec2_mask, wav2vec2_negatives_fr
 from ecg_transformers.layers.objectives import patient_contrastive_loss
 from ecg_transformers.layers.quantizer import Codes, GumbelQuantizer
 from ecg_transformers.models.ecg_wav2vec2.configuration_ecg_wav2vec2 import ECGWav2Vec2Config
-from ecg_transformers.models.ecg_wav2vec2.modeling_ecg_wav2vec2 import ECGWav2Vec2Model, ECGWav2Vec2PreTrainedModel
+from ecg_transformers.models.ecg_wav2vec2.modeling_ecg_wav2vec2 import (
+    ECGWav2Vec2Model,
+    ECGWav2Vec2ModelOutput,
+    ECGWav2Vec2PreTrainedModel,
+)
 from ecg_transformers.models.leads import LeadIndices, check_input, repeat_for_crops
 
 
@@ -186,13 +190,25 @@ class ECGWav2Vec2ForPreTraining(ECGWav2Vec2PreTrainedModel):
         outputs = self.ecg_wav2vec2(
             input_values, lead_indices, mask_time_indices=mask, mask_embedding=self.mask_emb, **kwargs
         )
-        hidden, features = outputs.last_hidden_state, outputs.conv_features
-        codes = self.quantize(features, mask, temperature, gumbel_noise)
+        codes = self.quantize(outputs.conv_features, mask, temperature, gumbel_noise)
         targets = self.project_q(codes.vectors).view(batch, masked, -1)
-        predictions = self.final_proj(hidden[mask]).view(batch, masked, -1)
-        contrast, accuracy = self.contrast(predictions, targets, negative_indices)
+        predictions = self.final_proj(outputs.last_hidden_state[mask]).view(batch, masked, -1)
+        contrasted = self.contrast(predictions, targets, negative_indices)
+        return self.losses(outputs, codes, contrasted, batch * masked, patient_ids, segment_ids)
 
-        count = batch * masked
+    def losses(
+        self,
+        outputs: ECGWav2Vec2ModelOutput,
+        codes: Codes,
+        contrasted: tuple[Tensor, Tensor],
+        count: int,
+        patient_ids: Tensor | None,
+        segment_ids: Tensor | None,
+    ) -> ECGWav2Vec2ForPreTrainingOutput:
+        """The four losses of a batch with `count` masked tokens; `contrasted` is what `contrast` gives."""
+        (contrast, accuracy), hidden, features = contrasted, outputs.last_hidden_state, outputs.conv_features
+        assert hidden is not None
+        assert features is not None
         diversity, penalty = self.diversity(codes) * count, self.penalty(features) * count
         cmsc = self.config.cmsc_weight * self.cmsc(mean_of_nonzero(hidden), patient_ids, segment_ids) * count
         return ECGWav2Vec2ForPreTrainingOutput(

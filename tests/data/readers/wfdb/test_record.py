@@ -181,9 +181,13 @@ def test_a_missing_length_is_inferred_only_when_it_divides(tmp_path, write_wfdb,
 def test_odd_gains_are_flagged(tmp_path, write_wfdb, digital_ecg, gain, flag):
     path = write_wfdb(tmp_path, "r", digital_ecg(), gain=gain)
     assert flag in read_record(path).metadata["flags"]
-    if flag == "gain_defaulted":
-        with pytest.raises(HeaderError, match="no gain"):
-            read_record(path, strict=True)
+
+
+@pytest.mark.parametrize("gain", ["0", "0/mV"])
+def test_a_header_without_a_gain_is_refused_where_asked(tmp_path, write_wfdb, digital_ecg, gain):
+    path = write_wfdb(tmp_path, "r", digital_ecg(), gain=gain)
+    with pytest.raises(HeaderError, match="no gain"):
+        read_record(path, strict=True)
 
 
 @pytest.mark.parametrize(

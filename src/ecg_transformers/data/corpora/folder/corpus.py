@@ -42,6 +42,9 @@ from ecg_transformers.data.readers import patient_in_file, read_digital, read_pa
 from ecg_transformers.data.tables import integer, number, read_table
 from ecg_transformers.data.xlsx import read_xlsx_table
 
+Parts = tuple[dict[str, str], set[str], list[str]]
+"""The part of each record, the parts that a table promises, and notes on how that is known."""
+
 
 @dataclass(frozen=True)
 class FolderOptions:
@@ -143,9 +146,32 @@ class FolderCorpus(Corpus):
         options: FolderOptions = self.options
         columns = find_columns(rows, options.record_column, options.patient_column, table)
         rule = label_rule(rows, options, columns, table) if options.task is not None else LabelRule()
-        items: list[Item] = []
         skipped: list[tuple[str, str]] = []
         excluded = Counter[str]()
+        items, parts, used = self._items(rows, index, columns, rule, table, skipped, excluded)
+        if columns.patient is None:  # the files of one patient stay in one part, where they say whose they are
+            hints: dict[str, Any] = {"root": self.data_dir, "keep_identity": options.keep_identity}
+            items = [
+                replace(item, patient_id=patient_in_file(str(item.path), limits=self.limits, **hints)) for item in items
+            ]
+        splits, notes = self._split(items, columns, parts, table, skipped)
+        plan = CorpusPlan(splits, list(rule.names), rule.kind, [table, *index.others], skipped, dict(excluded), notes)
+        plan.notes += columns.notes
+        plan.warnings = [*self._doubts(items, columns, rule, excluded), *index.left_alone(set(used))]
+        return plan
+
+    def _items(
+        self,
+        rows: list[dict[str, str]],
+        index: FileIndex,
+        columns: Columns,
+        rule: LabelRule,
+        table: Path,
+        skipped: list[tuple[str, str]],
+        excluded: Counter[str],
+    ) -> tuple[list[Item], list[str], dict[Path, int]]:
+        """The records of the rows that can be used, what the table says of the part of each row, and the files it lists."""
+        items: list[Item] = []
         parts: list[str] = []  # what the table says of every row, used ones or not
         used: dict[Path, int] = {}
         for position, row in enumerate(rows):
@@ -157,33 +183,33 @@ class FolderCorpus(Corpus):
                     skipped.append((name or f"row {position + 2}", f"row {position + 2}: {index.why_not(name)}"))
                     continue
                 if used.setdefault(path, position) != position:
-                    raise DuplicateRecordError(
-                        f"row {position + 2} names the same record as row {used[path] + 2}; keep one of them.",
-                        path=table,
-                        record=name,
-                    )
+                    reason = f"row {position + 2} names the same record as row {used[path] + 2}; keep one of them."
+                    raise DuplicateRecordError(reason, path=table, record=name)
                 labels = rule.labels_of(row, position, table)
-                if labels is None:
-                    excluded["a label that is neither 0 nor 1"] += 1
-                elif rule.names and not labels and (options.drop_unlabelled or rule.kind == "multiclass"):
-                    if options.bad_rows == "skip" and not options.drop_unlabelled:
-                        raise LabelError(
-                            f"its column {rule.column!r} is empty: give it a label, or pass drop_unlabelled=True (or "
-                            "task=None, where labels are not needed)."
-                        )
-                    excluded["no label"] += 1
+                why = self._why_excluded(labels, rule)
+                if why is not None:
+                    excluded[why] += 1
                 else:
                     items.append(self._item(row, path, index.name_of(path), labels or (), columns, table))
-        if columns.patient is None:  # the files of one patient stay in one part, where they say whose they are
-            hints: dict[str, Any] = {"root": self.data_dir, "keep_identity": options.keep_identity}
-            items = [
-                replace(item, patient_id=patient_in_file(str(item.path), limits=self.limits, **hints)) for item in items
-            ]
-        splits, notes = self._split(items, columns, parts, table, skipped)
-        plan = CorpusPlan(splits, list(rule.names), rule.kind, [table, *index.others], skipped, dict(excluded), notes)
-        plan.notes += columns.notes
-        plan.warnings = [*self._doubts(items, columns, rule, excluded), *index.left_alone(set(used))]
-        return plan
+        return items, parts, used
+
+    def _why_excluded(self, labels: tuple[str, ...] | None, rule: LabelRule) -> str | None:
+        """Why a row with these labels is left out, which is no mistake; None where it is not.
+
+        Raises:
+            LabelError: it has no label, and that is one.
+        """
+        if labels is None:
+            return "a label that is neither 0 nor 1"
+        options: FolderOptions = self.options
+        if not rule.names or labels or not (options.drop_unlabelled or rule.kind == "multiclass"):
+            return None
+        if options.bad_rows == "skip" and not options.drop_unlabelled:
+            raise LabelError(
+                f"its column {rule.column!r} is empty: give it a label, or pass drop_unlabelled=True (or "
+                "task=None, where labels are not needed)."
+            )
+        return "no label"
 
     def _unlabelled(self, index: FileIndex) -> CorpusPlan:
         """All records as training data, and what a newcomer may have meant as a table."""
@@ -277,38 +303,12 @@ class FolderCorpus(Corpus):
     ) -> tuple[dict[str, list[Item]], list[str]]:
         """The items by part; `parts` are the cells of all rows, those whose file is not there among them."""
         options: FolderOptions = self.options
-        part_of: dict[str, str] = {}
-        promised = set()
         if columns.split is not None:
-            for item in items:
-                with self._listed(skipped, item.record_id):
-                    part_of[item.record_id] = split_of_name(item.metadata["split"], item.record_id, table)
-            notes = [f"parts as in the column {columns.split!r}"]
-            for n, part in enumerate(parts, 2):
-                with self._listed([], f"row {n}"):  # what is used was told above
-                    promised.add(split_of_name(part, f"row {n}", table))
+            part_of, promised, notes = self._split_by_names(items, columns.split, parts, table, skipped)
         elif columns.fold is not None:
-            folds: set[int] = set()
-            for text in parts:
-                with self._listed([], text):
-                    fold = integer(text, columns.fold, table)
-                    folds |= set() if fold is None else {fold}
-            role_of = roles_of_folds(folds, options.validation_folds, options.test_folds)
-            for item in items:
-                with self._listed(skipped, item.record_id):
-                    part_of[item.record_id] = split_of_fold([item], role_of, columns.fold, table)[0]
-            notes = [f"parts by the column {columns.fold!r}: {said_of_folds(role_of)}"]
-            promised = set(role_of.values())
+            part_of, promised, notes = self._split_by_folds(items, columns.fold, parts, table, skipped)
         else:
-            drawn = split_patients(items, options.validation_fraction, options.test_fraction, options.seed)
-            part_of = {item.record_id: part for item, part in zip(items, drawn, strict=True)}
-            in_files = columns.patient is None and any(item.patient_id for item in items)
-            whom = "record" if columns.patient is None and not in_files else "patient"
-            notes = [f"parts drawn by {whom} with seed {options.seed}"]
-            if in_files:
-                notes.append("patients as the files name them, by a stand-in")
-            elif columns.patient is not None:
-                notes.append(f"patients as in the column {columns.patient!r}")
+            part_of, promised, notes = self._split_by_draw(items, columns)
         splits: dict[str, list[Item]] = {"train": [], "validation": [], "test": []}
         home: dict[str, str] = {}  # the part of each patient's first record
         for item in items:
@@ -334,6 +334,47 @@ class FolderCorpus(Corpus):
         if not options.patients_may_repeat:
             check_patients(splits, table)
         return splits, notes
+
+    def _split_by_names(
+        self, items: list[Item], column: str, parts: list[str], table: Path, skipped: list[tuple[str, str]]
+    ) -> Parts:
+        part_of: dict[str, str] = {}
+        promised: set[str] = set()
+        for item in items:
+            with self._listed(skipped, item.record_id):
+                part_of[item.record_id] = split_of_name(item.metadata["split"], item.record_id, table)
+        for n, part in enumerate(parts, 2):
+            with self._listed([], f"row {n}"):  # what is used was told above
+                promised.add(split_of_name(part, f"row {n}", table))
+        return part_of, promised, [f"parts as in the column {column!r}"]
+
+    def _split_by_folds(
+        self, items: list[Item], column: str, parts: list[str], table: Path, skipped: list[tuple[str, str]]
+    ) -> Parts:
+        part_of: dict[str, str] = {}
+        folds: set[int] = set()
+        for text in parts:
+            with self._listed([], text):
+                fold = integer(text, column, table)
+                folds |= set() if fold is None else {fold}
+        role_of = roles_of_folds(folds, self.options.validation_folds, self.options.test_folds)
+        for item in items:
+            with self._listed(skipped, item.record_id):
+                part_of[item.record_id] = split_of_fold([item], role_of, column, table)[0]
+        return part_of, set(role_of.values()), [f"parts by the column {column!r}: {said_of_folds(role_of)}"]
+
+    def _split_by_draw(self, items: list[Item], columns: Columns) -> Parts:
+        options: FolderOptions = self.options
+        drawn = split_patients(items, options.validation_fraction, options.test_fraction, options.seed)
+        part_of = {item.record_id: part for item, part in zip(items, drawn, strict=True)}
+        in_files = columns.patient is None and any(item.patient_id for item in items)
+        whom = "record" if columns.patient is None and not in_files else "patient"
+        notes = [f"parts drawn by {whom} with seed {options.seed}"]
+        if in_files:
+            notes.append("patients as the files name them, by a stand-in")
+        elif columns.patient is not None:
+            notes.append(f"patients as in the column {columns.patient!r}")
+        return part_of, set(), notes
 
     def rows(self, item: Item, plan: CorpusPlan) -> Iterator[dict[str, Any]]:
         assert item.path is not None

@@ -65,35 +65,10 @@ class FileIndex:
 
         Hospital formats are known by their content, whatever their names.
         """
-        found: dict[str, dict[str, Path]] = {}
-        masters: list[Path] = []
-        clinical: list[Path] = []
-        others: list[Path] = []
-        foreign: dict[str, list[str]] = {}
-        for root, folders, files in os.walk(folder, followlinks=False):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            for name in sorted(files):
-                path = Path(root) / name
-                if path == table:
-                    continue
-                suffix = "" if name.startswith(".") else path.suffix.lower()
-                if suffix in _SUFFIXES + _TEXT_SUFFIXES:
-                    kinds = found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), {})
-                    if is_called_otherwise(path, folder, masters):
-                        clinical.append(path)
-                    else:
-                        kinds[suffix] = path
-                elif not name.startswith(".") and is_clinical_record(path, folder, foreign):
-                    clinical.append(path)
-                else:
-                    others.append(path)
-            if len(found) + len(clinical) + len(others) > _MAX_FILES:
-                raise LimitError(f"the folder holds more than {_MAX_FILES} files.", path=folder)
-        for key in segment_keys(found, masters, folder):
-            others.append(found.pop(key)[".hea"])
+        index = cls(folder)
+        found, clinical = index._walk(table)
         has_others = bool(clinical) or any(set(kinds) & set(_SUFFIXES) for kinds in found.values())
         wanted = _SUFFIXES if has_others else _TEXT_SUFFIXES
-        index = cls(folder, others=others, foreign=foreign)
         bare = {path.relative_to(folder).as_posix() for path in clinical}
         for key, kinds in found.items():
             chosen = next((kinds[suffix] for suffix in wanted if suffix in kinds), None)
@@ -110,6 +85,35 @@ class FileIndex:
             key = record_name(path.relative_to(folder))
             index.add(path.relative_to(folder).as_posix() if stems[key] > 1 or key in index.paths else key, path)
         return index
+
+    def _walk(self, table: Path | None) -> tuple[dict[str, dict[str, Path]], list[Path]]:
+        """Paths by name and suffix, and those of hospital formats; all others are noted."""
+        folder, others = self.folder, self.others
+        found: dict[str, dict[str, Path]] = {}
+        masters: list[Path] = []
+        clinical: list[Path] = []
+        for root, folders, files in os.walk(folder, followlinks=False):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            for name in sorted(files):
+                path = Path(root) / name
+                if path == table:
+                    continue
+                suffix = "" if name.startswith(".") else path.suffix.lower()
+                if suffix in _SUFFIXES + _TEXT_SUFFIXES:
+                    kinds = found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), {})
+                    if is_called_otherwise(path, folder, masters):
+                        clinical.append(path)
+                    else:
+                        kinds[suffix] = path
+                elif not name.startswith(".") and is_clinical_record(path, folder, self.foreign):
+                    clinical.append(path)
+                else:
+                    others.append(path)
+            if len(found) + len(clinical) + len(others) > _MAX_FILES:
+                raise LimitError(f"the folder holds more than {_MAX_FILES} files.", path=folder)
+        for key in segment_keys(found, masters, folder):
+            others.append(found.pop(key)[".hea"])
+        return found, clinical
 
     def add(self, key: str, path: Path) -> None:
         """Note a record under its name below the folder."""

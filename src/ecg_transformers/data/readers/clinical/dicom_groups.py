@@ -156,6 +156,25 @@ def assemble(
     stored = sum(len(group.data) for group in groups)
     limits.check_growth(end - begin, len(names), stored, path=path, way_out=way_out)
     limits.check_shape(end - begin, len(names), path=path)
+    counts, missing, scale = _laid_out(pieces, names, first, (begin, end), path, flags)
+    if len({(piece.start, len(piece.counts)) for piece in pieces}) > 1:
+        flags.append("leads_at_different_times")
+    leads = {piece.key: piece.lead for piece in pieces}
+    return Samples(
+        counts=counts,
+        step=np.array([scale[name][0] for name in names]),
+        baseline=np.array([scale[name][1] for name in names]),
+        names=[leads[name] for name in names],
+        rate=groups[0].rate,
+        missing=missing if missing.any() else None,
+    )
+
+
+def _laid_out(
+    pieces: list[_Piece], names: list[str], first: int, part: tuple[int, int], path: Path, flags: list[str]
+) -> tuple[np.ndarray, np.ndarray, dict[str, tuple[float, float]]]:
+    """Counts `(T, L)` of a part, what is missing, and step and baseline of each lead; `first` is the time of sample 0."""
+    begin, end = part
     counts = np.zeros((end - begin, len(names)), dtype=np.result_type(*(piece.counts.dtype for piece in pieces)))
     missing = np.ones(counts.shape, dtype=bool)
     scale: dict[str, tuple[float, float]] = {}
@@ -178,17 +197,7 @@ def assemble(
             flags.append("lead_in_several_groups")
         counts[place, column] = piece.counts[low - start : high - start]
         missing[place, column] = piece.missing(low - start, high - start)
-    if len({(piece.start, len(piece.counts)) for piece in pieces}) > 1:
-        flags.append("leads_at_different_times")
-    leads = {piece.key: piece.lead for piece in pieces}
-    return Samples(
-        counts=counts,
-        step=np.array([scale[name][0] for name in names]),
-        baseline=np.array([scale[name][1] for name in names]),
-        names=[leads[name] for name in names],
-        rate=groups[0].rate,
-        missing=missing if missing.any() else None,
-    )
+    return counts, missing, scale
 
 
 @dataclass

@@ -16,7 +16,8 @@ from functools import lru_cache
 from itertools import islice, pairwise
 from typing import Any, TypeVar
 
-from ecg_transformers.data.readers.clinical.ordinary import COMMON, FINDINGS, HOSPITALS
+from ecg_transformers.data.readers.clinical.dates_in_texts import CLOCK, DATES, MONTHS
+from ecg_transformers.data.readers.clinical.ordinary import COMMON, ENDINGS, FINDINGS, HOSPITALS
 
 HIDDEN = "[hidden]"
 NO_IDENTITY = {"", "---", "unknown", "none", "anonymous", "anonymized", "x"}
@@ -40,75 +41,6 @@ _ADDRESSES = frozenset(("dr", "prof", "mr", "mrs", "herr", "frau"))
 _NUMBERED = {"id", "pid", "mrn", "patient", "pat", "patientin", "nr", "no", "num", "number", "nummer", "case", "fall"}
 _NUMBERED |= {"room", "zimmer", "raum", "bed", "bett"}
 """Words behind which a short number is an id."""
-_ENDINGS = {
-    *"aeinsuy",
-    "em",
-    "en",
-    "er",
-    "es",
-    "ie",
-    "im",
-    "in",
-    "na",
-    "ne",
-    "ns",
-    "oj",
-    "om",
-    "ov",
-    "ow",
-    "ej",
-    "ym",
-    "um",
-}
-_MONTHS = {
-    name: number
-    for number, names in enumerate(
-        (
-            "i jan january januar janner janvier enero gennaio januari janeiro jaenner jänner",
-            "ii feb february februar feber fev fevr fevrier febrero febbraio februari fevereiro",
-            "iii mar march marz maerz mrz mars marzo maart mrt marco",
-            "iv apr april avr avril abr abril aprile",
-            "v may mai mayo maggio mag mei maj maio",
-            "vi jun june juni juin junio giugno giu junho",
-            "vii jul july juli juil juillet julio luglio lug julho",
-            "viii aug august aout ago agosto augustus augusti",
-            "ix sep sept september septembre septiembre settembre set setembro",
-            "x oct october okt oktober octobre octubre ottobre ott outubro out",
-            "xi nov november novembre noviembre novembro",
-            "xii dec december dez dezember decembre dic diciembre dicembre dezembro",
-        ),
-        1,
-    )
-    for name in names.split()
-}
-_BETWEEN = r"[\s./\-–_:,年月년월]{1,3}['’]?"
-_SIGN = r"\s?[./\-–_年月년월]{1,2}\s?['’]?"
-_MAYBE = r"[\s./\-–_,]{0,3}(?:(?:of|de|del)\s)?['’]?"
-_NTH = r"(?:st|nd|rd|th|er|\.|º)?"
-_MONTH = r"([^\W\d_]{1,12})"
-_NO_UNIT = r"(?![\d.,/%°]|\s?(?:ms|mm|mV|bpm|Hz|sec|s|min|years?|yrs?|Jahre?)\b)"
-_DATES: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(rf"(?<!\d)(?=(\d{{1,2}}){_SIGN}(\d{{1,2}}){_SIGN}(\d{{2}})(?!\d))"), "xxy"),
-    (re.compile(rf"(?<!\d)(?=(\d{{2}}){_SIGN}(\d{{1,2}}){_SIGN}(\d{{1,2}})(?!\d))"), "yxx"),
-    (re.compile(rf"(?<!\d)(?=(\d{{1,2}}){_BETWEEN}(\d{{1,2}}){_BETWEEN}(\d{{4}})(?!\d))"), "xxy"),
-    (re.compile(rf"(?<!\d)(?=(\d{{4}}){_BETWEEN}(\d{{1,2}}){_BETWEEN}(\d{{1,2}})(?!\d))"), "yxx"),
-    (re.compile(rf"(?<!\d)(?=(\d{{1,2}}){_NTH}{_MAYBE}{_MONTH}{_MAYBE}(\d{{2}}|\d{{4}})(?!\d))"), "dmy"),
-    (
-        re.compile(rf"(?<![^\W\d_])(?={_MONTH}{_MAYBE}(\d{{1,2}}){_NTH}{_BETWEEN}(?:of\s)?(\d{{2}}|\d{{4}})(?!\d))"),
-        "mdy",
-    ),
-    (re.compile(rf"(?<!\d)(?=(\d{{4}}){_MAYBE}{_MONTH}{_MAYBE}(\d{{1,2}})(?!\d))"), "ymd"),
-    (re.compile(rf"(?<![^\W\d_])(?={_MONTH}{_MAYBE}(\d{{4}})(?!\d))"), "my"),
-    (re.compile(rf"(?<![^\W\d_])(?=([^\W\d_]{{3,12}})[\s.'’]{{1,2}}(\d{{2}}){_NO_UNIT})"), "my"),
-    (re.compile(r"(?<![\d./\-])(?=(\d{1,2})[./\-](\d{4})(?![\d./\-]))"), "my"),
-    (re.compile(r"(?<![\d./\-])(?=(\d{4})[./\-](\d{1,2})(?![\d./\-]))"), "ym"),
-    (re.compile(r"(?<!\d)(?=(\d{6}|\d{8}|\d{12}|\d{14})(?!\d))"), "run"),
-)
-"""Patterns of dates, and what their parts are: year, month, day, or a day and a month in either order (x).
-
-Years of two digits need signs between the numbers: `60 5 30` are the axes of an ECG.
-"""
-_CLOCK = re.compile(r"T\d{2}:?\d{2}(?::?\d{2}(?:[.,]\d+)?)?(?:Z|[+\-]\d{2}:?\d{2})?")
 
 
 class Hiding:
@@ -264,7 +196,7 @@ class Hiding:
             self._add_date(f"{year}-{first}-{second}")
         for match in islice(re.finditer(r"(?<!\d)(\d{1,2})[./\-](\d{1,2}|[A-Za-z]{3})[./\-](\d{4})(?!\d)", text), 4):
             first, second, year = match.groups()
-            month = int(second) if second.isdecimal() else _MONTHS.get(second.lower(), 0)
+            month = int(second) if second.isdecimal() else MONTHS.get(second.lower(), 0)
             for pair in ((month, int(first)), (int(first), month)):
                 self._add_date(f"{year}-{pair[0]:02}-{pair[1]:02}")
 
@@ -332,7 +264,7 @@ class Hiding:
     def _has_ending(self, joined: str, last_word: str) -> bool:
         """Whether this is a name with an ending, as `Brombachs`; `Normal` is no `Norma`."""
         for size, shortest in ((1, 6), (2, 7)):
-            if joined[:-size] in self.names and len(last_word) > size and joined[-size:] in _ENDINGS:
+            if joined[:-size] in self.names and len(last_word) > size and joined[-size:] in ENDINGS:
                 long_enough = len(joined) >= shortest or joined[-size:] == "s"
                 return long_enough and last_word not in _ORDINARY and joined not in _ORDINARY
         return False
@@ -368,11 +300,11 @@ class Hiding:
     def _dates_in(self, text: str) -> Iterator[tuple[int, int]]:
         if not any(year in text for year in self.years):
             return
-        for pattern, order in _DATES:
+        for pattern, order in DATES:
             for match in pattern.finditer(text):
                 if self._is_date(match.groups(), order):
                     stop = match.end(match.re.groups)
-                    clock = _CLOCK.match(text, stop)
+                    clock = CLOCK.match(text, stop)
                     yield match.start(1), clock.end() if clock else stop
 
     def _is_date(self, parts: tuple[str, ...], order: str) -> bool:
@@ -429,7 +361,7 @@ def _spellings(word: str) -> set[str]:
 
 def _number(part: str) -> str:
     """A day or a month as a number without zeros, "0" for a word that is no month."""
-    return str(int(part)) if part.isdecimal() else str(_MONTHS.get(_plain(part), 0))
+    return str(int(part)) if part.isdecimal() else str(MONTHS.get(_plain(part), 0))
 
 
 def _is_numbered(words: list[re.Match[str]], keys: list[str], place: int) -> bool:

@@ -128,3 +128,25 @@ test theater theatre town triage trust unit units university universität univer
 untersucher user users ward wards weg west western zentrum zimmer ärzte ärztin
 """
 """Words of hospitals and of those who work there."""
+
+ENDINGS = {
+    *"aeinsuy",
+    "em",
+    "en",
+    "er",
+    "es",
+    "ie",
+    "im",
+    "in",
+    "na",
+    "ne",
+    "ns",
+    "oj",
+    "om",
+    "ov",
+    "ow",
+    "ej",
+    "ym",
+    "um",
+}
+"""What languages put behind a name, as in `Brombachs`."""

@@ -55,9 +55,8 @@ def read_annotations(
 def parse_annotations(content: bytes, path: Path, record: str | None = None) -> Annotations:
     """The annotations in some bytes; `path` is only named in errors."""
     if len(content) > 2 and not content.strip(b"\0"):
-        raise AnnotationError(
-            "the file holds nothing but zeros, as one that was not fetched.", path=path, record=record
-        )
+        empty = "the file holds nothing but zeros, as one that was not fetched."
+        raise AnnotationError(empty, path=path, record=record)
     words = np.frombuffer(content[: len(content) // 2 * 2], dtype="<u2").tolist()
     samples: list[int] = []
     symbols: list[str] = []

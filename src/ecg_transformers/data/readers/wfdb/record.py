@@ -90,6 +90,20 @@ def read_wfdb(
         flags += ["checksum_not_compared"] if any(signal.checksum for signal in header.signals) else []
     elif checksum != "ignore" and sum_ok:
         verify_checksums(samples, header.signals, header_path, header.record_name, checksum, flags)
+    return _record(samples, header, header_path, str(path), lead_names, units, strict, flags)
+
+
+def _record(
+    samples: np.ndarray,
+    header: Header,
+    header_path: str,
+    source: str,
+    lead_names: list[str] | None,
+    units: str | None,
+    strict: bool,
+    flags: list[str],
+) -> DigitalRecord:
+    """The wanted leads of samples `(T, L)` as a record."""
     names = lead_names_of(header.signals, flags)
     chosen = list(range(len(names)))
     if lead_names is not None:
@@ -107,7 +121,7 @@ def read_wfdb(
         sampling_rate=header.sampling_rate,
         lead_names=[names[index] for index in chosen],
         record_id=os.path.splitext(os.path.basename(header_path))[0],
-        source=str(path),
+        source=source,
         metadata=metadata,
     )
 
@@ -149,50 +163,70 @@ def _read_simple(
     part: Hints | None,
 ) -> tuple[np.ndarray, bool]:
     """int16 samples `(T, L)`, invalid values as -32768, and whether their checksums can be compared."""
-    first, num_leads, record = header.signals[0], len(header.signals), header.record_name
+    first, record = header.signals[0], header.record_name
     descriptor, size = open_signal_file(path, first.file_name, root, record, follow_links)
     try:
-        if first.file_name == os.path.basename(path):
-            raise HeaderError("the header names itself as the signal file.", path=path, record=record)
-        is_matlab = first.file_name.lower().endswith(".mat") and not _is_format_16(
-            descriptor, first.byte_offset, num_leads
-        )
-        if size > limits.max_file_bytes and (part is None or is_matlab):
-            big = f"the file has {size} bytes, more than the limit."
-            raise LimitError(big, path=beside(path, first.file_name), record=record)
-        if is_matlab:
-            place = beside(path, first.file_name)
-            variables = load_mat(read_array(descriptor, "u1", size, 0).tobytes(), Path(place), limits)
-            if not isinstance(variables.get("val"), np.ndarray):
-                raise SignalError(f"the file has no array 'val', but {sorted(variables)}.", path=place, record=record)
-            samples = matlab_samples(variables["val"], header, place)
-            start, stop = (0, len(samples)) if part is None else window(part, len(samples), Path(path))
-            return samples[start:stop], stop - start == len(samples)
-        size -= first.byte_offset  # WFDB's own MATLAB files are format 16 behind a header of 24 bytes
-        if size < 0:
-            beyond = f"the byte offset {first.byte_offset} lies beyond the end of the signal file."
-            raise HeaderError(beyond, path=path, record=record)
-        available = size // 2 if first.fmt == "16" else size * 2 // 3
-        of_all = limits if part is None else limits.for_parts()
-        promised = header.num_samples or _inferred_length(header, available, size, path, of_all, flags)
-        num_samples = min(promised, available // num_leads)
-        if num_samples < promised:
-            if not allow_truncated or num_samples == 0:
-                raise _too_short(promised, num_samples, num_leads, beside(path, first.file_name), record)
-            flags.append("truncated")
-        start, stop = (0, num_samples) if part is None else window(part, num_samples, Path(path))
-        limits.check_shape(stop - start, num_leads, path=path, record=record)
-        read = read_format_16 if first.fmt == "16" else read_format_212
-        samples = read(descriptor, (stop - start) * num_leads, first.byte_offset, start * num_leads)
-        if samples.size < (stop - start) * num_leads:  # it has become shorter since it was opened
-            found = start + samples.size // num_leads
-            raise _too_short(promised, found, num_leads, beside(path, first.file_name), record)
-        return samples.reshape(stop - start, num_leads), stop - start == promised
+        return _read_opened(descriptor, size, header, path, limits, allow_truncated, flags, part)
     except OSError as error:
         unread = f"the file cannot be read ({brief(error)})."
         raise UnsafePathError(unread, path=beside(path, first.file_name), record=record) from error
     finally:
         os.close(descriptor)
+
+
+def _read_opened(
+    descriptor: int,
+    size: int,
+    header: Header,
+    path: str,
+    limits: Limits,
+    allow_truncated: bool,
+    flags: list[str],
+    part: Hints | None,
+) -> tuple[np.ndarray, bool]:
+    """As `_read_simple`, of a signal file of `size` bytes."""
+    first, num_leads, record = header.signals[0], len(header.signals), header.record_name
+    if first.file_name == os.path.basename(path):
+        raise HeaderError("the header names itself as the signal file.", path=path, record=record)
+    is_matlab = first.file_name.lower().endswith(".mat") and not _is_format_16(descriptor, first.byte_offset, num_leads)
+    if size > limits.max_file_bytes and (part is None or is_matlab):
+        big = f"the file has {size} bytes, more than the limit."
+        raise LimitError(big, path=beside(path, first.file_name), record=record)
+    if is_matlab:
+        variables = load_mat(
+            read_array(descriptor, "u1", size, 0).tobytes(), Path(beside(path, first.file_name)), limits
+        )
+        return _matlab_part(variables, header, path, part)
+    size -= first.byte_offset  # WFDB's own MATLAB files are format 16 behind a header of 24 bytes
+    if size < 0:
+        beyond = f"the byte offset {first.byte_offset} lies beyond the end of the signal file."
+        raise HeaderError(beyond, path=path, record=record)
+    available = size // 2 if first.fmt == "16" else size * 2 // 3
+    of_all = limits if part is None else limits.for_parts()
+    promised = header.num_samples or _inferred_length(header, available, size, path, of_all, flags)
+    num_samples = min(promised, available // num_leads)
+    if num_samples < promised:
+        if not allow_truncated or num_samples == 0:
+            raise _too_short(promised, num_samples, num_leads, beside(path, first.file_name), record)
+        flags.append("truncated")
+    start, stop = (0, num_samples) if part is None else window(part, num_samples, Path(path))
+    limits.check_shape(stop - start, num_leads, path=path, record=record)
+    read = read_format_16 if first.fmt == "16" else read_format_212
+    samples = read(descriptor, (stop - start) * num_leads, first.byte_offset, start * num_leads)
+    if samples.size < (stop - start) * num_leads:  # it has become shorter since it was opened
+        found = start + samples.size // num_leads
+        raise _too_short(promised, found, num_leads, beside(path, first.file_name), record)
+    return samples.reshape(stop - start, num_leads), stop - start == promised
+
+
+def _matlab_part(variables: dict[str, Any], header: Header, path: str, part: Hints | None) -> tuple[np.ndarray, bool]:
+    """The samples of a MATLAB file that are asked for, and whether they are all of them."""
+    place, record = beside(path, header.signals[0].file_name), header.record_name
+    if not isinstance(variables.get("val"), np.ndarray):
+        raise SignalError(f"the file has no array 'val', but {sorted(variables)}.", path=place, record=record)
+    samples = matlab_samples(variables["val"], header, place)
+    start, stop = (0, len(samples)) if part is None else window(part, len(samples), Path(path))
+    return samples[start:stop], stop - start == len(samples)
 
 
 def _is_format_16(descriptor: int, byte_offset: int, num_leads: int) -> bool:

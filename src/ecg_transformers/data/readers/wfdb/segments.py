@@ -34,18 +34,7 @@ def read_segments(
     A first segment of length 0 is a layout header: it names the leads of the whole record. `read` is `read_wfdb`, for
     the segments themselves.
     """
-    heads = limits if request.part is None else limits.for_parts()
-    headers = {name: _segment_header(name, header, path, folder, request, heads) for name in _names(header)}
-    first = headers[next(iter(headers))] if headers else None
-    if first is None:
-        raise HeaderError("the record consists of gaps only.", path=path, record=header.record_name)
-    names_of = {name: lead_names_of(segment.signals, flags) for name, segment in headers.items()}
-    known = list(dict.fromkeys(lead for names in names_of.values() for lead in names))
-    wanted = known
-    if request.lead_names is not None:
-        wanted = [known[index] for index in pick(known, request.lead_names, path, header.record_name)]
-    if set(names_of[next(iter(headers))]) != set(known):
-        flags.append("segment_leads_differ")
+    headers, names_of, wanted = _leads(header, path, folder, request, limits, flags)
     length = sum(size for _, size in header.segments)
     if header.num_samples is not None and header.num_samples != length:
         raise HeaderError(
@@ -76,6 +65,25 @@ def read_segments(
         position += size
     metadata: dict[str, Any] = {"comments": list(header.comments), "flags": sorted({*flags, "segments"})}
     return ECGRecord(signal, header.sampling_rate * count, wanted, path.stem, source=str(path), metadata=metadata)
+
+
+def _leads(
+    header: Header, path: Path, folder: Path, request: Request, limits: Limits, flags: list[str]
+) -> tuple[dict[str, Header], dict[str, list[str]], list[str]]:
+    """Headers and lead names of the segments by their names, and the leads of the record."""
+    heads = limits if request.part is None else limits.for_parts()
+    headers = {name: _segment_header(name, header, path, folder, request, heads) for name in _names(header)}
+    first = headers[next(iter(headers))] if headers else None
+    if first is None:
+        raise HeaderError("the record consists of gaps only.", path=path, record=header.record_name)
+    names_of = {name: lead_names_of(segment.signals, flags) for name, segment in headers.items()}
+    known = list(dict.fromkeys(lead for names in names_of.values() for lead in names))
+    wanted = known
+    if request.lead_names is not None:
+        wanted = [known[index] for index in pick(known, request.lead_names, path, header.record_name)]
+    if set(names_of[next(iter(headers))]) != set(known):
+        flags.append("segment_leads_differ")
+    return headers, names_of, wanted
 
 
 def _names(header: Header) -> list[str]:
