@@ -240,7 +240,7 @@ def parse_arguments(cls: type[T], description: str, arguments: list[str] | None 
     Raises:
         UsageError: an option that does not exist, with the nearest one that does.
     """
-    parser = HfArgumentParser(cls, description=description, formatter_class=_Formatter, **shown)
+    parser = _Parser(cls, description=description, formatter_class=_Formatter, **shown)
     args, rest = parser.parse_args_into_dataclasses(args=arguments, return_remaining_strings=True)
     if rest:
         options = [f"--{name}" for name in sorted(field_names(cls))]
@@ -248,11 +248,21 @@ def parse_arguments(cls: type[T], description: str, arguments: list[str] | None 
     return args  # type: ignore[no-any-return]
 
 
+class _Parser(HfArgumentParser):
+    """`--no_…` says that it is the opposite, not what the option itself does."""
+
+    def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:
+        if settings.get("action") == "store_false":
+            settings["help"] = f"The same as --{settings['dest']} false."
+        return super().add_argument(*names, **settings)
+
+
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
     """Defaults are shown where there is one."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default in (None, "") else super()._get_help_string(action)
+        is_opposite = isinstance(action, argparse._StoreFalseAction)
+        return action.help if is_opposite or action.default in (None, "") else super()._get_help_string(action)
 
 
 def check_seed(seed: int) -> None:
