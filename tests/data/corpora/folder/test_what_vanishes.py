@@ -158,13 +158,23 @@ def test_empty_label_cells_are_counted(folder):
 
 
 @pytest.mark.parametrize(
-    "column", ["patient_id", "subject_id", "patient", "subject", "PatientID", "pid", "Patient Nr.", "MRN"]
+    "column",
+    [
+        *("patient_id", "subject_id", "patient", "subject", "PatientID", "pid", "Patient Nr.", "MRN", "id_patient"),
+        *("PATIENT_NUM", "Patient Identifier", "Patientennummer", "Proband", "subj_id", "medical record number"),
+    ],
 )
 def test_patients_are_found_under_their_usual_names(folder, column):
     table(folder, file=name, label=lambda n: ["AF", "normal"][n % 2], **{column: lambda n: f"p{n // 2}"})
     patients = [set(part["patient_id"]) for part in load(folder).values()]
     assert sum(map(len, patients)) == len(set.union(*patients)) == 6
     assert f"column {column!r}" in notes(folder)
+
+
+@pytest.mark.parametrize("column", ["patient_age", "subjects", "patient_sex", "number of patients"])
+def test_a_column_about_patients_does_not_tell_them_apart(folder, column):
+    table(folder, file=name, label=lambda n: ["AF", "normal"][n % 2], **{column: lambda n: f"p{n // 2}"})
+    assert "no patient column" in notes(folder)
 
 
 def test_an_empty_patient_column_gives_way_to_a_filled_one(folder):
