@@ -75,6 +75,7 @@ def find_columns(
     patient = patient_column or _first(filled, names, notes) or _first(header, names)
     split = _first(header, SPLIT_COLUMNS) or next((name for name in header if _says_parts(rows, name, table)), None)
     fold = _first(header, FOLD_COLUMNS, notes)
+    fold = None if fold == split else fold  # it holds names of parts
     if split and fold:
         notes.append(f"the column {split!r} says the parts; the column {fold!r} is kept and decides nothing")
     descriptions = {name: found for name in DESCRIPTION_COLUMNS if (found := _first(header, (name,))) is not None}
