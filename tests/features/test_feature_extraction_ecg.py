@@ -344,6 +344,12 @@ def test_bad_input_is_one_clear_sentence(
         st_mem(record, **settings)
 
 
+def test_lead_names_may_be_one_text(st_mem: ECGFeatureExtractor) -> None:
+    record = twelve_leads()
+    named = values(st_mem, record, sampling_rate=500, lead_names=", ".join(STANDARD_LEADS))
+    np.testing.assert_array_equal(named, values(st_mem, record, sampling_rate=500, lead_names=STANDARD_LEADS))
+
+
 def test_errors_name_the_record(st_mem: ECGFeatureExtractor) -> None:
     with pytest.raises(ValueError, match=r"^record 1: lead II has 3 NaN"):
         st_mem([twelve_leads(), broken(np.nan)], sampling_rate=500)
