@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.small_runs import overrides, small_pretraining
+from support.small_runs import exit_code, in_children, overrides, small_pretraining
 
 from ecg_transformers.models.registry import get_method
 from ecg_transformers.training.checkpoints.folder import list_checkpoints, verify
@@ -147,6 +147,31 @@ def test_a_pass_over_one_patient_is_named_and_the_steps_before_it_are_kept(tmp_p
     assert len(str(caught.value).split("records: ")[1].split(", ")) == 4
     assert [row["step"] for row in read_log(tmp_path / "train_log.jsonl")] == [1, 2]
     assert [path.name for path in list_checkpoints(tmp_path / "checkpoints")] == ["step-2"]
+
+
+def test_a_process_with_one_patient_stops_all_where_each_contrasts_its_own(tmp_path: Path, monkeypatch) -> None:
+    from ecg_transformers.training import pretraining
+
+    original = pretraining.load_split
+
+    def second_half_of_one_patient(*arguments, **options):
+        split = original(*arguments, **options)
+        for index in BatchPlan(len(split), 2, 1, 2).pass_over_processes(1, 0)[1]:
+            split.patient_ids[index] = "7"
+        return split
+
+    monkeypatch.setattr(pretraining, "load_split", second_half_of_one_patient)
+    args = small_pretraining(tmp_path / "run", "ecg_wav2vec2", per_device_batch_size=2, max_steps=3)
+    children = in_children(2, lambda: pretrain(args), tmp_path / "log")
+    assert [exit_code(pid) for pid in children] == [2, 2]
+    log = (tmp_path / "log").read_text()
+    assert (
+        "The loss of step 2 has nothing to contrast: all records of a forward pass on one of the processes belong"
+        in log
+    )
+    assert log.count("nothing to contrast") == 1
+    assert "Traceback" not in log
+    assert [row["step"] for row in read_log(tmp_path / "run" / "train_log.jsonl")] == [1]
 
 
 def test_of_records_that_can_only_be_compared_the_bad_one_is_blamed_alone(tmp_path: Path, monkeypatch) -> None:

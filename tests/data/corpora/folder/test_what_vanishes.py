@@ -74,12 +74,23 @@ def test_a_column_of_marks_reads_blanks_as_zero(folder):
     assert sum(RecordTable(part).label_matrix()[:, 0].sum() for part in rows.values()) == 4
 
 
-@pytest.mark.parametrize(("yes", "no"), [("T", "F"), ("Y", "N"), ("pos", "neg"), ("x", "")])
+@pytest.mark.parametrize(
+    ("yes", "no"), [("T", "F"), ("Y", "N"), ("pos", "neg"), ("x", ""), ("WAHR", "FALSCH"), ("sí", "no")]
+)
 def test_other_words_for_one_and_zero_make_a_label_column(folder, yes, no):
     table(folder, file=name, AF=lambda n: yes if n % 3 == 0 else no, MI=lambda n: n % 2)
     rows = load(folder)
     assert label_names(rows) == ["AF", "MI"]
     assert sum(RecordTable(part).label_matrix()[:, 0].sum() for part in rows.values()) == 4
+    assert "labels are the 0/1 columns 'AF', 'MI'" in notes(folder)
+
+
+@pytest.mark.parametrize("column", ["gender", "Male", "is_female"])
+def test_a_sex_of_0_and_1_is_a_label_only_where_it_is_asked_for(folder, column):
+    table(folder, file=name, AF=lambda n: n % 2, **{column: lambda n: int(n < 5)})
+    assert label_names(load(folder)) == ["AF"]
+    assert f"not read: {column!r}" in notes(folder)
+    assert label_names(load(folder, label_columns=["AF", column])) == ["AF", column]
 
 
 def test_letters_that_are_not_all_yes_or_no_are_no_label_column(folder):
@@ -112,7 +123,7 @@ def test_measurements_are_no_classes(folder, digital_ecg):
         load(folder)
 
 
-@pytest.mark.parametrize("cell", ["AF, normal", "AF|normal"])
+@pytest.mark.parametrize("cell", ["AF, normal", "AF|normal", "AF\nnormal"])
 def test_several_labels_behind_another_separator_are_refused(folder, cell):
     table(folder, file=name, labels=lambda n: cell if n == 2 else "AF;MI")
     with pytest.raises(LabelError, match=r"row 4.*'AF;normal'"):
@@ -128,9 +139,17 @@ def test_a_comma_within_one_label_is_kept(folder):
     assert label_names(load(folder)) == [label, "normal"]
 
 
-@pytest.mark.parametrize("cell", ["['{}', 'PVC']", '["{}", "PVC"]', "[{}, PVC]", "[ '{}' ,'PVC' ]"])
+@pytest.mark.parametrize(
+    "cell", ["['{}', 'PVC']", '["{}", "PVC"]', "[{}, PVC]", "[ '{}' ,'PVC' ]", "('{}', 'PVC')", "{{'{}', 'PVC'}}"]
+)
 def test_a_list_in_a_cell_is_its_labels(folder, cell):
-    table(folder, file=name, labels=lambda n: "[]" if n == 3 else cell.format(["AF", "a, b"][n % 2 and "'" in cell]))
+    table(
+        folder,
+        file=name,
+        labels=lambda n: (
+            cell.format("")[:1] + cell[-1:] if n == 3 else cell.format(["AF", "a, b"][n % 2 and "'" in cell])
+        ),
+    )
     rows = {row["record_id"]: row["labels"] for part in load(folder).values() for row in part}
     assert rows["r00"] == ["AF", "PVC"]
     assert rows["r01"] == (["a, b", "PVC"] if "'" in cell else ["AF", "PVC"])
@@ -140,6 +159,28 @@ def test_a_list_in_a_cell_is_its_labels(folder, cell):
 def test_a_dictionary_in_a_cell_is_no_label(folder):
     table(folder, file=name, labels=lambda n: f"{{'{['AF', 'normal'][n % 2]}': 100.0}}")
     with pytest.raises(LabelError, match=r"row 2, column 'labels' holds a dictionary"):
+        load(folder)
+
+
+@pytest.mark.parametrize("column", ["label", "labels"])
+@pytest.mark.parametrize(
+    "ways", [("[1, 0, 0]", "[0, 1, 0]"), ("1 0", "0 1"), ("(1., 0., 1.)", "(0., 0., 0.)"), ("1;0", "0;0")]
+)
+def test_a_vector_of_0_and_1_is_no_label(folder, column, ways):
+    table(folder, file=name, **{column: lambda n: ways[n % 2]})
+    with pytest.raises(LabelError, match="vectors of 0 and 1"):
+        load(folder)
+
+
+def test_numbers_of_classes_are_no_vector(folder):
+    table(folder, file=name, labels=lambda n: ["0", "1", "0;1"][n % 3])
+    assert label_names(load(folder)) == ["0", "1"]
+
+
+@pytest.mark.parametrize("other", ["af", " AF", "Af"])
+def test_one_label_in_two_columns_is_not_two_labels(folder, other):
+    (folder / "labels.csv").write_text(f"file,AF,MI,{other}\n" + "".join(f"{name(n)},1,0,{n % 2}\n" for n in range(12)))
+    with pytest.raises((LabelError, TableError), match=r"differ in case only|more than once"):
         load(folder)
 
 
@@ -158,13 +199,23 @@ def test_empty_label_cells_are_counted(folder):
 
 
 @pytest.mark.parametrize(
-    "column", ["patient_id", "subject_id", "patient", "subject", "PatientID", "pid", "Patient Nr.", "MRN"]
+    "column",
+    [
+        *("patient_id", "subject_id", "patient", "subject", "PatientID", "pid", "Patient Nr.", "MRN", "id_patient"),
+        *("PATIENT_NUM", "Patient Identifier", "Patientennummer", "Proband", "subj_id", "medical record number"),
+    ],
 )
 def test_patients_are_found_under_their_usual_names(folder, column):
     table(folder, file=name, label=lambda n: ["AF", "normal"][n % 2], **{column: lambda n: f"p{n // 2}"})
     patients = [set(part["patient_id"]) for part in load(folder).values()]
     assert sum(map(len, patients)) == len(set.union(*patients)) == 6
     assert f"column {column!r}" in notes(folder)
+
+
+@pytest.mark.parametrize("column", ["patient_age", "subjects", "patient_sex", "number of patients"])
+def test_a_column_about_patients_does_not_tell_them_apart(folder, column):
+    table(folder, file=name, label=lambda n: ["AF", "normal"][n % 2], **{column: lambda n: f"p{n // 2}"})
+    assert "no patient column" in notes(folder)
 
 
 def test_an_empty_patient_column_gives_way_to_a_filled_one(folder):
@@ -189,7 +240,7 @@ def test_an_absent_patient_column_is_said(folder):
         load(folder, patient_column="person")
 
 
-@pytest.mark.parametrize("column", ["split", "set", "Partition"])
+@pytest.mark.parametrize("column", ["split", "set", "Partition", "fold"])
 def test_a_column_of_parts_is_honoured_whatever_it_is_called(folder, column):
     parts = ["train", "Val", "TEST"]
     table(folder, file=name, label=lambda n: ["AF", "normal"][n % 2], **{column: lambda n: parts[n % 3]})

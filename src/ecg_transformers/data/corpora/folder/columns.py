@@ -16,6 +16,12 @@ PATIENT_COLUMNS = (
     *("patient_id", "subject_id", "patient", "subject", "PatientID", "pid", "pat_id", "patient_no", "patient_nr"),
     *("patient_number", "subject_no", "participant_id", "participant", "person_id", "mrn"),
 )
+# and what is made of such words: `id_patient`, `PATIENT_NUM`, `Patientennummer`, `subj_id`, but not `patient_age`
+_NUMBER = "(id|uid|guid|no|nr|num|number|nummer|identifier|key|code|hash)"
+_PATIENT = re.compile(
+    f"(id|anon|deidentified)?(patient|patienten|paciente|subject|participant|proband|probanden){_NUMBER}?"
+    f"|(pat|pt|subj|sub|person|anon){_NUMBER}|medicalrecord(no|number)|empi|nhs(no|number)"
+)
 SPLIT_COLUMNS = ("split",)  # or a column of another name that holds nothing but names of parts
 DESCRIPTION_COLUMNS = ("sampling_rate", "age", "sex", "site", "device", "source", "label", "labels")
 
@@ -65,9 +71,11 @@ def find_columns(
             path=table,
         )
     filled = [name for name in header if any(row[name] for row in rows)]  # an empty column says nothing
-    patient = patient_column or _first(filled, PATIENT_COLUMNS, notes) or _first(header, PATIENT_COLUMNS)
+    names = (*PATIENT_COLUMNS, *filter(_is_of_patients, header))
+    patient = patient_column or _first(filled, names, notes) or _first(header, names)
     split = _first(header, SPLIT_COLUMNS) or next((name for name in header if _says_parts(rows, name, table)), None)
     fold = _first(header, FOLD_COLUMNS, notes)
+    fold = None if fold == split else fold  # it holds names of parts
     if split and fold:
         notes.append(f"the column {split!r} says the parts; the column {fold!r} is kept and decides nothing")
     descriptions = {name: found for name in DESCRIPTION_COLUMNS if (found := _first(header, (name,))) is not None}
@@ -111,7 +119,12 @@ def _first(header: Sequence[str], wanted: Sequence[str], notes: list[str] | None
 
 
 def _is_known(name: str) -> bool:
-    return _plain(name) in {_plain(known) for known in (*RECORD_COLUMNS, *PATIENT_COLUMNS, *FOLD_COLUMNS)}
+    known = {_plain(known) for known in (*RECORD_COLUMNS, *PATIENT_COLUMNS, *FOLD_COLUMNS)}
+    return _plain(name) in known or _is_of_patients(name)
+
+
+def _is_of_patients(name: str) -> bool:
+    return _PATIENT.fullmatch(_plain(name)) is not None
 
 
 def _plain(name: str) -> str:

@@ -157,6 +157,8 @@ class FolderCorpus(Corpus):
         splits, notes = self._split(items, columns, parts, table, skipped)
         plan = CorpusPlan(splits, list(rule.names), rule.kind, [table, *index.others], skipped, dict(excluded), notes)
         plan.notes += columns.notes
+        if rule.columns and not options.label_columns:
+            plan.notes.append(f"labels are the 0/1 columns {', '.join(map(repr, rule.columns))}")
         plan.warnings = [*self._doubts(items, columns, rule, excluded), *index.left_alone(set(used))]
         return plan
 
