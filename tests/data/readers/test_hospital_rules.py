@@ -597,6 +597,7 @@ def test_drifting_or_impossible_times_of_continuous_files_make_no_gaps(onsets, h
     record = read(hospital.edf(counts, kind="EDF+C", onsets=onsets))
     assert record.num_samples == 300
     assert "gaps" not in record.metadata
+    assert ("times_not_believed" in record.metadata.get("flags", ())) == (onsets in ([0, 3, 2.6], [0, 0.1, 5]))
 
 
 @pytest.mark.parametrize("kind", ["EDF+D", "EDF+C"])
@@ -629,6 +630,18 @@ def test_a_slow_clock_hides_no_gap(hospital, tmp_path):
     (gap,) = read_record(path).metadata["gaps"]
     assert gap[0] == 10_000
     assert 48 <= gap[1] - gap[0] <= 51
+
+
+def test_a_slow_clock_hides_no_gap_of_a_file_that_calls_itself_continuous(hospital, tmp_path):
+    """A hundred millionths a second are eight seconds a day."""
+    times = [0.9999 * n + 5 * (n >= 60_000) for n in range(86_400)]
+    one = hospital.edf(np.zeros((4, 1), int), ["II"], kind="EDF+C", onsets=[0], rate=4, per_record=4, records=86_400)
+    stored = (bytes(8) + f"+{time:.4f}\x14\x14\0".encode().ljust(40, b"\0") for time in times)
+    path = tmp_path / "c.edf"
+    path.write_bytes(one[: 256 * 3] + b"".join(stored))
+    (gap,) = read_record(path).metadata["gaps"]
+    assert gap[0] == 240_000
+    assert abs(gap[1] - gap[0] - 20) <= 1
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ class _Reading:
         self.header = read_header(descriptor, size, path, of_all, allow_truncated=hints.allow_truncated, flags=flags)
         if not self.header.seconds:
             raise HeaderError("a data record lasts 0 s: the file holds annotations, no signals.", path=path)
-        self.hidden = None if self.header.is_discontinuous else times_with_gaps(descriptor, self.header, path)
+        self.hidden = None if self.header.is_discontinuous else times_with_gaps(descriptor, self.header, path, flags)
         self.has_gaps = self.header.is_discontinuous or self.hidden is not None
         self.signals, self.names = choose_signals(self.header, self.sheet.patient, hints, path, flags)
         self.rate = self.signals[0].samples / self.header.seconds
