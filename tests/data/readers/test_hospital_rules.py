@@ -987,6 +987,42 @@ def test_dicom_of_any_class_is_read_where_it_holds_a_waveform(hospital, read):
         read(content[: content.index(b"\x00\x54\x00\x01")])
 
 
+@pytest.mark.parametrize(
+    ("family", "unit", "what"),
+    [
+        ("2.1", "mm[Hg]", "hemodynamic"),
+        ("3.1", "mm", "electrophysiology"),
+        ("4.1", None, "sound"),
+        ("5.1", "mm[Hg]", "pulse"),
+        ("6.1", "Ohm", "respiration"),
+        ("7.1", "uV", "EEG"),
+        ("8.1", "deg", "position"),
+    ],
+)
+def test_dicom_waveforms_that_are_no_ecg_are_named(family, unit, what, hospital, read):
+    """Of a class that is no ECG's the leads decide: one of the surface is read, whatever lies beside it."""
+    counts = hospital.ecg_counts(1500, ["I"])
+
+    def other_class(data, label):
+        data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = f"1.2.840.10008.5.1.4.1.1.9.{family}"
+        for channel in data.WaveformSequence[0].ChannelDefinitionSequence:
+            del channel.ChannelSourceSequence
+            channel.ChannelLabel = label
+            if unit is None:
+                del channel.ChannelSensitivity, channel.ChannelSensitivityUnitsSequence
+            elif label == "Fp1":
+                channel.ChannelSensitivityUnitsSequence[0].CodeValue = unit
+                channel.ChannelSensitivityUnitsSequence[0].CodeMeaning = unit
+
+    with pytest.raises(UnsupportedFormatError, match=rf"{what}.* without an ECG lead; only ECG waveforms"):
+        read(dicom_with(hospital, lambda data: other_class(data, "Fp1"), counts, ["I"]))
+    for label in ("V1", "ECG 1"):
+        record = read(
+            dicom_with(hospital, lambda data, label=label: other_class(data, label), counts, ["I"]), units="uV"
+        )
+        np.testing.assert_allclose(record.signal, counts * (0.001 if unit is None else 0.005), atol=1e-6)
+
+
 def test_dicom_that_ends_early_is_read_as_far_as_it_goes_where_asked(hospital, read):
     counts = hospital.ecg_counts(1500, ["I", "II"])
     content = hospital.dicom(counts, ["I", "II"])[:-2000]
@@ -1105,6 +1141,21 @@ def test_philips_residuals_are_those_of_six_limb_leads_in_their_order(hospital, 
     odd = np.array([[1, 0], [-1, 0], [0, -3], [5, 2]])
     stored = np.concatenate([odd, np.zeros((4, 4), int)], axis=1)
     assert restore_limb_leads(stored)[:, 3].tolist() == [0, 1, 2, -3]
+
+
+@pytest.mark.parametrize(
+    ("unit", "number", "age"),
+    [("years", 76, 76), ("months", 18, 1.5), ("weeks", 26, 0.5), ("days", 73, 0.2), ("hours", 876, 0.1)],
+)
+def test_ages_of_xml_have_units(unit, number, age, hospital, read):
+    counts = hospital.ecg_counts(60)
+    eight = hospital.muse(counts[:, :8]).replace(b"<DateofBirth>07-11-1943</DateofBirth>", b"")
+    stated = f"<PatientAge>{number}</PatientAge><AgeUnits>{unit.upper()}</AgeUnits><Gender>".encode()
+    assert read(eight.replace(b"<Gender>", stated)).metadata["age"] == age
+    text = hospital.philips(counts).decode("utf-16").replace("<dateofbirth>1943-07-11</dateofbirth>", "{}")
+    for zero in ("", "<years>0</years>" * (unit != "years")):
+        stated = f"{zero}<{unit}>{number}</{unit}>"
+        assert read(text.replace("{}", stated).encode("utf-16")).metadata["age"] == age
 
 
 def test_philips_ids_empty_fields_and_statements(hospital, read):
@@ -1403,6 +1454,22 @@ def test_ishne_beats_lie_beside_the_ecg(name, tail, flag, samples, hospital, rea
     assert beats == samples
 
 
+@pytest.mark.parametrize(
+    ("checksum", "flags", "beats"),
+    [("error", ["annotations_not_read"], None), ("warn", ["checksum_mismatch"], [15]), ("ignore", [], [15])],
+)
+def test_ishne_annotations_have_a_checksum_of_their_own(checksum, flags, beats, hospital, read, tmp_path):
+    counts = hospital.ecg_counts(100, ["V1", "V2", "V3"])
+    annotations = hospital.ishne(counts[:0], block=b"note", magic=b"ANN  1.0", tail=b"\x0a\0\0\0N \x05\0")
+    for damaged in (annotations.replace(b"note", b"nope"), annotations[:28] + b"X" + annotations[29:]):
+        (tmp_path / "x.ann").write_bytes(damaged)
+        record = read(hospital.ishne(counts), "x.ecg", checksum=checksum)
+        assert record.metadata.get("flags", []) == flags
+        assert (None if record.annotations is None else record.annotations["beat_samples"].tolist()) == beats
+    (tmp_path / "x.ann").write_bytes(damaged[:8] + b"\0\0" + damaged[10:])  # none is stated
+    assert read(hospital.ishne(counts), "x.ecg").annotations["beat_samples"].tolist() == [15]
+
+
 # EDF and BDF, field by field
 
 
@@ -1415,6 +1482,15 @@ def test_bdf_triggers_and_annotations_are_no_leads(hospital, read):
     record = read(content)
     assert (record.lead_names, record.metadata["flags"]) == (["II"], ["status_channel_left_out"])
     np.testing.assert_allclose(record.signal[:, 0], counts[:, 0] * 0.001, atol=1e-6)
+    with_unit = hospital.edf(counts, ("II", "Status"), width=3).replace(b"ECG Status", b"Status    ")
+    assert read(with_unit).lead_names == ["II"]
+
+
+def test_signals_without_a_label_get_neutral_names(hospital, read):
+    counts = hospital.ecg_counts(200, ["II", "V5"])
+    content = hospital.edf(counts, ("A", "B")).replace(b"ECG A", b"     ").replace(b"ECG B", b"     ")
+    assert read(content).lead_names == ["signal 1", "signal 2"]
+    np.testing.assert_array_equal(read(content, lead_names=["signal 2"]).signal, read(content).signal[:, 1:])
 
 
 @pytest.mark.parametrize(

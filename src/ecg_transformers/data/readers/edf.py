@@ -208,12 +208,12 @@ def choose_signals(
 ) -> tuple[list[Signal], list[str]]:
     """The signals to read, all of one rate, and their names; a label that tells who the patient is, hides that."""
     ordinary = [signal for signal in header.signals if not signal.is_annotation]
-    signals = [signal for signal in ordinary if not _is_trigger(signal)]
+    signals = [signal for signal in ordinary if not _is_trigger(signal, header)]
     if len(signals) < len(ordinary):
         flags.append("status_channel_left_out")
     if not signals:
         raise SignalError("the file holds no signals.", path=path)
-    labels = standard_lead_names([signal.label for signal in signals])
+    labels = standard_lead_names([signal.label or f"signal {place}" for place, signal in enumerate(signals, 1)])
     names = distinct_names(names_without_identity(labels, patient, hints.keep_identity), flags)
     if hints.lead_names:
         chosen = pick(names, hints.lead_names, path, name_of(path))
@@ -224,8 +224,10 @@ def choose_signals(
     return signals, names
 
 
-def _is_trigger(signal: Signal) -> bool:
-    return signal.label.lower() == "status" and units_per_millivolt(signal.unit) is None
+def _is_trigger(signal: Signal, header: Header) -> bool:
+    """The `Status` of BDF, which some writers give a unit, and of EDF where its unit is no voltage."""
+    is_voltage = units_per_millivolt(signal.unit) is not None
+    return signal.label.lower() == "status" and not (is_voltage and header.width == 2)
 
 
 def scale_of(signals: list[Signal], units: str | None, path: Path) -> tuple[np.ndarray, np.ndarray]:

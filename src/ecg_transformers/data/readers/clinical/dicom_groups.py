@@ -107,7 +107,7 @@ def choose_groups(groups: list[Group], lead_names: list[str] | None, path: Path,
     Raises:
         ECGDataError: no group with an ECG, only beats, or groups of several rates.
     """
-    with_ecg = [group for group in groups if any(_is_voltage(channel) for channel in group.channels)]
+    with_ecg = [group for group in groups if any(is_voltage(channel) for channel in group.channels)]
     if not with_ecg:
         raise SignalError("no channel of this DICOM file is a voltage: it holds no ECG.", path=path)
     rhythm = [group for group in with_ecg if not group.is_beat]
@@ -367,7 +367,7 @@ def _lead(definition: Any, place: int) -> str:
     return next((name for name in names if is_ecg_lead(name)), names[0] if names else f"channel {place}")
 
 
-def _is_voltage(channel: Channel) -> bool:
+def is_voltage(channel: Channel) -> bool:
     return not channel.unit or units_per_millivolt(channel.unit) is not None
 
 
