@@ -1,6 +1,7 @@
 """Rules of single hospital formats: groups, padding, compression, reference beats, gaps, calibration pulses."""
 
 import binascii
+import copy
 import re
 import struct
 from io import BytesIO
@@ -985,6 +986,52 @@ def test_dicom_of_any_class_is_read_where_it_holds_a_waveform(hospital, read):
     content = hospital.dicom(counts, ["I"])
     with pytest.raises(HeaderError, match="it ends early or is damaged"):
         read(content[: content.index(b"\x00\x54\x00\x01")])
+
+
+@pytest.mark.parametrize("strip", ["", "RHYTHM STRIP"])
+@pytest.mark.parametrize("length", [1250, 5000])
+def test_dicom_strips_without_a_label_are_there_for_their_own_leads(strip, length, hospital, read):
+    """Four times three leads of 2.5 s, or all for 10 s, beside a strip of lead II; an unlabelled beat adds nothing."""
+    counts, leads = hospital.ecg_counts(5000), hospital.LEADS
+
+    def change(data):
+        (twelve,) = data.WaveformSequence
+        channels = list(twelve.ChannelDefinitionSequence)
+        data.WaveformSequence = []
+        for label, start, stop, columns in (
+            *(("", length % 5000 * n, length % 5000 * n + length, range(3 * n, 3 * n + 3)) for n in range(4)),
+            (strip, 0, 5000, [1]),
+            ("", 0, 600, range(12)),
+        ):
+            group = copy.deepcopy(twelve)
+            group.ChannelDefinitionSequence = [channels[place] for place in columns]
+            group.NumberOfWaveformChannels, group.NumberOfWaveformSamples = len(columns), stop - start
+            group.MultiplexGroupLabel, group.MultiplexGroupTimeOffset = label, str(2 * start)
+            group.WaveformData = counts[start:stop, list(columns)].astype("<i2").tobytes()
+            data.WaveformSequence.append(group)
+
+    record = read(dicom_with(hospital, change, counts, leads))
+    assert record.lead_names == leads
+    assert np.isfinite(record.signal).sum(axis=0).tolist() == [5000 if lead == "II" else length for lead in leads]
+    known = np.isfinite(record.signal)
+    np.testing.assert_allclose(record.signal[known], (counts * 0.005)[known], atol=1e-6)
+
+
+def test_dicom_channels_that_begin_later_are_told(hospital, read):
+    counts = hospital.ecg_counts(600, ["I", "II"])
+    for keyword, value, told in (
+        ("ChannelSampleSkew", "7", True),
+        ("ChannelSampleSkew", "0.5", False),
+        ("ChannelTimeSkew", "0.01", True),
+        ("ChannelTimeSkew", "0", False),
+    ):
+
+        def change(data, keyword=keyword, value=value):
+            setattr(data.WaveformSequence[0].ChannelDefinitionSequence[1], keyword, value)
+
+        record = read(dicom_with(hospital, change, counts, ["I", "II"]))
+        np.testing.assert_allclose(record.signal, counts * 0.005, atol=1e-6)
+        assert ("channel_skew_not_applied" in record.metadata.get("flags", ())) == told
 
 
 @pytest.mark.parametrize(
