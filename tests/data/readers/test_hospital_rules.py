@@ -1533,6 +1533,23 @@ def test_bdf_triggers_and_annotations_are_no_leads(hospital, read):
     assert read(with_unit).lead_names == ["II"]
 
 
+@pytest.mark.parametrize("width", [2, 3])
+def test_leads_are_chosen_among_any_number_of_signals(width, hospital, read):
+    """A BioSemi amplifier writes 64 to 256 electrodes of the scalp, eight others with the ECG among them, and `Status`."""
+    counts = hospital.ecg_counts(200, ["II"] * 200)
+    counts[:, 170] += 7
+    names = [f"A{place}" for place in range(200)]
+    content = hospital.edf(counts, names, width=width)
+    record = read(content, lead_names=["ECG A170", "ECG A3"])
+    alone = read(hospital.edf(counts[:, [170, 3]], ["A170", "A3"], width=width))
+    assert record.lead_names == alone.lead_names
+    np.testing.assert_array_equal(record.signal, alone.signal)
+    with pytest.raises(LimitError, match=r"200 signals, and 64 are read at once; pass lead_names"):
+        read(content)
+    with pytest.raises(LimitError, match="header of more than the 2048 bytes"):
+        read(content, lead_names=["ECG A3"], limits=Limits(max_header_bytes=2048))
+
+
 def test_signals_without_a_label_get_neutral_names(hospital, read):
     counts = hospital.ecg_counts(200, ["II", "V5"])
     content = hospital.edf(counts, ("A", "B")).replace(b"ECG A", b"     ").replace(b"ECG B", b"     ")

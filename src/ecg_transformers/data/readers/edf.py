@@ -100,6 +100,11 @@ class _Reading:
         self.hidden = None if self.header.is_discontinuous else times_with_gaps(descriptor, self.header, path, flags)
         self.has_gaps = self.header.is_discontinuous or self.hidden is not None
         self.signals, self.names = choose_signals(self.header, self.sheet.patient, hints, path, flags)
+        if len(self.signals) > limits.max_leads:  # a cap has 64 electrodes and more, and the ECG beside them
+            raise LimitError(
+                f"the file has {len(self.signals)} signals, and {limits.max_leads} are read at once; pass lead_names=[…].",
+                path=path,
+            )
         self.rate = self.signals[0].samples / self.header.seconds
         if not 1 <= self.rate <= 100_000:
             raise HeaderError(f"the sampling rate {self.rate:g} Hz lies outside 1 to 100,000 Hz.", path=path)

@@ -98,7 +98,11 @@ def read_header(
         raise TruncatedError(f"the file ends in its header, after {len(head)} bytes.", path=path)
     stated, records, count = (_whole(head[a:b], what, path) for a, b, what in _COUNTS)
     seconds = number(_text(head[244:252]), "the duration of a data record", path)
-    limits.check_shape(0, count, path=path)
+    if _FIXED * (count + 1) > limits.max_header_bytes:
+        raise LimitError(
+            f"{count} signals are declared, a header of more than the {limits.max_header_bytes} bytes allowed.",
+            path=path,
+        )
     if count < 1 or stated != _FIXED * (count + 1) or records < -1 or not 0 <= seconds < 1e6:
         raise HeaderError(
             f"the header declares {count} signals, {records} data records of {seconds:g} s in {stated} bytes.",
