@@ -43,6 +43,8 @@ from ecg_transformers.data.record import DigitalRecord, standard_lead_names
 
 _NO_DATE = "01.01.85"  # what EDF asks for where the date is not to be told
 _SCATTERED = 2**16
+_MOST_TOLD = 200
+"""Characters of the names of signals of one rate in a sentence."""
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 
 
@@ -223,9 +225,14 @@ def choose_signals(
     if hints.lead_names:
         chosen = pick(names, hints.lead_names, path, name_of(path))
         signals, names = [signals[index] for index in chosen], [names[index] for index in chosen]
-    rates = sorted({signal.samples / header.seconds for signal in signals})
-    if len(rates) > 1:
-        raise SignalError(f"the signals have the rates {rates} Hz; pass lead_names=[…] of one rate.", path=path)
+    by_rate: dict[int, list[str]] = {}
+    for signal, name in zip(signals, names):
+        by_rate.setdefault(signal.samples, []).append(name)
+    if len(by_rate) > 1:
+        told = "; ".join(
+            f"{', '.join(leads)[:_MOST_TOLD]} at {count / header.seconds:g} Hz" for count, leads in by_rate.items()
+        )
+        raise SignalError(f"the signals have several rates ({told}); pass lead_names=[…] of one rate.", path=path)
     return signals, names
 
 
