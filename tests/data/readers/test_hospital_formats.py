@@ -164,6 +164,19 @@ def test_images_and_the_directory_of_a_disc_are_left_alone_beside_its_ecgs(synta
         read_record(tmp_path / "i.dcm")
 
 
+@pytest.mark.parametrize("width", [2, 3])
+def test_files_of_annotations_alone_are_left_alone_beside_the_ecg(width, hospital, tmp_path, own_cache):
+    """Sleep laboratories keep what was scored in an EDF+ of its own: it is no ECG that cannot be read."""
+    counts = hospital.ecg_counts(200, ["II", "V5"])
+    (tmp_path / "night.edf").write_bytes(hospital.edf(counts, width=width, kind="EDF+C", onsets=[0, 1]))
+    scored = hospital.edf(counts[:, :0], (), width=width, kind="EDF+C", onsets=[0, 1])
+    (tmp_path / "scored.edf").write_bytes(scored)
+    assert load_ecg_dataset("folder", str(tmp_path), split="train")["record_id"] == ["night"]
+    assert "annotations without a signal): scored.edf" in " ".join(FileIndex.scan(tmp_path).left_alone())
+    with pytest.raises(UnsupportedFormatError, match="annotations without a signal"):
+        read_record(tmp_path / "scored.edf")
+
+
 def test_a_table_names_files_of_hospital_formats(files, tmp_path, own_cache):
     folder = tmp_path / "table"
     folder.mkdir()

@@ -149,11 +149,14 @@ class FolderCorpus(Corpus):
         skipped: list[tuple[str, str]] = []
         excluded = Counter[str]()
         items, parts, used = self._items(rows, index, columns, rule, table, skipped, excluded)
-        if columns.patient is None:  # the files of one patient stay in one part, where they say whose they are
-            hints: dict[str, Any] = {"root": self.data_dir, "keep_identity": options.keep_identity}
-            items = [
-                replace(item, patient_id=patient_in_file(str(item.path), limits=self.limits, **hints)) for item in items
-            ]
+        # the files of one patient stay in one part, where they say whose they are and the table does not
+        hints: dict[str, Any] = {"root": self.data_dir, "keep_identity": options.keep_identity}
+        items = [
+            replace(item, patient_id=patient_in_file(str(item.path), limits=self.limits, **hints))
+            if item.patient_id is None
+            else item
+            for item in items
+        ]
         splits, notes = self._split(items, columns, parts, table, skipped)
         plan = CorpusPlan(splits, list(rule.names), rule.kind, [table, *index.others], skipped, dict(excluded), notes)
         plan.notes += columns.notes
@@ -236,7 +239,10 @@ class FolderCorpus(Corpus):
             usual = ", ".join(PATIENT_COLUMNS[:4])
             yield f"no patient column ({usual}, …; patient_column=… names it): {whose} counts as its own patient"
         elif columns.patient is not None and unknown:
-            yield f"{unknown} rows are empty in the column {columns.patient!r}: each counts as its own patient"
+            yield (
+                f"{unknown} rows are empty in the column {columns.patient!r}, and their files name no patient: each counts "
+                "as its own patient"
+            )
         if excluded["no label"]:
             yield f"{excluded['no label']} records without a label were left out"
         blank = sum(not item.labels for item in items) if rule.column is not None else 0
