@@ -7,7 +7,7 @@ import torch
 from transformers.utils import ModelOutput
 
 from ecg_transformers.features.inputs import Signal
-from ecg_transformers.features.wave_labels import sample_map, window_stride
+from ecg_transformers.features.wave_labels import sample_map, window_places, window_stride
 from ecg_transformers.pipelines.base import Chunk, ECGPipeline, describe
 from ecg_transformers.signal.waves import Wave, delineate
 
@@ -67,13 +67,14 @@ class ECGDelineationPipeline(ECGPipeline):
         indices = extractor.lead_indices(extractor.last_leads) or list(range(prepared.shape[0]))
         num_samples = _num_samples(signal)
         places = sample_map(extractor, num_samples, rate)
-        where = [places.scale * rate, places.shift, places.length, (num_samples - 1) / rate]
+        own_places, stretch = window_places(extractor, num_samples, rate, starts)
+        where = [places.scale * rate, places.shift, places.length, (num_samples - 1) / rate, stretch]
         crops_of_record = extractor.finish(prepared, crop_start=starts, lead_names=extractor.last_leads)
-        for start, crop in zip(starts, crops_of_record, strict=True):
+        for start, place, crop in zip(starts, own_places, crops_of_record, strict=True):
             yield {
                 "input_values": torch.from_numpy(crop)[None],
                 "lead_indices": torch.tensor([indices]),
-                "start": torch.tensor([start]),
+                "start": torch.tensor([place], dtype=torch.float64),
                 "map": torch.tensor([where], dtype=torch.float64),
                 "is_last": start == starts[-1],
             }
@@ -101,9 +102,9 @@ class ECGDelineationPipeline(ECGPipeline):
         """Lead -> its waves, from the outputs of all windows of a record."""
         probabilities = self.numbers(model_outputs, "probabilities").numpy()
         signals = torch.cat([chunk["signal"] for chunk in model_outputs]).float().cpu().numpy()
-        starts = [int(chunk["start"][0]) for chunk in model_outputs]
-        per_second, shift, length, last_s = model_outputs[0]["map"][0].tolist()
-        leads, _ = delineate(probabilities, signals, starts, int(length), per_second, shift, last_s)
+        starts = [float(chunk["start"][0]) for chunk in model_outputs]
+        per_second, shift, length, last_s, stretch = model_outputs[0]["map"][0].tolist()
+        leads, _ = delineate(probabilities, signals, starts, int(length), per_second, shift, last_s, stretch)
         return dict(zip(self._names(model_outputs[0]["leads"][0].tolist()), leads, strict=True))
 
 
