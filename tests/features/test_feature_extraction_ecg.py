@@ -729,3 +729,16 @@ def synthetic_record(seed: int = 0) -> np.ndarray:
     limbs = [first, second, second - first, -(first + second) / 2, first - second / 2, second - first / 2]
     chest = [np.tile(np.roll(beat, shift), 10) * rng.uniform(0.5, 1.5) for shift in range(6)]
     return np.stack([*limbs, *chest], axis=1)
+
+
+def test_a_setting_that_is_changed_holds_from_the_next_call_on() -> None:
+    extractor = ECGFeatureExtractor(seq_len=100, sampling_rate=100, mean=[0.0], std=[1.0], normalize="fixed")
+    signal = np.random.default_rng(0).normal(size=(100, 12)).astype(np.float32)
+    before = values(extractor, signal, sampling_rate=100)
+    extractor.mean[0] = 1.0  # in place
+    np.testing.assert_allclose(values(extractor, signal, sampling_rate=100), before - 1, atol=1e-6)
+    extractor.scale = 2.0
+    np.testing.assert_allclose(values(extractor, signal, sampling_rate=100), 2 * (before - 1), atol=1e-6)
+    extractor.lowpass = 60.0
+    with pytest.raises(ValueError, match="lowpass must lie between 0 and 50 Hz"):
+        extractor(signal, sampling_rate=100)

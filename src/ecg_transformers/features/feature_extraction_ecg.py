@@ -1,5 +1,6 @@
 """`ECGFeatureExtractor`: records as they came from the hospital to what a model takes."""
 
+import copy
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
@@ -148,6 +149,7 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
         self.fast = fast
         self._custom_steps: list[dict[str, Any]] | None = None
         self._last_report: list[dict[str, Any]] = []
+        self._derived: tuple[dict[str, Any], list[Step]] = {}, []
         derived = self.steps
         if steps is not None and _plain(steps) != derived:
             self._custom_steps = [step_from_dict(step).to_dict() for step in steps]
@@ -342,7 +344,13 @@ class ECGFeatureExtractor(SavedFeatureExtractor):
         return super().from_dict(saved, **kwargs)
 
     def _step_objects(self) -> list[Step]:
-        return [step_from_dict(step) for step in self._custom_steps] if self._custom_steps else derive_steps(self)
+        """The steps of a call: derived once, and anew when a setting has changed."""
+        if self._custom_steps:
+            return [step_from_dict(step) for step in self._custom_steps]
+        settings = {name: value for name, value in vars(self).items() if not name.startswith("_")}
+        if settings != self._derived[0]:
+            self._derived = copy.deepcopy(settings), derive_steps(self)
+        return self._derived[1]
 
     def _chain(self, steps: Sequence[Step], names: list[str] | None) -> Chain:
         """The signal steps, for records with the leads `names`."""
