@@ -146,9 +146,24 @@ class FolderCorpus(Corpus):
         options: FolderOptions = self.options
         columns = find_columns(rows, options.record_column, options.patient_column, table)
         rule = label_rule(rows, options, columns, table) if options.task is not None else LabelRule()
+        items: list[Item] = []
         skipped: list[tuple[str, str]] = []
         excluded = Counter[str]()
-        items, parts, used = self._items(rows, index, columns, rule, table, skipped, excluded)
+        parts: list[str] = []  # what the table says of every row, used ones or not
+        used: dict[Path, int] = {}
+        for position, row in enumerate(rows):
+            name, column = row[columns.record], columns.split or columns.fold
+            parts.append(row[column] if column else "")
+            with self._listed(skipped, name, f"row {position + 2}"):
+                path = self._file_of_row(index, name, table, position, used, skipped)
+                if path is None:
+                    continue
+                labels = rule.labels_of(row, position, table)
+                why = self._why_excluded(labels, rule)
+                if why is not None:
+                    excluded[why] += 1
+                else:
+                    items.append(self._item(row, path, index.name_of(path), labels or (), columns, table))
         # the files of one patient stay in one part, where they say whose they are and the table does not
         hints: dict[str, Any] = {"root": self.data_dir, "keep_identity": options.keep_identity}
         items = [
@@ -165,38 +180,23 @@ class FolderCorpus(Corpus):
         plan.warnings = [*self._doubts(items, columns, rule, excluded), *index.left_alone(set(used))]
         return plan
 
-    def _items(
+    def _file_of_row(
         self,
-        rows: list[dict[str, str]],
         index: FileIndex,
-        columns: Columns,
-        rule: LabelRule,
+        name: str,
         table: Path,
+        position: int,
+        used: dict[Path, int],
         skipped: list[tuple[str, str]],
-        excluded: Counter[str],
-    ) -> tuple[list[Item], list[str], dict[Path, int]]:
-        """The records of the rows that can be used, what the table says of the part of each row, and the files it lists."""
-        items: list[Item] = []
-        parts: list[str] = []  # what the table says of every row, used ones or not
-        used: dict[Path, int] = {}
-        for position, row in enumerate(rows):
-            name, column = row[columns.record], columns.split or columns.fold
-            parts.append(row[column] if column else "")
-            with self._listed(skipped, name, f"row {position + 2}"):
-                path = index.find(name, table, position + 2)
-                if path is None:
-                    skipped.append((name or f"row {position + 2}", f"row {position + 2}: {index.why_not(name)}"))
-                    continue
-                if used.setdefault(path, position) != position:
-                    reason = f"row {position + 2} names the same record as row {used[path] + 2}; keep one of them."
-                    raise DuplicateRecordError(reason, path=table, record=name)
-                labels = rule.labels_of(row, position, table)
-                why = self._why_excluded(labels, rule)
-                if why is not None:
-                    excluded[why] += 1
-                else:
-                    items.append(self._item(row, path, index.name_of(path), labels or (), columns, table))
-        return items, parts, used
+    ) -> Path | None:
+        """The file that a row names, which no other row may name; where there is none, that is noted."""
+        path = index.find(name, table, position + 2)
+        if path is None:
+            skipped.append((name or f"row {position + 2}", f"row {position + 2}: {index.why_not(name)}"))
+        elif used.setdefault(path, position) != position:
+            reason = f"row {position + 2} names the same record as row {used[path] + 2}; keep one of them."
+            raise DuplicateRecordError(reason, path=table, record=name)
+        return path
 
     def _why_excluded(self, labels: tuple[str, ...] | None, rule: LabelRule) -> str | None:
         """Why a row with these labels is left out, which is no mistake; None where it is not.
