@@ -165,9 +165,8 @@ class FolderCorpus(Corpus):
                 else:
                     items.append(self._item(row, path, index.name_of(path), labels or (), columns, table))
         # the files of one patient stay in one part, where they say whose they are and the table does not
-        hints: dict[str, Any] = {"root": self.data_dir, "keep_identity": options.keep_identity}
         items = [
-            replace(item, patient_id=patient_in_file(str(item.path), limits=self.limits, **hints))
+            replace(item, patient_id=patient_in_file(str(item.path), limits=self.limits, **self._hints(item)))
             if item.patient_id is None
             else item
             for item in items
@@ -384,13 +383,22 @@ class FolderCorpus(Corpus):
             notes.append(f"patients as in the column {columns.patient!r}")
         return part_of, set(), notes
 
+    def _hints(self, item: Item) -> dict[str, Any]:
+        """What `read_record` is told: without it some files could not be read, and their patient not be found."""
+        options: FolderOptions = self.options
+        return {
+            "root": self.data_dir,
+            "checksum": options.checksum,
+            "units": options.units,
+            "sampling_rate": item.hints.get("sampling_rate", options.sampling_rate),
+            "lead_names": None if options.lead_names is None else list(options.lead_names),
+            "keep_identity": options.keep_identity,
+        }
+
     def rows(self, item: Item, plan: CorpusPlan) -> Iterator[dict[str, Any]]:
         assert item.path is not None
         options: FolderOptions = self.options
-        hints: dict[str, Any] = {"root": self.data_dir, "checksum": options.checksum, "units": options.units}
-        hints["sampling_rate"] = item.hints.get("sampling_rate", options.sampling_rate)
-        hints["lead_names"] = None if options.lead_names is None else list(options.lead_names)
-        hints["keep_identity"] = options.keep_identity
+        hints = self._hints(item)
         if options.gaps == "split":
             parts = read_parts(item.path, limits=self.limits, **hints)
         else:

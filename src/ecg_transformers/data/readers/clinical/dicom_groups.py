@@ -318,13 +318,7 @@ def _channel(definition: Any, place: int, rate: float, path: Path) -> Channel:
     """Lead, scale and unit of a channel definition."""
     step = _decimal(definition, "ChannelSensitivity", path)
     correction = _decimal(definition, "ChannelSensitivityCorrectionFactor", path)
-    unit = ""
-    for code in _value(definition, "ChannelSensitivityUnitsSequence") or []:
-        value, meaning = _plain(code, "CodeValue").strip(), _plain(code, "CodeMeaning").strip()
-        is_ucum = _plain(code, "CodingSchemeDesignator").strip().upper() == "UCUM"
-        in_words = bool(meaning) and units_per_millivolt(meaning) is not None
-        unit = meaning if in_words and not (value and is_ucum) and units_per_millivolt(value) is None else value
-        break
+    unit = next((_unit(code) for code in _value(definition, "ChannelSensitivityUnitsSequence") or []), "")
     if step is not None and correction is not None:
         step *= correction
     return Channel(
@@ -349,6 +343,17 @@ def _lead(definition: Any, place: int) -> str:
     texts.append(_plain(definition, "ChannelLabel").strip())
     names = [lead_of_text(text)[:40] for text in texts if text]
     return next((name for name in names if is_ecg_lead(name)), names[0] if names else f"channel {place}")
+
+
+def _unit(code: Any) -> str:
+    """The unit of a code, or its words where they name a voltage and the code is not UCUM's."""
+    value = _plain(code, "CodeValue").strip()
+    if value and units_per_millivolt(value) is not None:  # nearly always; each text costs pydicom microseconds
+        return value
+    meaning = _plain(code, "CodeMeaning").strip()
+    is_ucum = _plain(code, "CodingSchemeDesignator").strip().upper() == "UCUM"
+    in_words = bool(meaning) and units_per_millivolt(meaning) is not None
+    return meaning if in_words and not (value and is_ucum) else value
 
 
 def _skew(definition: Any, rate: float) -> float:
