@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ecg_transformers.analysis.figures import COLOURS, INK, MUTED, NOT_A_MEDICAL_DEVICE, new_figure
 from ecg_transformers.signal.leads import STANDARD_LEADS
-from ecg_transformers.signal.wave_intervals import in_words, wave_intervals
+from ecg_transformers.signal.wave_intervals import WaveIntervals, in_words, wave_intervals
 from ecg_transformers.signal.waves import WAVES, Wave
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def plot_ecg(
     title: str | None = None,
     predictions: Mapping[str, float] | None = None,
     waves: Mapping[str, Sequence[Wave]] | None = None,
+    intervals: WaveIntervals | None = None,
 ) -> Figure:
     """An ECG as cardiologists read it.
 
@@ -76,6 +77,7 @@ def plot_ecg(
         title: above the paper; the record's id where not given.
         predictions: label to probability, written under the title with a note that this is no medical device.
         waves: of the leads that were delineated, drawn in colour; rate, PR, QRS and QT are written as predictions are.
+        intervals: of these waves; made of them where not given.
 
     Raises:
         ValueError: no samples in the chosen stretch, or names and signal do not agree.
@@ -100,7 +102,7 @@ def plot_ecg(
     shown = (min(strip.start for strip in strips) / rate, max(strip.stop for strip in strips) / rate)
     said = None if not predictions else _in_words(predictions)
     if waves is not None:
-        said = "   ".join(filter(None, (said, in_words(wave_intervals(waves)))))
+        said = "   ".join(filter(None, (said, in_words(intervals or wave_intervals(waves)))))
         _write_key(figure)
     _write_margins(
         figure, name if title is None else title, said, shown, len(signal) / rate, rate, getattr(record, "units", "mV")
