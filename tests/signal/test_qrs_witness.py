@@ -6,7 +6,7 @@ import pytest
 import ecg_transformers as ecg
 from ecg_transformers.features.wave_labels import marked_waves
 from ecg_transformers.signal.leads import STANDARD_LEADS
-from ecg_transformers.signal.qrs_witness import LEADS_FOR_STEPS, doubt_of_qrs
+from ecg_transformers.signal.qrs_witness import MANY_LEADS, doubt_of_qrs
 from ecg_transformers.signal.synthesis import synthesize_ecg
 from ecg_transformers.signal.wave_intervals import wave_intervals
 from ecg_transformers.signal.waves import Wave
@@ -42,6 +42,8 @@ def test_noise_and_hum_are_doubted_wherever_beats_were_found(seed):
         said = doubt_of_qrs({"II": found}, {"II": draw.uniform(0.01, 10) * values}, rate)
         assert "does not stand out by its slope" in said
         assert wave_intervals({"II": found}, said).refused == [said]
+    leads = {lead: coloured(draw, len(times), rate, draw.choice([0, 0.5, 1, 1.5])) for lead in STANDARD_LEADS}
+    assert "slope in any lead" in doubt_of_qrs(dict.fromkeys(STANDARD_LEADS, found), leads, rate)
 
 
 @pytest.mark.parametrize("hertz", [0.7, 1.0, 1.6, 2.3])
@@ -51,7 +53,7 @@ def test_steps_are_doubted_in_several_leads_and_not_in_one(hertz, rate):
     times = np.arange(10 * rate) / rate
     square = np.sign(np.sin(2 * np.pi * hertz * times + 0.1))
     edges = (np.flatnonzero(np.diff(square)) + 0.5) / rate
-    leads = STANDARD_LEADS[:LEADS_FOR_STEPS]
+    leads = STANDARD_LEADS[:MANY_LEADS]
     signals = {lead: scale * square for lead, scale in zip(leads, (1.0, -0.4, 0.7), strict=True)}
     waves = {lead: complexes(edges) for lead in leads}
     assert "are steps" in doubt_of_qrs(waves, signals, rate)

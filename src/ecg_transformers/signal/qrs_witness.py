@@ -16,12 +16,13 @@ from numpy.typing import ArrayLike, NDArray
 from ecg_transformers.signal.resampling import resample
 from ecg_transformers.signal.waves import Wave
 
-LEAST_KURTOSIS = 3.7
-"""Of slopes in the lead that has most: 1.5 in a sine, 3 in noise, at least 4.3 in the real records."""
+MANY_LEADS = 3
+LEAST_KURTOSIS, LEAST_IN_MANY = 3.7, 4.3
+"""Of slopes in the lead that has most: 1.5 in a sine, about 3 in noise, at least 4.3 in the real records, 5.2 in those of
+many leads, among which noise has one of more than 3, too."""
 MOST_STEP = 0.5
-"""Share of a QRS complex by which a lead does not come back, in the lead with least: 1 at an edge, at most 0.22 in records."""
-LEADS_FOR_STEPS = 3
-"""One or two leads may have an ST segment as high as their QRS complexes."""
+"""Share of a QRS complex by which a lead does not come back, in the lead with least: 1 at an edge, at most 0.22 in records of
+many leads. One or two leads are not asked: their ST segment may be as high as their QRS complexes."""
 
 _SLOPE_RATE = 100.0  # in Hz: slopes over 20 ms
 _ENDS_S = 0.3  # where resampling and filters ring
@@ -60,12 +61,12 @@ def doubt_of_qrs(
         step = _median_step(values, complexes, places_per_second, shift)
         steps += [] if step is None else [step]
     known = [value for value in slopes if value is not None]
-    if known and max(known) < LEAST_KURTOSIS:
+    if known and max(known) < (LEAST_IN_MANY if len(known) >= MANY_LEADS else LEAST_KURTOSIS):
         return (
             "What was taken for QRS complexes does not stand out by its slope in any lead, as in noise, hum and slow waves, "
             "so there is no interval to give."
         )
-    if len(steps) >= LEADS_FOR_STEPS and min(steps) > MOST_STEP:
+    if len(steps) >= MANY_LEADS and min(steps) > MOST_STEP:
         return (
             "What was taken for QRS complexes are steps: no lead comes back after them to where it was before, so there is "
             "no interval to give."
