@@ -6,6 +6,7 @@ The test split is loaded only after the selection on the validation split is fin
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ecg_transformers.hub.cards import doubts
 from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.training.arguments import FinetuningArguments
 from ecg_transformers.training.checkpoints.folder import Checkpoint
@@ -55,6 +57,8 @@ def main(args: FinetuningArguments) -> None:
         bounds = " to ".join("?" if bound is None else f"{bound:.3f}" for bound in figure["ci95"] or ())
         value = "undefined" if figure["mean"] is None else f"{figure['mean']:.3f}, 95 % interval {bounds}"
         print(f"saved {summary.model_class} to {args.output_dir}; test macro {name} {value}")
+        for sentence in doubts(test):
+            print(f"warning: {sentence}", file=sys.stderr)
 
 
 def finetune(args: FinetuningArguments) -> RunSummary:
