@@ -225,6 +225,31 @@ def test_an_empty_patient_column_gives_way_to_a_filled_one(folder):
     assert sum(map(len, patients)) == len(set.union(*patients)) == 6
 
 
+@pytest.mark.parametrize("nobody", ["", "nan", "Unknown", "N/A", "?", "None"])
+def test_records_of_nobody_are_not_those_of_one_patient(folder, nobody):
+    table(
+        folder,
+        file=name,
+        label=lambda n: ["AF", "normal"][n % 2],
+        patient_id=lambda n: nobody if n < 8 else f"p{n // 2}",
+    )
+    unnamed = [list(rows["patient_id"]).count(None) for rows in load(folder).values()]
+    assert sum(unnamed) == 8
+    assert max(unnamed) < 8
+    assert "8 rows name nobody in the column 'patient_id'" in notes(folder)
+
+
+@pytest.mark.parametrize(("one", "other"), [("P7", "p7"), ("7", "7.0"), ("007", "7")])
+def test_a_patient_in_two_spellings_is_told(folder, one, other):
+    table(
+        folder,
+        file=name,
+        label=lambda n: ["AF", "normal"][n % 2],
+        patient_id=lambda n: (one, other)[n] if n < 2 else f"x{n}",
+    )
+    assert f"the patients {one!r} and {other!r} count as two" in notes(folder)
+
+
 def test_patients_that_only_the_archives_name_stay_in_one_part(folder):
     for number in range(12):
         save(folder, f"r{number:02}", np.ones((200, 12)) * np.arange(200)[:, None], subject=f"p{number // 2}")
