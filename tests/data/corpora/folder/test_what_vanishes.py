@@ -342,6 +342,13 @@ def test_a_name_that_is_no_file_is_named_with_its_row(folder, wrong, told):
     assert told in str(caught.value)
 
 
+def test_a_number_that_lost_its_zeros_is_told(folder):
+    (folder / name(3)).rename(folder / "00017.npz")
+    table(folder, id=lambda n: "17" if n == 3 else name(n), label=lambda n: ["AF", "normal"][n % 2])
+    with pytest.raises(SkippedRecordsError, match=r"no such file '17'; there is '00017.npz': were its zeros lost"):
+        load(folder)
+
+
 @pytest.mark.parametrize(
     ("written", "given", "told"),
     [
