@@ -28,6 +28,7 @@ from ecg_transformers.training.classifier.scores import Evaluator
 from ecg_transformers.training.classifier.selection import Best, evaluation_steps
 from ecg_transformers.training.delineation.job import DelineationJob
 from ecg_transformers.training.loop import train
+from ecg_transformers.training.plan.passes import check_head
 from ecg_transformers.training.plan.settings import resolve_schedule, settings_as_used
 from ecg_transformers.training.process.signals import StopRequest
 from ecg_transformers.training.process.start import on_main_process, say, started
@@ -148,6 +149,7 @@ def seed_run(job: Job, seed: SeedPlan, best: Best, checkpoint: Checkpoint | None
     """The run of the loop for one seed; its checkpoints hold the best model so far."""
     args, classifier, plan, hyper = job.args, job.classifier, seed.plan, job.hyper
     model = classifier.build(seed.seed)
+    check_head(model, plan)
     if job.frozen:
         freeze_encoder(model)
     schedule = resolve_schedule(hyper, seed.total_steps, plan.steps_per_epoch, plan.global_batch_size)
