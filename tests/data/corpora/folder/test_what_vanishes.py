@@ -239,6 +239,13 @@ def test_records_of_nobody_are_not_those_of_one_patient(folder, nobody):
     assert "8 rows name nobody in the column 'patient_id'" in notes(folder)
 
 
+def test_too_few_patients_for_three_parts_are_told(folder):
+    table(folder, file=name, label=lambda n: ["AF", "normal"][n % 2], patient_id=lambda n: "p1")
+    assert "records of 1 patient cannot be shared out" in notes(folder)
+    table(folder, file=name, label=lambda n: ["AF", "normal"][n % 2], patient_id=lambda n: "p1", fold=lambda n: 1)
+    assert "cannot be shared out" not in notes(folder)
+
+
 @pytest.mark.parametrize(("one", "other"), [("P7", "p7"), ("7", "7.0"), ("007", "7")])
 def test_a_patient_in_two_spellings_is_told(folder, one, other):
     table(

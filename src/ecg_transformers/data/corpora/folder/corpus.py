@@ -213,6 +213,10 @@ class FolderCorpus(Corpus):
             yield f"{unknown} rows name nobody in the column {columns.patient!r}: each counts as its own patient"
         if alike := spelt_in_two_ways(item.patient_id for item in items if item.patient_id is not None):
             yield f"the patients {alike[0]!r} and {alike[1]!r} count as two: write them alike where they are one"
+        people = {item.patient_id or f"record {item.record_id}" for item in items}
+        if len(people) < 3 and columns.split is None and columns.fold is None:
+            of_whom = "patient" if len(people) == 1 else "patients"
+            yield f"records of {len(people)} {of_whom} cannot be shared out to training, validation and test"
         if excluded["no label"]:
             yield f"{excluded['no label']} records without a label were left out"
         blank = sum(not item.labels for item in items) if rule.column is not None else 0
