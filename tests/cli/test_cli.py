@@ -396,3 +396,14 @@ def test_predict_writes_a_table(record, tmp_path, capsys):
     assert "missing.npz" in printed
     assert "pass --sampling_rate HZ, --leads I,II" in printed
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("rows", [[], [{"file": "a", "QT_ms": None, "refused": "QT"}]])
+def test_columns_of_a_table_have_a_type_without_any_value(rows, tmp_path):
+    """Tables of several runs are read together: a column may have its first value in the next one."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    output.write_table(rows, tmp_path / "t.parquet", ["file", "QT_ms", "refused"])
+    types = {field.name: str(field.type) for field in parquet.read_schema(tmp_path / "t.parquet")}
+    assert types["QT_ms"] == "double"
+    assert {types["file"], types["refused"]} <= {"string", "large_string"}
+    assert parquet.read_table(tmp_path / "t.parquet").to_pylist() == rows

@@ -10,7 +10,7 @@ import pytest
 
 from ecg_transformers.data import converting
 from ecg_transformers.data.converting import convert_record, convert_records
-from ecg_transformers.data.errors import ECGDataError, LimitError, OptionError
+from ecg_transformers.data.errors import ECGDataError, LeadNotFoundError, LimitError, OptionError
 from ecg_transformers.data.loading import load_ecg_dataset
 from ecg_transformers.data.readers import (
     Limits,
@@ -49,6 +49,27 @@ def test_every_format_is_read_again_equal(to, hospital, tmp_path):
         after = read_record(written, **({"sampling_rate": before.sampling_rate} if to == "csv" else {}))
         np.testing.assert_allclose(after.signal, before.signal, rtol=0, atol=2e-8)
         assert (after.lead_names, after.sampling_rate) == (before.lead_names, before.sampling_rate)
+
+
+@pytest.mark.parametrize("name", ["g.edf", "h.bdf", "f.ecg", "b.xml"])
+def test_the_only_lead_is_called_as_asked_whatever_its_own_name(name, hospital, tmp_path):
+    """Formats that are read in parts, too, take `lead_names` for which lead `ECG` is; other names stay an error."""
+    counts = hospital.ecg_counts(300, ["II"])
+    content = {
+        "g.edf": hospital.edf(counts, ["II"], kind="EDF+D", onsets=[0, 1, 4]).replace(b"ECG II", b"ECG   "),
+        "h.bdf": hospital.edf(counts, ["II"], width=3).replace(b"ECG II", b"ECG   "),
+        "f.ecg": hospital.ishne(counts, codes=(1,), step_nv=(2500,)),
+        "b.xml": hospital.aecg(counts, ["II"]).replace(b"MDC_ECG_LEAD_II", b"MDC_ECG_LEAD_A"),
+    }
+    path = tmp_path / name
+    path.write_bytes(content[name])
+    assert read_record(path, lead_names=["V2"]).lead_names == ["V2"]
+    assert [part.lead_names for part in read_parts(path, lead_names=["V2"])] == [["V2"]] * (1 + (name == "g.edf"))
+    for gaps in ("nan", "split"):
+        made = list(convert_records([path], tmp_path / gaps, gaps=gaps, lead_names=["V2"]))
+        assert [read_record(one.written).lead_names for one in made] == [["V2"]] * len(made)
+    with pytest.raises(LeadNotFoundError, match=rf"{name}.*V2"):
+        list(read_parts(path, lead_names=["V2", "V3"]))
 
 
 def test_the_identity_is_left_out_unless_asked_for(hospital, tmp_path):

@@ -55,3 +55,10 @@ def test_microvolts_read_as_millivolts_are_noticed() -> None:
     assert "microvolts" in str(unit_suspicion(record * 1000))
     assert "nanovolts" in str(unit_suspicion(record * 1e6))
     assert "volts" in str(unit_suspicion(record * 1e-6))
+
+
+def test_an_offset_of_the_electrodes_is_no_other_unit() -> None:
+    record = np.random.default_rng(0).standard_normal((500, 2))
+    assert unit_suspicion(record + np.array([-180.0, 100.0])) is None
+    assert "microvolts" in str(unit_suspicion(1000 * (record + np.array([-180.0, 100.0]))))
+    assert "volts" in str(unit_suspicion(record * 1e-6 + 100.0))

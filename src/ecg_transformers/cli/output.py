@@ -181,6 +181,10 @@ def cell(value: object) -> str:
     return str(value)
 
 
+_TEXTS = ("file", "answer", "refused")
+"""Columns of tables that hold texts; the others hold numbers."""
+
+
 def write_table(rows: Sequence[Mapping[str, Any]], path: str | Path, columns: Sequence[str] | None = None) -> None:
     """A CSV or parquet file, there whole or not at all; its `columns` stand in it without any row, too.
 
@@ -192,6 +196,8 @@ def write_table(rows: Sequence[Mapping[str, Any]], path: str | Path, columns: Se
     target = Path(path)
     check_table(target)
     frame = pd.DataFrame(list(rows), columns=list(columns) if columns else None)
+    empty = [str(name) for name in frame.columns[frame.isna().all()]]  # parquet would have no type for them
+    frame = frame.astype({name: "string" if name in _TEXTS else "float64" for name in empty})
     with replacing(target) as beside:
         if target.suffix == ".csv":
             frame.to_csv(beside, index=False)

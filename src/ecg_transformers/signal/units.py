@@ -59,11 +59,12 @@ def unit_suspicion(signal: np.ndarray) -> str | None:
 def range_suspicion(lowest: np.ndarray, highest: np.ndarray) -> str | None:
     """`unit_suspicion` of a record of which the lowest and the highest millivolt of each lead are known, `(L,)` each."""
     peak = float(np.maximum(np.abs(lowest), np.abs(highest)).max())
-    if peak > SUSPICIOUS_MILLIVOLTS:
-        small = peak > SUSPICIOUS_MILLIVOLTS / MILLIVOLTS_PER_UNIT["uV"]  # neither would be one in microvolts
+    spread = float((highest - lowest).max())
+    size = min(peak, spread)  # electrodes may have an offset of hundreds of millivolts (BDF), which is no other unit
+    if size > SUSPICIOUS_MILLIVOLTS:
+        small = size > SUSPICIOUS_MILLIVOLTS / MILLIVOLTS_PER_UNIT["uV"]  # neither would be one in microvolts
         meant = 'nanovolts (units="nV")' if small else 'microvolts (units="uV")'
         return f"the amplitude reaches {peak:.4g} mV, which no surface ECG does: was it in {meant}?"
-    spread = float((highest - lowest).max())
     if 0.0 < spread < SUSPICIOUS_RANGE_MILLIVOLTS:
         return f'the largest lead spans only {spread:.2g} mV: was it in volts (units="V")?'
     return None

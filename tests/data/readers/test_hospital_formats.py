@@ -164,6 +164,19 @@ def test_images_and_the_directory_of_a_disc_are_left_alone_beside_its_ecgs(synta
         read_record(tmp_path / "i.dcm")
 
 
+@pytest.mark.parametrize("width", [2, 3])
+def test_files_of_annotations_alone_are_left_alone_beside_the_ecg(width, hospital, tmp_path, own_cache):
+    """Sleep laboratories keep what was scored in an EDF+ of its own: it is no ECG that cannot be read."""
+    counts = hospital.ecg_counts(200, ["II", "V5"])
+    (tmp_path / "night.edf").write_bytes(hospital.edf(counts, width=width, kind="EDF+C", onsets=[0, 1]))
+    scored = hospital.edf(counts[:, :0], (), width=width, kind="EDF+C", onsets=[0, 1])
+    (tmp_path / "scored.edf").write_bytes(scored)
+    assert load_ecg_dataset("folder", str(tmp_path), split="train")["record_id"] == ["night"]
+    assert "annotations without a signal): scored.edf" in " ".join(FileIndex.scan(tmp_path).left_alone())
+    with pytest.raises(UnsupportedFormatError, match="annotations without a signal"):
+        read_record(tmp_path / "scored.edf")
+
+
 def test_a_table_names_files_of_hospital_formats(files, tmp_path, own_cache):
     folder = tmp_path / "table"
     folder.mkdir()
@@ -174,6 +187,31 @@ def test_a_table_names_files_of_hospital_formats(files, tmp_path, own_cache):
     (folder / "labels.csv").write_text("\n".join(["file,label,split", *lines]) + "\n")
     rows = load_ecg_dataset("folder", str(folder), split="train", patients_may_repeat=True)
     assert sorted(rows["record_id"]) == sorted(path.stem for _, path, *_ in files)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "options"),
+    [
+        (b"100     100     ", b"100     50      ", {"lead_names": ["II"]}),
+        (b"uV      uV      ", b"uV      %       ", {"lead_names": ["II"]}),
+        (b"uV      uV      ", b"                ", {"units": "uV"}),
+    ],
+)
+def test_the_patient_is_found_in_files_that_are_read_with_options_only(
+    old, new, options, hospital, tmp_path, own_cache
+):
+    """The recordings of a patient stay in one part, although nothing else than the options makes them readable."""
+    counts = hospital.ecg_counts(400, ["II", "V5"])
+    content = hospital.edf(counts).replace(old, new)
+    assert new in content
+    for place in range(12):
+        own = content.replace(hospital.ID.encode(), f"Zx-8091{place // 2}".encode())
+        (tmp_path / f"{place:02}.edf").write_bytes(own)
+    lines = [f"{place:02}.edf,{'AF' if place % 2 else 'N'}" for place in range(12)]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,label", *lines]) + "\n")
+    parts = load_ecg_dataset("folder", str(tmp_path), **options)
+    patients = [set(part["patient_id"]) for part in parts.values()]
+    assert sum(map(len, patients)) == len(set.union(*patients)) == 6
 
 
 def test_files_that_differ_in_their_suffix_only_are_both_records(files, tmp_path, own_cache):

@@ -1,6 +1,7 @@
 """Rules of single hospital formats: groups, padding, compression, reference beats, gaps, calibration pulses."""
 
 import binascii
+import copy
 import re
 import struct
 from io import BytesIO
@@ -597,6 +598,7 @@ def test_drifting_or_impossible_times_of_continuous_files_make_no_gaps(onsets, h
     record = read(hospital.edf(counts, kind="EDF+C", onsets=onsets))
     assert record.num_samples == 300
     assert "gaps" not in record.metadata
+    assert ("times_not_believed" in record.metadata.get("flags", ())) == (onsets in ([0, 3, 2.6], [0, 0.1, 5]))
 
 
 @pytest.mark.parametrize("kind", ["EDF+D", "EDF+C"])
@@ -629,6 +631,18 @@ def test_a_slow_clock_hides_no_gap(hospital, tmp_path):
     (gap,) = read_record(path).metadata["gaps"]
     assert gap[0] == 10_000
     assert 48 <= gap[1] - gap[0] <= 51
+
+
+def test_a_slow_clock_hides_no_gap_of_a_file_that_calls_itself_continuous(hospital, tmp_path):
+    """A hundred millionths a second are eight seconds a day."""
+    times = [0.9999 * n + 5 * (n >= 60_000) for n in range(86_400)]
+    one = hospital.edf(np.zeros((4, 1), int), ["II"], kind="EDF+C", onsets=[0], rate=4, per_record=4, records=86_400)
+    stored = (bytes(8) + f"+{time:.4f}\x14\x14\0".encode().ljust(40, b"\0") for time in times)
+    path = tmp_path / "c.edf"
+    path.write_bytes(one[: 256 * 3] + b"".join(stored))
+    (gap,) = read_record(path).metadata["gaps"]
+    assert gap[0] == 240_000
+    assert abs(gap[1] - gap[0] - 20) <= 1
 
 
 @pytest.mark.parametrize(
@@ -974,6 +988,88 @@ def test_dicom_of_any_class_is_read_where_it_holds_a_waveform(hospital, read):
         read(content[: content.index(b"\x00\x54\x00\x01")])
 
 
+@pytest.mark.parametrize("strip", ["", "RHYTHM STRIP"])
+@pytest.mark.parametrize("length", [1250, 5000])
+def test_dicom_strips_without_a_label_are_there_for_their_own_leads(strip, length, hospital, read):
+    """Four times three leads of 2.5 s, or all for 10 s, beside a strip of lead II; an unlabelled beat adds nothing."""
+    counts, leads = hospital.ecg_counts(5000), hospital.LEADS
+
+    def change(data):
+        (twelve,) = data.WaveformSequence
+        channels = list(twelve.ChannelDefinitionSequence)
+        data.WaveformSequence = []
+        for label, start, stop, columns in (
+            *(("", length % 5000 * n, length % 5000 * n + length, range(3 * n, 3 * n + 3)) for n in range(4)),
+            (strip, 0, 5000, [1]),
+            ("", 0, 600, range(12)),
+        ):
+            group = copy.deepcopy(twelve)
+            group.ChannelDefinitionSequence = [channels[place] for place in columns]
+            group.NumberOfWaveformChannels, group.NumberOfWaveformSamples = len(columns), stop - start
+            group.MultiplexGroupLabel, group.MultiplexGroupTimeOffset = label, str(2 * start)
+            group.WaveformData = counts[start:stop, list(columns)].astype("<i2").tobytes()
+            data.WaveformSequence.append(group)
+
+    record = read(dicom_with(hospital, change, counts, leads))
+    assert record.lead_names == leads
+    assert np.isfinite(record.signal).sum(axis=0).tolist() == [5000 if lead == "II" else length for lead in leads]
+    known = np.isfinite(record.signal)
+    np.testing.assert_allclose(record.signal[known], (counts * 0.005)[known], atol=1e-6)
+
+
+def test_dicom_channels_that_begin_later_are_told(hospital, read):
+    counts = hospital.ecg_counts(600, ["I", "II"])
+    for keyword, value, told in (
+        ("ChannelSampleSkew", "7", True),
+        ("ChannelSampleSkew", "0.5", False),
+        ("ChannelTimeSkew", "0.01", True),
+        ("ChannelTimeSkew", "0", False),
+    ):
+
+        def change(data, keyword=keyword, value=value):
+            setattr(data.WaveformSequence[0].ChannelDefinitionSequence[1], keyword, value)
+
+        record = read(dicom_with(hospital, change, counts, ["I", "II"]))
+        np.testing.assert_allclose(record.signal, counts * 0.005, atol=1e-6)
+        assert ("channel_skew_not_applied" in record.metadata.get("flags", ())) == told
+
+
+@pytest.mark.parametrize(
+    ("family", "unit", "what"),
+    [
+        ("2.1", "mm[Hg]", "hemodynamic"),
+        ("3.1", "mm", "electrophysiology"),
+        ("4.1", None, "sound"),
+        ("5.1", "mm[Hg]", "pulse"),
+        ("6.1", "Ohm", "respiration"),
+        ("7.1", "uV", "EEG"),
+        ("8.1", "deg", "position"),
+    ],
+)
+def test_dicom_waveforms_that_are_no_ecg_are_named(family, unit, what, hospital, read):
+    """Of a class that is no ECG's the leads decide: one of the surface is read, whatever lies beside it."""
+    counts = hospital.ecg_counts(1500, ["I"])
+
+    def other_class(data, label):
+        data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = f"1.2.840.10008.5.1.4.1.1.9.{family}"
+        for channel in data.WaveformSequence[0].ChannelDefinitionSequence:
+            del channel.ChannelSourceSequence
+            channel.ChannelLabel = label
+            if unit is None:
+                del channel.ChannelSensitivity, channel.ChannelSensitivityUnitsSequence
+            elif label == "Fp1":
+                channel.ChannelSensitivityUnitsSequence[0].CodeValue = unit
+                channel.ChannelSensitivityUnitsSequence[0].CodeMeaning = unit
+
+    with pytest.raises(UnsupportedFormatError, match=rf"{what}.* without an ECG lead; only ECG waveforms"):
+        read(dicom_with(hospital, lambda data: other_class(data, "Fp1"), counts, ["I"]))
+    for label in ("V1", "ECG 1"):
+        record = read(
+            dicom_with(hospital, lambda data, label=label: other_class(data, label), counts, ["I"]), units="uV"
+        )
+        np.testing.assert_allclose(record.signal, counts * (0.001 if unit is None else 0.005), atol=1e-6)
+
+
 def test_dicom_that_ends_early_is_read_as_far_as_it_goes_where_asked(hospital, read):
     counts = hospital.ecg_counts(1500, ["I", "II"])
     content = hospital.dicom(counts, ["I", "II"])[:-2000]
@@ -1092,6 +1188,21 @@ def test_philips_residuals_are_those_of_six_limb_leads_in_their_order(hospital, 
     odd = np.array([[1, 0], [-1, 0], [0, -3], [5, 2]])
     stored = np.concatenate([odd, np.zeros((4, 4), int)], axis=1)
     assert restore_limb_leads(stored)[:, 3].tolist() == [0, 1, 2, -3]
+
+
+@pytest.mark.parametrize(
+    ("unit", "number", "age"),
+    [("years", 76, 76), ("months", 18, 1.5), ("weeks", 26, 0.5), ("days", 73, 0.2), ("hours", 876, 0.1)],
+)
+def test_ages_of_xml_have_units(unit, number, age, hospital, read):
+    counts = hospital.ecg_counts(60)
+    eight = hospital.muse(counts[:, :8]).replace(b"<DateofBirth>07-11-1943</DateofBirth>", b"")
+    stated = f"<PatientAge>{number}</PatientAge><AgeUnits>{unit.upper()}</AgeUnits><Gender>".encode()
+    assert read(eight.replace(b"<Gender>", stated)).metadata["age"] == age
+    text = hospital.philips(counts).decode("utf-16").replace("<dateofbirth>1943-07-11</dateofbirth>", "{}")
+    for zero in ("", "<years>0</years>" * (unit != "years")):
+        stated = f"{zero}<{unit}>{number}</{unit}>"
+        assert read(text.replace("{}", stated).encode("utf-16")).metadata["age"] == age
 
 
 def test_philips_ids_empty_fields_and_statements(hospital, read):
@@ -1390,6 +1501,22 @@ def test_ishne_beats_lie_beside_the_ecg(name, tail, flag, samples, hospital, rea
     assert beats == samples
 
 
+@pytest.mark.parametrize(
+    ("checksum", "flags", "beats"),
+    [("error", ["annotations_not_read"], None), ("warn", ["checksum_mismatch"], [15]), ("ignore", [], [15])],
+)
+def test_ishne_annotations_have_a_checksum_of_their_own(checksum, flags, beats, hospital, read, tmp_path):
+    counts = hospital.ecg_counts(100, ["V1", "V2", "V3"])
+    annotations = hospital.ishne(counts[:0], block=b"note", magic=b"ANN  1.0", tail=b"\x0a\0\0\0N \x05\0")
+    for damaged in (annotations.replace(b"note", b"nope"), annotations[:28] + b"X" + annotations[29:]):
+        (tmp_path / "x.ann").write_bytes(damaged)
+        record = read(hospital.ishne(counts), "x.ecg", checksum=checksum)
+        assert record.metadata.get("flags", []) == flags
+        assert (None if record.annotations is None else record.annotations["beat_samples"].tolist()) == beats
+    (tmp_path / "x.ann").write_bytes(damaged[:8] + b"\0\0" + damaged[10:])  # none is stated
+    assert read(hospital.ishne(counts), "x.ecg").annotations["beat_samples"].tolist() == [15]
+
+
 # EDF and BDF, field by field
 
 
@@ -1402,6 +1529,32 @@ def test_bdf_triggers_and_annotations_are_no_leads(hospital, read):
     record = read(content)
     assert (record.lead_names, record.metadata["flags"]) == (["II"], ["status_channel_left_out"])
     np.testing.assert_allclose(record.signal[:, 0], counts[:, 0] * 0.001, atol=1e-6)
+    with_unit = hospital.edf(counts, ("II", "Status"), width=3).replace(b"ECG Status", b"Status    ")
+    assert read(with_unit).lead_names == ["II"]
+
+
+@pytest.mark.parametrize("width", [2, 3])
+def test_leads_are_chosen_among_any_number_of_signals(width, hospital, read):
+    """A BioSemi amplifier writes 64 to 256 electrodes of the scalp, eight others with the ECG among them, and `Status`."""
+    counts = hospital.ecg_counts(200, ["II"] * 200)
+    counts[:, 170] += 7
+    names = [f"A{place}" for place in range(200)]
+    content = hospital.edf(counts, names, width=width)
+    record = read(content, lead_names=["ECG A170", "ECG A3"])
+    alone = read(hospital.edf(counts[:, [170, 3]], ["A170", "A3"], width=width))
+    assert record.lead_names == alone.lead_names
+    np.testing.assert_array_equal(record.signal, alone.signal)
+    with pytest.raises(LimitError, match=r"200 signals, and 64 are read at once; pass lead_names"):
+        read(content)
+    with pytest.raises(LimitError, match="header of more than the 2048 bytes"):
+        read(content, lead_names=["ECG A3"], limits=Limits(max_header_bytes=2048))
+
+
+def test_signals_without_a_label_get_neutral_names(hospital, read):
+    counts = hospital.ecg_counts(200, ["II", "V5"])
+    content = hospital.edf(counts, ("A", "B")).replace(b"ECG A", b"     ").replace(b"ECG B", b"     ")
+    assert read(content).lead_names == ["signal 1", "signal 2"]
+    np.testing.assert_array_equal(read(content, lead_names=["signal 2"]).signal, read(content).signal[:, 1:])
 
 
 @pytest.mark.parametrize(
@@ -1452,7 +1605,7 @@ def test_edf_texts_ranges_and_rates_that_are_odd(hospital, read):
     with pytest.raises(HeaderError, match=r"file '.*the sampling rate 0\.0"):
         read(content.replace(b"1.0     2   ", b"99999   2   "))
     half = content.replace(b"100     100     ", b"100     50      ")
-    with pytest.raises(SignalError, match=r"\[50\.0, 100\.0\] Hz"):
+    with pytest.raises(SignalError, match=r"several rates \(II at 100 Hz; V5 at 50 Hz\); pass lead_names"):
         read(half, allow_truncated=True)
     assert read(half, lead_names=["II"], allow_truncated=True).sampling_rate == 100
 

@@ -24,10 +24,11 @@ from ecg_transformers.data.errors import (
     UnsupportedFormatError,
 )
 from ecg_transformers.data.readers.arrays import Hints
-from ecg_transformers.data.readers.clinical.dicom_groups import Group, assemble, choose_groups
+from ecg_transformers.data.readers.clinical.dicom_groups import Group, assemble, choose_groups, is_voltage
 from ecg_transformers.data.readers.clinical.dicom_identity import others_of, places_of
 from ecg_transformers.data.readers.clinical.dicom_parts import Split, content_of, without_samples
 from ecg_transformers.data.readers.clinical.identity import Patient, day_of_digits, sex_of, time_of_digits
+from ecg_transformers.data.readers.clinical.leads import is_ecg_lead
 from ecg_transformers.data.readers.clinical.record import MAX_TEXTS, Sheet, make_record
 from ecg_transformers.data.readers.limits import Limits
 from ecg_transformers.data.record import DigitalRecord, ECGRecord
@@ -37,6 +38,19 @@ MAX_INFLATED = 2**26
 MAX_GROUPS = 64
 _LEAST_UNLABELLED = 2.0
 _WAVEFORM_CLASS = "1.2.840.10008.5.1.4.1.1.9."
+_OTHER_CLASSES = {
+    "2": "a hemodynamic recording",
+    "3": "a recording of cardiac electrophysiology",
+    "4": "a sound recording",
+    "5": "a recording of the arterial pulse",
+    "6": "a recording of respiration",
+    "7": "an EEG, EMG or EOG",
+    "8": "a recording of the body's position",
+}
+"""What the waveforms of a class are, by the number behind `_WAVEFORM_CLASS`, but for 1 (ECG)."""
+_WITH_ECG = ("2", "3")
+"""Classes whose voltages are of the heart, whatever their channels are called."""
+_SAYS_ECG = re.compile(r"(?i)\be[ck]g\b|electrocardio")
 _TIMES = (
     ("AcquisitionDateTime", ""),
     ("AcquisitionDate", "AcquisitionTime"),
@@ -65,6 +79,7 @@ def read_dicom(path: Path, hints: Hints, limits: Limits, sheet: Sheet) -> Digita
         sheet.patient, sheet.acquired = _patient(data), _time(data)
         is_whole = hints.start is None and hints.stop is None
         groups = _groups(data, parts, path, limits if is_whole else limits.for_parts())
+        _refuse_other_waveforms(data, groups, path)
         _annotations(data, sheet)
     chosen = choose_groups(groups, hints.lead_names, path, sheet.flags)
     samples = assemble(chosen, hints, parts.little_endian, path, limits, sheet.flags)
@@ -88,6 +103,19 @@ def _groups(data: Any, parts: Split, path: Path, limits: Limits) -> list[Group]:
     if cut and not any(group.label for group in groups) and max(group.seconds for group in groups) < _LEAST_UNLABELLED:
         raise TruncatedError("what is left of the file may be a median beat: its groups have no labels.", path=path)
     return groups
+
+
+def _refuse_other_waveforms(data: Any, groups: list[Group], path: Path) -> None:
+    """Name a waveform of another class that holds no ECG: the leads decide, as a sleep EEG may have one beside others."""
+    family = _text(data, "SOPClassUID").removeprefix(_WAVEFORM_CLASS)[:1]
+    if family not in _OTHER_CLASSES:
+        return
+    voltages = [channel for group in groups for channel in group.channels if is_voltage(channel)]
+    is_ecg = any(is_ecg_lead(channel.lead) or _SAYS_ECG.search(channel.lead) for channel in voltages)
+    if not (is_ecg or (voltages and family in _WITH_ECG)):
+        raise UnsupportedFormatError(
+            f"this DICOM file is {_OTHER_CLASSES[family]} without an ECG lead; only ECG waveforms are read.", path=path
+        )
 
 
 def _dataset(content: bytes, path: Path) -> Any:

@@ -97,9 +97,14 @@ class _Reading:
         self.header = read_header(descriptor, size, path, of_all, allow_truncated=hints.allow_truncated, flags=flags)
         if not self.header.seconds:
             raise HeaderError("a data record lasts 0 s: the file holds annotations, no signals.", path=path)
-        self.hidden = None if self.header.is_discontinuous else times_with_gaps(descriptor, self.header, path)
+        self.hidden = None if self.header.is_discontinuous else times_with_gaps(descriptor, self.header, path, flags)
         self.has_gaps = self.header.is_discontinuous or self.hidden is not None
         self.signals, self.names = choose_signals(self.header, self.sheet.patient, hints, path, flags)
+        if len(self.signals) > limits.max_leads:  # a cap has 64 electrodes and more, and the ECG beside them
+            raise LimitError(
+                f"the file has {len(self.signals)} signals, and {limits.max_leads} are read at once; pass lead_names=[…].",
+                path=path,
+            )
         self.rate = self.signals[0].samples / self.header.seconds
         if not 1 <= self.rate <= 100_000:
             raise HeaderError(f"the sampling rate {self.rate:g} Hz lies outside 1 to 100,000 Hz.", path=path)
@@ -208,24 +213,31 @@ def choose_signals(
 ) -> tuple[list[Signal], list[str]]:
     """The signals to read, all of one rate, and their names; a label that tells who the patient is, hides that."""
     ordinary = [signal for signal in header.signals if not signal.is_annotation]
-    signals = [signal for signal in ordinary if not _is_trigger(signal)]
+    signals = [signal for signal in ordinary if not _is_trigger(signal, header)]
     if len(signals) < len(ordinary):
         flags.append("status_channel_left_out")
     if not signals:
         raise SignalError("the file holds no signals.", path=path)
-    labels = standard_lead_names([signal.label for signal in signals])
+    labels = standard_lead_names([signal.label or f"signal {place}" for place, signal in enumerate(signals, 1)])
     names = distinct_names(names_without_identity(labels, patient, hints.keep_identity), flags)
     if hints.lead_names:
         chosen = pick(names, hints.lead_names, path, name_of(path))
         signals, names = [signals[index] for index in chosen], [names[index] for index in chosen]
-    rates = sorted({signal.samples / header.seconds for signal in signals})
-    if len(rates) > 1:
-        raise SignalError(f"the signals have the rates {rates} Hz; pass lead_names=[…] of one rate.", path=path)
+    by_rate: dict[int, list[str]] = {}
+    for signal, name in zip(signals, names):
+        by_rate.setdefault(signal.samples, []).append(name)
+    if len(by_rate) > 1:
+        groups = (f"{', '.join(leads)[:200]} at {count / header.seconds:g} Hz" for count, leads in by_rate.items())
+        told = "; ".join(groups)
+        told = f"{told[:600]} …" if len(told) > 600 else told
+        raise SignalError(f"the signals have several rates ({told}); pass lead_names=[…] of one rate.", path=path)
     return signals, names
 
 
-def _is_trigger(signal: Signal) -> bool:
-    return signal.label.lower() == "status" and units_per_millivolt(signal.unit) is None
+def _is_trigger(signal: Signal, header: Header) -> bool:
+    """The `Status` of BDF, which some writers give a unit, and of EDF where its unit is no voltage."""
+    is_voltage = units_per_millivolt(signal.unit) is not None
+    return signal.label.lower() == "status" and not (is_voltage and header.width == 2)
 
 
 def scale_of(signals: list[Signal], units: str | None, path: Path) -> tuple[np.ndarray, np.ndarray]:

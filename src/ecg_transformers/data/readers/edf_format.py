@@ -6,6 +6,7 @@ import math
 import os
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from ecg_transformers.data.readers.limits import IN_PARTS, Limits
 
 _FIXED = 256
 _BLOCK_BYTES = 2**18
+_CLOCK = 2e-4
+"""Seconds that the clock of a recorder may be slow, a second; quartz is ten times better."""
 _FIELDS: tuple[tuple[str, int], ...] = (
     ("label", 16),
     ("transducer", 80),
@@ -95,7 +98,11 @@ def read_header(
         raise TruncatedError(f"the file ends in its header, after {len(head)} bytes.", path=path)
     stated, records, count = (_whole(head[a:b], what, path) for a, b, what in _COUNTS)
     seconds = number(_text(head[244:252]), "the duration of a data record", path)
-    limits.check_shape(0, count, path=path)
+    if _FIXED * (count + 1) > limits.max_header_bytes:
+        raise LimitError(
+            f"{count} signals are declared, a header of more than the {limits.max_header_bytes} bytes allowed.",
+            path=path,
+        )
     if count < 1 or stated != _FIXED * (count + 1) or records < -1 or not 0 <= seconds < 1e6:
         raise HeaderError(
             f"the header declares {count} signals, {records} data records of {seconds:g} s in {stated} bytes.",
@@ -248,26 +255,43 @@ def _drift(seconds: float) -> float:
     return min(max(0.01 * seconds, 0.002), 0.02)
 
 
-def times_with_gaps(descriptor: int, header: Header, path: Path) -> np.ndarray | None:
+def times_with_gaps(descriptor: int, header: Header, path: Path, flags: list[str]) -> np.ndarray | None:
     """The times of all data records of a file that calls itself continuous (EDF+C, BDF+C) and leaves time out between
     them; None of one that does not.
 
     Only then are they all read; a clock that merely drifts, times that are rounded to whole seconds, or
-    times that cannot be, make no gaps.
+    times that cannot be, make no gaps. Where those leave time out, the flag says that they are not believed.
     """
-    if not header.kind.startswith(("EDF+C", "BDF+C")) or _times(header) is None or header.records < 2:
-        return None
     gap = min(0.5 * header.seconds, 0.999)
-    first, last = (_onset(descriptor, header, record) for record in (0, header.records - 1))
-    if first is None or last is None or last - first < (header.records - 1) * header.seconds + gap:
+    if not header.kind.startswith(("EDF+C", "BDF+C")) or not _leaves_time_out(descriptor, header, gap):
         return None
     try:
         times = onsets(descriptor, header, path)
     except HeaderError:
+        flags.append("times_not_believed")
         return None
     steps = np.diff(times)
-    is_sound = steps.min() >= header.seconds - _drift(header.seconds)
-    return times if is_sound and steps.max() >= header.seconds + gap else None
+    if steps.max() < header.seconds + gap:
+        return None
+    if steps.min() < header.seconds - _drift(header.seconds):
+        flags.append("times_not_believed")
+        return None
+    return times
+
+
+def _leaves_time_out(descriptor: int, header: Header, gap: float) -> bool:
+    """Whether more time passes than the data records last, in one of the stretches in which no clock of a recorder can
+    lose so much as half a gap.
+    """
+    if _times(header) is None or header.records < 2:
+        return False
+    stretch = max(1, int(gap / 2 / (_CLOCK * header.seconds)))
+    places = [*range(0, header.records - 1, stretch), header.records - 1]
+    found = [(place, time) for place in places if (time := _onset(descriptor, header, place)) is not None]
+    return any(
+        later - earlier >= (last - first) * header.seconds + gap / 2
+        for (first, earlier), (last, later) in pairwise(found)
+    )
 
 
 def _times(header: Header) -> Signal | None:

@@ -116,17 +116,8 @@ def _header(
         raise LimitError(f"the header states a block of {block} bytes.", path=path)
     if _FIXED + block > size:
         raise TruncatedError(f"the header states a block of {block} bytes, the file has {size} bytes.", path=path)
-    stated = head[8:10]
-    if hints.checksum != "ignore" and stated != b"\0\0":
-        own = crc(head[10:] + os.read(descriptor, block))
-        if own not in (int.from_bytes(stated, "little"), int.from_bytes(stated, "big")):
-            if hints.checksum == "error":
-                raise ChecksumError(
-                    f"the header has the CRC {own}, it states {int.from_bytes(stated, 'little')}: the file is damaged "
-                    "(checksum='ignore' reads it all the same).",
-                    path=path,
-                )
-            flags.append("checksum_mismatch")
+    if hints.checksum != "ignore":
+        _check(head[8:10], head[10:] + os.read(descriptor, block), hints, path, flags)
     (num_leads,) = struct.unpack("<h", head[156:158])
     if not 1 <= num_leads <= 12:
         raise HeaderError(f"the header states {num_leads} leads, not 1 to 12.", path=path)
@@ -152,6 +143,24 @@ def _header(
         acquired=iso_time(iso_date(year, month, day), *struct.unpack("<3h", head[150:156])),
         pacemaker=pacemaker,
     )
+
+
+def _check(stated: bytes, content: bytes, hints: Hints, path: Path, flags: list[str]) -> None:
+    """Hold a header and its block against the CRC that stands before them in either byte order; 0 states none."""
+    own = crc(content)
+    if (
+        hints.checksum == "ignore"
+        or stated == b"\0\0"
+        or own in (int.from_bytes(stated, "little"), int.from_bytes(stated, "big"))
+    ):
+        return
+    if hints.checksum == "error":
+        raise ChecksumError(
+            f"the header has the CRC {own}, it states {int.from_bytes(stated, 'little')}: the file is damaged "
+            "(checksum='ignore' reads it all the same).",
+            path=path,
+        )
+    flags.append("checksum_mismatch")
 
 
 def _patient(head: bytes) -> Patient:
@@ -230,6 +239,7 @@ def read_beats(path: Path, hints: Hints, limits: Limits, flags: list[str]) -> tu
     start = _FIXED + block
     if block < 0 or start + 4 > len(content):
         raise AnnotationError(f"the header states a block of {block} bytes, beyond the end.", path=path)
+    _check(content[8:10], content[10:start], hints, path, flags)
     (first,) = struct.unpack("<I", content[start : start + 4])
     beats = np.frombuffer(content, _BEAT, (len(content) - start - 4) // 4, start + 4)
     gaps = np.flatnonzero(beats["label"] == _TIMEOUT)

@@ -20,7 +20,14 @@ from ecg_transformers.data.errors import (
 )
 from ecg_transformers.data.readers.arrays import Hints
 from ecg_transformers.data.readers.clinical.base64 import base64_bytes
-from ecg_transformers.data.readers.clinical.identity import Patient, add_text, iso_date, iso_time, sex_of
+from ecg_transformers.data.readers.clinical.identity import (
+    AGE_UNITS,
+    Patient,
+    add_text,
+    iso_date,
+    iso_time,
+    sex_of,
+)
 from ecg_transformers.data.readers.clinical.kinds import MUSE
 from ecg_transformers.data.readers.clinical.leads import is_ecg_lead, lead_of_text
 from ecg_transformers.data.readers.clinical.record import MAX_TEXTS, Samples, Sheet, make_record
@@ -40,7 +47,6 @@ _PLACE = re.compile(
     r"(Site|Location|Facility|Institution|Department|Ward|Clinic)Name|RoomID|Bed|Address|City|Phone", re.I
 )
 _WITHOUT_PERSONS = ("Waveform", "Diagnosis", "OriginalDiagnosis", "QRSTimesTypes", "PharmaData")
-_YEARS = {"YEARS": 1.0, "MONTHS": 1 / 12, "WEEKS": 7 / 365.25, "DAYS": 1 / 365.25}
 
 
 @dataclass
@@ -212,7 +218,7 @@ def _joined(waves: list[_Wave], flags: list[str]) -> _Wave:
 def _patient(root: Element) -> Patient:
     person = root.find("PatientDemographics")
     age = text_of(person, "PatientAge")
-    unit = _YEARS.get(text_of(person, "AgeUnits").upper() or "YEARS")
+    unit = AGE_UNITS.get(text_of(person, "AgeUnits").lower() or "years")
     return Patient(
         id=text_of(person, "PatientID"),
         names=[name for name in (text_of(person, field) for field in _NAMES) if name],

@@ -20,7 +20,14 @@ from ecg_transformers.data.errors import (
 )
 from ecg_transformers.data.readers.arrays import Hints
 from ecg_transformers.data.readers.clinical.base64 import base64_bytes
-from ecg_transformers.data.readers.clinical.identity import Patient, add_text, iso_date, sex_of, time_of_texts
+from ecg_transformers.data.readers.clinical.identity import (
+    AGE_UNITS,
+    Patient,
+    add_text,
+    iso_date,
+    sex_of,
+    time_of_texts,
+)
 from ecg_transformers.data.readers.clinical.kinds import PHILIPS
 from ecg_transformers.data.readers.clinical.leads import lead_of_text
 from ecg_transformers.data.readers.clinical.record import MAX_TEXTS, Samples, Sheet, make_record
@@ -283,7 +290,6 @@ def _without_pulse(
 def _patient(root: Element) -> Patient:
     person = root.find("patient/generalpatientdata")
     born = _empty(text_of(person, "age/dateofbirth"))
-    years = text_of(person, "age/years")
     others, places = _identity(root)
     return Patient(
         id=next(filter(None, (_empty(text_of(person, tag)) for tag in ("patientid", "MRN", "uniquepatientid"))), ""),
@@ -293,11 +299,18 @@ def _patient(root: Element) -> Patient:
             if (name := _empty(text_of(person, f"name/{part}")))
         ],
         birth_date=_date(born),
-        age=float(years) if years.isdecimal() and len(years) < 4 else None,
+        age=_age(person),
         sex=sex_of(text_of(person, "sex")),
         others=others,
         places=places,
     )
+
+
+def _age(person: Element | None) -> float | None:
+    """Years, of the first unit that is not 0."""
+    texts = ((text_of(person, f"age/{unit}"), years) for unit, years in AGE_UNITS.items())
+    found = [int(text) * years for text, years in texts if text.isdecimal() and len(text) < 5]
+    return next(filter(None, found), found[0] if found else None)
 
 
 def _fill_sheet(root: Element, sheet: Sheet) -> None:

@@ -164,6 +164,10 @@ def _edf_parts(
     sheet, request = Sheet(), checked_hints(hints)
     try:
         yield from read_edf_parts(Path(path), request, limits or DEFAULT_LIMITS, sheet, most)
+    except LeadNotFoundError:  # of the only lead the names say which it is, as `read_stored` has it; else it raises
+        names = read_stored(path, limits=limits, **{**hints, "start": 0, "stop": 1}).lead_names
+        for part in _edf_parts(path, kind, limits, {**hints, "lead_names": None}, most):
+            yield replace(part, lead_names=list(names))
     except ECGDataError as error:
         raise final_error(error, kind, sheet, request) from None
 

@@ -1,6 +1,7 @@
 """What a folder or a table holds is read as a person means it, or named: nothing vanishes."""
 
 import csv
+import itertools
 import unicodedata
 from pathlib import Path
 
@@ -180,6 +181,17 @@ def test_patients_that_only_the_archives_name_stay_in_one_part(folder):
     table(folder, file=name, label=lambda n: ["AF", "normal"][n % 2])
     patients = [set(part["patient_id"]) for part in load(folder).values()]
     assert sum(map(len, patients)) == len(set.union(*patients)) == 6
+
+
+def test_patients_whom_the_table_leaves_out_are_those_of_the_files(folder):
+    """Rows of one patient stay in one part, whether its cell is filled or not; who is nowhere named is said."""
+    for number in range(10):
+        save(folder, f"r{number:02}", np.ones((200, 12)) * np.arange(200)[:, None], subject=f"p{number // 4}")
+    given = {"patient_id": lambda n: "" if n < 8 or n > 9 else "p2"}
+    table(folder, file=name, label=lambda n: ["AF", "normal"][n % 2], **given)
+    parts = [[row for row in part["patient_id"] if row] for part in load(folder).values()]
+    assert sum(len(set(part)) for part in parts) == len(set(itertools.chain(*parts))) == 3
+    assert "2 rows are empty in the column 'patient_id', and their files name no patient" in notes(folder)
 
 
 def test_an_absent_patient_column_is_said(folder):

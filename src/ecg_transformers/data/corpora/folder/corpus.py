@@ -164,11 +164,13 @@ class FolderCorpus(Corpus):
                     excluded[why] += 1
                 else:
                     items.append(self._item(row, path, index.name_of(path), labels or (), columns, table))
-        if columns.patient is None:  # the files of one patient stay in one part, where they say whose they are
-            hints: dict[str, Any] = {"root": self.data_dir, "keep_identity": options.keep_identity}
-            items = [
-                replace(item, patient_id=patient_in_file(str(item.path), limits=self.limits, **hints)) for item in items
-            ]
+        # the files of one patient stay in one part, where they say whose they are and the table does not
+        items = [
+            replace(item, patient_id=patient_in_file(str(item.path), limits=self.limits, **self._hints(item)))
+            if item.patient_id is None
+            else item
+            for item in items
+        ]
         splits, notes = self._split(items, columns, parts, table, skipped)
         plan = CorpusPlan(splits, list(rule.names), rule.kind, [table, *index.others], skipped, dict(excluded), notes)
         plan.notes += columns.notes
@@ -234,7 +236,10 @@ class FolderCorpus(Corpus):
             usual = ", ".join(PATIENT_COLUMNS[:4])
             yield f"no patient column ({usual}, …; patient_column=… names it): {whose} counts as its own patient"
         elif columns.patient is not None and unknown:
-            yield f"{unknown} rows are empty in the column {columns.patient!r}: each counts as its own patient"
+            yield (
+                f"{unknown} rows are empty in the column {columns.patient!r}, and their files name no patient: each counts "
+                "as its own patient"
+            )
         if excluded["no label"]:
             yield f"{excluded['no label']} records without a label were left out"
         blank = sum(not item.labels for item in items) if rule.column is not None else 0
@@ -376,13 +381,22 @@ class FolderCorpus(Corpus):
             notes.append(f"patients as in the column {columns.patient!r}")
         return part_of, set(), notes
 
+    def _hints(self, item: Item) -> dict[str, Any]:
+        """What `read_record` is told: without it some files could not be read, and their patient not be found."""
+        options: FolderOptions = self.options
+        return {
+            "root": self.data_dir,
+            "checksum": options.checksum,
+            "units": options.units,
+            "sampling_rate": item.hints.get("sampling_rate", options.sampling_rate),
+            "lead_names": None if options.lead_names is None else list(options.lead_names),
+            "keep_identity": options.keep_identity,
+        }
+
     def rows(self, item: Item, plan: CorpusPlan) -> Iterator[dict[str, Any]]:
         assert item.path is not None
         options: FolderOptions = self.options
-        hints: dict[str, Any] = {"root": self.data_dir, "checksum": options.checksum, "units": options.units}
-        hints["sampling_rate"] = item.hints.get("sampling_rate", options.sampling_rate)
-        hints["lead_names"] = None if options.lead_names is None else list(options.lead_names)
-        hints["keep_identity"] = options.keep_identity
+        hints = self._hints(item)
         if options.gaps == "split":
             parts = read_parts(item.path, limits=self.limits, **hints)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,13 +36,17 @@ _LONGEST_BEAT_S, _BEAT_SHARE = 2.0, 1 / 3
 
 @dataclass
 class Channel:
-    """One channel: `step` and `baseline` in `unit`, as the file has them; `step` None where it has no sensitivity."""
+    """One channel: `step` and `baseline` in `unit`, as the file has them; `step` None where it has no sensitivity.
+
+    `skew` is by how many samples it begins later than its group.
+    """
 
     lead: str
     step: float | None
     baseline: float
     unit: str
     bits: int
+    skew: float
 
 
 @dataclass
@@ -92,7 +97,7 @@ class Group:
             rate=rate,
             offset_ms=_decimal(item, "MultiplexGroupTimeOffset", path) or 0.0,
             num_samples=length,
-            channels=[_channel(definition, place, path) for place, definition in enumerate(definitions, 1)],
+            channels=[_channel(definition, place, rate, path) for place, definition in enumerate(definitions, 1)],
             kind=kind,
             bits=_whole(item, "WaveformBitsAllocated"),
             data=data,
@@ -102,12 +107,12 @@ class Group:
 
 def choose_groups(groups: list[Group], lead_names: list[str] | None, path: Path, flags: list[str]) -> list[Group]:
     """The groups of the rhythm: all that have a label and are no beats, by label or length; where nothing is labelled, the
-    longest in seconds.
+    longest in seconds. Others of that rate belong to them where they hold a lead that these do not.
 
     Raises:
         ECGDataError: no group with an ECG, only beats, or groups of several rates.
     """
-    with_ecg = [group for group in groups if any(_is_voltage(channel) for channel in group.channels)]
+    with_ecg = [group for group in groups if any(is_voltage(channel) for channel in group.channels)]
     if not with_ecg:
         raise SignalError("no channel of this DICOM file is a voltage: it holds no ECG.", path=path)
     rhythm = [group for group in with_ecg if not group.is_beat]
@@ -116,9 +121,8 @@ def choose_groups(groups: list[Group], lead_names: list[str] | None, path: Path,
     longest = max(group.seconds for group in rhythm)
     least = min(_LONGEST_BEAT_S, _BEAT_SHARE * longest)
     rhythm = [group for group in rhythm if group.seconds >= least or "RHYTHM" in group.label.upper()]
-    rhythm = [group for group in rhythm if group.label] or rhythm
-    if not any(group.label for group in rhythm):
-        rhythm = [group for group in rhythm if group.seconds > 0.999 * longest]
+    labelled = [group for group in rhythm if group.label]
+    rhythm = _with_further_leads(labelled or [group for group in rhythm if group.seconds > 0.999 * longest], rhythm)
     if lead_names:
         wanted = {lead_of_text(name).lower() for name in lead_names}
         rhythm = [group for group in rhythm if wanted & group.leads] or rhythm
@@ -134,6 +138,16 @@ def choose_groups(groups: list[Group], lead_names: list[str] | None, path: Path,
     if len(rhythm) < len(groups):
         flags.append("other_groups_left_out")
     return rhythm
+
+
+def _with_further_leads(chosen: list[Group], groups: list[Group]) -> list[Group]:
+    numbers, rates = {group.number for group in chosen}, {group.rate for group in chosen}
+    leads = set().union(*(group.leads for group in chosen))
+    for group in sorted(groups, key=lambda group: -group.seconds):
+        if group.rate in rates and not group.leads <= leads:
+            numbers.add(group.number)
+            leads |= group.leads
+    return [group for group in groups if group.number in numbers]
 
 
 def assemble(
@@ -238,6 +252,8 @@ def _pieces(group: Group, hints: Hints, little_endian: bool, path: Path, flags: 
             )
         per_millivolt = units_per_millivolt(unit)
         assert per_millivolt is not None
+        if abs(channel.skew) >= 1:
+            flags.append("channel_skew_not_applied")
         counts = samples[:, number]
         taken = [piece.key for piece in pieces]
         key = channel.lead.lower() if channel.lead.lower() not in taken else f"{channel.lead.lower()} #{number}"
@@ -298,17 +314,11 @@ def _padding(group: Group, little_endian: bool) -> int | None:
     return int(np.frombuffer(group.padding, dtype, 1)[0])
 
 
-def _channel(definition: Any, place: int, path: Path) -> Channel:
+def _channel(definition: Any, place: int, rate: float, path: Path) -> Channel:
     """Lead, scale and unit of a channel definition."""
     step = _decimal(definition, "ChannelSensitivity", path)
     correction = _decimal(definition, "ChannelSensitivityCorrectionFactor", path)
-    unit = ""
-    for code in _value(definition, "ChannelSensitivityUnitsSequence") or []:
-        value, meaning = _plain(code, "CodeValue").strip(), _plain(code, "CodeMeaning").strip()
-        is_ucum = _plain(code, "CodingSchemeDesignator").strip().upper() == "UCUM"
-        in_words = bool(meaning) and units_per_millivolt(meaning) is not None
-        unit = meaning if in_words and not (value and is_ucum) and units_per_millivolt(value) is None else value
-        break
+    unit = next((_unit(code) for code in _value(definition, "ChannelSensitivityUnitsSequence") or []), "")
     if step is not None and correction is not None:
         step *= correction
     return Channel(
@@ -317,6 +327,7 @@ def _channel(definition: Any, place: int, path: Path) -> Channel:
         baseline=_decimal(definition, "ChannelBaseline", path) or 0.0,
         unit=unit,
         bits=_whole(definition, "WaveformBitsStored") or 0,
+        skew=_skew(definition, rate),
     )
 
 
@@ -334,7 +345,26 @@ def _lead(definition: Any, place: int) -> str:
     return next((name for name in names if is_ecg_lead(name)), names[0] if names else f"channel {place}")
 
 
-def _is_voltage(channel: Channel) -> bool:
+def _unit(code: Any) -> str:
+    """The unit of a code, or its words where they name a voltage and the code is not UCUM's."""
+    value = _plain(code, "CodeValue").strip()
+    if value and units_per_millivolt(value) is not None:  # nearly always; each text costs pydicom microseconds
+        return value
+    meaning = _plain(code, "CodeMeaning").strip()
+    is_ucum = _plain(code, "CodingSchemeDesignator").strip().upper() == "UCUM"
+    in_words = bool(meaning) and units_per_millivolt(meaning) is not None
+    return meaning if in_words and not (value and is_ucum) else value
+
+
+def _skew(definition: Any, rate: float) -> float:
+    """Samples, as a channel states them or its seconds; a text that is no number is none, since nothing is made of it."""
+    for keyword, factor in (("ChannelSampleSkew", 1.0), ("ChannelTimeSkew", rate)):
+        with contextlib.suppress(ValueError):
+            return factor * float(_plain(definition, keyword))
+    return 0.0
+
+
+def is_voltage(channel: Channel) -> bool:
     return not channel.unit or units_per_millivolt(channel.unit) is not None
 
 

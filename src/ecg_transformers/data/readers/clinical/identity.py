@@ -29,6 +29,8 @@ _LETTERS = str.maketrans(
     "0123456789abcdef", "bcdfghjklmnpqrst"
 )  # no digits: a stand-in never looks like an id or a date
 
+AGE_UNITS = {"years": 1.0, "months": 1 / 12, "weeks": 7 / 365.25, "days": 1 / 365.25, "hours": 1 / 8766}
+"""Years in each unit that carts count an age in."""
 _NO_ID = NO_IDENTITY | {"anon", "anonymised", "n/a", "na", "null", "no id", "removed"}
 _SAYS_NOTHING = re.compile(r"[\sXx0?*.\-_]*")
 """Ids such as `000000` and `XXXX`: all who have one would be the same patient."""

@@ -40,6 +40,7 @@ ISHNE = Kind("ishne", "ISHNE Holter file")
 ISHNE_ANNOTATIONS = Kind("ishne", "ISHNE annotation file")
 BDF = Kind("bdf", "BDF file (BioSemi, 24 bits)")
 EDF = Kind("edf", "EDF file")
+EDF_ANNOTATIONS = Kind(None, "EDF+ or BDF+ file of annotations without a signal")
 EMPTY = Kind(None, "empty file (0 bytes)")
 HDF5 = Kind(None, "HDF5 file")
 
@@ -133,12 +134,10 @@ def kind_of(head: bytes, size: int, suffix: str = "") -> Kind | None:
         return DICOM
     if head.startswith((b"ISHNE1.0", _ANNOTATION_MAGIC)):
         return ISHNE_ANNOTATIONS if suffix == ".ann" or head.startswith(_ANNOTATION_MAGIC) else ISHNE
-    if head.startswith(b"\xffBIOSEMI"):
-        return BDF
     if _is_scp(head):
         return SCP
-    if _is_edf(head):
-        return EDF
+    if (is_bdf := head.startswith(b"\xffBIOSEMI")) or _is_edf(head):
+        return EDF_ANNOTATIONS if _holds_annotations_only(head) else BDF if is_bdf else EDF
     if looks_like_xml(head):
         return xml_kind(head)
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
@@ -250,6 +249,14 @@ def _is_edf(head: bytes) -> bool:
         return False
     counts = (head[184:192].strip(b" \0"), head[252:256].strip(b" \0"))
     return any(text.isdigit() for text in counts) or head[168:176].count(b".") == 2
+
+
+def _holds_annotations_only(head: bytes) -> bool:
+    """Whether no signal of an EDF or BDF file is one: sleep laboratories keep what was scored in a file beside the ECG."""
+    number = head[252:256].strip(b" \0")
+    labels = head[256 : 256 + 16 * int(number)] if number.isdigit() else b""
+    names = {labels[at : at + 16].strip(b" \0") for at in range(0, len(labels), 16)}
+    return bool(names) and names <= {b"EDF Annotations", b"BDF Annotations"}
 
 
 def is_wfdb_annotation(head: bytes) -> bool:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from ecg_transformers.data.errors import ChecksumError, HeaderError, TruncatedError
 from ecg_transformers.data.readers.arrays import Hints
-from ecg_transformers.data.readers.clinical.identity import Patient, iso_date, iso_time
+from ecg_transformers.data.readers.clinical.identity import AGE_UNITS, Patient, iso_date, iso_time
 from ecg_transformers.data.readers.clinical.record import Sheet
 
 _HEAD = 16
 _LAST = 12
 _NOT_COMPUTED = 29999
-_YEARS = {1: 1.0, 2: 1 / 12, 3: 7 / 365.25, 4: 1 / 365.25, 5: 1 / 8766}
+_YEARS = dict(enumerate(AGE_UNITS.values(), 1))
 # EN 1064, tag 14, language support code; what is not listed is read as Latin-1.
 _CODECS = {0x03: "iso8859_2", 0x0B: "iso8859_4", 0x13: "iso8859_5", 0x1B: "iso8859_6", 0x23: "iso8859_7"}
 _CODECS |= {0x2B: "iso8859_8", 0x33: "iso8859_11", 0x3B: "iso8859_15", 0x07: "utf-8", 0x37: "utf-8"}
