@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 import ecg_transformers as ecg
-from ecg_transformers.features.wave_labels import marked_waves, sample_map, wave_labels
+from ecg_transformers.features.wave_labels import marked_waves, sample_map, wave_labels, window_places
 from ecg_transformers.signal.augmentation import bind_augmentation
 from ecg_transformers.signal.leads import STANDARD_LEADS
-from ecg_transformers.signal.waves import CLASSES, IGNORED
+from ecg_transformers.signal.waves import CLASSES, IGNORED, delineate
+from ecg_transformers.training.delineation.view import WavesView
 
 pytestmark = pytest.mark.filterwarnings("ignore::ecg_transformers.features.inputs.ECGSignalWarning")
 
@@ -68,26 +69,33 @@ def test_every_way_of_resampling_has_its_own_stretch(resample):
     assert bump == mapped
 
 
+def any_extractor(draw, crop_rate):
+    """An extractor with random resampling, padding, rounding and leads, which cuts crops of 3 s at `crop_rate`."""
+    target, pad = float(draw.choice([100, 125, 250])), draw.choice([None, "zero", "edge", "both", "keep"])
+    changes = {"sampling_rate": target, "seq_len": int(3 * target), "pad": pad, "crop_sampling_rate": crop_rate}
+    changes |= {"resample": str(draw.choice(["fourier", "polyphase", "linear"])), "normalize": None}
+    changes |= {"resample_rounding": draw.choice([None, "truncate", "round", "ratio_first"])}
+    changes |= {"patch_size": 25 if pad == "keep" else None}
+    chosen = [LEAD, *draw.permutation(["I", "V1", "V5"])[: draw.integers(1, 4)]]
+    return ecg.ECGFeatureExtractor.for_method("ecg_jepa", lead_names=draw.permutation(chosen), **changes)
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_a_mark_stays_with_its_sample_whatever_the_settings(seed):
-    """To a fraction of a sample in every window, by its own map and by that of the whole record."""
+    """To a tenth of a sample in every window, by its own map and by the place of the window in the whole record."""
     draw, seen = np.random.default_rng(seed), 0
     for _ in range(8):
-        crop_rate = draw.choice([None, 360, 500]) if seed % 2 else None
-        resample = "fourier" if crop_rate else str(draw.choice(["fourier", "polyphase", "linear"]))
-        target, pad = float(draw.choice([100, 125, 250])), draw.choice([None, "zero", "edge", "both", "keep"])
-        changes = {"sampling_rate": target, "seq_len": int(3 * target), "resample": resample, "pad": pad}
-        changes |= {"crop_sampling_rate": crop_rate, "patch_size": 25 if pad == "keep" else None, "normalize": None}
-        changes["resample_rounding"] = draw.choice([None, "truncate", "round", "ratio_first"])
-        chosen = [LEAD, *draw.permutation(["I", "V1", "V5"])[: draw.integers(1, 4)]]
-        extractor = ecg.ECGFeatureExtractor.for_method("ecg_jepa", lead_names=draw.permutation(chosen), **changes)
+        extractor = any_extractor(draw, draw.choice([None, 200, 360, 500, 1000]) if seed % 2 else None)
+        target, pad = extractor.sampling_rate, extractor.pad_short
         rate = float(draw.choice([128, 250, 257, 333.3, 1000]))
         seconds = draw.uniform(1.5 if pad else 3.5, 12.0)
         signal, _, sample = marked_record(rate, seconds, draw.uniform(0.3, seconds - 0.3), width=0.03)
         prepared = extractor.prepare(signal, sampling_rate=rate, lead_names=STANDARD_LEADS)
         starts = extractor.sliding_crop_starts(prepared, stride=extractor.seq_len // 2)
         whole, row = sample_map(extractor, len(signal), rate), extractor.lead_names.index(LEAD)
-        for start, crop in zip(starts, extractor.finish(prepared, crop_start=starts), strict=True):
+        own_places, stretch = window_places(extractor, len(signal), rate, starts)
+        crops = extractor.finish(prepared, crop_start=starts)
+        for start, own_place, crop in zip(starts, own_places, crops, strict=True):
             places = sample_map(extractor, len(signal), rate, start)
             assert places.length == crop.shape[-1]
             place = places.scale * sample + places.shift
@@ -96,9 +104,45 @@ def test_a_mark_stays_with_its_sample_whatever_the_settings(seed):
             high = np.maximum(crop[row] - 0.2, 0)
             middle = (high * np.arange(len(high))).sum() / high.sum()
             assert place == pytest.approx(middle, abs=0.1)
-            assert whole.scale * sample + whole.shift - start == pytest.approx(middle, abs=0.1 if pad is None else 0.6)
+            assert whole.scale * sample + whole.shift == pytest.approx(own_place + stretch * middle, abs=0.1)
             seen += 1
     assert seen > 8
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_mark_is_found_again_in_the_vote_whatever_mask_crop_resampling_and_leads(seed):
+    """Windows in which a model sees the bump as it is, and windows of labels, vote for the marked sample.
+
+    Within half a place, the rounding to places that no vote can avoid, and a tenth for what resampling does to the bump.
+    Labels are rounded in their crop before: half a place more where its places are not those of the record.
+    """
+    draw, in_all = np.random.default_rng(seed), []
+    for _ in range(6):
+        extractor = any_extractor(draw, draw.choice([None, 200, 360, 500, 1000]))
+        rate = float(draw.choice([128, 250, 257, 333.3, 1000]))
+        seconds = draw.uniform(1.5 if extractor.pad_short else 3.5, 12.0)
+        signal, marks, sample = marked_record(rate, seconds, draw.uniform(0.4, seconds - 0.4), width=0.03)
+        record = ecg.ECGRecord(signal, rate, list(STANDARD_LEADS), "made", annotations=marks)
+        view, row = WavesView(extractor), extractor.lead_names.index(LEAD)
+        prepared = view.prepare(record)
+        windows = view.evaluation_sample(prepared, 1)["input_values"]  # (k, L, T)
+        mask = bind_augmentation("rlm", mask_ratio=0.3, rescale=False)
+        same = int(draw.integers(1000))
+        windows = np.stack([mask(window, np.random.default_rng(same)) for window in windows])
+        kept = windows.any(axis=(0, 2))
+        labels = np.stack([view.crop_labels(prepared, start) for start in view.starts(prepared)])
+        places = sample_map(extractor, len(signal), rate)
+        starts, stretch = window_places(extractor, len(signal), rate, view.starts(prepared))
+        where = (starts, places.length, places.scale * rate, places.shift, (len(signal) - 1) / rate, stretch)
+        on_places = stretch == 1 and all(start == int(start) for start in starts)
+        for high, bound in ((np.clip(windows, 0, 1), 0.6), (labels == QRS, 0.6 if on_places else 1.1)):
+            probabilities = np.stack([1.0 - high, 0.0 * high, 1.0 * high, 0.0 * high], axis=-1)
+            found = delineate(probabilities, windows, *where)[0]
+            assert [len(waves) for waves in found] == [int(kept[row] and lead == LEAD) for lead in extractor.lead_names]
+            for wave in found[row]:
+                in_all.append((wave.onset_s + wave.offset_s) / 2 - sample / rate)
+                assert abs(in_all[-1]) * extractor.sampling_rate <= bound
+    assert len(in_all) >= 4
 
 
 def test_leads_that_are_chosen_in_another_order_keep_their_own_marks():

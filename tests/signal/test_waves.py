@@ -1,5 +1,6 @@
 """Waves of one lead: from marks to classes and back, overlapping windows, peaks."""
 
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -124,6 +125,18 @@ def test_windows_that_agree_vote_for_what_they_say_and_the_middle_counts_more():
     shared = vote(ends, [0, 10], 30)[0, 10:20, 0]
     assert (np.diff(shared) > 0).all()
     assert shared[0] < 0.2 < 0.8 < shared[-1]
+
+
+@pytest.mark.parametrize(("starts", "stretch"), [([0.0, 12.5], 1.0), ([0.0, 7.3, 13.0], 1.02), ([0.4, 10.25], 0.9)])
+def test_windows_between_the_places_of_the_record_vote_where_they_lie(starts, stretch):
+    length, width = 40, 25
+    lines = np.stack([np.outer(start + stretch * np.arange(width), [1.0, -2.0])[None] for start in starts])
+    reached = np.arange(1, int(starts[-1] + stretch * (width - 1)))
+    assert np.allclose(vote(lines, starts, length, stretch)[0, reached], np.outer(reached, [1.0, -2.0]))
+    after = math.ceil(
+        starts[-1] + stretch * (width - 1)
+    )  # has the value of the end: what is cut there did not end there
+    assert np.allclose(vote(lines, starts, length, stretch)[0, after], lines[-1, 0, -1])
 
 
 def test_delineate_finds_peaks_where_the_signal_is_farthest_from_the_line_of_the_borders():

@@ -344,6 +344,7 @@ WRONG = {
     "unknown field": ({"config_overrides": "head_nrom=none"}, "did you mean 'head_norm'"),
     "linear attention": ({"mode": "linear", "readout": "attention"}, "no attention readout"),
     "some leads by lead": ({"leads": "I,V2", "readout": "per_lead"}, "per_lead needs all"),
+    "names of labels": ({"config_overrides": "id2label=x"}, "id2label follows from the labels"),
     "changed size": ({"config_overrides": "hidden_size=64"}, "other shapes"),
 }
 

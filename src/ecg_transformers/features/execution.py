@@ -88,7 +88,7 @@ class Chain:
             return self.crop.starts(length, request.num_crops, request.generator)
         factor = self.crop.rate / self.sampling_rate
         given = [request.start] if isinstance(request.start, int | np.integer) else request.start
-        starts = [round(int(start) * factor) for start in given]
+        starts = [self.crop.start_of(int(start), self.sampling_rate) for start in given]
         room = self.crop.starts_room(length)
         for start, asked in zip(starts, given):
             if not 0 <= start <= room:

@@ -49,7 +49,7 @@ def sample_map(
         if isinstance(step, Crop):
             in_crops = crop_start is None
             if crop_start is not None:
-                shift -= round(crop_start * step.rate / extractor.sampling_rate)
+                shift -= step.start_of(crop_start, extractor.sampling_rate)
                 length = step.fitting(length)
         elif isinstance(step, Resample):
             after = step.length_after(length, rate)
@@ -65,6 +65,23 @@ def sample_map(
             if moves or isinstance(step, DecimateFlattened):
                 raise ValueError(f"the step {step.name!r} does not say where a sample goes: labels cannot follow it.")
     return SampleMap(scale, shift, length)
+
+
+def window_places(
+    extractor: ECGFeatureExtractor, num_samples: int, sampling_rate: float, starts: Sequence[int]
+) -> tuple[list[float], float]:
+    """Where the crops that start at `starts` lie among the places of the whole record, see `sample_map`.
+
+    Place q of a crop is place `start + stretch · q` of the record. A start is no whole number where the cut falls between
+    two places, and the stretch is not 1 where straight lines fit each crop alone into its length.
+
+    Returns:
+        start of every crop, and the stretch that all of them have.
+    """
+    whole = sample_map(extractor, num_samples, sampling_rate)
+    crops = [sample_map(extractor, num_samples, sampling_rate, start) for start in starts]
+    stretch = whole.scale / crops[0].scale
+    return [round(whole.shift - stretch * crop.shift, 6) for crop in crops], round(stretch, 12)
 
 
 def _stretch(method: str, length: int, after: int, from_rate: float, to_rate: float) -> float:

@@ -25,6 +25,7 @@ SPARSE_GAP_S = 2.0
 """Between waves further apart than this an expert may have left out beats: what lies there is not known."""
 SHORTEST_S = {"P": 0.03, "QRS": 0.03, "T": 0.04}
 BRIDGED_S = 0.02
+_OUTSIDE = 1e-9
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
@@ -97,11 +98,12 @@ def patch_classes(labels: ArrayLike, patch_size: int) -> Int:
 def delineate(
     probabilities: ArrayLike,
     signals: ArrayLike,
-    starts: Sequence[int],
+    starts: Sequence[float],
     length: int,
     places_per_second: float,
     shift: float = 0.0,
     last_s: float | None = None,
+    stretch: float = 1.0,
 ) -> tuple[list[list[Wave]], Float]:
     """The waves of every lead from overlapping windows of a record, and the voted probabilities `(L, length, C)`.
 
@@ -114,9 +116,10 @@ def delineate(
         length: places of the whole record.
         places_per_second, shift: a time t lies at place `places_per_second · t + shift`.
         last_s: time of the record's last sample, see `find_waves`.
+        stretch: places of the record from one place of a window to the next, see `vote`.
     """
-    voted = vote(probabilities, starts, length)
-    signal = vote(np.asarray(signals)[..., None], starts, length)[..., 0]
+    voted = vote(probabilities, starts, length, stretch)
+    signal = vote(np.asarray(signals)[..., None], starts, length, stretch)[..., 0]
     leads = [
         place_peaks(find_waves(of_lead, places_per_second, shift, last_s), values, places_per_second, shift)
         for of_lead, values in zip(voted, signal, strict=True)
@@ -124,22 +127,30 @@ def delineate(
     return leads, voted
 
 
-def vote(windows: ArrayLike, starts: Sequence[int], length: int) -> Float:
+def vote(windows: ArrayLike, starts: Sequence[float], length: int, stretch: float = 1.0) -> Float:
     """One value for each place of a record from overlapping windows: `(k, L, w, C)` to `(L, length, C)`.
 
-    A window's vote counts by the distance from its ends, where it sees one side only. Places that no window reaches
-    are 0.
+    Place q of a window is place `start + stretch · q` of the record; what lies between two places of a window is on the
+    straight line between them. A window's vote counts by the distance from its ends, where it sees one side only. Places
+    that no window reaches are 0.
     """
     values = np.asarray(windows)
     width = values.shape[2]
-    weight = np.minimum(np.arange(1, width + 1), np.arange(width, 0, -1))[:, None]
     total = np.zeros((values.shape[1], length, values.shape[3]))
     seen = np.zeros((length, 1))
     for window, start in zip(values, starts, strict=True):
-        stop = min(start + width, length)
-        total[:, start:stop] += (window * weight)[:, : stop - start]
-        seen[start:stop] += weight[: stop - start]
-    return total / np.maximum(seen, 1)
+        first, stop = max(0, floor(start)), min(length, ceil(start + stretch * (width - 1)) + 1)
+        own = (np.arange(first, stop) - start) / stretch
+        inside = np.clip(own, 0, width - 1)
+        left = inside.astype(np.int64)
+        part, weight = (inside - left)[:, None], np.minimum(inside + 1, width - inside)[:, None]
+        weight[own != inside] = _OUTSIDE  # a fraction beyond the end: its value, where no other window has one
+        line = window[:, left]
+        if part.any():
+            line = line + (window[:, np.minimum(left + 1, width - 1)] - line) * part
+        total[:, first:stop] += line * weight
+        seen[first:stop] += weight
+    return total / np.where(seen > 0, seen, 1)
 
 
 def find_waves(

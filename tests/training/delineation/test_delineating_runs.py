@@ -99,6 +99,7 @@ def test_a_checkpoint_is_trained_further_on_a_fraction_of_the_subjects(run, ecg_
         ({"mode": "linear", "model_name_or_path": "st_mem"}, "mode finetune or scratch"),
         ({"model_name_or_path": "ecg_resnet", "config_overrides": ""}, "these have one: st_mem, ecg_jepa"),
         ({"recipe_overrides": "augmentation=circular_shift"}, "moves signals in time"),
+        ({"config_overrides": f"{SMALL},id2label=x"}, "id2label follows from the labels of the data"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_in_a_sentence(ecg_data_dir, tmp_path, changes, sentence):

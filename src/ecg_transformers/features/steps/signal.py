@@ -99,6 +99,10 @@ class Crop(Step):
             return cropping.sliding_starts(length, crop, self.stride or crop)
         raise ValueError("random crops need a generator: pass generator=numpy.random.default_rng(seed).")
 
+    def start_of(self, start: int, sampling_rate: float) -> int:
+        """A start counted at `sampling_rate`, at the crop's own rate: the nearest sample."""
+        return round(start * self.rate / sampling_rate)
+
     def starts_room(self, length: int) -> int:
         """The last possible start in a signal of `length` samples; ValueError when the crop does not fit."""
         return 0 if self.fitting(length) < self.length else cropping.check_length(length, self.length)

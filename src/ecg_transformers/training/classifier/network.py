@@ -212,6 +212,8 @@ def _with_head(args: FinetuningArguments, settings: Settings, fields: dict[str, 
     names, config_class = train.label_names, settings.method.config_class
     overrides = parse_overrides(args.config_overrides, "config_overrides")
     check_keys(overrides, field_names(config_class), config_class.__name__)
+    if of_classes := [name for name in overrides if name in ("id2label", "label2id", "problem_type")]:
+        raise UsageError(f"config_overrides: {of_classes[0]} follows from the labels of the data: leave it out.")
     overrides = none_as_text(overrides, config_class)
     head = {key: value for key, value in settings.hyper.config.items() if key in field_names(config_class)}
     if args.mode == "linear":

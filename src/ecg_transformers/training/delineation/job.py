@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ecg_transformers.evaluation.delineation import macro_f1, pool, score_record
-from ecg_transformers.features.wave_labels import marked_waves, sample_map
+from ecg_transformers.features.wave_labels import marked_waves, sample_map, window_places
 from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.signal.waves import CLASSES, IGNORED, PEAK_SYMBOLS, Wave, delineate
 from ecg_transformers.training.arguments import FinetuningArguments
@@ -125,7 +125,8 @@ class DelineationJob(Job):
             rate = float(record.sampling_rate)
             places = sample_map(view.crops, record.num_samples, rate)
             last_s = (record.num_samples - 1) / rate
-            where = (view.starts(prepared), places.length, places.scale * rate, places.shift, last_s)
+            starts, stretch = window_places(view.crops, record.num_samples, rate, view.starts(prepared))
+            where = (starts, places.length, places.scale * rate, places.shift, last_s, stretch)
             waves, voted = delineate(rows[..., :-1], rows[..., -1], *where)
             found.append(dict(zip(view.crops.lead_names or (), waves, strict=True)))
             classes = np.maximum(prepared.labels, 0).astype(np.int64)[..., None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -11,18 +12,24 @@ from ecg_transformers.data.record import ECGRecord
 from ecg_transformers.features.feature_extraction_ecg import ECGFeatureExtractor
 from ecg_transformers.features.inputs import Signal
 from ecg_transformers.features.protocol import Extractor
-from ecg_transformers.features.wave_labels import marked_waves, sample_map, wave_labels, window_stride
-from ecg_transformers.signal.waves import IGNORED, patch_classes
+from ecg_transformers.features.wave_labels import marked_waves, sample_map, wave_labels, window_places, window_stride
+from ecg_transformers.signal.waves import IGNORED, Wave, patch_classes
 from ecg_transformers.training.errors import UsageError
 from ecg_transformers.training.samples.views import Augmentation, Sample, View
 
 
 @dataclass
 class PreparedWaves:
-    """A record before its crop: the prepared signal, and its classes `(L, N)` at the extractor's own rate."""
+    """A record before its crop: the prepared signal, and its classes `(L, N)` at the extractor's own rate.
+
+    The marks stay with it for crops that do not lie on these places.
+    """
 
     signal: np.ndarray
     labels: np.ndarray
+    waves: Mapping[str, Sequence[Wave]]
+    num_samples: int
+    sampling_rate: float
 
 
 class WavesView(View):
@@ -45,7 +52,8 @@ class WavesView(View):
         places = sample_map(self.crops, record.num_samples, rate)
         waves = marked_waves(record.annotations, rate)
         labels = wave_labels(waves, self.crops.lead_names or [], places, rate)
-        return PreparedWaves(self.extractor.prepare(record), labels.astype(np.int16))
+        signal = self.extractor.prepare(record)
+        return PreparedWaves(signal, labels.astype(np.int16), waves, record.num_samples, rate)
 
     def sample(self, prepared: PreparedWaves, patch_key: int, generator: np.random.Generator) -> Sample:
         starts = self._teaching_starts(prepared)
@@ -65,7 +73,14 @@ class WavesView(View):
     def crop_labels(self, prepared: PreparedWaves, start: int) -> np.ndarray:
         """Classes `(L, T')` int64 of the crop that starts at `start`, at the extractor's own rate."""
         width = self.crops.seq_len or prepared.labels.shape[1]
-        labels = prepared.labels[:, start : start + width].astype(np.int64)
+        (place,), stretch = window_places(self.crops, prepared.num_samples, prepared.sampling_rate, [start])
+        if stretch == 1 and place == int(place):
+            first = int(place)
+            labels = prepared.labels[:, first : first + width].astype(np.int64)
+        else:  # cut between two places of the record, or stretched alone: the marks are placed anew
+            rate = prepared.sampling_rate
+            own = sample_map(self.crops, prepared.num_samples, rate, start)
+            labels = wave_labels(prepared.waves, self.crops.lead_names or [], own, rate)[:, :width]
         short = width - labels.shape[1]  # a rounded rate may miss the last sample
         labels = np.pad(labels, ((0, 0), (0, max(0, short))), constant_values=IGNORED)
         return patch_classes(labels, self.patch_size) if self.patch_size > 1 else labels
