@@ -10,14 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
-def nearest(name: object, known: Iterable[object]) -> str | None:
-    """The known word that is most like `name`; None when none is.
+def nearest(name: object, known: Iterable[object], cutoff: float = 0.5) -> str | None:
+    """The known word that is most like `name` (1: equal); None when none is so like.
 
     Example:
         >>> nearest("st_men", ["st_mem", "ecg_jepa"])
         'st_mem'
     """
-    close = difflib.get_close_matches(str(name), [str(word) for word in known], n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(name), [str(word) for word in known], n=1, cutoff=cutoff)
     return close[0] if close else None
 
 

@@ -53,6 +53,17 @@ def test_every_verb_has_help_at_any_width(verb, columns, capsys, monkeypatch):
     assert verb in training.VERBS or not unknown  # their options are parsed by dataclasses
 
 
+@pytest.mark.parametrize("verb", sorted(training.VERBS))
+def test_an_option_that_switches_off_says_so(verb, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit):
+        main([verb, "--help"])
+    told = capsys.readouterr().out
+    opposites = re.findall(r"^  --no_(\w+), --no-\S+\s+(.*)$", told, re.MULTILINE)
+    assert opposites
+    assert all(text == f"The same as --{name} false." for name, text in opposites)
+
+
 @pytest.mark.parametrize("verb", ["info", "plot", "check", "convert-record", "predict", "embed"])
 def test_verbs_that_read_files_tell_what_a_file_must_hold(verb, capsys):
     with pytest.raises(SystemExit):

@@ -41,6 +41,15 @@ def test_unknown_and_empty_splits_are_named(tmp_path):
         load_ecg_dataset("synthetic", split="test", num_records=30, test_fraction=0.0, cache_dir=tmp_path)
 
 
+@pytest.mark.parametrize("word", ["splt", "data_dri", "steaming", "fold", "test_fold", "maxskipped"])
+@pytest.mark.parametrize("name", ["synthetic", ["synthetic", "folder"]])
+def test_a_misspelt_argument_is_told_with_the_nearest_one(name, word):
+    meant = {"splt": "split", "data_dri": "data_dir", "steaming": "streaming", "fold": "folds"}
+    meant |= {"test_fold": "test_folds", "maxskipped": "max_skipped"}
+    with pytest.raises(OptionError, match=f"no argument '{word}'; did you mean '{meant[word]}'"):
+        load_ecg_dataset(name, **{word: "x"})
+
+
 def test_a_second_load_reads_the_cache_and_options_have_their_own(tmp_path):
     first = load_ecg_dataset("synthetic", num_records=12, cache_dir=tmp_path)
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.arrow")}

@@ -36,6 +36,13 @@ def test_a_sound_record_has_no_problem(tmp_path):
     assert report.records == 1
 
 
+@pytest.mark.parametrize(("word", "meant"), [("metod", "method"), ("recepie", "recipe"), ("data_dri", "data_dir")])
+def test_a_misspelt_argument_is_told_with_the_nearest_one(tmp_path, word, meant):
+    for place in (tmp_path, "synthetic"):
+        with pytest.raises(ECGDataError, match=f"no argument '{word}'; did you mean '{meant}'"):
+            ecg.check(place, **{word: "st_mem"})
+
+
 def with_gap(signal, leads):
     signal[100:400, 3] = np.nan
     return signal, leads

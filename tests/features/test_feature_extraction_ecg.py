@@ -313,6 +313,7 @@ def broken(value: float, where: Any = (slice(100, 103), 1)) -> np.ndarray:
         (broken(np.inf), {"sampling_rate": 500}, r"lead II is infinite at sample 100"),
         (broken(-np.inf, (7, 11)), {"sampling_rate": 500}, r"lead V6 is infinite at sample 7"),
         (np.zeros((5000, 12)), {"sampling_rate": 500}, r"every lead is flat"),
+        (broken(np.nan, (slice(None), 1)), {"sampling_rate": 500}, r"lead II has 5000 NaN samples.*no value at all"),
         (twelve_leads(), {"sampling_rate": 0}, r"between 1 and 100000 Hz"),
         (twelve_leads(), {"sampling_rate": float("nan")}, r"between 1 and 100000 Hz"),
         (twelve_leads(), {"sampling_rate": 100_000}, r"changes the rate by more than"),
@@ -341,6 +342,12 @@ def test_bad_input_is_one_clear_sentence(
         st_mem(record, **settings)
 
 
+def test_lead_names_may_be_one_text(st_mem: ECGFeatureExtractor) -> None:
+    record = twelve_leads()
+    named = values(st_mem, record, sampling_rate=500, lead_names=", ".join(STANDARD_LEADS))
+    np.testing.assert_array_equal(named, values(st_mem, record, sampling_rate=500, lead_names=STANDARD_LEADS))
+
+
 def test_errors_name_the_record(st_mem: ECGFeatureExtractor) -> None:
     with pytest.raises(ValueError, match=r"^record 1: lead II has 3 NaN"):
         st_mem([twelve_leads(), broken(np.nan)], sampling_rate=500)
@@ -357,6 +364,22 @@ def test_short_gaps_are_interpolated_on_request_and_reported() -> None:
     assert np.isfinite(result["input_values"]).all()
     with pytest.raises(ValueError, match=r"20 NaN samples.*max_gap"):
         extractor(broken(np.nan, (slice(0, 20), 4)), sampling_rate=500)
+
+
+@pytest.mark.parametrize(("nan", "gap"), [("zero_lead", slice(100, 200)), ("zero", slice(None))])
+def test_a_record_of_which_zeros_for_nan_leave_nothing_names_the_gap(nan: str, gap: slice) -> None:
+    extractor = ECGFeatureExtractor.for_method("st_mem", nan=nan)
+    size = len(twelve_leads()[gap])
+    with pytest.raises(
+        ValueError, match=rf"lead I has {size} NaN samples from sample {gap.start or 0} on.*nothing is left"
+    ):
+        extractor(broken(np.nan, gap), sampling_rate=500)
+
+
+def test_a_lead_without_values_is_not_interpolated() -> None:
+    extractor = ECGFeatureExtractor.for_method("st_mem", nan="interpolate", max_gap=100)
+    with pytest.raises(ValueError, match=r"lead II has 5000 NaN samples.*no value at all"):
+        extractor(broken(np.nan, (slice(None), 1)), sampling_rate=500)
 
 
 def test_short_records_are_padded_on_request_and_reported() -> None:

@@ -112,9 +112,11 @@ def test_a_model_trained_further_carries_no_figures_of_its_parent(tmp_path):
         )
         with torch.no_grad():
             model.classifier.weight += 1
+        model.config.decision_thresholds = [0.4] * model.config.num_labels
         model.save_pretrained(target)
         card = (target / "README.md").read_text()
         assert "macro_auroc" not in card
+        assert "still those that were chosen for that checkpoint" in card
         assert "Started from the checkpoint `st_mem`" in card
         assert json.loads((target / "run.json").read_text())["kind"] == "not recorded"
 

@@ -243,6 +243,18 @@ def test_a_hostile_config_is_refused(name):
 
 
 @pytest.mark.parametrize("name", list_methods())
+def test_a_field_that_is_nearly_a_known_one_is_told_and_others_pass(caplog, name):
+    config = get_method(name).config_class
+    config(num_leeds=5)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{config.__name__} has no field 'num_leeds', which is not read: did you mean 'num_leads'?"
+    ]
+    caplog.clear()
+    config.from_dict({**config().to_dict(), "num_labels": 2, "hidden_act": "gelu", "tokenizer_class": None, "seq": 3})
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("name", list_methods())
 def test_a_problem_type_that_transformers_does_not_know_is_refused(name):
     method = get_method(name)
     with pytest.raises(ValueError, match="did you mean 'multi_label_classification'"):

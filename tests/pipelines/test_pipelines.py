@@ -237,6 +237,34 @@ def test_a_dataset_is_a_stream(classify):
         same(result, classify(row))
 
 
+def test_a_dataset_of_lists_and_of_several_rates_is_a_stream_too(classify):
+    """As `Dataset.from_list` of arrays makes one: without a format its rows hold lists."""
+    datasets = pytest.importorskip("datasets")
+    rows = [
+        {"signal": array(6, rate).astype(np.float32), "sampling_rate": rate, "lead_names": LEADS}
+        for rate in (100, 250, 500)
+    ]
+    for settings in ({}, {"batch_size": 2}):
+        for row, result in zip(rows, classify(datasets.Dataset.from_list(rows), **settings), strict=True):
+            same(result, classify(row))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ({"sampling_rate": [100, 250]}, "sampling_rate must be a number in Hz"),
+        ({"sampling_rate": "100 Hz"}, "sampling_rate must be a number in Hz"),
+        ({"windows": "no"}, "windows is True or False"),
+        ({"units": 3}, "units is the name of a unit"),
+        ({"top_k": "3"}, "top_k must be a whole number"),
+        ({"num_crops": 2.5}, "num_crops must be a positive whole number"),
+    ],
+)
+def test_a_word_of_another_kind_is_one_sentence(classify, words, told):
+    with pytest.raises(ValueError, match=told):
+        classify(array(), **{"sampling_rate": 100, **words})
+
+
 def test_data_frames_iterators_and_rows_by_column_are_taken(classify, st_mem):
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(array(), columns=LEADS)
@@ -287,6 +315,6 @@ def test_an_answer_that_is_no_number_is_none(st_mem, task):
     with torch.no_grad():
         next(pipe.model.parameters()).fill_(torch.nan)
     signal = {"signal": array(30), "sampling_rate": 100, "lead_names": LEADS}
-    with pytest.raises(ValueError, match="not finite for this record"):
+    with pytest.raises(ValueError, match=r"not finite for this record: its weights are damaged\.$"):
         pipe(signal)
     assert [type(answer) for _, answer in pipe.run_many([signal, signal])] == [ValueError, ValueError]

@@ -66,6 +66,8 @@ def in_child(action: Callable[[], object], log: Path, **environment: str) -> int
         from ecg_transformers.training.errors import run_command
 
         code = run_command(action)
+    except SystemExit as error:  # a process that leaves the sentence to the main one
+        code = int(error.code or 0)
     except BaseException:
         traceback.print_exc()
     finally:

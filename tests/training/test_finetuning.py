@@ -16,7 +16,7 @@ from ecg_transformers.models.registry import get_method, list_methods
 from ecg_transformers.training import finetuning
 from ecg_transformers.training.classifier import job
 from ecg_transformers.training.errors import FrozenParameterMoved, Interrupted, UsageError, run_command
-from ecg_transformers.training.finetuning import finetune
+from ecg_transformers.training.finetuning import finetune, main
 from ecg_transformers.training.pretraining import pretrain
 from ecg_transformers.training.report.log import read_log
 
@@ -265,6 +265,13 @@ def test_a_stop_request_ends_the_final_evaluation(tmp_path: Path, probed: Path, 
     assert not (tmp_path / "run" / "metrics.json").exists()
     finetune(args)
     assert metrics(tmp_path / "run")["test"] == metrics(probed)["test"]
+
+
+def test_a_test_set_too_small_to_judge_is_told_beside_its_figure(tmp_path: Path, pretrained: Path, capsys) -> None:
+    main(small_finetuning(tmp_path, pretrained, mode="linear"))
+    printed = capsys.readouterr()
+    assert "test macro AUROC" in printed.out
+    assert "too few to judge a model" in printed.err
 
 
 def test_label_subsets_are_nested_and_named(tmp_path: Path, pretrained: Path) -> None:

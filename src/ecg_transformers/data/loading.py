@@ -21,7 +21,7 @@ from ecg_transformers.data.corpora import CORPORA, corpus_class, make_corpus
 from ecg_transformers.data.corpora.base import Corpus, CorpusPlan
 from ecg_transformers.data.errors import ECGDataError, OptionError
 from ecg_transformers.data.folds import take_folds
-from ecg_transformers.data.options import make_options
+from ecg_transformers.data.options import make_options, refuse_misspelt
 from ecg_transformers.data.prepared import is_prepared, load_prepared, manifest_of, shards_by_split
 from ecg_transformers.data.record import record_features
 from ecg_transformers.data.rows import AnyDataset, RecordTable
@@ -36,6 +36,18 @@ DataDir = str | PathLike[str] | Mapping[str, str | PathLike[str]] | Sequence[str
 SPLIT_ORDER = ("train", "validation", "test")
 ALL = "all"
 """The parts of a corpus together, for pre-training on a union."""
+ARGUMENTS = (
+    "data_dir",
+    "split",
+    "streaming",
+    "cache_dir",
+    "num_proc",
+    "max_skipped",
+    "folds",
+    "test_folds",
+    "validation_folds",
+)
+"""What `load_ecg_dataset` takes beside the options of a corpus."""
 
 
 def load_ecg_dataset(
@@ -100,6 +112,7 @@ def load_ecg_dataset(
     if not isinstance(data_dir, str | PathLike | None):
         raise OptionError(f"data_dir of the one corpus {name!r} is one folder, not a {type(data_dir).__name__}.")
     folds = take_folds(builder_options, _options_of(name))
+    refuse_misspelt(builder_options, ARGUMENTS, _options_of(name))
     corpus = make_corpus(name, data_dir, builder_options)
     if streaming:
         return _stream(corpus, plan_of(corpus, folds), split, max_skipped, cache_dir)
@@ -192,6 +205,7 @@ def _load_several(
         raise OptionError("a table of folds goes with one corpus; load each on its own.")
     known = {name: _options_of(name) for name in names}
     every = sorted({option for options_of in known.values() for option in options_of})
+    refuse_misspelt(options, ARGUMENTS, every)
     for option in options:
         if option not in every:
             raise OptionError(f"none of the corpora {names} has an option {option!r}{did_you_mean(option, every)}")
@@ -337,6 +351,7 @@ def build_report(
         _check_options(name, data_dir, builder_options)
         return BuildReport.load(name)
     folds = take_folds(builder_options, _options_of(name))
+    refuse_misspelt(builder_options, ARGUMENTS, _options_of(name))
     corpus = make_corpus(name, data_dir, builder_options)
     folder = prepare(corpus, cache_dir=cache_dir, max_skipped=max_skipped, num_proc=num_proc, folds=folds)
     return BuildReport.load(folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Real
 from os import PathLike
 from types import UnionType
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
 from ecg_transformers import words
 from ecg_transformers.data.errors import OptionError
-from ecg_transformers.words import did_you_mean
+from ecg_transformers.words import did_you_mean, nearest
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -25,6 +25,14 @@ Options = TypeVar("Options", bound="DataclassInstance")
 def check_choice(what: str, value: object, choices: Sequence[object]) -> None:
     """An option with a fixed set of values: `OptionError` for any other."""
     words.check_choice(what, value, choices, OptionError)
+
+
+def refuse_misspelt(given: Iterable[str], arguments: Sequence[str], options: Sequence[str]) -> None:
+    """`OptionError` for a word that is no option of the corpus and is most like an argument of the function itself."""
+    for name in given:
+        close = None if name in options else nearest(name, [*options, *arguments])
+        if close in arguments:
+            raise OptionError(f"there is no argument {name!r}; did you mean {close!r}?")
 
 
 def make_options(options_class: type[Options], given: dict[str, Any], corpus: str) -> Options:

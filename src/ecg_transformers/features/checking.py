@@ -9,16 +9,17 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ecg_transformers.data.corpora import CORPORA, make_corpus
+from ecg_transformers.data.corpora import CORPORA, corpus_class, make_corpus
 from ecg_transformers.data.corpora.base import Corpus, CorpusPlan, Item
 from ecg_transformers.data.corpora.folder.files import FileIndex
 from ecg_transformers.data.errors import ECGDataError, EmptyRecordError, OptionError, RecordNotFoundError
+from ecg_transformers.data.options import refuse_misspelt
 from ecg_transformers.data.readers import read_record
 from ecg_transformers.data.record import ECGRecord
 from ecg_transformers.features.check_report import CheckReport, Severity
@@ -28,6 +29,7 @@ from ecg_transformers.signal import quality
 from ecg_transformers.signal.units import unit_suspicion
 from ecg_transformers.words import did_you_mean
 
+ARGUMENTS = ("data_dir", "method", "recipe", "progress")  # of `check`, beside the options of a corpus
 FEW_RECORDS = 10
 ODD_RATES = (80.0, 2000.0)  # Hz: outside, a rate is more often a typing error than a device
 ALIKE_SHARE = 4  # so many times as many records of the same number of samples have another rate
@@ -129,6 +131,8 @@ def check(
     path = Path(path_or_name)
     # patients in two splits are told here, all of them, and not by the plan, which stops at the first
     of_folder = {"patients_may_repeat": True, "bad_rows": "skip", **hints, **builder_options}
+    corpus = str(path_or_name) if str(path_or_name) in CORPORA else "folder"
+    refuse_misspelt(builder_options, ARGUMENTS, [option.name for option in fields(corpus_class(corpus).options_class)])
     if str(path_or_name) in CORPORA:
         given = of_folder if str(path_or_name) == "folder" else builder_options
         _check_corpus(make_corpus(str(path_or_name), data_dir, given), report, needs, progress)

@@ -72,6 +72,10 @@ def read_inputs(
         ValueError: no rate for a raw array, a rate, leads or a unit that contradict the record's own, a shape that is
             not `(T, L)`, or an empty batch.
     """
+    if isinstance(lead_names, str):
+        lead_names = [name.strip() for name in lead_names.split(",")]
+    if units is not None and not hasattr(units, "__len__"):
+        raise ValueError(f"units is the name of a unit, or a list of them; got {units!r}.")
     batch = _as_batch(signal)
     if batch is None:
         rate = _single(sampling_rate)
@@ -107,6 +111,17 @@ def as_rows(signal: Signal) -> tuple[Signal, bool]:
         return signal, False
     rows = [{name: column[index] for name, column in signal.items()} for index in range(len(samples))]
     return rows if stored else [{**row, "signal": np.asarray(row["signal"])} for row in rows], True
+
+
+def with_array(row: Signal) -> Signal:
+    """A row whose signal is a list of samples, as a dataset without a format gives it, with the array that it means."""
+    if not isinstance(row, Mapping) or not isinstance(row.get("signal"), list):
+        return row
+    try:
+        samples = np.asarray(row["signal"])
+    except ValueError:  # lists of different lengths
+        return row
+    return {**row, "signal": samples} if samples.ndim == 2 and samples.dtype.kind in "iuf" else row
 
 
 def labels_of(batch: Signal) -> np.ndarray | None:
@@ -195,6 +210,7 @@ def _read_input(
         lead_names = _agree_leads(own, lead_names, where)
         item = item.to_numpy()
     elif isinstance(item, Mapping):
+        item = with_array(item)
         _check_holds_a_signal(item, where)
         if _is_array(item["signal"]):
             return _given_by_name(item, sampling_rate, lead_names, units, default_units, where)

@@ -141,6 +141,11 @@ class ECGPreTrainedModel(PreTrainedModel):
         return False
 
     @property
+    def gathers_patients(self) -> bool:
+        """Whether the patients contrasted are those of all processes; else each process needs two in its own records."""
+        return True
+
+    @property
     def moves_before_step(self) -> bool:
         """Whether `training_step_started` moves parameters without gradient (a momentum encoder).
 

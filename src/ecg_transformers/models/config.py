@@ -1,12 +1,14 @@
 """The fields that every config of the package has, and the bounds that a config from outside must keep."""
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
+from transformers.utils import logging
 
 from ecg_transformers import words
 from ecg_transformers.signal.leads import STANDARD_LEADS
@@ -16,6 +18,10 @@ LABEL_RESOLUTIONS = ("samples", "patches")  # of a class that labels tokens
 
 MAX_HIDDEN_SIZE, MAX_LAYERS, MAX_POSITIONS, MAX_LEADS = 16_384, 256, 1_000_000, 1_024
 MAX_LABELS = 100_000
+MISSPELT = 0.88  # so like a field that nothing else can be meant: a letter of eight
+MAX_WORDS = 200  # that are looked at
+
+logger = logging.get_logger(__name__)
 
 
 @strict
@@ -74,11 +80,22 @@ class ECGConfig(PreTrainedConfig):
         labels = kwargs.get("num_labels")
         if isinstance(labels, int) and not 0 <= labels <= MAX_LABELS:  # before a name is made for each of them
             raise ValueError(f"{type(self).__name__}: num_labels must be between 0 and {MAX_LABELS}, got {labels}.")
+        self._say_misspelt(kwargs)
         super().__post_init__(**kwargs)
         names: dict[int, str] | None = self.id2label
         if getattr(self, "label2id", None) is None and names is not None:
             self.label2id = {name: index for index, name in names.items()}
         self._check_bounds()
+
+    def _say_misspelt(self, given: Iterable[str]) -> None:
+        """A warning only: config files of other versions and packages hold words of their own."""
+        fields = [field.name for field in dataclasses.fields(self)]
+        for name in itertools.islice(given, MAX_WORDS):
+            close = words.nearest(name, fields, cutoff=MISSPELT)
+            if close and not hasattr(type(self), name):
+                logger.warning(
+                    f"{type(self).__name__} has no field {name!r}, which is not read: did you mean {close!r}?"
+                )
 
     def _check_bounds(self) -> None:
         """A config is data from outside: a few bytes must not make us allocate a terabyte."""

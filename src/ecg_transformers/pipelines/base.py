@@ -12,7 +12,8 @@ from transformers.pipelines.base import ChunkPipeline
 from transformers.utils import ModelOutput
 
 from ecg_transformers.data.readers import read_digital
-from ecg_transformers.features.inputs import Signal, as_rows
+from ecg_transformers.features.inputs import Signal, as_rows, with_array
+from ecg_transformers.signal.resampling import check_rate
 from ecg_transformers.words import did_you_mean
 
 # arguments that describe a raw array or a file that does not state them; records and rows carry their own
@@ -61,14 +62,19 @@ class ECGPipeline(ChunkPipeline):
         """What `preprocess` takes of the keywords of a call.
 
         Raises:
-            ValueError: a keyword that nobody reads, with the nearest one that somebody does.
+            ValueError: a keyword that nobody reads, with the nearest one that somebody does; a rate that is no number.
         """
         allowed = (*SIGNAL_PARAMETERS, *CROP_PARAMETERS)
         for name in parameters:
             if name not in allowed:
                 names = sorted({*allowed, *self.own_parameters, "batch_size", "num_workers"})
                 raise ValueError(f"{type(self).__name__} has no argument {name!r}{did_you_mean(name, names)}")
-        return {name: value for name, value in parameters.items() if value is not None}
+        given = {name: value for name, value in parameters.items() if value is not None}
+        if "sampling_rate" in given:
+            given["sampling_rate"] = check_rate(given["sampling_rate"])
+        if not isinstance(given.get("windows", False), bool):
+            raise ValueError(f"windows is True or False, got {given['windows']!r}.")
+        return given
 
     def preprocess(
         self,
@@ -155,9 +161,10 @@ class ECGPipeline(ChunkPipeline):
         """
         values = torch.cat([chunk[name].float() for chunk in model_outputs]).cpu()
         if not values.isfinite().all():
+            narrow = f", or {self.model.dtype} is too narrow for it (dtype=torch.float32 computes in full precision)"
             raise ValueError(
-                f"The {name} of the model are not finite for this record: its weights are damaged, or {self.model.dtype} is "
-                "too narrow for it (dtype=torch.float32 computes in full precision)."
+                f"The {name} of the model are not finite for this record: its weights are damaged"
+                f"{'' if self.model.dtype == torch.float32 else narrow}."
             )
         return values
 
@@ -259,6 +266,7 @@ def describe(inputs: Signal, hints: Mapping[str, Any]) -> tuple[Any, dict[str, A
         ValueError: for an array that is not `(T, L)`, of which all but the first record would silently be lost.
     """
     hints = {key: value for key, value in hints.items() if value is not None}
+    inputs = with_array(inputs)
     if isinstance(inputs, Mapping) and "record_id" not in inputs and ("signal" in inputs or "array" in inputs):
         inputs = dict(inputs)
         hints |= {key: inputs.pop(key) for key in SIGNAL_PARAMETERS if inputs.get(key) is not None}

@@ -1,6 +1,7 @@
 """`pipeline("ecg-classification")`: label names and probabilities of records. Not a medical device."""
 
 import logging
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -46,8 +47,8 @@ class ECGClassificationPipeline(ECGPipeline):
     def _sanitize_parameters(
         self, top_k: int | None = None, **parameters: Any
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        if top_k is not None and top_k < 1:
-            raise ValueError(f"top_k must be at least 1, got {top_k}.")
+        if top_k is not None and (not isinstance(top_k, Integral) or top_k < 1):
+            raise ValueError(f"top_k must be a whole number of at least 1, got {top_k!r}.")
         return self._signal_parameters(parameters), {}, {} if top_k is None else {"top_k": top_k}
 
     def keep(self, outputs: ModelOutput) -> dict[str, torch.Tensor]:

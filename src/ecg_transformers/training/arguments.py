@@ -240,12 +240,21 @@ def parse_arguments(cls: type[T], description: str, arguments: list[str] | None 
     Raises:
         UsageError: an option that does not exist, with the nearest one that does.
     """
-    parser = HfArgumentParser(cls, description=description, formatter_class=_Formatter, **shown)
+    parser = _Parser(cls, description=description, formatter_class=_Formatter, **shown)
     args, rest = parser.parse_args_into_dataclasses(args=arguments, return_remaining_strings=True)
     if rest:
         options = [f"--{name}" for name in sorted(field_names(cls))]
         raise UsageError(f"There is no option {rest[0]!r}{did_you_mean(rest[0], options)}")
     return args  # type: ignore[no-any-return]
+
+
+class _Parser(HfArgumentParser):
+    """`--no_…` says that it is the opposite, not what the option itself does."""
+
+    def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:
+        if settings.get("action") == "store_false":
+            settings["help"] = f"The same as --{settings['dest']} false."
+        return super().add_argument(*names, **settings)
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -255,7 +264,8 @@ class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
         return text if "\n" in text else super()._fill_text(text, width, indent)
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default in (None, "") else super()._get_help_string(action)
+        is_opposite = isinstance(action, argparse._StoreFalseAction)
+        return action.help if is_opposite or action.default in (None, "") else super()._get_help_string(action)
 
 
 def check_seed(seed: int) -> None:

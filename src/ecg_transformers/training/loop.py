@@ -6,6 +6,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import torch
@@ -155,10 +156,13 @@ def check_patients(run: Run, micro_batch: MicroBatch) -> None:
     """Refuse a pass over records of one patient where the loss contrasts patients; all processes meet it together."""
     if not run.plain_model.compares_patients:
         return
-    indices = run.plan.pass_over_processes(micro_batch.step, micro_batch.micro)
-    if len({run.data.samples.patient_keys[index] for index in indices}) == 1:
-        what = "has nothing to contrast: all records of a forward pass belong to one patient"
-        raise useless_records(run, micro_batch.step, what, indices)
+    own = run.plan.pass_over_processes(micro_batch.step, micro_batch.micro)
+    contrasted = [list(chain(*own))] if run.plain_model.gathers_patients else own
+    where = "" if len(contrasted) == 1 else " on one of the processes"
+    for indices in contrasted:
+        if len({run.data.samples.patient_keys[index] for index in indices}) == 1:
+            what = f"has nothing to contrast: all records of a forward pass{where} belong to one patient"
+            raise useless_records(run, micro_batch.step, what, indices)
 
 
 def useless_records(run: Run, step: int, what: str, indices: Sequence[int]) -> UsageError:

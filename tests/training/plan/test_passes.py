@@ -5,14 +5,16 @@ from typing import Any
 
 import pytest
 import torch
-from support.small_runs import overrides, small_pretraining
+from support.small_runs import exit_code, in_children, overrides, small_finetuning, small_pretraining
 
 from ecg_transformers.models.registry import get_method
 from ecg_transformers.training.checkpoints.folder import list_checkpoints, verify
 from ecg_transformers.training.errors import NonFiniteError, UsageError
+from ecg_transformers.training.finetuning import finetune
 from ecg_transformers.training.plan.batches import BatchPlan
 from ecg_transformers.training.plan.passes import (
     batch_norms,
+    check_head,
     check_passes,
     warn_of_divided_batches,
     with_sync_batch_norm,
@@ -128,6 +130,43 @@ def test_a_record_alone_is_refused_before_anything_is_trained(tmp_path: Path, me
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("records", "per_device", "num_processes", "drop_last", "fits"),
+    [
+        (21, 4, 1, True, True),
+        (21, 4, 1, False, False),  # the last batch holds one record
+        (22, 4, 1, False, True),
+        (1, 1, 1, True, False),
+        (20, 1, 1, True, False),
+        (21, 2, 2, False, False),  # the second process has none of the last batch
+    ],
+)
+def test_a_head_with_batch_norm_is_never_given_one_record(records, per_device, num_processes, drop_last, fits):
+    plan = BatchPlan(records, per_device, 1, num_processes, drop_last=drop_last)
+    entry = get_method("ecg_resnet")  # its encoder has batch norm too, which takes one record
+    for norm in ("none", "batch_norm"):
+        model = entry.model_classes["classification"](entry.config_class(**entry.tiny_config, head_norm=norm))
+        if fits or norm == "none":
+            check_head(model, plan)
+            continue
+        with pytest.raises(UsageError, match=r"batch norm.*--config_overrides head_norm=none"):
+            check_head(model, plan)
+
+
+def test_a_last_batch_of_one_record_stops_a_classifier_before_its_first_step(tmp_path: Path) -> None:
+    args = small_finetuning(
+        tmp_path / "run",
+        "st_mem",
+        mode="scratch",
+        config_overrides=overrides(dict(get_method("st_mem").tiny_config)),
+        max_records=9,
+        drop_last=False,
+    )
+    with pytest.raises(UsageError, match=r"batch norm.*9 training records"):
+        finetune(args)
+    assert not list((tmp_path / "run").glob("checkpoints/*"))
+
+
 @pytest.mark.parametrize("method", ["cmsc", "ecg_wav2vec2"])
 def test_a_pass_over_one_patient_is_named_and_the_steps_before_it_are_kept(tmp_path: Path, monkeypatch, method) -> None:
     from ecg_transformers.training import pretraining
@@ -147,6 +186,31 @@ def test_a_pass_over_one_patient_is_named_and_the_steps_before_it_are_kept(tmp_p
     assert len(str(caught.value).split("records: ")[1].split(", ")) == 4
     assert [row["step"] for row in read_log(tmp_path / "train_log.jsonl")] == [1, 2]
     assert [path.name for path in list_checkpoints(tmp_path / "checkpoints")] == ["step-2"]
+
+
+def test_a_process_with_one_patient_stops_all_where_each_contrasts_its_own(tmp_path: Path, monkeypatch) -> None:
+    from ecg_transformers.training import pretraining
+
+    original = pretraining.load_split
+
+    def second_half_of_one_patient(*arguments, **options):
+        split = original(*arguments, **options)
+        for index in BatchPlan(len(split), 2, 1, 2).pass_over_processes(1, 0)[1]:
+            split.patient_ids[index] = "7"
+        return split
+
+    monkeypatch.setattr(pretraining, "load_split", second_half_of_one_patient)
+    args = small_pretraining(tmp_path / "run", "ecg_wav2vec2", per_device_batch_size=2, max_steps=3)
+    children = in_children(2, lambda: pretrain(args), tmp_path / "log")
+    assert [exit_code(pid) for pid in children] == [2, 2]
+    log = (tmp_path / "log").read_text()
+    assert (
+        "The loss of step 2 has nothing to contrast: all records of a forward pass on one of the processes belong"
+        in log
+    )
+    assert log.count("nothing to contrast") == 1
+    assert "Traceback" not in log
+    assert [row["step"] for row in read_log(tmp_path / "run" / "train_log.jsonl")] == [1]
 
 
 def test_of_records_that_can_only_be_compared_the_bad_one_is_blamed_alone(tmp_path: Path, monkeypatch) -> None:

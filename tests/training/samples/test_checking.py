@@ -84,6 +84,7 @@ def test_all_bad_records_are_told_before_the_first_step(verb: str, tmp_path: Pat
     assert all(name in sentence for name in BAD.values()), sentence
     assert "--on_bad_record skip" in sentence
     assert "lead_names=" not in sentence
+    assert caught.value.is_shared  # of several processes one tells it
     assert not list((tmp_path / "out").glob("*log*"))
 
 

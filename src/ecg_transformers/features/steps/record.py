@@ -113,16 +113,22 @@ class CheckSignal(RecordStep):
             column = int(np.flatnonzero(np.isinf(signal).any(axis=0))[0])
             sample = int(np.flatnonzero(np.isinf(signal[:, column]))[0])
             raise ValueError(f"lead {state.lead(column)} is infinite at sample {sample}: repair or remove it.")
+        given = signal
         if np.isnan(lowest).any():
             signal = self._repair(signal, state, np.flatnonzero(np.isnan(lowest)))
             lowest, highest = signal.min(axis=0), signal.max(axis=0)
         flat = np.flatnonzero(lowest == highest)
         if len(flat) == signal.shape[1] and self.flat == "error":
-            raise ValueError(
-                f"every lead is flat (lead {state.lead(0)} is {float(lowest[0]):g} throughout): nothing was recorded."
-            )
+            raise ValueError(self._why_flat(given, state, float(lowest[0])))
         note_amplitudes(signal, state, (lowest, highest))
         return signal
+
+    def _why_flat(self, given: np.ndarray, state: RecordState, value: float) -> str:
+        for column in np.flatnonzero(np.isnan(given).any(axis=0)):  # then the zeros are ours and not the recorder's
+            start, size = quality.nan_gaps(given[:, column])[0]
+            gap = f"lead {state.lead(int(column))} has {size} NaN samples from sample {start} on"
+            return f"{gap}, and with zeros in place of its NaN every lead is flat: nothing is left."
+        return f"every lead is flat (lead {state.lead(0)} is {value:g} throughout): nothing was recorded."
 
     def _repair(self, signal: np.ndarray, state: RecordState, columns: np.ndarray) -> np.ndarray:
         if self.nan in ("zero", "zero_lead"):
@@ -132,10 +138,12 @@ class CheckSignal(RecordStep):
         limit = int(self.max_gap * state.sampling_rate) if self.nan == "interpolate" else 0
         for column in columns:
             for start, size in quality.nan_gaps(signal[:, column]):
-                if size > limit:
+                if size > limit or size == len(signal):
                     allowed = (
                         f"longer than max_gap={self.max_gap:g} s" if limit else 'nan="interpolate" fills short gaps'
                     )
+                    if size == len(signal):
+                        allowed = "it holds no value at all"
                     parts = f"; {quality.BY_PARTS}" if state.discontinuous else ""
                     raise ValueError(
                         f"lead {state.lead(int(column))} has {size} NaN samples from sample {start} on: {allowed}{parts}."

@@ -93,6 +93,10 @@ class ECGWav2Vec2ForPreTraining(ECGWav2Vec2PreTrainedModel):
     def compares_patients(self) -> bool:
         return True
 
+    @property
+    def gathers_patients(self) -> bool:
+        return False
+
     def training_step_started(self, step: int, total_steps: int) -> None:
         self.step = self.config.completed_updates + step
 

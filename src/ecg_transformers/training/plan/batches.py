@@ -143,10 +143,10 @@ class BatchPlan:
         """The global batch of a step cut into forward passes; piece `micro * num_processes + rank` is that rank's."""
         return np.array_split(self.global_batch(step), self.accumulation * self.num_processes)
 
-    def pass_over_processes(self, step: int, micro: int) -> list[int]:
-        """The records of all processes in one forward pass."""
+    def pass_over_processes(self, step: int, micro: int) -> list[list[int]]:
+        """The records of each process in one forward pass."""
         first = micro * self.num_processes
-        return [int(index) for piece in self.pieces(step)[first : first + self.num_processes] for index in piece]
+        return [[int(index) for index in piece] for piece in self.pieces(step)[first : first + self.num_processes]]
 
     def micro_batches(self, step: int, rank: int = 0) -> list[MicroBatch]:
         """The forward passes of one process in one optimiser step."""

@@ -173,7 +173,9 @@ def check_all(
     everything = [*unread, *(record for part in found for record in part)]
     if everything and args.on_bad_record == "stop":
         everything += [record for split in unused() for record in find_bad_records(args, split, view, accelerator)]
-        raise UsageError(_told(everything))
+        error = UsageError(_told(everything))
+        error.is_shared = True  # every process has found the same
+        raise error
     counts = Counter(record.kind for record in everything)
     if everything and accelerator.is_main_process:
         kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items())

@@ -75,12 +75,23 @@ def test_a_column_of_marks_reads_blanks_as_zero(folder):
     assert sum(RecordTable(part).label_matrix()[:, 0].sum() for part in rows.values()) == 4
 
 
-@pytest.mark.parametrize(("yes", "no"), [("T", "F"), ("Y", "N"), ("pos", "neg"), ("x", "")])
+@pytest.mark.parametrize(
+    ("yes", "no"), [("T", "F"), ("Y", "N"), ("pos", "neg"), ("x", ""), ("WAHR", "FALSCH"), ("sí", "no")]
+)
 def test_other_words_for_one_and_zero_make_a_label_column(folder, yes, no):
     table(folder, file=name, AF=lambda n: yes if n % 3 == 0 else no, MI=lambda n: n % 2)
     rows = load(folder)
     assert label_names(rows) == ["AF", "MI"]
     assert sum(RecordTable(part).label_matrix()[:, 0].sum() for part in rows.values()) == 4
+    assert "labels are the 0/1 columns 'AF', 'MI'" in notes(folder)
+
+
+@pytest.mark.parametrize("column", ["gender", "Male", "is_female"])
+def test_a_sex_of_0_and_1_is_a_label_only_where_it_is_asked_for(folder, column):
+    table(folder, file=name, AF=lambda n: n % 2, **{column: lambda n: int(n < 5)})
+    assert label_names(load(folder)) == ["AF"]
+    assert f"not read: {column!r}" in notes(folder)
+    assert label_names(load(folder, label_columns=["AF", column])) == ["AF", column]
 
 
 def test_letters_that_are_not_all_yes_or_no_are_no_label_column(folder):
@@ -113,7 +124,7 @@ def test_measurements_are_no_classes(folder, digital_ecg):
         load(folder)
 
 
-@pytest.mark.parametrize("cell", ["AF, normal", "AF|normal"])
+@pytest.mark.parametrize("cell", ["AF, normal", "AF|normal", "AF\nnormal"])
 def test_several_labels_behind_another_separator_are_refused(folder, cell):
     table(folder, file=name, labels=lambda n: cell if n == 2 else "AF;MI")
     with pytest.raises(LabelError, match=r"row 4.*'AF;normal'"):
@@ -129,9 +140,17 @@ def test_a_comma_within_one_label_is_kept(folder):
     assert label_names(load(folder)) == [label, "normal"]
 
 
-@pytest.mark.parametrize("cell", ["['{}', 'PVC']", '["{}", "PVC"]', "[{}, PVC]", "[ '{}' ,'PVC' ]"])
+@pytest.mark.parametrize(
+    "cell", ["['{}', 'PVC']", '["{}", "PVC"]', "[{}, PVC]", "[ '{}' ,'PVC' ]", "('{}', 'PVC')", "{{'{}', 'PVC'}}"]
+)
 def test_a_list_in_a_cell_is_its_labels(folder, cell):
-    table(folder, file=name, labels=lambda n: "[]" if n == 3 else cell.format(["AF", "a, b"][n % 2 and "'" in cell]))
+    table(
+        folder,
+        file=name,
+        labels=lambda n: (
+            cell.format("")[:1] + cell[-1:] if n == 3 else cell.format(["AF", "a, b"][n % 2 and "'" in cell])
+        ),
+    )
     rows = {row["record_id"]: row["labels"] for part in load(folder).values() for row in part}
     assert rows["r00"] == ["AF", "PVC"]
     assert rows["r01"] == (["a, b", "PVC"] if "'" in cell else ["AF", "PVC"])
@@ -141,6 +160,28 @@ def test_a_list_in_a_cell_is_its_labels(folder, cell):
 def test_a_dictionary_in_a_cell_is_no_label(folder):
     table(folder, file=name, labels=lambda n: f"{{'{['AF', 'normal'][n % 2]}': 100.0}}")
     with pytest.raises(LabelError, match=r"row 2, column 'labels' holds a dictionary"):
+        load(folder)
+
+
+@pytest.mark.parametrize("column", ["label", "labels"])
+@pytest.mark.parametrize(
+    "ways", [("[1, 0, 0]", "[0, 1, 0]"), ("1 0", "0 1"), ("(1., 0., 1.)", "(0., 0., 0.)"), ("1;0", "0;0")]
+)
+def test_a_vector_of_0_and_1_is_no_label(folder, column, ways):
+    table(folder, file=name, **{column: lambda n: ways[n % 2]})
+    with pytest.raises(LabelError, match="vectors of 0 and 1"):
+        load(folder)
+
+
+def test_numbers_of_classes_are_no_vector(folder):
+    table(folder, file=name, labels=lambda n: ["0", "1", "0;1"][n % 3])
+    assert label_names(load(folder)) == ["0", "1"]
+
+
+@pytest.mark.parametrize("other", ["af", " AF", "Af"])
+def test_one_label_in_two_columns_is_not_two_labels(folder, other):
+    (folder / "labels.csv").write_text(f"file,AF,MI,{other}\n" + "".join(f"{name(n)},1,0,{n % 2}\n" for n in range(12)))
+    with pytest.raises((LabelError, TableError), match=r"differ in case only|more than once"):
         load(folder)
 
 
@@ -159,7 +200,11 @@ def test_empty_label_cells_are_counted(folder):
 
 
 @pytest.mark.parametrize(
-    "column", ["patient_id", "subject_id", "patient", "subject", "PatientID", "pid", "Patient Nr.", "MRN"]
+    "column",
+    [
+        *("patient_id", "subject_id", "patient", "subject", "PatientID", "pid", "Patient Nr.", "MRN", "id_patient"),
+        *("PATIENT_NUM", "Patient Identifier", "Patientennummer", "Proband", "subj_id", "medical record number"),
+    ],
 )
 def test_patients_are_found_under_their_usual_names(folder, column):
     table(folder, file=name, label=lambda n: ["AF", "normal"][n % 2], **{column: lambda n: f"p{n // 2}"})
@@ -168,11 +213,49 @@ def test_patients_are_found_under_their_usual_names(folder, column):
     assert f"column {column!r}" in notes(folder)
 
 
+@pytest.mark.parametrize("column", ["patient_age", "subjects", "patient_sex", "number of patients"])
+def test_a_column_about_patients_does_not_tell_them_apart(folder, column):
+    table(folder, file=name, label=lambda n: ["AF", "normal"][n % 2], **{column: lambda n: f"p{n // 2}"})
+    assert "no patient column" in notes(folder)
+
+
 def test_an_empty_patient_column_gives_way_to_a_filled_one(folder):
     given = {"patient_id": lambda n: "", "subject_id": lambda n: f"p{n // 2}"}
     table(folder, file=name, label=lambda n: ["AF", "normal"][n % 2], **given)
     patients = [set(part["patient_id"]) for part in load(folder).values()]
     assert sum(map(len, patients)) == len(set.union(*patients)) == 6
+
+
+@pytest.mark.parametrize("nobody", ["", "nan", "Unknown", "N/A", "?", "None"])
+def test_records_of_nobody_are_not_those_of_one_patient(folder, nobody):
+    table(
+        folder,
+        file=name,
+        label=lambda n: ["AF", "normal"][n % 2],
+        patient_id=lambda n: nobody if n < 8 else f"p{n // 2}",
+    )
+    unnamed = [list(rows["patient_id"]).count(None) for rows in load(folder).values()]
+    assert sum(unnamed) == 8
+    assert max(unnamed) < 8
+    assert "8 rows name nobody in the column 'patient_id'" in notes(folder)
+
+
+def test_too_few_patients_for_three_parts_are_told(folder):
+    table(folder, file=name, label=lambda n: ["AF", "normal"][n % 2], patient_id=lambda n: "p1")
+    assert "records of 1 patient cannot be shared out" in notes(folder)
+    table(folder, file=name, label=lambda n: ["AF", "normal"][n % 2], patient_id=lambda n: "p1", fold=lambda n: 1)
+    assert "cannot be shared out" not in notes(folder)
+
+
+@pytest.mark.parametrize(("one", "other"), [("P7", "p7"), ("7", "7.0"), ("007", "7")])
+def test_a_patient_in_two_spellings_is_told(folder, one, other):
+    table(
+        folder,
+        file=name,
+        label=lambda n: ["AF", "normal"][n % 2],
+        patient_id=lambda n: (one, other)[n] if n < 2 else f"x{n}",
+    )
+    assert f"the patients {one!r} and {other!r} count as two" in notes(folder)
 
 
 def test_patients_that_only_the_archives_name_stay_in_one_part(folder):
@@ -191,7 +274,7 @@ def test_patients_whom_the_table_leaves_out_are_those_of_the_files(folder):
     table(folder, file=name, label=lambda n: ["AF", "normal"][n % 2], **given)
     parts = [[row for row in part["patient_id"] if row] for part in load(folder).values()]
     assert sum(len(set(part)) for part in parts) == len(set(itertools.chain(*parts))) == 3
-    assert "2 rows are empty in the column 'patient_id', and their files name no patient" in notes(folder)
+    assert "2 rows name nobody in the column 'patient_id', and their files name no patient" in notes(folder)
 
 
 def test_an_absent_patient_column_is_said(folder):
@@ -201,7 +284,7 @@ def test_an_absent_patient_column_is_said(folder):
         load(folder, patient_column="person")
 
 
-@pytest.mark.parametrize("column", ["split", "set", "Partition"])
+@pytest.mark.parametrize("column", ["split", "set", "Partition", "fold"])
 def test_a_column_of_parts_is_honoured_whatever_it_is_called(folder, column):
     parts = ["train", "Val", "TEST"]
     table(folder, file=name, label=lambda n: ["AF", "normal"][n % 2], **{column: lambda n: parts[n % 3]})
@@ -276,6 +359,13 @@ def test_a_name_that_is_no_file_is_named_with_its_row(folder, wrong, told):
     with pytest.raises(SkippedRecordsError, match=rf"row 5: there is no such file '{wrong}'") as caught:
         load(folder)
     assert told in str(caught.value)
+
+
+def test_a_number_that_lost_its_zeros_is_told(folder):
+    (folder / name(3)).rename(folder / "00017.npz")
+    table(folder, id=lambda n: "17" if n == 3 else name(n), label=lambda n: ["AF", "normal"][n % 2])
+    with pytest.raises(SkippedRecordsError, match=r"no such file '17'; there is '00017.npz': were its zeros lost"):
+        load(folder)
 
 
 @pytest.mark.parametrize(

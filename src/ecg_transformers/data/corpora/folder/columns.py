@@ -16,6 +16,14 @@ PATIENT_COLUMNS = (
     *("patient_id", "subject_id", "patient", "subject", "PatientID", "pid", "pat_id", "patient_no", "patient_nr"),
     *("patient_number", "subject_no", "participant_id", "participant", "person_id", "mrn"),
 )
+# and what is made of such words: `id_patient`, `PATIENT_NUM`, `Patientennummer`, `subj_id`, but not `patient_age`
+_NUMBER = "(id|uid|guid|no|nr|num|number|nummer|identifier|key|code|hash)"
+_PATIENT = re.compile(
+    f"(id|anon|deidentified)?(patient|patienten|paciente|subject|participant|proband|probanden){_NUMBER}?"
+    f"|(pat|pt|subj|sub|person|anon){_NUMBER}|medicalrecord(no|number)|empi|nhs(no|number)"
+)
+# what a patient's cell holds where nobody is known: not one patient, of whom all these records are
+_NOBODY = {"", "nan", "na", "n/a", "<na>", "null", "none", "nil", "unknown", "anonymous", "anonymized", "?", "-", "--"}
 SPLIT_COLUMNS = ("split",)  # or a column of another name that holds nothing but names of parts
 DESCRIPTION_COLUMNS = ("sampling_rate", "age", "sex", "site", "device", "source", "label", "labels")
 
@@ -43,6 +51,11 @@ class Columns:
         """What a row says in a column known by name, "" where the table has none."""
         return row[self.descriptions[name]] if name in self.descriptions else ""
 
+    def patient_of(self, row: dict[str, str]) -> str | None:
+        """Who a row is of; None where it does not say."""
+        cell = row[self.patient] if self.patient else ""
+        return None if cell.casefold() in _NOBODY else cell
+
 
 def find_columns(
     rows: Sequence[dict[str, str]], record_column: str | None, patient_column: str | None, table: Path
@@ -65,9 +78,11 @@ def find_columns(
             path=table,
         )
     filled = [name for name in header if any(row[name] for row in rows)]  # an empty column says nothing
-    patient = patient_column or _first(filled, PATIENT_COLUMNS, notes) or _first(header, PATIENT_COLUMNS)
+    names = (*PATIENT_COLUMNS, *filter(_is_of_patients, header))
+    patient = patient_column or _first(filled, names, notes) or _first(header, names)
     split = _first(header, SPLIT_COLUMNS) or next((name for name in header if _says_parts(rows, name, table)), None)
     fold = _first(header, FOLD_COLUMNS, notes)
+    fold = None if fold == split else fold  # it holds names of parts
     if split and fold:
         notes.append(f"the column {split!r} says the parts; the column {fold!r} is kept and decides nothing")
     descriptions = {name: found for name in DESCRIPTION_COLUMNS if (found := _first(header, (name,))) is not None}
@@ -93,6 +108,16 @@ def _says_parts(rows: Sequence[dict[str, str]], name: str, table: Path) -> bool:
     return len(parts) > 1 and None not in parts
 
 
+def spelt_in_two_ways(patients: Iterable[str]) -> tuple[str, str] | None:
+    """Two patients that are one number, or differ in case only."""
+    spelt: dict[str, str] = {}
+    for patient in patients:
+        plain = re.sub(r"^0+(?=\d)|\.0+$", "", patient.casefold())
+        if (other := spelt.setdefault(plain, patient)) != patient:
+            return other, patient
+    return None
+
+
 def check_label_columns(names: Iterable[str], header: Sequence[str], table: Path) -> None:
     """Raise a TableError for a label column that is not there."""
     for name in names:
@@ -111,7 +136,12 @@ def _first(header: Sequence[str], wanted: Sequence[str], notes: list[str] | None
 
 
 def _is_known(name: str) -> bool:
-    return _plain(name) in {_plain(known) for known in (*RECORD_COLUMNS, *PATIENT_COLUMNS, *FOLD_COLUMNS)}
+    known = {_plain(known) for known in (*RECORD_COLUMNS, *PATIENT_COLUMNS, *FOLD_COLUMNS)}
+    return _plain(name) in known or _is_of_patients(name)
+
+
+def _is_of_patients(name: str) -> bool:
+    return _PATIENT.fullmatch(_plain(name)) is not None
 
 
 def _plain(name: str) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ecg_transformers.data.corpora.base import Corpus, CorpusFacts, CorpusPlan, Item
-from ecg_transformers.data.corpora.folder.columns import PATIENT_COLUMNS, Columns, find_columns
+from ecg_transformers.data.corpora.folder.columns import PATIENT_COLUMNS, Columns, find_columns, spelt_in_two_ways
 from ecg_transformers.data.corpora.folder.files import TABLE_NAMES, FileIndex
 from ecg_transformers.data.corpora.folder.labels import LabelRule, label_rule
 from ecg_transformers.data.corpora.splits import (
@@ -174,6 +174,8 @@ class FolderCorpus(Corpus):
         splits, notes = self._split(items, columns, parts, table, skipped)
         plan = CorpusPlan(splits, list(rule.names), rule.kind, [table, *index.others], skipped, dict(excluded), notes)
         plan.notes += columns.notes
+        if rule.columns and not options.label_columns:
+            plan.notes.append(f"labels are the 0/1 columns {', '.join(map(repr, rule.columns))}")
         plan.warnings = [*self._doubts(items, columns, rule, excluded), *index.left_alone(set(used))]
         return plan
 
@@ -237,9 +239,15 @@ class FolderCorpus(Corpus):
             yield f"no patient column ({usual}, …; patient_column=… names it): {whose} counts as its own patient"
         elif columns.patient is not None and unknown:
             yield (
-                f"{unknown} rows are empty in the column {columns.patient!r}, and their files name no patient: each counts "
+                f"{unknown} rows name nobody in the column {columns.patient!r}, and their files name no patient: each counts "
                 "as its own patient"
             )
+        if alike := spelt_in_two_ways(item.patient_id for item in items if item.patient_id is not None):
+            yield f"the patients {alike[0]!r} and {alike[1]!r} count as two: write them alike where they are one"
+        people = {item.patient_id or f"record {item.record_id}" for item in items}
+        if len(people) < 3 and columns.split is None and columns.fold is None:
+            of_whom = "patient" if len(people) == 1 else "patients"
+            yield f"records of {len(people)} {of_whom} cannot be shared out to training, validation and test"
         if excluded["no label"]:
             yield f"{excluded['no label']} records without a label were left out"
         blank = sum(not item.labels for item in items) if rule.column is not None else 0
@@ -281,7 +289,7 @@ class FolderCorpus(Corpus):
         return Item(
             record_id=name,
             path=path,
-            patient_id=(row[columns.patient] if columns.patient else "") or None,
+            patient_id=columns.patient_of(row),
             labels=labels,
             fold=integer(row[columns.fold], columns.fold, table, record=name) if columns.fold else None,
             metadata={**metadata, "split": row[columns.split] if columns.split else ""},

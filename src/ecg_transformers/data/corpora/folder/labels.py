@@ -6,7 +6,7 @@ import difflib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,16 @@ from ecg_transformers.words import did_you_mean
 _TRUE, _FALSE = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no"}
 _UNCERTAIN = {"-1", "-1.0", "0.5", "?", "nan", "na", "n/a", "unknown", "uncertain", "u", "none", "null", "-"}
 # words that are 1 and 0 only where a column holds nothing else: `N` alone is as often a rhythm, `F` a sex
-_PAIRS = (("t", "f"), ("y", "n"), ("pos", "neg"), ("positive", "negative"), ("x", ""), ("+", "-"))
+_PAIRS = (
+    *(("t", "f"), ("y", "n"), ("pos", "neg"), ("positive", "negative"), ("present", "absent"), ("x", ""), ("+", "-")),
+    # as spreadsheets of other languages write them
+    *(("wahr", "falsch"), ("vrai", "faux"), ("verdadero", "falso"), ("vero", "falso"), ("waar", "onwaar")),
+    *(("ja", "nein"), ("ja", "nee"), ("oui", "non"), ("si", "no"), ("sí", "no"), ("sì", "no"), ("sim", "não")),
+)
 _NO_LABEL = {"nan", "na", "n/a", "<na>", "null", "?", "-", "--"}
-_OTHER_SEPARATORS = (",", "|", "/", "+", "&", ";")
+_OTHER_SEPARATORS = ("\n", ",", "|", "/", "+", "&", ";")
+_VECTOR = re.compile(r"[\[(]?\s*[01](?:\.0*)?(?:[\s,;]+[01](?:\.0*)?)+\s*[\])]?")
+_OF_A_PERSON = {"gender", "male", "female", "is_male", "is_female"}  # 0/1, and no label unless asked for
 _QUOTED = re.compile(r"""'([^']*)'|"([^"]*)\"""")
 
 
@@ -68,13 +75,16 @@ class LabelRule:
         return found
 
     def cell_of(self, row: dict[str, str]) -> str:
-        """The cell of the column of names; a list of Python or JSON in it (`['AF', 'PVC']`) as names and separators."""
+        """The cell of the column of names; a list of Python or JSON in it (`['AF', 'PVC']`), also one in other brackets
+        that quotes its names, as names and separators."""
         assert self.column is not None
         cell = row[self.column]
-        if cell[:1] + cell[-1:] != "[]":
+        if cell[:1] + cell[-1:] not in ("[]", "()", "{}"):
             return cell
         quoted = [one or two for one, two in _QUOTED.findall(cell)]
-        is_list = quoted and not _QUOTED.sub("", cell).strip("[], ")
+        is_list = not _QUOTED.sub("", cell).strip("[](){}, ")
+        if not is_list and cell[0] != "[":
+            return cell
         return self.separator.join(quoted if is_list else [part.strip() for part in cell[1:-1].split(",")])
 
     def raw_labels(self, row: dict[str, str], position: int, table: Path) -> tuple[str, ...] | None:
@@ -125,6 +135,8 @@ def _rule_of_names(rows: list[dict[str, str]], options: Any, column: str, column
     """One column of names: a single one (`label`), or several with a separator (`labels`)."""
     kind = "multilabel" if column.lower() == "labels" else "multiclass"
     rule = LabelRule((), kind, column, (), options.separator)
+    if options.label_names is None:
+        _refuse_vectors(rows, column, table)
     wrong = dict(_several_in_a_cell(rows, rule, options.label_names))
     wrong |= _without_a_label(rows, rule, options.label_names)
     usable = [(n, row) for n, row in enumerate(rows) if n not in wrong]
@@ -133,7 +145,10 @@ def _rule_of_names(rows: list[dict[str, str]], options: Any, column: str, column
         check_are_classes(counts, column, table, kind)
     names = tuple(options.label_names or sorted(counts))
     if not names:
-        raise LabelError(next(iter(wrong.values()), f"the column {column!r} is empty in every row."), path=table)
+        raise LabelError(
+            next(iter(wrong.values()), f"the column {column!r} is empty in every row (task=None goes without labels)."),
+            path=table,
+        )
     if options.label_names is None:
         misspelt = check_spelling(counts, table)
         wrong |= {
@@ -146,6 +161,21 @@ def _rule_of_names(rows: list[dict[str, str]], options: Any, column: str, column
     both = [columns.descriptions[name] for name in ("label", "labels") if name in columns.descriptions]
     unread = tuple(name for name in (*columns.others, *both) if name != column)
     return LabelRule(names, kind, column, (), options.separator, unread=unread, wrong=wrong)
+
+
+def _refuse_vectors(rows: list[dict[str, str]], column: str, table: Path) -> None:
+    """Raise a LabelError for a column of vectors of 0 and 1, whose places nobody names."""
+    cells = [row[column] for row in rows if row[column]]
+    if (
+        cells
+        and all(map(_VECTOR.fullmatch, cells))
+        and len({len(re.findall(r"[01](?:\.0*)?", one)) for one in cells}) == 1
+    ):
+        raise LabelError(
+            f"the column {column!r} holds vectors of 0 and 1 ({cells[0][:40]}): write the names of the labels, or a 0/1 "
+            "column for each (label_names=[…] says so where they are labels).",
+            path=table,
+        )
 
 
 def _several_in_a_cell(
@@ -170,7 +200,7 @@ def _several_in_a_cell(
                     "'labels' for that.",
                 )
                 break
-            is_list = rule.kind == "multilabel" and separator in ",|"
+            is_list = rule.kind == "multilabel" and separator in ",|\n"
             if is_list or (all(parts) and any(part.casefold() in whole for part in parts)):
                 way_out = (
                     f"write {rule.separator.join(parts)!r}, or pass separator={separator!r}"
@@ -191,7 +221,7 @@ def _without_a_label(
     """Rows whose cell says by a word that there is no label, or holds what is none."""
     assert rule.column is not None
     for position, row in enumerate(rows):
-        cell = row[rule.column]
+        cell = rule.cell_of(row)
         if cell[:1] + cell[-1:] == "{}" and cell not in (known or ()):
             yield (
                 position,
@@ -211,12 +241,16 @@ def _rule_of_columns(
 ) -> LabelRule:
     """One 0/1 column a label: those that were asked for, or all that are meant to be such."""
     header = list(rows[0])
-    chosen = tuple(asked or [name for name in columns.others if _is_meant_binary(rows, name)])
+    found = [name for name in columns.others if name.lower() not in _OF_A_PERSON and _is_meant_binary(rows, name)]
+    chosen = tuple(asked or found)
     if not chosen:
         raise TableError(
-            f"no labels: a column 'label' or 'labels', or 0/1 columns are needed (or task=None){_resembling(header)}.",
+            "no labels: a column 'label' or 'labels', or 0/1 columns are needed (label_column=… or label_columns=[…] name "
+            f"others; task=None goes without){_resembling(header)}.",
             path=table,
         )
+    if not asked:
+        refuse_two_spellings(chosen, "columns", table)
     parts = [name for name in chosen if split_called(name.lower().removeprefix("is_"))]
     if parts and not asked:
         raise TableError(
@@ -291,15 +325,7 @@ def check_spelling(counts: Counter[str], table: Path) -> dict[str, str]:
     Raises:
         LabelError: two labels differ in case, blanks or the form of their letters only.
     """
-    spelt: dict[str, str] = {}
-    for label in counts:
-        plain = " ".join(unicodedata.normalize("NFKC", label).casefold().replace("_", " ").split())
-        other = spelt.setdefault(plain, label)
-        if other != label:
-            shown, what = f"{other!r} and {label!r}", "case"
-            if other.lower() != label.lower():
-                shown, what = f"{other!a} and {label!a}", "blanks or the form of their letters"
-            raise LabelError(f"the labels {shown} differ in {what} only; write them alike.", path=table)
+    refuse_two_spellings(counts, "labels", table)
     bar = min(10, max(2, counts.total() // 4))  # a common label of this folder, however small it is
     common = [label for label, count in counts.items() if count >= bar]
     misspelt = {}
@@ -311,6 +337,20 @@ def check_spelling(counts: Counter[str], table: Path) -> dict[str, str]:
                 "it, or pass label_names=[…] with every label that is meant."
             )
     return misspelt
+
+
+def refuse_two_spellings(names: Iterable[str], what: str, table: Path) -> None:
+    """Raise a LabelError for two labels that differ in case, blanks or the form of their letters only."""
+    spelt: dict[str, str] = {}
+    for name in names:
+        plain = " ".join(unicodedata.normalize("NFKC", name).casefold().replace("_", " ").split())
+        other = spelt.setdefault(plain, name)
+        if other != name:
+            shown, where = f"{other!r} and {name!r}", "case"
+            if other.lower() != name.lower():
+                shown, where = f"{other!a} and {name!a}", "blanks or the form of their letters"
+            way_out = "write them alike" if what == "labels" else "join them, or label_columns=[…] names the right one"
+            raise LabelError(f"the {what} {shown} differ in {where} only; {way_out}.", path=table)
 
 
 def _like(label: str, common: list[str]) -> list[str]:
