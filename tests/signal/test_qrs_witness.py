@@ -1,5 +1,7 @@
 """Noise, hum and steps are no heartbeats, whatever a model marks in them; ECGs are."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -100,3 +102,11 @@ def test_where_nothing_was_found_or_little_is_known_nothing_is_doubted():
     assert doubt_of_qrs({"II": []}, {"II": np.zeros(1000)}, 100.0) is None
     assert doubt_of_qrs({"II": complexes([0.2])}, {"II": np.arange(40.0)}, 100.0) is None
     assert doubt_of_qrs({"II": complexes([1.0])}, {"II": np.ones(1000)}, 100.0) is None
+
+
+def test_a_day_of_beats_takes_seconds():
+    found = complexes(np.arange(1, 80_000, 0.8))
+    values = np.random.default_rng(0).standard_normal(80_000 * 100)
+    started = time.process_time()
+    assert doubt_of_qrs({"II": found}, {"II": values}, 100.0) is not None
+    assert time.process_time() - started < 5
