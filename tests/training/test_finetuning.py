@@ -379,3 +379,12 @@ def test_crops_that_the_network_cannot_read_are_one_sentence(tmp_path: Path, pre
 def test_a_folder_that_is_no_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"has no config\.json"):
         finetune(small_finetuning(tmp_path / "out", tmp_path))
+
+
+@pytest.mark.parametrize(("written", "meant"), [("{}/modl", "{}/model"), ("ecgfoundr", "ecgfounder")])
+def test_a_mistyped_model_is_told_with_the_nearest_one(
+    pretrained: Path, tmp_path: Path, written: str, meant: str
+) -> None:
+    folder = pretrained.parent
+    with pytest.raises(UsageError, match=f"no model folder .*; did you mean {meant.format(folder)}?"):
+        finetune(small_finetuning(tmp_path / "out", written.format(folder)))
