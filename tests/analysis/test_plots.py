@@ -1,3 +1,4 @@
+import itertools
 import json
 
 import numpy as np
@@ -8,6 +9,7 @@ from ecg_transformers.analysis.ecg_paper import MM_PER_MILLIVOLT, MM_PER_SECOND
 from ecg_transformers.analysis.figures import NOT_A_MEDICAL_DEVICE, new_figure, save_figure
 from ecg_transformers.data.record import ECGRecord
 from ecg_transformers.signal.leads import STANDARD_LEADS
+from ecg_transformers.signal.wave_intervals import UNITS, Interval, WaveIntervals
 
 
 @pytest.fixture
@@ -300,3 +302,21 @@ def test_many_classes_still_make_a_picture(tmp_path):
     figure = plots.plot_roc_curves(target, generator.random((300, 71)), [f"class {index}" for index in range(71)])
     assert len(figure.axes[0].get_legend().get_texts()) == 12
     assert save_figure(figure, tmp_path / "roc.png").stat().st_size < 2_000_000
+
+
+@pytest.mark.parametrize("seconds", [3, 4, 5, 7, 10])
+@pytest.mark.parametrize("given", ["intervals", "refusal"])
+def test_what_is_written_beside_the_paper_is_whole_on_a_narrow_page_too(seconds, given):
+    values = {name: Interval(123.0, 12.0, 9) for name in UNITS}
+    sentence = (
+        "What was found does not stand out by its slope in any lead, as in noise and hum, so there is nothing to give."
+    )
+    intervals = WaveIntervals(values) if given == "intervals" else WaveIntervals(refused=[sentence])
+    signal = np.random.default_rng(0).standard_normal((100 * seconds, 1))
+    figure = plots.plot_ecg(signal, 100, ["II"], predictions={"NORM": 0.9}, waves={"II": []}, intervals=intervals)
+    figure.canvas.draw()
+    inside, boxes = figure.bbox.padded(1), [text.get_window_extent() for text in figure.texts]
+    assert all(inside.contains(*corner) for box in boxes for corner in box.corners())
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    written = " ".join(" ".join(text.get_text() for text in figure.texts).split())
+    assert (sentence if given == "refusal" else "QTcF 123 ± 12 ms") in written

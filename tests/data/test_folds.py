@@ -1,5 +1,8 @@
 """Folds of a table in place of a corpus's own parts: any corpus, roles, leaks by patient."""
 
+import importlib.util
+from pathlib import Path
+
 import pytest
 
 from ecg_transformers.data.errors import OptionError, TableError
@@ -54,6 +57,23 @@ def test_records_are_named_by_id_or_by_file(mini_ptb_xl, tmp_path):
     by_number = {f"{number}.0": PATIENTS[number] % 5 for number in PATIENTS}
     table = write_folds(tmp_path / "numbers.csv", by_number, "ecg_id,strat_fold")
     assert ids(mini_ptb_xl, folds=table)["test"] == ["5", "10", "15", "20"]
+
+
+@pytest.mark.parametrize("named", ["hosp/A/{}.x", "A/{}.x", "{}.x", "A/{}", "{}"])
+@pytest.mark.parametrize("suffix", [".EDF", ".edf", ".DCM", ".dcm"])
+def test_files_in_folders_are_named_with_or_without_their_suffix(named, suffix, tmp_path):
+    """Letter case of a suffix says nothing; a hospital file may be called by its name alone, too."""
+    place = Path(__file__).parent / "readers" / "hospital_files.py"
+    spec = importlib.util.spec_from_file_location("hospital_files_with_folds", place)
+    spec.loader.exec_module(hospital := importlib.util.module_from_spec(spec))
+    (tmp_path / "hosp" / "A").mkdir(parents=True)
+    for number in range(6):
+        content = hospital.edf(hospital.ecg_counts(200, ["II"], seed=number), ["II"])
+        (tmp_path / "hosp" / "A" / f"r{number}{suffix}").write_bytes(content)
+    names = [named.replace(".x", suffix).format(f"r{number}") for number in range(6)]
+    table = write_folds(tmp_path / "folds.csv", {name: n % 3 for n, name in enumerate(names)}, "file,fold")
+    parts = load_ecg_dataset("folder", str(tmp_path), folds=table)
+    assert {part: len(data) for part, data in parts.items()} == {"train": 2, "validation": 2, "test": 2}
 
 
 def test_a_patient_in_two_parts_is_a_leak(mini_ptb_xl, tmp_path):

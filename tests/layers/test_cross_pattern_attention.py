@@ -281,9 +281,9 @@ def test_the_pattern_is_that_of_the_reference(parity) -> None:
 def test_reduced_lead_positions_keep_the_rows_of_the_full_table(parity) -> None:
     from ecg_transformers.layers.positions import sincos_lead_time
 
-    for name, expected in parity("ecg_jepa", "cropa").items():
-        if ".pos_D" not in name:
-            continue
+    tables = {name: table for name, table in parity("ecg_jepa", "cropa").items() if ".pos_D" in name}
+    assert tables
+    for name, expected in tables.items():
         indices = [int(part) for part in name.split(".")[0].split("_")[1:]]
         patches = expected.shape[0] // len(indices)
         table = sincos_lead_time(8, patches, expected.shape[1]).view(8, patches, -1)
@@ -293,11 +293,11 @@ def test_reduced_lead_positions_keep_the_rows_of_the_full_table(parity) -> None:
 def test_position_tables_are_those_of_the_reference(parity) -> None:
     from ecg_transformers.layers.positions import sincos_lead_time
 
-    for name, expected in parity("ecg_jepa", "positions").items():
+    tables = {name: table for name, table in parity("ecg_jepa", "positions").items() if not name.endswith(".rows")}
+    assert tables
+    for name, expected in tables.items():
         kind, *parts = name.split(".")[0].split("_")
         sizes = {part[0]: int(part[1:]) for part in parts}
-        if name.endswith(".rows"):
-            continue
         table = sincos_lead_time(sizes.get("c", 1) if kind == "enc" else 1, sizes["p"], sizes["D"])
         if name.endswith(".values"):
             table = table[parity("ecg_jepa", "positions")[name.replace(".values", ".rows")]]
@@ -312,9 +312,9 @@ def test_masks_are_those_of_the_reference(parity) -> None:
     tensors = parity("ecg_jepa", "masks")
     with safe_open(parity.path("ecg_jepa", "masks"), framework="pt") as file:
         seeds = json.loads(file.metadata()["seeds"])
-    for name, expected in tensors.items():
-        if name.endswith((".freq", ".count_hist")):
-            continue
+    drawn = {name: masks for name, masks in tensors.items() if not name.endswith((".freq", ".count_hist"))}
+    assert drawn
+    for name, expected in drawn.items():
         kind, patches, low, high = name.split("_")
         draw = random_time_mask if kind == "random" else multi_block_time_mask
         for seed, masks in zip(seeds, expected, strict=True):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from support.published import named
 
 from ecg_transformers.features.feature_extraction_ecg import ECGFeatureExtractor
 from ecg_transformers.models.ecg_cpc.configuration_ecg_cpc import ECGCPCConfig
@@ -31,7 +32,7 @@ def test_encoder_and_its_gradients_equal_the_published_ones(parity, case):
     output = base(io["input_values"])
     torch.testing.assert_close(output.last_hidden_state, io["last_hidden_state"], rtol=0, atol=1e-5)
     torch.testing.assert_close(output.pooler_output, io["pooler_output"], rtol=0, atol=1e-5)
-    for key in [key for key in io if key.startswith("other_length.") and key.endswith("input_values")]:
+    for key in named(io, "other_length.", "input_values"):
         found = base(io[key]).pooler_output
         torch.testing.assert_close(found, io[key.replace("input_values", "pooler_output")], rtol=0, atol=1e-5)
     output.pooler_output.square().mean().backward()
@@ -49,7 +50,7 @@ def test_the_projection_of_a_cpc_file_equals_the_published_one(parity):
 def test_preprocessing_equals_the_published_evaluation(parity):
     tensors = parity(GROUP, "preprocess")
     extractor = ECGFeatureExtractor.for_method("ecg_cpc", variant="s4")
-    for key in [key for key in tensors if key.startswith("out.")]:
+    for key in named(tensors, "out."):
         case = key.partition(".")[2]
         signal, rate = tensors[f"signal.{case}"].numpy(), float(tensors[f"rate.{case}"])
         found = extractor(signal, sampling_rate=rate, lead_names=STANDARD_LEADS, crop_start=0)["input_values"][0]

@@ -7,6 +7,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import save_file
+from support.published import named
 
 import ecg_transformers as ecg
 from ecg_transformers.layers.objectives import OnePatientError
@@ -82,7 +83,7 @@ def test_every_published_gradient_is_reproduced(case):
     _, weights, io, config = case
     model = converted(weights, config)
     model.base_model(io["input_values"]).pooler_output.square().mean().backward()
-    for name in [name for name in io if name.startswith("grad.")]:
+    for name in named(io, "grad."):
         value = weights[name.removeprefix("grad.")].float()
         same = [p for p in model.parameters() if p.shape == value.shape and torch.equal(p.detach(), value)]
         assert len(same) == 1, name
@@ -109,7 +110,7 @@ def test_attention_weights_and_padded_batches_are_those_of_the_reference(parity)
 def test_the_published_preprocessing_is_reproduced(parity, variant):
     tensors = parity(f"zoo/{variant}", "preprocess")
     extractor = ecg.ECGFeatureExtractor.for_method("ecg_wav2vec2", variant=variant)
-    for index in sorted(name.removeprefix("out.") for name in tensors if name.startswith("out.")):
+    for index in [name.removeprefix("out.") for name in named(tensors, "out.")]:
         signal, rate = tensors[f"signal.{index}"].numpy(), int(tensors[f"rate.{index}"])
         found = extractor(signal, sampling_rate=rate)["input_values"][0]
         expected = tensors[f"out.{index}"].numpy()[..., : found.shape[-1]]  # DeepECG-SSL's chain does not cut
@@ -329,7 +330,7 @@ def test_every_published_loss_and_gradient_of_pretraining_is_reproduced(publishe
         torch.testing.assert_close(outputs[name], io[theirs], rtol=1e-5, atol=0, msg=name)
     assert float(outputs.accuracy) * config["sample_size"] == pytest.approx(float(io["num_correct"]))
     outputs.loss.backward()
-    for name in [name for name in io if name.startswith("grad.")]:
+    for name in named(io, "grad."):
         value = weights[name.removeprefix("grad.")]
         same = [p for p in model.parameters() if p.shape == value.shape and torch.equal(p.detach(), value)]
         scale = float(io[name].abs().max())

@@ -7,6 +7,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from support.published import named
 
 import ecg_transformers as ecg
 from ecg_transformers.models.hubert_ecg.configuration_hubert_ecg import HubertECGConfig
@@ -69,7 +70,7 @@ def test_every_published_output_is_reproduced(case):
     outputs = model(io["input_values"], output_hidden_states=True)
     for name in ("last_hidden_state", "pooler_output"):
         torch.testing.assert_close(outputs[name], io[name], rtol=0, atol=1e-5, msg=name)
-    for name in [name for name in io if name.startswith("hidden_states.")]:
+    for name in named(io, "hidden_states."):
         found = outputs.hidden_states[int(name.rpartition(".")[2])]
         torch.testing.assert_close(found, io[name], rtol=0, atol=1e-5, msg=name)
     flat = model(io["input_values"].flatten(1))
@@ -81,7 +82,7 @@ def test_every_published_gradient_is_reproduced(case):
     model = ecg.convert_checkpoint("hubert_ecg", dict(weights), **config["overrides"])
     model(io["input_values"]).pooler_output.square().mean().backward()
     parameters = dict(model.named_parameters())
-    for name in [name for name in io if name.startswith("grad.")]:
+    for name in named(io, "grad."):
         scale = float(io[name].abs().max())
         found = parameters[name.removeprefix("grad.")].grad
         torch.testing.assert_close(found, io[name], rtol=0, atol=1e-5 * scale, msg=name)
@@ -106,7 +107,7 @@ def test_every_published_head_is_reproduced(case, parity):
 def test_the_published_preprocessing_is_reproduced(parity):
     tensors = parity(FOLDER, "preprocess")
     extractor = ecg.ECGFeatureExtractor.for_method("hubert_ecg")
-    for index in [name.removeprefix("out.") for name in tensors if name.startswith("out.")]:
+    for index in [name.removeprefix("out.") for name in named(tensors, "out.")]:
         signal, rate = tensors[f"signal.{index}"].numpy(), float(tensors[f"rate.{index}"])
         found = extractor(signal, sampling_rate=rate, crop_start=0)["input_values"][0]
         np.testing.assert_allclose(found, tensors[f"out.{index}"].numpy(), rtol=0, atol=2e-6, err_msg=index)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from support.published import named
 
 from ecg_transformers.features.feature_extraction_ecg import ECGFeatureExtractor
 from ecg_transformers.hub.official.conversion import convert_checkpoint
@@ -106,7 +107,7 @@ def test_schedules_equal_the_published_ones(parity):
 def test_preprocessing_equals_the_published_chain_in_single_precision(parity):
     tensors = parity(GROUP, "preprocess")
     extractor = ECGFeatureExtractor.for_method("weimann_jepa", seq_len=1250)
-    for key in [key for key in tensors if key.startswith("out.")]:
+    for key in named(tensors, "out."):
         case = key.partition(".")[2]
         signal, rate = tensors[f"signal.{case}"].numpy(), float(tensors[f"rate.{case}"])
         found = extractor(signal, sampling_rate=rate, crop_start=0)["input_values"][0]

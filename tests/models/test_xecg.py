@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from support.published import named
 
 from ecg_transformers.features.feature_extraction_ecg import ECGFeatureExtractor
 from ecg_transformers.models.shared.state_dicts import CheckpointError
@@ -35,7 +36,7 @@ def test_encoder_and_its_gradients_equal_the_published_ones(parity, case):
 
 def test_preprocessing_equals_the_published_chain(parity):
     tensors = parity(GROUP, "preprocess")
-    for key in [key for key in tensors if key.startswith("out.")]:
+    for key in named(tensors, "out."):
         case = key.partition(".")[2]
         extractor = ECGFeatureExtractor.for_method("xecg", seq_len=tensors[key].shape[1])
         signal, rate = tensors[f"signal.{case}"].numpy(), float(tensors[f"rate.{case}"])

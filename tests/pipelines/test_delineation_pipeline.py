@@ -10,8 +10,9 @@ import torch
 from transformers import pipeline
 
 import ecg_transformers as ecg
+from ecg_transformers.analysis.ecg_paper import plot_ecg
 from ecg_transformers.cli import main
-from ecg_transformers.cli.waves import table_row
+from ecg_transformers.cli.waves import delineated, table_row
 from ecg_transformers.data.building.build import build_corpus
 from ecg_transformers.models.registry import get_method, list_methods
 from ecg_transformers.signal.leads import STANDARD_LEADS
@@ -174,6 +175,29 @@ def test_predict_and_plot_show_the_waves(model, tmp_path, capsys):
     assert main(["plot", record, "-o", str(tmp_path / "waves.png"), "--waves", model]) == 0
     assert (tmp_path / "waves.png").stat().st_size > 20_000
     assert ecg.read_record(record).num_leads == 12
+
+
+def test_what_was_found_in_hum_gives_no_interval_anywhere(model, find_waves, tmp_path, capsys):
+    """The sentence stands in the pipeline's answer, in JSON, in the table, before people and under the plot."""
+    hum = np.sin(2 * np.pi * 7 * np.arange(900) / 100)[:, None] * np.linspace(0.5, 1.0, 12)
+    names = list(STANDARD_LEADS)
+    answer = find_waves(hum, sampling_rate=100, lead_names=names, intervals=True)
+    assert answer["waves"] == find_waves(hum, sampling_rate=100, lead_names=names)
+    assert any(wave["wave"] == "QRS" for lead in answer["waves"].values() for wave in lead)
+    assert not answer["intervals"]
+    (sentence,) = answer["refused"]
+    assert "does not stand out by its slope in any lead" in sentence
+    record, table = str(tmp_path / "hum.npz"), tmp_path / "hum.csv"
+    np.savez(record, signal=hum, sampling_rate=100, lead_names=names)
+    assert main(["predict", record, "--model", model, "--waves"]) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert (row["intervals"], row["refused"]) == ({}, [sentence])
+    assert main(["predict", record, "--model", model, "--waves", "-o", str(table)]) == 0
+    assert pd.read_csv(table)["refused"].tolist() == [sentence]
+    waves, intervals = delineated(ecg.read_record(record), model)
+    texts = [text.get_text() for text in plot_ecg(ecg.read_record(record), waves=waves, intervals=intervals).texts]
+    assert any(sentence[:40] in text.replace("\n", " ") for text in texts)
+    assert WaveIntervals.from_dict(row) == intervals
 
 
 def test_the_table_of_intervals_gives_hundredths_and_leaves_empty_what_is_refused():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from support.published import named
 
 from ecg_transformers.signal.resampling import resample
 from ecg_transformers.signal.sinc_resampling import KAISER_BETA, sinc_resample
@@ -60,7 +61,7 @@ def test_single_precision_stays_single_and_axes_do_not_matter():
 def test_equals_resampy_on_whole_clipped_records(parity):
     """The pre-training chain of the S4 encoders: clipped at 3 mV, then resampled."""
     tensors = parity("zoo/ecg_cpc_s4", "preprocess")
-    for key in [key for key in tensors if key.startswith("offline.")]:
+    for key in named(tensors, "offline."):
         case = key.partition(".")[2]
         signal, rate = tensors[f"signal.{case}"].numpy()[:, :3], float(tensors[f"rate.{case}"])
         found = resample(np.clip(signal, -3, 3), rate, 240, "resampy")

@@ -13,6 +13,13 @@ import ecg_transformers as ecg
 STANDARD = ["I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"]
 
 
+def named(tensors: dict[str, Any], start: str, end: str = "") -> list[str]:
+    """The names of published tensors that begin so: a file without any would be compared with nothing."""
+    found = sorted(name for name in tensors if name.startswith(start) and name.endswith(end))
+    assert found, f"no tensor {start}…"
+    return found
+
+
 def recipe_weights(config: dict[str, Any]) -> dict[str, torch.Tensor]:
     """Weights of the released size: row i is `shift + scale · (2u - 1)`, u from the seed plus i."""
     out = {}
@@ -64,7 +71,7 @@ def check_outputs(model: Any, io: dict[str, Any], config: dict[str, Any]) -> Non
 def check_gradients(model: Any, weights: dict[str, Any], io: dict[str, Any], config: dict[str, Any]) -> None:
     """Gradients of `mean(pooler_output²)`; a parameter is found by the values of the published tensor."""
     model.base_model(io["input_values"]).pooler_output.pow(2).mean().backward()
-    for name in [name for name in io if name.startswith("grad.")]:
+    for name in named(io, "grad."):
         key = name.removeprefix("grad.")
         value = weights.get(key, weights.get(config.get("module_prefix", "") + key)).flatten()
         same = [

@@ -16,7 +16,7 @@ from ecg_transformers.models.registry import get_method, list_methods
 from ecg_transformers.training import finetuning
 from ecg_transformers.training.classifier import job
 from ecg_transformers.training.errors import FrozenParameterMoved, Interrupted, UsageError, run_command
-from ecg_transformers.training.finetuning import finetune
+from ecg_transformers.training.finetuning import finetune, main
 from ecg_transformers.training.pretraining import pretrain
 from ecg_transformers.training.report.log import read_log
 
@@ -267,6 +267,13 @@ def test_a_stop_request_ends_the_final_evaluation(tmp_path: Path, probed: Path, 
     assert metrics(tmp_path / "run")["test"] == metrics(probed)["test"]
 
 
+def test_a_test_set_too_small_to_judge_is_told_beside_its_figure(tmp_path: Path, pretrained: Path, capsys) -> None:
+    main(small_finetuning(tmp_path, pretrained, mode="linear"))
+    printed = capsys.readouterr()
+    assert "test macro AUROC" in printed.out
+    assert "too few to judge a model" in printed.err
+
+
 def test_label_subsets_are_nested_and_named(tmp_path: Path, pretrained: Path) -> None:
     chosen = {}
     for fraction in (0.25, 0.5):
@@ -372,3 +379,12 @@ def test_crops_that_the_network_cannot_read_are_one_sentence(tmp_path: Path, pre
 def test_a_folder_that_is_no_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"has no config\.json"):
         finetune(small_finetuning(tmp_path / "out", tmp_path))
+
+
+@pytest.mark.parametrize(("written", "meant"), [("{}/modl", "{}/model"), ("ecgfoundr", "ecgfounder")])
+def test_a_mistyped_model_is_told_with_the_nearest_one(
+    pretrained: Path, tmp_path: Path, written: str, meant: str
+) -> None:
+    folder = pretrained.parent
+    with pytest.raises(UsageError, match=f"no model folder .*; did you mean {meant.format(folder)}?"):
+        finetune(small_finetuning(tmp_path / "out", written.format(folder)))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -11,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ecg_transformers.analysis.figures import COLOURS, INK, MUTED, NOT_A_MEDICAL_DEVICE, new_figure
 from ecg_transformers.signal.leads import STANDARD_LEADS
-from ecg_transformers.signal.wave_intervals import in_words, wave_intervals
+from ecg_transformers.signal.wave_intervals import WaveIntervals, in_words, wave_intervals
 from ecg_transformers.signal.waves import WAVES, Wave
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ _LABEL_MM, _LABEL_HEIGHT_MM, _ROW_LIMIT_MM = (
     40.0,
 )  # where a name begins and ends, from its lead's start
 _INCH_MM = 25.4
+_LETTER_MM, _FOOT_LETTER_MM, _LINE_MM = 1.75, 1.5, 4.2  # of 9 and 8 points, on average and with some room
 
 Layout = Literal["auto", "standard", "rows"]
 Array = NDArray[np.float64]
@@ -60,6 +63,7 @@ def plot_ecg(
     title: str | None = None,
     predictions: Mapping[str, float] | None = None,
     waves: Mapping[str, Sequence[Wave]] | None = None,
+    intervals: WaveIntervals | None = None,
 ) -> Figure:
     """An ECG as cardiologists read it.
 
@@ -76,6 +80,7 @@ def plot_ecg(
         title: above the paper; the record's id where not given.
         predictions: label to probability, written under the title with a note that this is no medical device.
         waves: of the leads that were delineated, drawn in colour; rate, PR, QRS and QT are written as predictions are.
+        intervals: of these waves; made of them where not given.
 
     Raises:
         ValueError: no samples in the chosen stretch, or names and signal do not agree.
@@ -89,7 +94,10 @@ def plot_ecg(
     centred = signal - _baseline(signal[start : start + page])
     label_heights = [_label_height(strip, centred, rate) for strip in strips]
     zero_lines, height_mm = _zero_lines(strips, centred, label_heights)
-    figure, axes = _paper(page / rate * MM_PER_SECOND, height_mm)
+    parts = [_in_words(predictions)] if predictions else []
+    parts += [] if waves is None else [in_words(intervals or wave_intervals(waves))]
+    said = _in_lines("   ".join(parts), page / rate * MM_PER_SECOND)
+    figure, axes = _paper(page / rate * MM_PER_SECOND, height_mm, said.count("\n"))
     for zero_line in zero_lines:
         _draw_pulse(axes, zero_line)
     for strip, label_height in zip(strips, label_heights, strict=True):
@@ -98,9 +106,7 @@ def plot_ecg(
         label = names[strip.lead] if len(names) > 1 else f"{names[0]}  {strip.start / rate:g} s"
         _write_label(axes, label, strip.offset / rate * MM_PER_SECOND, zero_line + label_height)
     shown = (min(strip.start for strip in strips) / rate, max(strip.stop for strip in strips) / rate)
-    said = None if not predictions else _in_words(predictions)
     if waves is not None:
-        said = "   ".join(filter(None, (said, in_words(wave_intervals(waves)))))
         _write_key(figure)
     _write_margins(
         figure, name if title is None else title, said, shown, len(signal) / rate, rate, getattr(record, "units", "mV")
@@ -194,12 +200,18 @@ def _zero_lines(strips: list[_Strip], signal: Array, label_heights: list[float])
     return [float(round(line)) for line in tops - above], height
 
 
-def _paper(width_mm: float, height_mm: float) -> tuple[Figure, Axes]:
+def _in_lines(said: str, width_mm: float) -> str:
+    """What is written above the paper, in lines that are no wider than it."""
+    bound = re.sub(r" (?=[±\d/%]|ms\b)|(?<=±) ", "\u00a0", said)  # a value stays in one line with its name and unit
+    return "\n".join(wrap(bound, max(20, int((width_mm + _PULSE_MM) / _LETTER_MM)))).replace("\u00a0", " ")
+
+
+def _paper(width_mm: float, height_mm: float, further_lines: int) -> tuple[Figure, Axes]:
     from matplotlib.collections import LineCollection
 
     left, right = -_PULSE_MM, width_mm
     total_width = right - left + 2 * _MARGIN_MM
-    total_height = height_mm + _HEAD_MM + _FOOT_MM
+    total_height = height_mm + _HEAD_MM + further_lines * _LINE_MM + _FOOT_MM
     figure = new_figure(total_width / _INCH_MM, total_height / _INCH_MM, dpi=130)
     box = (
         _MARGIN_MM / total_width,
@@ -272,7 +284,7 @@ def _write_label(axes: Axes, label: str, left: float, height: float) -> None:
 def _write_margins(
     figure: Figure,
     title: str,
-    said: str | None,
+    said: str,
     shown: tuple[float, float],
     duration: float,
     rate: float,
@@ -285,9 +297,13 @@ def _write_margins(
         figure.text(left, 1 - 7.5 / height, said, fontsize=9, color=INK, va="top")
     part = "" if shown[1] - shown[0] >= duration - 1 / rate else f"   {shown[0]:g}–{shown[1]:g} s of {duration:g} s"
     scale = f"25 mm/s   10 mm/{units}   {rate:g} Hz{part}"
-    figure.text(left, 2.2 / height, scale, fontsize=8, color=MUTED)
+    below = _FOOT_LETTER_MM * (len(scale) + len(NOT_A_MEDICAL_DEVICE) + 3) > width - 2 * _MARGIN_MM and bool(said)
+    figure.text(left, (4.8 if below else 2.2) / height, scale, fontsize=8, color=MUTED)
     if said:
-        figure.text(1 - left, 2.2 / height, NOT_A_MEDICAL_DEVICE, fontsize=8, color=MUTED, ha="right")
+        size = min(8.0, 8.0 * (width - 2 * _MARGIN_MM) / (_FOOT_LETTER_MM * len(NOT_A_MEDICAL_DEVICE)))
+        figure.text(
+            1 - left, (1.4 if below else 2.2) / height, NOT_A_MEDICAL_DEVICE, fontsize=size, color=MUTED, ha="right"
+        )
 
 
 def _in_words(predictions: Mapping[str, float]) -> str:

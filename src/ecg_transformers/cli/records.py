@@ -136,12 +136,12 @@ def _plot(options: argparse.Namespace) -> int:
     from ecg_transformers.analysis.figures import save_figure
     from ecg_transformers.data.readers import read_record
 
-    record, waves = read_record(options.record, **signal_hints(options)), None
+    record, waves, intervals = read_record(options.record, **signal_hints(options)), None, None
     if options.waves:
         from ecg_transformers.cli.waves import delineated  # torch and transformers, for this option alone
 
-        waves = delineated(record, options.waves)
-    save_figure(plot_ecg(record, waves=waves), options.output)
+        waves, intervals = delineated(record, options.waves)
+    save_figure(plot_ecg(record, waves=waves, intervals=intervals), options.output)
     print(options.output)
     return 0
 

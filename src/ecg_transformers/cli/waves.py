@@ -19,7 +19,7 @@ from ecg_transformers.cli.output import (
     tell_failure,
     write_table,
 )
-from ecg_transformers.signal.wave_intervals import UNITS, WaveIntervals, shown, wave_intervals
+from ecg_transformers.signal.wave_intervals import UNITS, WaveIntervals, shown
 from ecg_transformers.signal.waves import Wave
 
 if TYPE_CHECKING:
@@ -41,19 +41,19 @@ def predict_waves(options: argparse.Namespace) -> int:
     print(NOT_A_DEVICE, file=sys.stderr)
     people = for_people(options) and not options.output
     rows, failed = [], 0
-    for path, result in run_all(pipeline, options, record_files(options.files)):
+    for path, result in run_all(pipeline, options, record_files(options.files), intervals=True):
         if isinstance(result, Exception):
             failed += 1
             tell_failure(options, path, result)
             continue
-        intervals = wave_intervals(as_waves(result))
+        intervals = WaveIntervals.from_dict(result)
         if people:
             rows.append({"file": path} | {name: shown(value, name) for name, value in intervals.values.items()})
             print("".join(f"{path}: {sentence}\n" for sentence in intervals.refused), end="", file=sys.stderr)
         elif options.output:
             rows.append({"file": path} | table_row(intervals))
         else:
-            print(json.dumps({"file": path, "waves": result, **intervals.to_dict()}, ensure_ascii=False), flush=True)
+            print(json.dumps({"file": path, **result}, ensure_ascii=False), flush=True)
     if options.output:
         write_table(rows, options.output, ["file", *table_row(WaveIntervals())])
         print(f"{len(rows)} record{'s' * (len(rows) != 1)} written to {options.output}", file=sys.stderr)
@@ -96,9 +96,10 @@ def as_waves(result: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, lis
     return {lead: [Wave(**wave) for wave in waves] for lead, waves in result.items()}
 
 
-def delineated(record: ECGRecord, model: str) -> dict[str, list[Wave]]:
-    """The waves of a record by lead, as a model finds them."""
-    return as_waves(model_pipeline("ecg-delineation", model, "cpu")(record))
+def delineated(record: ECGRecord, model: str) -> tuple[dict[str, list[Wave]], WaveIntervals]:
+    """The waves of a record by lead, as a model finds them, and its intervals."""
+    result = model_pipeline("ecg-delineation", model, "cpu")(record, intervals=True)
+    return as_waves(result["waves"]), WaveIntervals.from_dict(result)
 
 
 def model_pipeline(task: str, model: str, device: str) -> ECGPipeline:

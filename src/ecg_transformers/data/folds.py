@@ -18,6 +18,7 @@ from ecg_transformers.data.corpora.base import CorpusPlan, Item
 from ecg_transformers.data.corpora.shared.search import some_of
 from ecg_transformers.data.corpora.splits import FOLD_COLUMNS
 from ecg_transformers.data.errors import OptionError, TableError
+from ecg_transformers.data.readers.clinical.kinds import name_of
 from ecg_transformers.data.tables import integer, read_table
 
 RECORD_COLUMNS = (
@@ -209,9 +210,10 @@ def _names_of(item: Item) -> Iterator[str]:
     yield item.record_id
     yield from item.names
     if item.path is not None and "row" not in item.hints:  # a container of many records is no name of one
-        path = item.path.with_suffix("") if item.path.suffix in _SUFFIXES else item.path
-        for level in range(path.is_absolute(), len(path.parts)):
-            yield "/".join(path.parts[level:])
+        bare = item.path.with_suffix("") if item.path.suffix.lower() in _SUFFIXES else item.path
+        for path in dict.fromkeys((bare, bare.with_name(name_of(bare)))):  # hospital files by both: `a.dcm`, `a`
+            for level in range(path.is_absolute(), len(path.parts)):
+                yield "/".join(path.parts[level:])
 
 
 def _plain(text: str) -> str:

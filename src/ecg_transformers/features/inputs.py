@@ -113,7 +113,7 @@ def as_rows(signal: Signal) -> tuple[Signal, bool]:
     return rows if stored else [{**row, "signal": np.asarray(row["signal"])} for row in rows], True
 
 
-def with_array(row: Any) -> Any:
+def with_array(row: Signal) -> Signal:
     """A row whose signal is a list of samples, as a dataset without a format gives it, with the array that it means."""
     if not isinstance(row, Mapping) or not isinstance(row.get("signal"), list):
         return row

@@ -83,7 +83,7 @@ def check_model_name(name: str) -> None:
         if not (path / "config.json").is_file():
             raise ValueError(f"{name} is not a model folder: it has no config.json.")
     elif name.count("/") != 1 or path.is_absolute() or name.startswith((".", "~")):
-        close = nearest(name, models_here(path.parent))
+        close = nearest(name, [*models_here(path.parent), *list_checkpoints()])
         raise ValueError(
             f"There is no model folder {name}{f'; did you mean {close}?' if close else '.'} Name a folder that holds a "
             "config.json, or a repository of the Hub as OWNER/NAME."

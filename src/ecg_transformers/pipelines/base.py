@@ -161,9 +161,10 @@ class ECGPipeline(ChunkPipeline):
         """
         values = torch.cat([chunk[name].float() for chunk in model_outputs]).cpu()
         if not values.isfinite().all():
+            narrow = f", or {self.model.dtype} is too narrow for it (dtype=torch.float32 computes in full precision)"
             raise ValueError(
-                f"The {name} of the model are not finite for this record: its weights are damaged, or {self.model.dtype} is "
-                "too narrow for it (dtype=torch.float32 computes in full precision)."
+                f"The {name} of the model are not finite for this record: its weights are damaged"
+                f"{'' if self.model.dtype == torch.float32 else narrow}."
             )
         return values
 

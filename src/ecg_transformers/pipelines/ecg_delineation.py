@@ -3,13 +3,16 @@
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from transformers.utils import ModelOutput
 
 from ecg_transformers.features.inputs import Signal
 from ecg_transformers.features.wave_labels import sample_map, window_places, window_stride
 from ecg_transformers.pipelines.base import Chunk, ECGPipeline, describe
-from ecg_transformers.signal.waves import Wave, delineate
+from ecg_transformers.signal.qrs_witness import doubt_of_qrs
+from ecg_transformers.signal.wave_intervals import WaveIntervals, wave_intervals
+from ecg_transformers.signal.waves import Wave, delineate, vote
 
 
 class ECGDelineationPipeline(ECGPipeline):
@@ -19,7 +22,9 @@ class ECGDelineationPipeline(ECGPipeline):
     weighted by the distance from its window's ends. A record of some of the model's leads, or of one, is delineated in
     these (and in the limb leads that follow from two); of one called `ECG`, `lead_names` says which lead it is. Times are
     in seconds from the start of the record; a peak is where the model's input is farthest from the line between onset and
-    offset. A wave that the record's start or end cuts is left out. Not a medical device: the waves are for research.
+    offset. A wave that the record's start or end cuts is left out. With `intervals=True` these waves are the entry `waves`,
+    beside `intervals` (rate, PR, QRS, QT: median, SD and number of beats) and `refused`, sentences on those not given. Not a
+    medical device: the waves are for research.
 
     Example:
         >>> find_waves = pipeline("ecg-delineation", model="path/to/checkpoint")  # doctest: +SKIP
@@ -42,7 +47,8 @@ class ECGDelineationPipeline(ECGPipeline):
             self.feature_extractor = type(extractor).from_dict(extractor.to_dict(), missing_leads="drop")
 
     def _sanitize_parameters(self, **parameters: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        return self._signal_parameters(parameters), {}, {}
+        after = {"intervals": parameters.pop("intervals")} if "intervals" in parameters else {}
+        return self._signal_parameters(parameters), {}, after
 
     def preprocess(
         self,
@@ -94,18 +100,31 @@ class ECGDelineationPipeline(ECGPipeline):
         repeats = config.patch_size if config.label_resolution == "patches" else 1
         return {"probabilities": probabilities.repeat_interleave(repeats, dim=2)}
 
-    def postprocess(self, model_outputs: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-        """Lead -> its waves in the order of time, as plain data."""
-        return {lead: [wave.to_dict() for wave in waves] for lead, waves in self.waves(model_outputs).items()}
+    def postprocess(self, model_outputs: list[dict[str, Any]], intervals: bool = False) -> dict[str, Any]:
+        """Lead -> its waves in the order of time, as plain data; with `intervals` these are `waves` beside the others."""
+        found = self.waves(model_outputs)
+        waves = {lead: [wave.to_dict() for wave in of_lead] for lead, of_lead in found.items()}
+        return {"waves": waves, **self._intervals(found, model_outputs).to_dict()} if intervals else waves
 
     def waves(self, model_outputs: list[dict[str, Any]]) -> dict[str, list[Wave]]:
         """Lead -> its waves, from the outputs of all windows of a record."""
-        probabilities = self.numbers(model_outputs, "probabilities").numpy()
-        signals = torch.cat([chunk["signal"] for chunk in model_outputs]).float().cpu().numpy()
+        probabilities, signals = self.numbers(model_outputs, "probabilities").numpy(), _signals(model_outputs)
         starts = [float(chunk["start"][0]) for chunk in model_outputs]
         per_second, shift, length, last_s, stretch = model_outputs[0]["map"][0].tolist()
         leads, _ = delineate(probabilities, signals, starts, int(length), per_second, shift, last_s, stretch)
         return dict(zip(self._names(model_outputs[0]["leads"][0].tolist()), leads, strict=True))
+
+    def _intervals(self, waves: dict[str, list[Wave]], model_outputs: list[dict[str, Any]]) -> WaveIntervals:
+        starts = [float(chunk["start"][0]) for chunk in model_outputs]
+        per_second, shift, length, last_s, stretch = model_outputs[0]["map"][0].tolist()
+        voted = vote(_signals(model_outputs)[..., None], starts, int(length), stretch)[..., 0]
+        doubt = doubt_of_qrs(waves, dict(zip(waves, voted, strict=True)), per_second, shift, last_s)
+        return wave_intervals(waves, doubt)
+
+
+def _signals(model_outputs: list[dict[str, Any]]) -> np.ndarray:
+    """What the model saw, `(k, L, T)`."""
+    return torch.cat([chunk["signal"] for chunk in model_outputs]).float().cpu().numpy()
 
 
 def _own(signal: Any, name: str) -> Any:

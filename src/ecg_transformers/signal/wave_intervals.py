@@ -6,6 +6,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
+from typing import Any
 
 import numpy as np
 
@@ -50,6 +51,11 @@ class WaveIntervals:
         """As plain data."""
         return {"intervals": {name: dict(vars(value)) for name, value in self.values.items()}, "refused": self.refused}
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> WaveIntervals:
+        """The intervals that `to_dict` describes; what else stands beside them is left."""
+        return cls({name: Interval(**value) for name, value in data["intervals"].items()}, list(data["refused"]))
+
 
 def in_words(intervals: WaveIntervals) -> str:
     """The intervals in one line, each with its SD over beats, `–` where it is refused; a sentence where there is none."""
@@ -75,7 +81,7 @@ class _Beat:
     qt: float | None
 
 
-def wave_intervals(waves: Mapping[str, Sequence[Wave]]) -> WaveIntervals:
+def wave_intervals(waves: Mapping[str, Sequence[Wave]], doubt: str | None = None) -> WaveIntervals:
     """Rate, PR, QRS and QT of a record from its waves by lead.
 
     A beat is a QRS that at least half of the leads show; its intervals are medians over these leads. PR runs from the
@@ -86,13 +92,14 @@ def wave_intervals(waves: Mapping[str, Sequence[Wave]]) -> WaveIntervals:
 
     Args:
         waves: of the leads, each in the order of time.
+        doubt: why what was found are no heartbeats (`signal.qrs_witness`): then nothing is given.
     """
     beats = _beats(waves)
     result = WaveIntervals()
     found = sum(wave.wave == "QRS" and wave.onset_s is not None for lead in waves.values() for wave in lead)
     shared = sum(len(beat.leads) for beat in beats)
-    if not found:
-        result.refused.append("No QRS complex was found, so there is no interval to give.")
+    if not found or doubt is not None:
+        result.refused.append(doubt or "No QRS complex was found, so there is no interval to give.")
         return result
     if shared < LEAST_SHARE * found:
         result.refused.append(

@@ -6,6 +6,7 @@ The test split is loaded only after the selection on the validation split is fin
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ecg_transformers.hub.cards import doubts
 from ecg_transformers.models.base import ECGPreTrainedModel
 from ecg_transformers.training.arguments import FinetuningArguments
 from ecg_transformers.training.checkpoints.folder import Checkpoint
@@ -26,6 +28,7 @@ from ecg_transformers.training.classifier.scores import Evaluator
 from ecg_transformers.training.classifier.selection import Best, evaluation_steps
 from ecg_transformers.training.delineation.job import DelineationJob
 from ecg_transformers.training.loop import train
+from ecg_transformers.training.plan.passes import check_head
 from ecg_transformers.training.plan.settings import resolve_schedule, settings_as_used
 from ecg_transformers.training.process.signals import StopRequest
 from ecg_transformers.training.process.start import on_main_process, say, started
@@ -55,6 +58,8 @@ def main(args: FinetuningArguments) -> None:
         bounds = " to ".join("?" if bound is None else f"{bound:.3f}" for bound in figure["ci95"] or ())
         value = "undefined" if figure["mean"] is None else f"{figure['mean']:.3f}, 95 % interval {bounds}"
         print(f"saved {summary.model_class} to {args.output_dir}; test macro {name} {value}")
+        for sentence in doubts(test):
+            print(f"warning: {sentence}", file=sys.stderr)
 
 
 def finetune(args: FinetuningArguments) -> RunSummary:
@@ -144,6 +149,7 @@ def seed_run(job: Job, seed: SeedPlan, best: Best, checkpoint: Checkpoint | None
     """The run of the loop for one seed; its checkpoints hold the best model so far."""
     args, classifier, plan, hyper = job.args, job.classifier, seed.plan, job.hyper
     model = classifier.build(seed.seed)
+    check_head(model, plan)
     if job.frozen:
         freeze_encoder(model)
     schedule = resolve_schedule(hyper, seed.total_steps, plan.steps_per_epoch, plan.global_batch_size)

@@ -102,6 +102,24 @@ def edf_gap(leads=60, onset=50_000):
     return files.edf(counts, names, kind="EDF+D", onsets=[0, onset], per_record=200, rate=200)
 
 
+def edf_signals_of_one_name(count=4095):
+    """As many signals as a header holds, all called alike: each of them needs a name of its own."""
+    return files.edf(np.zeros((1, count), int), ["A"] * count, per_record=1)
+
+
+def edf_signals_of_many_rates(count=200):
+    """Each of the signals has a rate of its own, all of which the error tells."""
+    content = files.edf(np.zeros((1, count), int), [f"lead of many {n}" for n in range(count)], per_record=1)
+    at = 256 + count * (16 + 80 + 8 * 5 + 80)
+    rates = b"".join(str(n + 1).encode().ljust(8) for n in range(count))
+    return content[:at] + rates + content[at + 8 * count :] + bytes(count * count * 2)
+
+
+def edf_signals_of_the_patient(count=4095):
+    """Each of the signals is called by the name of the patient, which is hidden."""
+    return files.edf(np.zeros((1, count), int), [f"{files.LAST} {n}" for n in range(count)], per_record=1)
+
+
 def philips_xli():
     """Leads of zeros: LZW makes five hundred bytes of each."""
     samples = 6_000_000
@@ -283,6 +301,8 @@ HINTS = {
     "mat_in_bytes.mat": ARRAY,
     "scp_beat_of_an_hour.scp": {"allow_truncated": True, "checksum": "ignore"},
     "muse_lead_of_a_day.xml": {"allow_truncated": True},
+    "edf_signals_of_one_name.edf": {"lead_names": ["V1"]},
+    "edf_signals_of_the_patient.edf": {"lead_names": ["V1"]},
 }
 BOMBS = {
     "dicom_groups_far_apart.dcm": dicom_groups_far_apart,
@@ -311,4 +331,7 @@ BOMBS = {
     "xml_attributes_with_blanks.xml": xml_attributes_with_blanks,
     "mat_in_bytes.mat": mat_in_bytes,
     "edf_many_gaps.edf": edf_many_gaps,
+    "edf_signals_of_one_name.edf": edf_signals_of_one_name,
+    "edf_signals_of_the_patient.edf": edf_signals_of_the_patient,
+    "edf_signals_of_many_rates.edf": edf_signals_of_many_rates,
 }

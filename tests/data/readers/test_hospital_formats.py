@@ -189,6 +189,31 @@ def test_a_table_names_files_of_hospital_formats(files, tmp_path, own_cache):
     assert sorted(rows["record_id"]) == sorted(path.stem for _, path, *_ in files)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "options"),
+    [
+        (b"100     100     ", b"100     50      ", {"lead_names": ["II"]}),
+        (b"uV      uV      ", b"uV      %       ", {"lead_names": ["II"]}),
+        (b"uV      uV      ", b"                ", {"units": "uV"}),
+    ],
+)
+def test_the_patient_is_found_in_files_that_are_read_with_options_only(
+    old, new, options, hospital, tmp_path, own_cache
+):
+    """The recordings of a patient stay in one part, although nothing else than the options makes them readable."""
+    counts = hospital.ecg_counts(400, ["II", "V5"])
+    content = hospital.edf(counts).replace(old, new)
+    assert new in content
+    for place in range(12):
+        own = content.replace(hospital.ID.encode(), f"Zx-8091{place // 2}".encode())
+        (tmp_path / f"{place:02}.edf").write_bytes(own)
+    lines = [f"{place:02}.edf,{'AF' if place % 2 else 'N'}" for place in range(12)]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,label", *lines]) + "\n")
+    parts = load_ecg_dataset("folder", str(tmp_path), **options)
+    patients = [set(part["patient_id"]) for part in parts.values()]
+    assert sum(map(len, patients)) == len(set.union(*patients)) == 6
+
+
 def test_files_that_differ_in_their_suffix_only_are_both_records(files, tmp_path, own_cache):
     folder = tmp_path / "twins"
     folder.mkdir()

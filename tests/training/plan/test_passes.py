@@ -5,14 +5,16 @@ from typing import Any
 
 import pytest
 import torch
-from support.small_runs import exit_code, in_children, overrides, small_pretraining
+from support.small_runs import exit_code, in_children, overrides, small_finetuning, small_pretraining
 
 from ecg_transformers.models.registry import get_method
 from ecg_transformers.training.checkpoints.folder import list_checkpoints, verify
 from ecg_transformers.training.errors import NonFiniteError, UsageError
+from ecg_transformers.training.finetuning import finetune
 from ecg_transformers.training.plan.batches import BatchPlan
 from ecg_transformers.training.plan.passes import (
     batch_norms,
+    check_head,
     check_passes,
     warn_of_divided_batches,
     with_sync_batch_norm,
@@ -126,6 +128,43 @@ def test_a_record_alone_is_refused_before_anything_is_trained(tmp_path: Path, me
     with pytest.raises(UsageError, match="compares the records of a forward pass"):
         pretrain(small_pretraining(tmp_path / "run", method, **changes))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("records", "per_device", "num_processes", "drop_last", "fits"),
+    [
+        (21, 4, 1, True, True),
+        (21, 4, 1, False, False),  # the last batch holds one record
+        (22, 4, 1, False, True),
+        (1, 1, 1, True, False),
+        (20, 1, 1, True, False),
+        (21, 2, 2, False, False),  # the second process has none of the last batch
+    ],
+)
+def test_a_head_with_batch_norm_is_never_given_one_record(records, per_device, num_processes, drop_last, fits):
+    plan = BatchPlan(records, per_device, 1, num_processes, drop_last=drop_last)
+    entry = get_method("ecg_resnet")  # its encoder has batch norm too, which takes one record
+    for norm in ("none", "batch_norm"):
+        model = entry.model_classes["classification"](entry.config_class(**entry.tiny_config, head_norm=norm))
+        if fits or norm == "none":
+            check_head(model, plan)
+            continue
+        with pytest.raises(UsageError, match=r"batch norm.*--config_overrides head_norm=none"):
+            check_head(model, plan)
+
+
+def test_a_last_batch_of_one_record_stops_a_classifier_before_its_first_step(tmp_path: Path) -> None:
+    args = small_finetuning(
+        tmp_path / "run",
+        "st_mem",
+        mode="scratch",
+        config_overrides=overrides(dict(get_method("st_mem").tiny_config)),
+        max_records=9,
+        drop_last=False,
+    )
+    with pytest.raises(UsageError, match=r"batch norm.*9 training records"):
+        finetune(args)
+    assert not list((tmp_path / "run").glob("checkpoints/*"))
 
 
 @pytest.mark.parametrize("method", ["cmsc", "ecg_wav2vec2"])

@@ -24,6 +24,8 @@ from ecg_transformers.data.readers.units import units_per_millivolt
 from ecg_transformers.data.record import ECGRecord, standard_lead_names
 
 _BLOCK = 2**16
+_MOST_TOLD = 600
+"""Characters of names in a sentence: an EDF file may have thousands of signals."""
 
 
 @dataclass(frozen=True)
@@ -239,7 +241,10 @@ def pick(names: list[str], wanted: list[str], path: Path, record: str) -> list[i
             asked[place] = f"v{name[1]}"
     for name, original in zip(asked, wanted):
         if name not in known:
-            raise LeadNotFoundError(f"the record has the leads {names}.", path=path, record=record, lead=original)
+            listed = str(names)
+            if len(listed) > _MOST_TOLD:
+                listed = f"{listed[:_MOST_TOLD].rpartition(',')[0]}, …], {len(names)} in all"
+            raise LeadNotFoundError(f"the record has the leads {listed}.", path=path, record=record, lead=original)
         if asked.count(name) > 1:
             raise DuplicateLeadError("this lead is asked for twice.", path=path, record=record, lead=original)
     return [known.index(name) for name in asked]

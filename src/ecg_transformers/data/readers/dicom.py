@@ -108,9 +108,11 @@ def _groups(data: Any, parts: Split, path: Path, limits: Limits) -> list[Group]:
 def _refuse_other_waveforms(data: Any, groups: list[Group], path: Path) -> None:
     """Name a waveform of another class that holds no ECG: the leads decide, as a sleep EEG may have one beside others."""
     family = _text(data, "SOPClassUID").removeprefix(_WAVEFORM_CLASS)[:1]
+    if family not in _OTHER_CLASSES:
+        return
     voltages = [channel for group in groups for channel in group.channels if is_voltage(channel)]
     is_ecg = any(is_ecg_lead(channel.lead) or _SAYS_ECG.search(channel.lead) for channel in voltages)
-    if family in _OTHER_CLASSES and not (is_ecg or (voltages and family in _WITH_ECG)):
+    if not (is_ecg or (voltages and family in _WITH_ECG)):
         raise UnsupportedFormatError(
             f"this DICOM file is {_OTHER_CLASSES[family]} without an ECG lead; only ECG waveforms are read.", path=path
         )

@@ -43,8 +43,6 @@ from ecg_transformers.data.record import DigitalRecord, standard_lead_names
 
 _NO_DATE = "01.01.85"  # what EDF asks for where the date is not to be told
 _SCATTERED = 2**16
-_MOST_TOLD = 200
-"""Characters of the names of signals of one rate in a sentence."""
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 
 
@@ -229,9 +227,9 @@ def choose_signals(
     for signal, name in zip(signals, names):
         by_rate.setdefault(signal.samples, []).append(name)
     if len(by_rate) > 1:
-        told = "; ".join(
-            f"{', '.join(leads)[:_MOST_TOLD]} at {count / header.seconds:g} Hz" for count, leads in by_rate.items()
-        )
+        groups = (f"{', '.join(leads)[:200]} at {count / header.seconds:g} Hz" for count, leads in by_rate.items())
+        told = "; ".join(groups)
+        told = f"{told[:600]} …" if len(told) > 600 else told
         raise SignalError(f"the signals have several rates ({told}); pass lead_names=[…] of one rate.", path=path)
     return signals, names
 

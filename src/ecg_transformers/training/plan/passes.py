@@ -33,6 +33,25 @@ def check_passes(model: ECGPreTrainedModel, plan: BatchPlan) -> None:
         raise error
 
 
+def check_head(model: ECGPreTrainedModel, plan: BatchPlan) -> None:
+    """Refuse a pass of one record where the head normalises over the records of a pass: it fails in the step that has it.
+
+    Raises:
+        UsageError: some pass has one record.
+    """
+    pieces = [*plan.pieces(0), *plan.pieces(plan.steps_per_epoch - 1)]
+    smallest = min(max(len(piece), 1) for piece in pieces)  # a process without a record of its own takes one
+    head = [name for name, module in model.named_modules() if isinstance(module, _BatchNorm)]
+    if smallest == 1 and not all(name.startswith(f"{model.base_model_prefix}.") for name in head):
+        error = UsageError(
+            "The head of this classifier has batch norm, which needs two records in every forward pass, and some pass has "
+            f"one (of {plan.num_records} training records): take another --per_device_batch_size, --drop_last true, more "
+            "records, or --config_overrides head_norm=none."
+        )
+        error.is_shared = True
+        raise error
+
+
 def warn_of_divided_batches(title: str, model: ECGPreTrainedModel, plan: BatchPlan) -> None:
     """Say at the start, on the main process, when a loss over a whole batch is computed on parts of it.
 

@@ -8,6 +8,7 @@ from typing import Any
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, PreTrainedConfig
 
+from ecg_transformers.hub.folders import check_model_name
 from ecg_transformers.models.registry import ECGMethod, get_method, method_of
 from ecg_transformers.training.arguments import field_names
 from ecg_transformers.training.errors import UsageError, usage_errors
@@ -24,8 +25,8 @@ def check_source(source: str) -> None:
         if not (path / "config.json").is_file():
             raise UsageError(f"{source} is not a model folder: it has no config.json.")
         return
-    if path.is_absolute() or source.startswith((".", "~")) or source.count("/") != 1:
-        raise UsageError(f"There is no model folder {source}.")
+    with usage_errors():
+        check_model_name(source)
 
 
 def saved_config(source: str) -> tuple[ECGMethod, dict[str, Any]]:

@@ -226,6 +226,38 @@ def test_an_empty_patient_column_gives_way_to_a_filled_one(folder):
     assert sum(map(len, patients)) == len(set.union(*patients)) == 6
 
 
+@pytest.mark.parametrize("nobody", ["", "nan", "Unknown", "N/A", "?", "None"])
+def test_records_of_nobody_are_not_those_of_one_patient(folder, nobody):
+    table(
+        folder,
+        file=name,
+        label=lambda n: ["AF", "normal"][n % 2],
+        patient_id=lambda n: nobody if n < 8 else f"p{n // 2}",
+    )
+    unnamed = [list(rows["patient_id"]).count(None) for rows in load(folder).values()]
+    assert sum(unnamed) == 8
+    assert max(unnamed) < 8
+    assert "8 rows name nobody in the column 'patient_id'" in notes(folder)
+
+
+def test_too_few_patients_for_three_parts_are_told(folder):
+    table(folder, file=name, label=lambda n: ["AF", "normal"][n % 2], patient_id=lambda n: "p1")
+    assert "records of 1 patient cannot be shared out" in notes(folder)
+    table(folder, file=name, label=lambda n: ["AF", "normal"][n % 2], patient_id=lambda n: "p1", fold=lambda n: 1)
+    assert "cannot be shared out" not in notes(folder)
+
+
+@pytest.mark.parametrize(("one", "other"), [("P7", "p7"), ("7", "7.0"), ("007", "7")])
+def test_a_patient_in_two_spellings_is_told(folder, one, other):
+    table(
+        folder,
+        file=name,
+        label=lambda n: ["AF", "normal"][n % 2],
+        patient_id=lambda n: (one, other)[n] if n < 2 else f"x{n}",
+    )
+    assert f"the patients {one!r} and {other!r} count as two" in notes(folder)
+
+
 def test_patients_that_only_the_archives_name_stay_in_one_part(folder):
     for number in range(12):
         save(folder, f"r{number:02}", np.ones((200, 12)) * np.arange(200)[:, None], subject=f"p{number // 2}")
@@ -242,7 +274,7 @@ def test_patients_whom_the_table_leaves_out_are_those_of_the_files(folder):
     table(folder, file=name, label=lambda n: ["AF", "normal"][n % 2], **given)
     parts = [[row for row in part["patient_id"] if row] for part in load(folder).values()]
     assert sum(len(set(part)) for part in parts) == len(set(itertools.chain(*parts))) == 3
-    assert "2 rows are empty in the column 'patient_id', and their files name no patient" in notes(folder)
+    assert "2 rows name nobody in the column 'patient_id', and their files name no patient" in notes(folder)
 
 
 def test_an_absent_patient_column_is_said(folder):
@@ -327,6 +359,13 @@ def test_a_name_that_is_no_file_is_named_with_its_row(folder, wrong, told):
     with pytest.raises(SkippedRecordsError, match=rf"row 5: there is no such file '{wrong}'") as caught:
         load(folder)
     assert told in str(caught.value)
+
+
+def test_a_number_that_lost_its_zeros_is_told(folder):
+    (folder / name(3)).rename(folder / "00017.npz")
+    table(folder, id=lambda n: "17" if n == 3 else name(n), label=lambda n: ["AF", "normal"][n % 2])
+    with pytest.raises(SkippedRecordsError, match=r"no such file '17'; there is '00017.npz': were its zeros lost"):
+        load(folder)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,8 @@ _PATIENT = re.compile(
     f"(id|anon|deidentified)?(patient|patienten|paciente|subject|participant|proband|probanden){_NUMBER}?"
     f"|(pat|pt|subj|sub|person|anon){_NUMBER}|medicalrecord(no|number)|empi|nhs(no|number)"
 )
+# what a patient's cell holds where nobody is known: not one patient, of whom all these records are
+_NOBODY = {"", "nan", "na", "n/a", "<na>", "null", "none", "nil", "unknown", "anonymous", "anonymized", "?", "-", "--"}
 SPLIT_COLUMNS = ("split",)  # or a column of another name that holds nothing but names of parts
 DESCRIPTION_COLUMNS = ("sampling_rate", "age", "sex", "site", "device", "source", "label", "labels")
 
@@ -48,6 +50,11 @@ class Columns:
     def cell(self, row: dict[str, str], name: str) -> str:
         """What a row says in a column known by name, "" where the table has none."""
         return row[self.descriptions[name]] if name in self.descriptions else ""
+
+    def patient_of(self, row: dict[str, str]) -> str | None:
+        """Who a row is of; None where it does not say."""
+        cell = row[self.patient] if self.patient else ""
+        return None if cell.casefold() in _NOBODY else cell
 
 
 def find_columns(
@@ -99,6 +106,16 @@ def _says_parts(rows: Sequence[dict[str, str]], name: str, table: Path) -> bool:
             path=table,
         )
     return len(parts) > 1 and None not in parts
+
+
+def spelt_in_two_ways(patients: Iterable[str]) -> tuple[str, str] | None:
+    """Two patients that are one number, or differ in case only."""
+    spelt: dict[str, str] = {}
+    for patient in patients:
+        plain = re.sub(r"^0+(?=\d)|\.0+$", "", patient.casefold())
+        if (other := spelt.setdefault(plain, patient)) != patient:
+            return other, patient
+    return None
 
 
 def check_label_columns(names: Iterable[str], header: Sequence[str], table: Path) -> None:

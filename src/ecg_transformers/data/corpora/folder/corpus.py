@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ecg_transformers.data.corpora.base import Corpus, CorpusFacts, CorpusPlan, Item
-from ecg_transformers.data.corpora.folder.columns import PATIENT_COLUMNS, Columns, find_columns
+from ecg_transformers.data.corpora.folder.columns import PATIENT_COLUMNS, Columns, find_columns, spelt_in_two_ways
 from ecg_transformers.data.corpora.folder.files import TABLE_NAMES, FileIndex
 from ecg_transformers.data.corpora.folder.labels import LabelRule, label_rule
 from ecg_transformers.data.corpora.splits import (
@@ -146,13 +146,27 @@ class FolderCorpus(Corpus):
         options: FolderOptions = self.options
         columns = find_columns(rows, options.record_column, options.patient_column, table)
         rule = label_rule(rows, options, columns, table) if options.task is not None else LabelRule()
+        items: list[Item] = []
         skipped: list[tuple[str, str]] = []
         excluded = Counter[str]()
-        items, parts, used = self._items(rows, index, columns, rule, table, skipped, excluded)
+        parts: list[str] = []  # what the table says of every row, used ones or not
+        used: dict[Path, int] = {}
+        for position, row in enumerate(rows):
+            name, column = row[columns.record], columns.split or columns.fold
+            parts.append(row[column] if column else "")
+            with self._listed(skipped, name, f"row {position + 2}"):
+                path = self._file_of_row(index, name, table, position, used, skipped)
+                if path is None:
+                    continue
+                labels = rule.labels_of(row, position, table)
+                why = self._why_excluded(labels, rule)
+                if why is not None:
+                    excluded[why] += 1
+                else:
+                    items.append(self._item(row, path, index.name_of(path), labels or (), columns, table))
         # the files of one patient stay in one part, where they say whose they are and the table does not
-        hints: dict[str, Any] = {"root": self.data_dir, "keep_identity": options.keep_identity}
         items = [
-            replace(item, patient_id=patient_in_file(str(item.path), limits=self.limits, **hints))
+            replace(item, patient_id=patient_in_file(str(item.path), limits=self.limits, **self._hints(item)))
             if item.patient_id is None
             else item
             for item in items
@@ -165,38 +179,23 @@ class FolderCorpus(Corpus):
         plan.warnings = [*self._doubts(items, columns, rule, excluded), *index.left_alone(set(used))]
         return plan
 
-    def _items(
+    def _file_of_row(
         self,
-        rows: list[dict[str, str]],
         index: FileIndex,
-        columns: Columns,
-        rule: LabelRule,
+        name: str,
         table: Path,
+        position: int,
+        used: dict[Path, int],
         skipped: list[tuple[str, str]],
-        excluded: Counter[str],
-    ) -> tuple[list[Item], list[str], dict[Path, int]]:
-        """The records of the rows that can be used, what the table says of the part of each row, and the files it lists."""
-        items: list[Item] = []
-        parts: list[str] = []  # what the table says of every row, used ones or not
-        used: dict[Path, int] = {}
-        for position, row in enumerate(rows):
-            name, column = row[columns.record], columns.split or columns.fold
-            parts.append(row[column] if column else "")
-            with self._listed(skipped, name, f"row {position + 2}"):
-                path = index.find(name, table, position + 2)
-                if path is None:
-                    skipped.append((name or f"row {position + 2}", f"row {position + 2}: {index.why_not(name)}"))
-                    continue
-                if used.setdefault(path, position) != position:
-                    reason = f"row {position + 2} names the same record as row {used[path] + 2}; keep one of them."
-                    raise DuplicateRecordError(reason, path=table, record=name)
-                labels = rule.labels_of(row, position, table)
-                why = self._why_excluded(labels, rule)
-                if why is not None:
-                    excluded[why] += 1
-                else:
-                    items.append(self._item(row, path, index.name_of(path), labels or (), columns, table))
-        return items, parts, used
+    ) -> Path | None:
+        """The file that a row names, which no other row may name; where there is none, that is noted."""
+        path = index.find(name, table, position + 2)
+        if path is None:
+            skipped.append((name or f"row {position + 2}", f"row {position + 2}: {index.why_not(name)}"))
+        elif used.setdefault(path, position) != position:
+            reason = f"row {position + 2} names the same record as row {used[path] + 2}; keep one of them."
+            raise DuplicateRecordError(reason, path=table, record=name)
+        return path
 
     def _why_excluded(self, labels: tuple[str, ...] | None, rule: LabelRule) -> str | None:
         """Why a row with these labels is left out, which is no mistake; None where it is not.
@@ -240,9 +239,15 @@ class FolderCorpus(Corpus):
             yield f"no patient column ({usual}, …; patient_column=… names it): {whose} counts as its own patient"
         elif columns.patient is not None and unknown:
             yield (
-                f"{unknown} rows are empty in the column {columns.patient!r}, and their files name no patient: each counts "
+                f"{unknown} rows name nobody in the column {columns.patient!r}, and their files name no patient: each counts "
                 "as its own patient"
             )
+        if alike := spelt_in_two_ways(item.patient_id for item in items if item.patient_id is not None):
+            yield f"the patients {alike[0]!r} and {alike[1]!r} count as two: write them alike where they are one"
+        people = {item.patient_id or f"record {item.record_id}" for item in items}
+        if len(people) < 3 and columns.split is None and columns.fold is None:
+            of_whom = "patient" if len(people) == 1 else "patients"
+            yield f"records of {len(people)} {of_whom} cannot be shared out to training, validation and test"
         if excluded["no label"]:
             yield f"{excluded['no label']} records without a label were left out"
         blank = sum(not item.labels for item in items) if rule.column is not None else 0
@@ -284,7 +289,7 @@ class FolderCorpus(Corpus):
         return Item(
             record_id=name,
             path=path,
-            patient_id=(row[columns.patient] if columns.patient else "") or None,
+            patient_id=columns.patient_of(row),
             labels=labels,
             fold=integer(row[columns.fold], columns.fold, table, record=name) if columns.fold else None,
             metadata={**metadata, "split": row[columns.split] if columns.split else ""},
@@ -384,13 +389,22 @@ class FolderCorpus(Corpus):
             notes.append(f"patients as in the column {columns.patient!r}")
         return part_of, set(), notes
 
+    def _hints(self, item: Item) -> dict[str, Any]:
+        """What `read_record` is told: without it some files could not be read, and their patient not be found."""
+        options: FolderOptions = self.options
+        return {
+            "root": self.data_dir,
+            "checksum": options.checksum,
+            "units": options.units,
+            "sampling_rate": item.hints.get("sampling_rate", options.sampling_rate),
+            "lead_names": None if options.lead_names is None else list(options.lead_names),
+            "keep_identity": options.keep_identity,
+        }
+
     def rows(self, item: Item, plan: CorpusPlan) -> Iterator[dict[str, Any]]:
         assert item.path is not None
         options: FolderOptions = self.options
-        hints: dict[str, Any] = {"root": self.data_dir, "checksum": options.checksum, "units": options.units}
-        hints["sampling_rate"] = item.hints.get("sampling_rate", options.sampling_rate)
-        hints["lead_names"] = None if options.lead_names is None else list(options.lead_names)
-        hints["keep_identity"] = options.keep_identity
+        hints = self._hints(item)
         if options.gaps == "split":
             parts = read_parts(item.path, limits=self.limits, **hints)
         else:

@@ -216,6 +216,9 @@ class FileIndex:
             return f"{sentence}; there is {self._below(self.paths[alike[0]])!r}: letter case matters"
         if elsewhere:
             return f"{sentence}; there is {self._below(self.paths[elsewhere[0]])!r} in another folder"
+        zeros = [own for own in self.paths if own.lstrip("0") == key.lstrip("0")]
+        if zeros:  # a spreadsheet takes `00007` for a number
+            return f"{sentence}; there is {self._below(self.paths[zeros[0]])!r}: were its zeros lost?"
         return sentence
 
 

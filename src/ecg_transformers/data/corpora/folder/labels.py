@@ -145,7 +145,10 @@ def _rule_of_names(rows: list[dict[str, str]], options: Any, column: str, column
         check_are_classes(counts, column, table, kind)
     names = tuple(options.label_names or sorted(counts))
     if not names:
-        raise LabelError(next(iter(wrong.values()), f"the column {column!r} is empty in every row."), path=table)
+        raise LabelError(
+            next(iter(wrong.values()), f"the column {column!r} is empty in every row (task=None goes without labels)."),
+            path=table,
+        )
     if options.label_names is None:
         misspelt = check_spelling(counts, table)
         wrong |= {

@@ -19,6 +19,7 @@ from ecg_transformers.data.errors import (
     brief,
 )
 from ecg_transformers.data.readers.arrays import Hints
+from ecg_transformers.data.readers.clinical.dicom_padding import padded
 from ecg_transformers.data.readers.clinical.leads import is_ecg_lead, lead_of_code, lead_of_text
 from ecg_transformers.data.readers.clinical.record import Samples, window
 from ecg_transformers.data.readers.limits import IN_PARTS, Limits
@@ -31,7 +32,6 @@ _TYPES = {"SB": "i1", "UB": "u1", "SS": "i2", "US": "u2", "SL": "i4", "UL": "u4"
 _BEATS = ("MEDIAN", "REPRESENTATIVE", "AVERAGE", "TEMPLATE", "BEAT", "MEAN", "AVG", "SUMMARY", "MITTEL")
 _LONGEST_BEAT_S, _BEAT_SHARE = 2.0, 1 / 3
 """A group shorter than both (the share is of the longest group) is a beat, whatever its label."""
-_BLOCK = 2**18
 
 
 @dataclass
@@ -314,59 +314,11 @@ def _padding(group: Group, little_endian: bool) -> int | None:
     return int(np.frombuffer(group.padding, dtype, 1)[0])
 
 
-def padded(counts: np.ndarray, padding: int, bits: int, start: int, stop: int) -> np.ndarray:
-    """Where a channel, from `start` to `stop`, has the padding value because it has no sample there.
-
-    A value at the edge of the number range is always believed, another only in runs or far from all other samples of
-    the channel: a widely used toolkit states the padding value 0, which is also what 0 mV is stored as.
-    """
-    info = np.iinfo(counts.dtype)
-    edges = {info.min, info.max}
-    if 1 < bits < 8 * counts.dtype.itemsize:
-        edges |= {-(2 ** (bits - 1)), 2 ** (bits - 1) - 1} if info.min < 0 else {2**bits - 1}
-    hit = counts[start:stop] == padding
-    if padding in edges or not hit.any() or _is_far(counts, padding):
-        return hit
-    before = max(0, start - MIN_RUN)
-    around = in_runs(counts[before : stop + MIN_RUN] == padding, MIN_RUN)
-    return around[start - before : stop - before]
-
-
-def _is_far(counts: np.ndarray, padding: int) -> bool:
-    """Whether a value lies further from all other samples than these from each other; looked at in pieces."""
-    low, high = math.inf, -math.inf
-    for start in range(0, len(counts), _BLOCK):
-        block = counts[start : start + _BLOCK]
-        others = block[block != padding]
-        if others.size:
-            low, high = min(low, int(others.min())), max(high, int(others.max()))
-    return low > high or padding < low - (high - low) - 1 or padding > high + (high - low) + 1
-
-
-MIN_RUN = 20
-"""Samples of the padding value in a row that are no coincidence."""
-
-
-def in_runs(hit: np.ndarray, least: int) -> np.ndarray:
-    """The same mask, without runs of fewer than `least`."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], hit, [False]]).astype(np.int8))).reshape(-1, 2)
-    long = edges[edges[:, 1] - edges[:, 0] >= least]
-    steps = np.zeros(len(hit) + 1, dtype=np.int8)
-    steps[long[:, 0]], steps[long[:, 1]] = 1, -1
-    return np.cumsum(steps[:-1], dtype=np.int8).astype(bool)
-
-
 def _channel(definition: Any, place: int, rate: float, path: Path) -> Channel:
     """Lead, scale and unit of a channel definition."""
     step = _decimal(definition, "ChannelSensitivity", path)
     correction = _decimal(definition, "ChannelSensitivityCorrectionFactor", path)
-    unit = ""
-    for code in _value(definition, "ChannelSensitivityUnitsSequence") or []:
-        value, meaning = _plain(code, "CodeValue").strip(), _plain(code, "CodeMeaning").strip()
-        is_ucum = _plain(code, "CodingSchemeDesignator").strip().upper() == "UCUM"
-        in_words = bool(meaning) and units_per_millivolt(meaning) is not None
-        unit = meaning if in_words and not (value and is_ucum) and units_per_millivolt(value) is None else value
-        break
+    unit = next((_unit(code) for code in _value(definition, "ChannelSensitivityUnitsSequence") or []), "")
     if step is not None and correction is not None:
         step *= correction
     return Channel(
@@ -391,6 +343,17 @@ def _lead(definition: Any, place: int) -> str:
     texts.append(_plain(definition, "ChannelLabel").strip())
     names = [lead_of_text(text)[:40] for text in texts if text]
     return next((name for name in names if is_ecg_lead(name)), names[0] if names else f"channel {place}")
+
+
+def _unit(code: Any) -> str:
+    """The unit of a code, or its words where they name a voltage and the code is not UCUM's."""
+    value = _plain(code, "CodeValue").strip()
+    if value and units_per_millivolt(value) is not None:  # nearly always; each text costs pydicom microseconds
+        return value
+    meaning = _plain(code, "CodeMeaning").strip()
+    is_ucum = _plain(code, "CodingSchemeDesignator").strip().upper() == "UCUM"
+    in_words = bool(meaning) and units_per_millivolt(meaning) is not None
+    return meaning if in_words and not (value and is_ucum) else value
 
 
 def _skew(definition: Any, rate: float) -> float:

@@ -48,12 +48,14 @@ def is_ecg_lead(name: str) -> bool:
 def distinct_names(names: Sequence[str], flags: list[str]) -> list[str]:
     """The same names, later ones of a kind numbered (`ECG`, `ECG 2`); the flag says so."""
     taken: set[str] = set()
+    counts: dict[str, int] = {}  # where to go on: of four thousand equal names each would be tried for each
     result = []
     for name in names:
-        own, count = name, 1
+        own, count = name, counts.get(name.lower(), 1)
         while own.lower() in taken:
             count += 1
             own = f"{name} {count}"
+        counts[name.lower()] = count
         taken.add(own.lower())
         result.append(own)
     if result != list(names):
