@@ -274,7 +274,7 @@ def test_patients_whom_the_table_leaves_out_are_those_of_the_files(folder):
     table(folder, file=name, label=lambda n: ["AF", "normal"][n % 2], **given)
     parts = [[row for row in part["patient_id"] if row] for part in load(folder).values()]
     assert sum(len(set(part)) for part in parts) == len(set(itertools.chain(*parts))) == 3
-    assert "2 rows are empty in the column 'patient_id', and their files name no patient" in notes(folder)
+    assert "2 rows name nobody in the column 'patient_id', and their files name no patient" in notes(folder)
 
 
 def test_an_absent_patient_column_is_said(folder):

@@ -239,8 +239,8 @@ class FolderCorpus(Corpus):
             yield f"no patient column ({usual}, …; patient_column=… names it): {whose} counts as its own patient"
         elif columns.patient is not None and unknown:
             yield (
-                f"{unknown} rows name nobody in the column {columns.patient!r}, and their files name no patient: each "
-                "counts as its own patient"
+                f"{unknown} rows name nobody in the column {columns.patient!r}, and their files name no patient: each counts "
+                "as its own patient"
             )
         if alike := spelt_in_two_ways(item.patient_id for item in items if item.patient_id is not None):
             yield f"the patients {alike[0]!r} and {alike[1]!r} count as two: write them alike where they are one"
