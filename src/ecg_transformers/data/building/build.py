@@ -308,6 +308,24 @@ def build_corpus(
         )
 
 
+def read_manifest(store: Store) -> dict[str, Any]:
+    """The manifest of a finished build.
+
+    Raises:
+        ECGDataError: it is not there, or not as it was written.
+    """
+    try:
+        manifest = json.loads(store.read_text(MANIFEST_NAME) or "")
+    except ValueError:
+        manifest = None
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("shards"), list):
+        raise ECGDataError(
+            "the manifest is missing or damaged: fetch it again, or delete the folder and build anew.",
+            path=store.url(MANIFEST_NAME),
+        )
+    return manifest
+
+
 @contextlib.contextmanager
 def _own_part(store: Store, part: tuple[int, int] | None) -> Iterator[None]:
     """Hold a folder, or its part: the parts of one division do not meet, all other builds do. Addresses have no locks."""
@@ -330,7 +348,7 @@ def _built_before(corpus: Corpus, plan: CorpusPlan, store: Store, records_per_sh
         ECGDataError: it is of something else, or of files that have changed since.
     """
     report = BuildReport.load(store)
-    manifest = json.loads(store.read_text(MANIFEST_NAME) or "{}")
+    manifest = read_manifest(store)
     identity = identity_of(corpus, plan, [])
     differing = sorted(key for key in identity if key != "shards" and identity[key] != manifest.get(key))
     shards = shards_of(plan, corpus.facts.name, "parquet", records_per_shard)
