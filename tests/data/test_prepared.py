@@ -202,3 +202,28 @@ def test_all_parts_come_as_one(prepared, tmp_path, streaming):
     expected = [name for part in parts.values() for name in part["record_id"]]
     assert [row["record_id"] for row in everything] == expected
     assert ShardRecords(str(prepared), "all").column("record_id") == expected
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_folder_may_have_any_name(tmp_path, streaming):
+    folder = tmp_path / "mine [2] * é #"
+    build_corpus("synthetic", None, folder, num_records=12, duration=2.0)
+    rows = load_ecg_dataset(str(folder), split="all", streaming=streaming, cache_dir=tmp_path / "cache")
+    assert sum(1 for _ in rows) == 12
+
+
+@pytest.mark.parametrize("text", ["", '{"shards": [', "[]", "{}"])
+def test_a_damaged_manifest_is_named(text, tmp_path):
+    build_corpus("synthetic", None, tmp_path / "out", num_records=12, duration=2.0)
+    (tmp_path / "out" / "manifest.json").write_text(text)
+    with pytest.raises(ECGDataError, match="manifest is missing or damaged"):
+        load_ecg_dataset(str(tmp_path / "out"), split="all", streaming=True)
+    with pytest.raises(ECGDataError, match="manifest is missing or damaged"):
+        build_corpus("synthetic", None, tmp_path / "out", num_records=12, duration=2.0)
+
+
+def test_an_address_that_nothing_opens_is_a_sentence():
+    with pytest.raises(ECGDataError, match="no address that can be opened here"):
+        load_ecg_dataset("nope://folder", split="all", streaming=True)
+    with pytest.raises(ECGDataError, match="no address that can be opened here"):
+        build_corpus("synthetic", None, "nope://folder", num_records=12, duration=2.0)

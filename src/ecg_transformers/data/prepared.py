@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ecg_transformers.data.building.build import MANIFEST_NAME
+from ecg_transformers.data.building.build import MANIFEST_NAME, read_manifest
 from ecg_transformers.data.building.report import REPORT_NAME
 from ecg_transformers.data.building.shards import FACTS
 from ecg_transformers.data.building.store import Store
@@ -41,8 +40,7 @@ def shards_by_split(address: str) -> dict[str, list[dict[str, Any]]]:
         ECGDataError: there is no finished build, or a shard is missing or not as it was written.
     """
     store = Store(address)
-    text = store.read_text(MANIFEST_NAME)
-    if text is None or store.read_text(REPORT_NAME) is None:
+    if store.read_text(MANIFEST_NAME) is None or store.read_text(REPORT_NAME) is None:
         finished = sum(name.endswith(".json") for name in store.sizes(FACTS)) - 1
         what = "there is no prepared corpus here"
         if finished >= 0:
@@ -50,7 +48,7 @@ def shards_by_split(address: str) -> dict[str, list[dict[str, Any]]]:
         raise ECGDataError(f"{what}.", path=store.address)
     sizes = store.sizes()
     splits: dict[str, list[dict[str, Any]]] = {}
-    for shard in json.loads(text)["shards"]:
+    for shard in read_manifest(store)["shards"]:
         if sizes.get(shard["file"]) != shard["size"]:
             raise ECGDataError(
                 f"the shard has {sizes.get(shard['file'], 0)} bytes and not the {shard['size']} it was written with: "
@@ -85,7 +83,7 @@ def load_prepared(address: str, split: str | None, streaming: bool, cache_dir: P
     if split is not None and split not in splits:
         raise OptionError(f"{address!r} has no record in the split {split!r}; it has {list(splits)}.")
     store = Store(address)
-    files = {part: [store.url(shard["file"]) for shard in shards] for part, shards in splits.items()}
+    files = {part: [_literal(store.url(shard["file"])) for shard in shards] for part, shards in splits.items()}
     if streaming:
         cache = str(root_of_streams(cache_dir) / "prepared")
         streams = datasets.load_dataset("parquet", data_files=files, streaming=True, cache_dir=cache)
@@ -110,6 +108,11 @@ def load_prepared(address: str, split: str | None, streaming: bool, cache_dir: P
     return loaded if split is None else loaded[split]
 
 
+def _literal(url: str) -> str:
+    """A name as `datasets` takes it, which reads names as patterns."""
+    return url.replace("[", "[[]").replace("*", "[*]")
+
+
 def manifest_of(address: str) -> dict[str, Any]:
     """What a prepared corpus was built from: `corpus`, `version`, `options`, `label_names`, `task_kind`, `shards`.
 
@@ -117,8 +120,7 @@ def manifest_of(address: str) -> dict[str, Any]:
         ECGDataError: see `shards_by_split`.
     """
     shards_by_split(address)
-    manifest: dict[str, Any] = json.loads(Store(address).read_text(MANIFEST_NAME) or "{}")
-    return manifest
+    return read_manifest(Store(address))
 
 
 class ShardRecords:

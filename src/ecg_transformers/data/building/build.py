@@ -307,10 +307,30 @@ def build_corpus(
 
 def _check_division(part: tuple[int, int], records_per_shard: int | None) -> None:
     index, count = part
+    if count < 1:
+        raise OptionError(f"shard {index}/{count}: there must be at least one part.")
     if not 0 <= index < count:
         raise OptionError(f"shard {index}/{count}: the index must lie in 0 to {count - 1}.")
     if records_per_shard is not None and records_per_shard < 1:
         raise OptionError(f"records_per_shard must be at least 1, not {records_per_shard}.")
+
+
+def read_manifest(store: Store) -> dict[str, Any]:
+    """The manifest of a finished build.
+
+    Raises:
+        ECGDataError: it is not there, or not as it was written.
+    """
+    try:
+        manifest = json.loads(store.read_text(MANIFEST_NAME) or "")
+    except ValueError:
+        manifest = None
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("shards"), list):
+        raise ECGDataError(
+            "the manifest is missing or damaged: fetch it again, or delete the folder and build anew.",
+            path=store.url(MANIFEST_NAME),
+        )
+    return manifest
 
 
 @contextlib.contextmanager
@@ -335,7 +355,7 @@ def _built_before(corpus: Corpus, plan: CorpusPlan, store: Store, records_per_sh
         ECGDataError: it is of something else, or of files that have changed since.
     """
     report = BuildReport.load(store)
-    manifest = json.loads(store.read_text(MANIFEST_NAME) or "{}")
+    manifest = read_manifest(store)
     identity = identity_of(corpus, plan, [])
     differing = sorted(key for key in identity if key != "shards" and identity[key] != manifest.get(key))
     shards = shards_of(plan, corpus.facts.name, "parquet", records_per_shard)

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ecg_transformers.data.errors import OptionError
 from ecg_transformers.files import replacing
 
 
@@ -37,7 +38,10 @@ class Store:
     def _fs(self) -> Any:
         import fsspec
 
-        return fsspec.core.url_to_fs(self.address)[0]
+        try:
+            return fsspec.core.url_to_fs(self.address)[0]
+        except (ValueError, ImportError) as error:  # no such protocol, or the package that speaks it is not there
+            raise OptionError(f"{self.address!r} is no address that can be opened here: {error}.") from error
 
     def url(self, name: str) -> str:
         """The full name of a file, as fsspec and pyarrow open it."""
