@@ -227,3 +227,19 @@ def test_an_address_that_nothing_opens_is_a_sentence():
         load_ecg_dataset("nope://folder", split="all", streaming=True)
     with pytest.raises(ECGDataError, match="no address that can be opened here"):
         build_corpus("synthetic", None, "nope://folder", num_records=12, duration=2.0)
+
+
+def test_a_shard_of_the_right_size_with_other_bytes_is_named(tmp_path):
+    folder = tmp_path / "built"
+    build_corpus("synthetic", None, folder, num_records=40)
+    shard = max(folder.glob("*train*.parquet"), key=lambda path: path.stat().st_size)
+    content = bytearray(shard.read_bytes())
+    load_ecg_dataset(str(folder), cache_dir=tmp_path / "before")
+    middle = len(content) // 2
+    content[middle : middle + 50] = bytes(255 - byte for byte in content[middle : middle + 50])
+    shard.write_bytes(content)
+    with pytest.raises(ECGDataError, match=rf"{shard.name}.*the shard is damaged"):
+        load_ecg_dataset(str(folder), cache_dir=tmp_path / "cache")
+    shard.write_bytes(bytes(len(content)))
+    with pytest.raises(ECGDataError, match=rf"{shard.name}.*the shard is damaged"):
+        ShardRecords(str(folder), "train")

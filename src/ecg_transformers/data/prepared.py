@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from ecg_transformers.data.building.store import Store
 from ecg_transformers.data.cache import root_of_streams
 from ecg_transformers.data.errors import ECGDataError, OptionError
 from ecg_transformers.data.record import DigitalRecord, ECGRecord
+from ecg_transformers.files import json_sha256
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -89,6 +91,7 @@ def load_prepared(address: str, split: str | None, streaming: bool, cache_dir: P
         streams = datasets.load_dataset("parquet", data_files=files, streaming=True, cache_dir=cache)
         parts = {part: ShardStream.of(stream) for part, stream in streams.items()}
         return datasets.IterableDatasetDict(parts) if split is None else parts[split]
+    _check_content(store, [shard for shards in splits.values() for shard in shards], cache_dir / "prepared")
     quiet = sum(shard["rows"] for shards in splits.values() for shard in shards) < 5000
     bars_off = quiet and not datasets.utils.are_progress_bars_disabled()  # seconds
     if bars_off:
@@ -106,6 +109,28 @@ def load_prepared(address: str, split: str | None, streaming: bool, cache_dir: P
         if bars_off:
             datasets.enable_progress_bars()
     return loaded if split is None else loaded[split]
+
+
+def _check_content(store: Store, shards: list[dict[str, Any]], cache: Path) -> None:
+    """Compare shards with the digests of their manifest, once before they are unpacked to a cache.
+
+    Raises:
+        ECGDataError: a shard has other bytes than were written; it is named.
+    """
+    noted = cache / "checked" / json_sha256([store.address, *(shard["sha256"] for shard in shards)])
+    if noted.exists():
+        return
+    for shard in shards:
+        if store.sha256(shard["file"]) != shard["sha256"]:
+            raise _damaged(store.url(shard["file"]))
+    with suppress(OSError):  # a cache that cannot be written is told where it is needed
+        noted.parent.mkdir(parents=True, exist_ok=True)
+        noted.touch()
+
+
+def _damaged(url: str) -> ECGDataError:
+    reason = "the shard is damaged: fetch it again, or delete the folder and build anew."
+    return ECGDataError(reason, path=url)
 
 
 def _literal(url: str) -> str:
@@ -195,14 +220,29 @@ class ShardRecords:
 
 
 def read_group(url: str, number: int) -> pa.Table:
-    """A row group of a shard as an Arrow table."""
-    with _open(url) as file:
-        return file.read_row_group(number)
+    """A row group of a shard as an Arrow table.
+
+    Raises:
+        ECGDataError: the shard cannot be read as one.
+    """
+    import pyarrow as pa
+
+    try:
+        with _open(url) as file:
+            return file.read_row_group(number)
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, FileNotFoundError | PermissionError):
+            raise
+        raise _damaged(url) from error
 
 
 def _open(url: str) -> Any:
     import fsspec
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     system, path = fsspec.core.url_to_fs(url)
-    return pq.ParquetFile(path, filesystem=system)
+    try:
+        return pq.ParquetFile(path, filesystem=system)
+    except pa.ArrowInvalid as error:
+        raise _damaged(url) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ecg_transformers.data.errors import OptionError
-from ecg_transformers.files import replacing
+from ecg_transformers.files import file_sha256, replacing
 
 
 class Store:
@@ -90,6 +91,13 @@ class Store:
             return str(self._fs.cat_file(self.url(name)).decode())
         except (FileNotFoundError, NotADirectoryError):
             return None
+
+    def sha256(self, name: str) -> str:
+        """SHA-256 of a file's content, as 64 hexadecimal digits."""
+        if self.local is not None:
+            return file_sha256(self.local / name)
+        with self._fs.open(self.url(name), "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def remove(self, name: str) -> None:
         """Remove a file or a folder below this one, if it is there."""
