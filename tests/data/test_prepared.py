@@ -222,6 +222,12 @@ def test_a_damaged_manifest_is_named(text, tmp_path):
         build_corpus("synthetic", None, tmp_path / "out", num_records=12, duration=2.0)
 
 
+def test_a_folder_that_would_be_taken_for_a_chain_of_addresses_is_refused_before_it_is_built(tmp_path):
+    with pytest.raises(OptionError, match="cannot lie in a folder with '::' in its name"):
+        build_corpus("synthetic", None, tmp_path / "a::b", num_records=40)
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_address_that_nothing_opens_is_a_sentence():
     with pytest.raises(ECGDataError, match="no address that can be opened here"):
         load_ecg_dataset("nope://folder", split="all", streaming=True)

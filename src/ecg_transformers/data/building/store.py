@@ -24,11 +24,16 @@ class Store:
 
     Attributes:
         local: the folder as a path, None where it is not on this machine's own file system.
+
+    Raises:
+        OptionError: a folder whose name is taken for a chain of addresses.
     """
 
     def __init__(self, address: str | os.PathLike[str]) -> None:
         text = os.fspath(address)
         here = "://" not in text or text.startswith("file://")
+        if here and "::" in text:
+            raise OptionError(f"{text!r}: shards cannot lie in a folder with '::' in its name, which chains addresses.")
         self.local = Path(text.removeprefix("file://")).absolute() if here else None
         self.address = str(self.local) if self.local is not None else text.rstrip("/")
 
