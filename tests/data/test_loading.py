@@ -1,5 +1,6 @@
 """load_ecg_dataset: names, parts, caching, several corpora, and the places where it must work."""
 
+import inspect
 import os
 import subprocess
 import sys
@@ -7,6 +8,8 @@ import sys
 import numpy as np
 import pytest
 
+import ecg_transformers as ecg
+from ecg_transformers.data import loading
 from ecg_transformers.data.errors import ECGDataError, OptionError, SkippedRecordsError
 from ecg_transformers.data.loading import (
     RecordTable,
@@ -16,6 +19,8 @@ from ecg_transformers.data.loading import (
     load_ecg_dataset,
     task_kind,
 )
+from ecg_transformers.data.readers import read_record
+from ecg_transformers.features import checking
 
 
 @pytest.mark.parametrize(
@@ -212,3 +217,14 @@ def test_all_parts_of_one_corpus_or_of_several_come_as_one(mini_ptb_xl, tmp_path
         load_ecg_dataset(["ptb_xl", "synthetic"], [mini_ptb_xl] * 3)
     assert [row["source"] for row in both[:4]] == ["ptb_xl", "synthetic"] * 2
     assert len({(row["source"], row["record_id"]) for row in both}) == len(both) == 32
+
+
+@pytest.mark.parametrize(
+    ("function", "words"), [(load_ecg_dataset, loading.ARGUMENTS), (ecg.check, checking.ARGUMENTS)]
+)
+def test_the_words_that_may_be_meant_are_those_of_the_function(function, words):
+    parameters = inspect.signature(function).parameters.values()
+    assert set(words) <= {one.name for one in parameters}
+    hints = set(inspect.signature(read_record).parameters)
+    named = {one.name for one in parameters if one.kind is not one.VAR_KEYWORD} - hints - {"name", "path_or_name"}
+    assert named <= set(words)
